@@ -1,0 +1,1 @@
+"""deepcd: learned solvers for scientific computing."""
