@@ -1,0 +1,5 @@
+"""Random domains, right-hand sides and the weights that ship. Imports `deepcd.pde` only."""
+
+from deepcd.data.random_domains import HELD_OUT as HELD_OUT
+from deepcd.data.random_domains import TRAINING as TRAINING
+from deepcd.data.random_domains import random_grid as random_grid

@@ -144,7 +144,7 @@ def height_field(height: Callable[..., NDArray[np.float64]] | ArrayLike, axis: i
     >>> from deepcd.pde import domain, height_field
     >>> surface = height_field(lambda x, y: 3 + np.sin(x) * np.cos(y))
     >>> domain((8, 8, 8), air=~surface).unknowns
-    196
+    194
     """
 
     def contains(x: Points) -> NDArray[np.bool_]:
@@ -192,9 +192,10 @@ def domain(
     Examples
     --------
     >>> from deepcd.pde import ball, box, domain
-    >>> grid = domain((16, 16, 24), solid=ball((8, 8, 8), 3) | box((0, 0, 16), (4, 4, 20)), walls=["solid", "solid", ("solid", "air")])
+    >>> obstacles = ball((8, 8, 8), 3) | box((0, 0, 16), (4, 4, 20))
+    >>> grid = domain((16, 16, 24), solid=obstacles, walls=["solid", "solid", ("solid", "air")])
     >>> grid.unknowns
-    5964
+    5944
     """
     if len(shape) not in (2, 3) or any(int(n) != n or n < 1 for n in shape):
         raise ValueError(f"shape must be two or three positive integers, got {shape!r}")

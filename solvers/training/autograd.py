@@ -1,0 +1,236 @@
+"""Differentiable grid operations for training, compiled: a sweep with face weights, and the grid transfers.
+
+Unrolled iterations spend their time here. Written as torch expressions each sweep is a dozen passes over memory forwards and thirty backwards;
+as compiled loops it is one and two. All tensors are float32, contiguous, of shape (batch, n0, n1, n2); 2D is n1 = 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _sweep(shape, diag, w0, w1, w2, x, sign, y):
+    """Flat arrays. A neighbouring row beyond the box has factor 0 and is read from the row itself; unsigned indices spare the wrap-around test."""
+    nb, n0, n1, n2 = shape
+    one, zero = np.uint64(1), np.uint64(0)
+    for row in range(nb * n0 * n1):
+        i, j, p = (row // n1) % n0, row % n1, np.uint64(row * n2)
+        a = np.uint64(n1 * n2) if i > 0 else zero
+        b = np.uint64(n1 * n2) if i < n0 - 1 else zero
+        c = np.uint64(n2) if j > 0 else zero
+        d = np.uint64(n2) if j < n1 - 1 else zero
+        fa = sign if i > 0 else np.float32(0)
+        fb = sign if i < n0 - 1 else np.float32(0)
+        fc = sign if j > 0 else np.float32(0)
+        fd = sign if j < n1 - 1 else np.float32(0)
+        for step in range(n2):
+            k = p + np.uint64(step)
+            y[k] = (
+                diag[k] * x[k]
+                + (fa * w0[k - a] * x[k - a] + fb * w0[k] * x[k + b])
+                + (fc * w1[k - c] * x[k - c] + fd * w1[k] * x[k + d])
+            )
+        for step in range(n2 - 1):
+            k = p + np.uint64(step)
+            y[k] += sign * w2[k] * x[k + one]
+        for step in range(1, n2):
+            k = p + np.uint64(step)
+            y[k] += sign * w2[k - one] * x[k - one]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _sweep_coefficients(shape, x, g, sign, gd, g0, g1, g2):
+    """Gradients of <g, sweep(x)> by the diagonal and the face weights."""
+    nb, n0, n1, n2 = shape
+    one, zero = np.uint64(1), np.uint64(0)
+    for row in range(nb * n0 * n1):
+        i, j, p = (row // n1) % n0, row % n1, np.uint64(row * n2)
+        b = np.uint64(n1 * n2) if i < n0 - 1 else zero
+        d = np.uint64(n2) if j < n1 - 1 else zero
+        fb = sign if i < n0 - 1 else np.float32(0)
+        fd = sign if j < n1 - 1 else np.float32(0)
+        for step in range(n2):
+            k = p + np.uint64(step)
+            gd[k] = x[k] * g[k]
+            g0[k] = fb * (g[k] * x[k + b] + g[k + b] * x[k])
+            g1[k] = fd * (g[k] * x[k + d] + g[k + d] * x[k])
+        for step in range(n2 - 1):
+            k = p + np.uint64(step)
+            g2[k] = sign * (g[k] * x[k + one] + g[k + one] * x[k])
+        g2[p + np.uint64(n2 - 1)] = 0
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _prolong(e, near, far, z):
+    """z <- P e, four taps per axis: a fine cell takes `near` of its own coarse cell and `far` of the next on its side."""
+    nb, m0, m1, m2 = e.shape
+    _, n0, n1, n2 = z.shape
+    buffer = np.zeros(m2 + 2, dtype=np.float32)
+    for b in range(nb):
+        for i in range(n0):
+            for j in range(n1):
+                buffer[:] = 0
+                for a in range(2):
+                    ci = (i >> 1) if a == 0 else ((i >> 1) + 2 * (i & 1) - 1)
+                    if ci < 0 or ci >= m0:
+                        continue
+                    wi = near[0] if a == 0 else far[0]
+                    for c in range(2):
+                        cj = (j >> 1) if c == 0 else ((j >> 1) + 2 * (j & 1) - 1)
+                        if cj < 0 or cj >= m1:
+                            continue
+                        w = wi * (near[1] if c == 0 else far[1])
+                        row = e[b, ci, cj]
+                        for k in range(m2):
+                            buffer[k + 1] += w * row[k]
+                out = z[b, i, j]
+                for k in range(n2):
+                    c2 = (k >> 1) + 1
+                    out[k] = near[2] * buffer[c2] + far[2] * buffer[c2 + 2 * (k & 1) - 1]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _restrict(r, near, far, rc):
+    """rc <- P^T r, the adjoint of `_prolong`."""
+    nb, n0, n1, n2 = r.shape
+    _, m0, m1, m2 = rc.shape
+    buffer = np.zeros(m2 + 2, dtype=np.float32)
+    rc[:] = 0
+    for b in range(nb):
+        for i in range(n0):
+            for j in range(n1):
+                buffer[:] = 0
+                row = r[b, i, j]
+                for k in range(n2):
+                    c2 = (k >> 1) + 1
+                    buffer[c2] += near[2] * row[k]
+                    buffer[c2 + 2 * (k & 1) - 1] += far[2] * row[k]
+                for a in range(2):
+                    ci = (i >> 1) if a == 0 else ((i >> 1) + 2 * (i & 1) - 1)
+                    if ci < 0 or ci >= m0:
+                        continue
+                    wi = near[0] if a == 0 else far[0]
+                    for c in range(2):
+                        cj = (j >> 1) if c == 0 else ((j >> 1) + 2 * (j & 1) - 1)
+                        if cj < 0 or cj >= m1:
+                            continue
+                        w = wi * (near[1] if c == 0 else far[1])
+                        out = rc[b, ci, cj]
+                        for k in range(m2):
+                            out[k] += w * buffer[k + 1]
+
+
+def taps(q: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the near and the far weight per axis; an axis of one cell is not coarsened and has (1, 0)."""
+    far = np.array([q if n > 1 else 0.0 for n in shape], dtype=np.float32)
+    return (1 - far).astype(np.float32), far
+
+
+def _flat(t: torch.Tensor) -> np.ndarray:
+    """View a contiguous tensor as a flat array."""
+    return t.detach().view(-1).numpy()
+
+
+class _Sweep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, diag: torch.Tensor, w0: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, x: torch.Tensor, sign: float) -> torch.Tensor:
+        ctx.save_for_backward(diag, w0, w1, w2, x)
+        ctx.sign = sign
+        y = torch.empty_like(x)
+        _sweep(tuple(x.shape), *(_flat(t) for t in (diag, w0, w1, w2, x)), np.float32(sign), _flat(y))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        g = grads[0].contiguous()
+        diag, w0, w1, w2, x = ctx.saved_tensors
+        gx = torch.empty_like(x)
+        _sweep(tuple(x.shape), *(_flat(t) for t in (diag, w0, w1, w2, g)), np.float32(ctx.sign), _flat(gx))
+        if not ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
+            return None, None, None, None, gx, None
+        out = [torch.empty_like(x) for _ in range(4)]
+        _sweep_coefficients(tuple(x.shape), _flat(x), _flat(g), np.float32(ctx.sign), *(_flat(t) for t in out))
+        return *out, gx, None
+
+
+def sweep(diag: torch.Tensor, faces: list[torch.Tensor], x: torch.Tensor, sign: float) -> torch.Tensor:
+    """Return diag * x + sign * (sum over the neighbours of face weight times x).
+
+    Parameters
+    ----------
+    diag : Tensor (batch, n0, n1, n2)
+    faces : list of three Tensors of that shape
+        Per axis, the weight of the face between a cell and the next; the last entries along the axis are not read.
+    x : Tensor of that shape
+    sign : float
+
+    Returns
+    -------
+    Tensor of that shape
+    """
+    result: torch.Tensor = _Sweep.apply(diag, *faces, x, sign)
+    return result
+
+
+class _Prolong(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, e: torch.Tensor, q: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        ctx.save_for_backward(e, q)
+        z = torch.empty((len(e), *shape))
+        _prolong(e.detach().numpy(), *taps(float(q), shape), z.numpy())
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        e, q = ctx.saved_tensors
+        g = grads[0].contiguous()
+        ge = torch.empty_like(e)
+        _restrict(g.numpy(), *taps(float(q), tuple(g.shape[1:])), ge.numpy())
+        return ge, _tap_gradient(e, q, g), None
+
+
+class _Restrict(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, r: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(r, q)
+        rc = torch.empty((len(r), *((n + 1) // 2 for n in r.shape[1:])))
+        _restrict(r.detach().numpy(), *taps(float(q), tuple(r.shape[1:])), rc.numpy())
+        return rc
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        r, q = ctx.saved_tensors
+        g = grads[0].contiguous()
+        gr = torch.empty_like(r)
+        _prolong(g.numpy(), *taps(float(q), tuple(r.shape[1:])), gr.numpy())
+        return gr, _tap_gradient(g, q, r)
+
+
+def _tap_gradient(coarse: torch.Tensor, q: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """Derivative by q of <fine, P(q) coarse>: per axis, that axis' taps replaced by their derivative (-1, 1)."""
+    shape, total = tuple(fine.shape[1:]), 0.0
+    buffer = np.empty(fine.shape, dtype=np.float32)
+    for axis, n in enumerate(shape):
+        if n > 1:
+            near, far = taps(float(q), shape)
+            near[axis], far[axis] = -1, 1
+            _prolong(coarse.detach().numpy(), near, far, buffer)
+            total += float(np.vdot(buffer, fine.detach().numpy()))
+    return torch.tensor(total)
+
+
+def prolong(e: torch.Tensor, q: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Interpolate e (batch, m0, m1, m2) to the fine `shape`; per axis the taps are q, 1 - q, 1 - q, q."""
+    result: torch.Tensor = _Prolong.apply(e.contiguous(), q, shape)
+    return result
+
+
+def restrict(r: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Apply the adjoint of `prolong` to r (batch, n0, n1, n2); axes are halved, rounding up."""
+    result: torch.Tensor = _Restrict.apply(r.contiguous(), q)
+    return result

@@ -1,0 +1,223 @@
+"""The learned multigrid cycle as a differentiable torch module: the definition that is trained.
+
+One symmetric V(1,1) step per level, everything local and linear in the residual; the coefficients come from small convolutional networks
+that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same cycle compiled, and a test compares the two.
+
+Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
+
+* smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij + a0 exp(output) / d_i:
+  diagonally dominant, hence positive definite;
+* transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the adjoint downwards;
+* coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise.
+
+From the second level down every level is visited twice (z + M (r - A z)); the coarsest is solved exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from deepcd.solvers.training.autograd import prolong, restrict, sweep
+
+KINDS = 3  # finest, second, and one network for all deeper levels: any number of levels works
+COARSEST = 64  # cells of a box that is solved exactly in training
+C0, A0, DIRICHLET = 0.4, 0.4, 0.4
+FINE_OUTPUTS, COARSE_OUTPUTS = 5, 10  # a, c0, c1, c2, phi | faces 0, 1, 2, Dirichlet, psi, then the five of the finest
+
+
+@dataclass
+class Level:
+    """One grid of the hierarchy; tensors (batch, n0, n1, n2)."""
+
+    shape: tuple[int, int, int]
+    nominal: tuple[float, float, float]  # face weight per axis of an undisturbed interior without learning
+    capacity: float  # cells of the finest grid in one cell
+    volume: Tensor  # how many of them are unknowns
+    faces: list[Tensor]  # face weights towards the next cell per axis
+    dirichlet: Tensor
+    diagonal: Tensor = field(init=False)
+    mask: Tensor = field(init=False)
+    inverse: Tensor = field(init=False)  # 1 / diagonal, 0 outside
+    a: Tensor = field(init=False)
+    c: list[Tensor] = field(init=False)
+    phi: Tensor = field(init=False)
+    psi: Tensor = field(init=False)
+    exact: Tensor = field(init=False)  # on the coarsest level: (batch, cells, cells)
+
+    def finish(self) -> None:
+        """Form the diagonal once faces and Dirichlet weights are known."""
+        self.diagonal = self.dirichlet + sum(w + shifted(w, d) for d, w in enumerate(self.faces, 1))
+        self.mask = (self.diagonal > 1e-6 * max(self.nominal)).float()
+        self.inverse = self.mask / (self.diagonal + 1 - self.mask)
+
+
+def shifted(w: Tensor, d: int) -> Tensor:
+    """Move by one cell up along dimension d: the weight of the face to the cell before."""
+    return torch.cat([torch.zeros_like(w.narrow(d, 0, 1)), w.narrow(d, 0, w.shape[d] - 1)], d)
+
+
+def between(o: Tensor, d: int) -> Tensor:
+    """Average over a cell and the next along dimension d (the last cell stays itself; its face has weight 0)."""
+    return (o + torch.cat([o.narrow(d, 1, o.shape[d] - 1), o.narrow(d, o.shape[d] - 1, 1)], d)) / 2
+
+
+def children(t: Tensor) -> Tensor:
+    """Pad to even sizes (axes of one cell stay) and return (batch, m0, f0, m1, f1, m2, f2)."""
+    n = t.shape[1:]
+    t = nn.functional.pad(t, [x for k in reversed(n) for x in (0, k % 2 if k > 1 else 0)])
+    return t.reshape(len(t), *(x for k in t.shape[1:] for x in ((k // 2, 2) if k > 1 else (1, 1))))
+
+
+class LearnedMultigrid(nn.Module):
+    """The networks of the cycle.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+    hidden : int, default 32
+        Width of the two hidden layers.
+    """
+
+    def __init__(self, ndim: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.ndim = ndim
+        cells = 3**ndim
+        kernel = (3, 1, 3) if ndim == 2 else (3, 3, 3)
+        self.fine = nn.Sequential(nn.Linear(2 * cells, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, FINE_OUTPUTS))
+        self.coarse = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(8, hidden, kernel, padding=tuple(k // 2 for k in kernel)),
+                nn.ReLU(),
+                nn.Conv3d(hidden, hidden, 1),
+                nn.ReLU(),
+                nn.Conv3d(hidden, COARSE_OUTPUTS, 1),
+            )
+            for _ in range(KINDS - 1)
+        )
+        for last in (self.fine[-1], *(net[-1] for net in self.coarse)):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.tap = nn.Parameter(torch.tensor([0.2] + [0.15] * (KINDS - 1)))
+
+    def setup(self, fluid: Tensor, dirichlet: Tensor, ids: Tensor, patterns: Tensor) -> list[Level]:
+        """Build the hierarchy of a batch of domains.
+
+        Parameters
+        ----------
+        fluid : Tensor (batch, n0, n1, n2)
+            1 where there is an unknown.
+        dirichlet : Tensor of that shape
+            Dirichlet count.
+        ids : int64 Tensor of that shape
+            Number of each cell's pattern; 0 outside the fluid.
+        patterns : uint8 Tensor (count, cells)
+            Codes of the patterns; row 0 stands for cells that are no unknowns.
+
+        Returns
+        -------
+        list of Level
+        """
+        shape: tuple[int, int, int] = tuple(fluid.shape[1:])  # type: ignore[assignment]
+        faces = []
+        for d in (1, 2, 3):
+            w = torch.zeros_like(fluid)
+            w.narrow(d, 0, fluid.shape[d] - 1).copy_(fluid.narrow(d, 1, fluid.shape[d] - 1) * fluid.narrow(d, 0, fluid.shape[d] - 1))
+            faces.append(w)
+        level = Level(shape, (1.0, 1.0, 1.0), 1.0, fluid, faces, dirichlet)
+        level.finish()
+        table = self.fine(torch.cat([(patterns > 0).float(), 0.5 * (patterns.float() - 1).clamp_min(0)], 1))
+        self._smoother(level, table[ids.flatten()].reshape(*fluid.shape, FINE_OUTPUTS).movedim(-1, 0))
+        levels = [level]
+        while math.prod(level.shape) > COARSEST:
+            level = self._coarsen(level, min(len(levels), KINDS - 1))
+            levels.append(level)
+        level.exact = pseudo_inverse(level)
+        return levels
+
+    def _smoother(self, level: Level, o: Tensor) -> None:
+        """Set S and phi from five outputs (5, batch, n0, n1, n2)."""
+        level.c = []
+        for d, w in enumerate(level.faces, 1):
+            after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
+            level.c.append(C0 * torch.exp(between(o[d].clamp(-4, 3), d)) * w * level.inverse * after)
+        level.a = A0 * torch.exp(o[0].clamp(-3, 3)) * level.inverse + sum(c + shifted(c, d) for d, c in enumerate(level.c, 1))
+        level.phi = torch.exp(o[4].clamp(-3, 3)) * level.mask
+
+    def _coarsen(self, fine: Level, kind: int) -> Level:
+        halved = [n > 1 for n in fine.shape]
+        shape: tuple[int, int, int] = tuple((n + 1) // 2 for n in fine.shape)  # type: ignore[assignment]
+        fold, split = (2, 4, 6), [children(w) for w in fine.faces]
+        crossing, inside = [], []
+        for d in range(3):
+            last = split[d].shape[2 + 2 * d] - 1
+            crossing.append(split[d].select(2 + 2 * d, last).sum(tuple(x - (x > 2 + 2 * d) for x in fold if x != 2 + 2 * d)))
+            inside.append(split[d].sum(fold) - crossing[d] if halved[d] else torch.zeros_like(crossing[d]))
+        nominal = []
+        for d in range(3):
+            others = math.prod(2 if halved[x] else 1 for x in range(3) if x != d)
+            nominal.append(fine.nominal[d] * others * (0.5 if halved[d] else 1.0))
+        volume, dirichlet = children(fine.volume).sum(fold), DIRICHLET * children(fine.dirichlet).sum(fold)
+        faces = [w * (0.5 if halved[d] else 1.0) for d, w in enumerate(crossing)]
+        capacity = fine.capacity * 2.0 ** sum(halved)
+        features = [volume / capacity, dirichlet / max(nominal)]
+        features += [u / (max(nominal[d], 1e-12) * 2) for d, u in enumerate(inside)]
+        features += [w / nominal[d] for d, w in enumerate(faces)]
+        o = self.coarse[kind - 1](torch.stack(features, 1)).movedim(1, 0)
+        faces = [w * torch.exp(between(o[d - 1].clamp(-2, 2), d)) for d, w in enumerate(faces, 1)]
+        dirichlet = dirichlet * torch.exp(o[3].clamp(-2, 2))
+        level = Level(shape, (nominal[0], nominal[1], nominal[2]), capacity, volume, faces, dirichlet)
+        level.finish()
+        level.psi = torch.exp(o[4].clamp(-2, 2)) * level.mask
+        self._smoother(level, o[5:])
+        return level
+
+    def cycle(self, levels: list[Level], r: Tensor, l: int = 0) -> Tensor:
+        """Apply M of level l to r (batch, n0, n1, n2)."""
+        level = levels[l]
+        if l == len(levels) - 1:
+            return (level.exact @ r.flatten(1)[:, :, None])[:, :, 0].reshape(r.shape)
+        coarse, q = levels[l + 1], self.tap[min(l, KINDS - 1)]
+        z = sweep(level.a, level.c, r, 1.0)
+        rc = restrict((r - apply(level, z)) * level.phi, q) * coarse.psi
+        e = self.cycle(levels, rc, l + 1)
+        if l + 1 < len(levels) - 1:
+            e = e + self.cycle(levels, rc - apply(coarse, e), l + 1)
+        z = z + prolong(e * coarse.psi, q, level.shape) * level.phi
+        return z + sweep(level.a, level.c, r - apply(level, z), 1.0)
+
+
+def apply(level: Level, x: Tensor) -> Tensor:
+    """Return A x on a level."""
+    return sweep(level.diagonal, level.faces, x, -1.0)
+
+
+def pseudo_inverse(level: Level) -> Tensor:
+    """Return the dense pseudo-inverse of A, (batch, cells, cells): components without Dirichlet data lose their constant.
+
+    (A + s V V')^-1 - V V' / s with V the normalised constants on those components, s of the size of the diagonal.
+    """
+    batch, cells = len(level.mask), math.prod(level.shape)
+    number = torch.arange(cells).reshape(level.shape)
+    mask = level.mask.reshape(batch, cells)
+    dense = torch.diag_embed(level.diagonal.reshape(batch, cells) * mask + 1 - mask)
+    for d, w in enumerate(level.faces, 1):
+        n = w.shape[d] - 1
+        low, high = number.narrow(d - 1, 0, n).flatten(), number.narrow(d - 1, 1, n).flatten()
+        weights = w.narrow(d, 0, n).flatten(1)
+        off = torch.zeros(batch, cells, cells)
+        off[:, low, high] = weights
+        dense = dense - off - off.transpose(1, 2)
+    with torch.no_grad():
+        reach = ((dense != 0) * mask[:, :, None] * mask[:, None, :]).float()
+        for _ in range(math.ceil(math.log2(max(cells, 2)))):
+            reach = ((reach @ reach) > 0).float()
+        anchored = (reach @ (level.dirichlet.reshape(batch, cells, 1) * mask[:, :, None]))[:, :, 0] > 1e-6 * max(level.nominal)
+        floating = mask * (~anchored).float()
+        projector = reach * floating[:, :, None] / reach.sum(2, keepdim=True).clamp_min(1)
+        scale = 2.0 * max(level.nominal)
+    inverse = torch.linalg.inv(dense + scale * projector) - projector / scale
+    return inverse * mask[:, :, None] * mask[:, None, :]
