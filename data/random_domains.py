@@ -154,6 +154,20 @@ def splashes(shape: Sequence[int], rng: np.random.Generator) -> Grid:
     return domain(shape, solid=obstacles(shape, rng, 4), air=Shape(lambda x: ~liquid))
 
 
+def caves(shape: Sequence[int], rng: np.random.Generator) -> Grid:
+    """Return the space between smooth random rocks: curved walls of every size."""
+    rock = _noise(shape, rng, int(rng.integers(1, 5))) > rng.uniform(0.45, 0.75)
+    return domain(shape, solid=Shape(lambda x: rock), walls=_open_top(len(shape)) if rng.random() < 0.7 else "solid")
+
+
+def sheets(shape: Sequence[int], rng: np.random.Generator) -> Grid:
+    """Return a box with thin curved walls: bands around a level of smoothed noise, torn open here and there."""
+    noise = _noise(shape, rng, int(rng.integers(1, 4)))
+    wall = np.abs(noise - rng.uniform(0.4, 0.6)) < rng.uniform(0.015, 0.05)
+    wall &= _noise(shape, rng, 3) < rng.uniform(0.5, 0.9)
+    return domain(shape, solid=Shape(lambda x: wall), walls=_open_top(len(shape)))
+
+
 def _noise(shape: Sequence[int], rng: np.random.Generator, octaves: int) -> NDArray[np.float64]:
     """Smooth random field in [0, 1]: sums of linearly interpolated lattices of halving pitch."""
     total = np.zeros(tuple(shape))
@@ -259,6 +273,8 @@ TRAINING: dict[str, Family] = {
     "chambers": chambers,
     "terrain": terrain,
     "splashes": splashes,
+    "caves": caves,
+    "sheets": sheets,
 }
 HELD_OUT: dict[str, Family] = {"gyroid": gyroid, "maze": maze, "city": city, "shells": shells, "nozzle": nozzle}
 

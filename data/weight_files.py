@@ -1,8 +1,8 @@
 """Weight files: safetensors with a header that says what they are, written atomically and refused by name and reason.
 
-The format is that of safetensors (8 bytes of header length, a JSON header, raw tensors): data, never code. Its metadata
-holds four strings: ``format``, ``architecture``, ``sha256`` and ``record``, the training record in JSON. Nothing is ever
-unpickled, and neither reading nor writing needs torch.
+The format is that of safetensors (8 bytes of header length, a JSON header, raw tensors): data, never code. Its
+metadata holds four strings: ``format``, ``architecture``, ``sha256`` and ``record``, the training record in JSON.
+Nothing is ever unpickled, and neither reading nor writing needs torch.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Shapes that compose a domain: boxes, balls, cylinders, half-spaces, height fields, and their boolean combinations.
 
-A shape is a set of points; a cell belongs to it when its centre does. Constructive solid geometry after Requicha
-(ACM Computing Surveys 12, 1980): ``a | b``, ``a & b``, ``a - b``, ``~a``.
+A shape is a set of points; a cell belongs to it when its centre does. The box of a grid starts at the origin, so the
+centre of cell i is at (i + 1/2) h. Constructive solid geometry after Requicha (ACM Computing Surveys 12, 1980):
+``a | b``, ``a & b``, ``a - b``, ``~a``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,15 +32,19 @@ class Shape:
         self.contains = contains
 
     def __or__(self, other: Shape) -> Shape:
+        """Return the union."""
         return Shape(lambda x: self.contains(x) | other.contains(x))
 
     def __and__(self, other: Shape) -> Shape:
+        """Return the intersection."""
         return Shape(lambda x: self.contains(x) & other.contains(x))
 
     def __sub__(self, other: Shape) -> Shape:
+        """Return the difference."""
         return Shape(lambda x: self.contains(x) & ~other.contains(x))
 
     def __invert__(self) -> Shape:
+        """Return the complement."""
         return Shape(lambda x: ~self.contains(x))
 
 
@@ -53,9 +59,23 @@ def box(low: Sequence[float], high: Sequence[float]) -> Shape:
     Returns
     -------
     Shape
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
     """
     lo, hi = _point(low, "low"), _point(high, "high")
-    return Shape(lambda x: _all((a >= p) & (a < q) for a, p, q in zip(x, lo, hi, strict=True)))
+    if len(lo) != len(hi):
+        raise ValueError(f"low and high must have as many coordinates as each other, got {low!r} and {high!r}")
+
+    def contains(x: Points) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = np.ones((), dtype=bool)
+        for from_low, from_high in zip(_relative(x, lo), _relative(x, hi), strict=True):
+            inside = inside & (from_low >= 0) & (from_high < 0)
+        return inside
+
+    return Shape(contains)
 
 
 def ball(center: Sequence[float], radius: float) -> Shape:
@@ -71,9 +91,14 @@ def ball(center: Sequence[float], radius: float) -> Shape:
     Returns
     -------
     Shape
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
     """
     c, r = _point(center, "center"), _radius(radius)
-    return Shape(lambda x: np.asarray(sum((a - p) ** 2 for a, p in zip(x, c, strict=True)) < r * r))
+    return Shape(lambda x: _sum(d**2 for d in _relative(x, c)) < r * r)
 
 
 def cylinder(center: Sequence[float], radius: float, axis: int = -1) -> Shape:
@@ -92,15 +117,15 @@ def cylinder(center: Sequence[float], radius: float, axis: int = -1) -> Shape:
     -------
     Shape
         Cut it to length with ``& box(...)``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
     """
     c, r = _point(center, "center"), _radius(radius)
-    across = [d for d in range(len(c)) if d != axis % len(c)]
-
-    def contains(x: Points) -> NDArray[np.bool_]:
-        inside = np.asarray(sum((x[d] - c[d]) ** 2 for d in across) < r * r)
-        return inside & np.ones_like(x[axis], dtype=bool)
-
-    return Shape(contains)
+    along = _axis(axis, len(c))
+    return Shape(lambda x: _sum(d**2 for i, d in enumerate(_relative(x, c)) if i != along) < r * r)
 
 
 def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
@@ -116,14 +141,19 @@ def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
     Returns
     -------
     Shape
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
     """
     p, n = _point(point, "point"), _point(normal, "normal")
-    if not np.any(n):
-        raise ValueError("normal must not be the zero vector")
-    return Shape(lambda x: np.asarray(sum((a - q) * m for a, q, m in zip(x, p, n, strict=True)) < 0))
+    if len(p) != len(n) or not np.any(n):
+        raise ValueError(f"normal must be a vector other than zero with {len(p)} components, got {normal!r}")
+    return Shape(lambda x: _sum(d * m for d, m in zip(_relative(x, p), n, strict=True)) < 0)
 
 
-def height_field(height: Callable[..., NDArray[np.float64]] | ArrayLike, axis: int = -1) -> Shape:
+def height_field(height: Callable[..., ArrayLike] | ArrayLike, axis: int = -1) -> Shape:
     """Return the points below a height that depends on the other coordinates.
 
     Parameters
@@ -148,14 +178,18 @@ def height_field(height: Callable[..., NDArray[np.float64]] | ArrayLike, axis: i
     """
 
     def contains(x: Points) -> NDArray[np.bool_]:
-        others = [a for d, a in enumerate(x) if d != axis % len(x)]
+        along = _axis(axis, len(x))
+        others = [a for d, a in enumerate(x) if d != along]
         if callable(height):
-            level = np.asarray(height(*others))
-        else:
-            level = np.asarray(height, dtype=float)
-            if level.ndim:
-                level = np.expand_dims(level, axis % len(x))
-        return np.asarray(x[axis] < level)
+            return np.asarray(x[along] < np.asarray(height(*others)))
+        level = np.asarray(height, dtype=float)
+        columns = tuple(a.size for a in others)
+        if level.shape not in ((), columns):
+            raise ValueError(
+                f"height must be a function, a float or one number per column of cells, shape {columns}; "
+                f"got an array of shape {level.shape}"
+            )
+        return np.asarray(x[along] < (np.expand_dims(level, along) if level.ndim else level))
 
     return Shape(contains)
 
@@ -199,23 +233,30 @@ def domain(
     """
     if len(shape) not in (2, 3) or any(int(n) != n or n < 1 for n in shape):
         raise ValueError(f"shape must be two or three positive integers, got {shape!r}")
-    centres = [
-        (np.arange(n).reshape([-1 if a == d else 1 for a in range(len(shape))]) + 0.5) * spacing
-        for d, n in enumerate(shape)
-    ]
-    cells = np.zeros(tuple(int(n) for n in shape), dtype=np.uint8)
+    cells = np.zeros([int(n) for n in shape], dtype=np.uint8)
+    centres: list[NDArray[np.float64]] = [(i + 0.5) * spacing for i in np.ogrid[tuple(map(slice, cells.shape))]]
     for kind, region in ((Cell.AIR, air), (Cell.SOLID, solid)):
         if region is not None:
             cells[np.broadcast_to(region.contains(centres), cells.shape)] = kind
     return Grid(cells, walls=walls, spacing=spacing, air_at=air_at)
 
 
-def _all(masks: object) -> NDArray[np.bool_]:
-    """Intersect broadcastable masks."""
-    result: NDArray[np.bool_] = np.ones((), dtype=bool)
-    for mask in masks:  # type: ignore[attr-defined]
-        result = result & mask
-    return result
+def _relative(x: Points, point: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Coordinates of points relative to another."""
+    if len(x) != len(point):
+        raise ValueError(f"a shape in {len(point)}D, at {point.tolist()}, was put on a grid in {len(x)}D")
+    return [a - p for a, p in zip(x, point, strict=True)]
+
+
+def _sum(terms: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Sum of broadcastable arrays."""
+    return np.asarray(functools.reduce(np.add, terms))
+
+
+def _axis(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis must be from {-ndim} to {ndim - 1} in {ndim}D, got {axis!r}")
+    return axis % ndim
 
 
 def _point(values: Sequence[float], name: str) -> NDArray[np.float64]:

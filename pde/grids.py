@@ -1,7 +1,8 @@
 """Cartesian grids of fluid, solid and air cells: the domain of a pressure Poisson problem.
 
-Every cell is fluid (an unknown pressure), solid (a Neumann wall) or air (a Dirichlet condition p = 0). The marker-and-cell
-convention of Harlow and Welch (Physics of Fluids 8, 1965) is used: pressures at cell centres, velocities on faces.
+Every cell is fluid (an unknown pressure), solid (a Neumann wall) or air (a Dirichlet condition p = 0). This is the
+marker-and-cell convention of Harlow and Welch (Physics of Fluids 8, 1965): pressures at cell centres, velocities on
+faces.
 """
 
 from __future__ import annotations
@@ -92,11 +93,11 @@ class Grid:
     @property
     def fluid(self) -> NDArray[np.bool_]:
         """Where the fluid is, shape of the grid."""
-        return self.cells == Cell.FLUID
+        return np.equal(self.cells, Cell.FLUID)
 
     @property
     def unknowns(self) -> int:
-        """Number of fluid cells."""
+        """Number of fluid cells, isolated ones included."""
         return int(np.count_nonzero(self.fluid))
 
     def padded(self) -> NDArray[np.uint8]:
@@ -112,8 +113,9 @@ class Grid:
         full[inner] = self.cells
         for axis, pair in enumerate(self.walls):
             for end, kind in zip((0, -1), pair, strict=True):
-                face = inner[:axis] + (end,) + inner[axis + 1 :]
-                full[face] = Cell[kind.upper()]
+                face: list[int | slice] = [*inner]
+                face[axis] = end
+                full[tuple(face)] = Cell[kind.upper()]
         return full
 
 

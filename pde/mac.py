@@ -1,8 +1,9 @@
 """Velocities on the marker-and-cell grid: their divergence, the right-hand side of the pressure and the projection.
 
-The normal velocity lives on the faces of the cells (Harlow and Welch, Physics of Fluids 8, 1965): component d is an array
-with one more entry than the grid along axis d. The projection is Chorin's (Mathematics of Computation 22, 1968); time step
-and density are folded into the pressure, so that u - grad p is free of divergence and p has the unit length^2 / time.
+The normal velocity lives on the faces of the cells (Harlow and Welch, Physics of Fluids 8, 1965): component d is an
+array with one more entry than the grid along axis d. The projection is Chorin's (Mathematics of Computation 22, 1968);
+time step and density are folded into the pressure, so that u - grad p is free of divergence and p has the unit
+length^2 / time.
 """
 
 from __future__ import annotations
@@ -185,8 +186,8 @@ def pressure_rhs(system: PoissonSystem, velocity: Sequence[ArrayLike]) -> NDArra
     Returns
     -------
     ndarray of float64, shape (n,)
-        In units of 1 / time. Its sum over each sealed chamber is zero up to rounding: where the solids change the volume
-        of a chamber no flow is free of divergence, and the mean rate is taken out, as it is left by the projection.
+        In units of 1 / time. Its sum over each sealed chamber is zero up to rounding: where moving solids change the
+        volume of a chamber no flow is free of divergence; b leaves out the mean, and the projection leaves it standing.
 
     Raises
     ------

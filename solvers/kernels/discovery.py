@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 Z, Y, X = 1, 1 << 21, 1 << 42
 LIMIT = 1 << 20  # cells per axis that a packed position can tell apart
 SCAN = 64  # rows to look at on either side for the nearest one of a piece
+EFFORT = 20_000  # retries of rows set aside, beside a sixteenth of all rows
 MEMBERS = 256  # cells of the smaller of two pieces that are compared with the larger
 
 
@@ -264,11 +265,11 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
 
 
 @njit(cache=True, nogil=True)
-def _settle(indptr, indices, planar, parent, offset, ring, last, i, guess):  # noqa: ANN001, ANN202
+def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # noqa: ANN001, ANN202
     """Join row i to its earlier neighbours as far as the choice is certain, or on the best guess.
 
-    `guess` < 0 forbids guessing, 0 takes the fastest axes, others a pseudorandom choice. Returns the number of choices that
-    were possible: 0 is a contradiction, 1 settled.
+    `rank` < 0 forbids guessing, otherwise the choice of that rank among the possible ones is taken, the fastest axes
+    first. Returns the number of choices that were possible: 0 is a contradiction, 1 settled.
     """
     start = indptr[i]
     k = 0
@@ -316,10 +317,8 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, guess):  # n
     if number == 0:
         return 0
     pick = -1
-    if guess >= 0 or number == 1:
-        skip = 0
-        if guess > 0:
-            skip = ((i * 2654435761 + guess * 40503) >> 7) % number
+    if rank >= 0 or number == 1:
+        skip = rank if number > 1 else 0
         for choice in range(choices):
             if possible >> choice & 1:
                 if skip == 0:
@@ -341,7 +340,19 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, guess):  # n
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, planar, seed, parent, offset):  # noqa: ANN001, ANN201
+def _join_anyhow(indptr, indices, parent, offset, ring, last, i):  # noqa: ANN001, ANN202
+    """Join row i, which fits nowhere, so that pieces are connected components all the same."""
+    k = indptr[i]
+    while indices[k] < i:
+        own, p = _find(parent, offset, i)
+        root, at = _find(parent, offset, indices[k])
+        if root != own:
+            _union(parent, offset, ring, last, root, own, at + Z - p)
+        k += 1
+
+
+@njit(cache=True, nogil=True)
+def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):  # noqa: ANN001, ANN201
     """Find the relative positions of coupled rows.
 
     Parameters
@@ -350,10 +361,14 @@ def link(indptr, indices, planar, seed, parent, offset):  # noqa: ANN001, ANN201
         Sorted pattern, m rows, diagonal included; at most three neighbours on either side of it.
     planar : bool
         Assume two axes only.
-    seed : int
-        0 guesses the fastest axis first, others pseudorandomly.
+    stop : bool
+        Return at the first contradiction.
+    forced : int
+        How many of the first guesses are prescribed by `rank`; the later ones take rank 0.
+    rank, possible : ndarray of uint8, shape (k,), in and out
+        The rank of each guess (0: the fastest axes) and how many choices it had. Guesses beyond the k-th are not recorded.
     parent : ndarray of int32, shape (m,), out
-        Union-find forest, one tree per connected component; roots are negative.
+        Union-find forest, one tree per connected component unless stopped; roots are negative.
     offset : ndarray of int64, shape (m,), out
         Packed position relative to the parent.
 
@@ -362,11 +377,11 @@ def link(indptr, indices, planar, seed, parent, offset):  # noqa: ANN001, ANN201
     guesses : int
         Rows whose position was guessed.
     contradictions : int
-        Rows that fit nowhere; their components are wrong.
+        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed.
     """
     n = parent.size
-    ring = np.empty(n, dtype=np.int32)
-    last = np.empty(n, dtype=np.int32)
+    ring = np.empty(n, dtype=np.int32)  # next row of the same piece, cyclically
+    last = np.empty(n, dtype=np.int32)  # of a root: last row of its piece
     aside = np.empty(n, dtype=np.int32)
     waiting = guesses = contradictions = 0
     for i in range(n):
@@ -381,33 +396,210 @@ def link(indptr, indices, planar, seed, parent, offset):  # noqa: ANN001, ANN201
             k += 1
         if k == 0:
             continue
-        j = indices[start]
-        root, at = _find(parent, offset, j)
-        # The common cases, without search: three earlier neighbours, or two of one piece.
-        p = 0
-        if k == 3 and not planar:
-            p = at + X
-        elif k == 2:
+        # The common cases need no search: three earlier neighbours, two of one piece, two that cannot be at -z.
+        root, at = _find(parent, offset, indices[start])
+        first, second = X, Y
+        known = k == 3 and not planar
+        if k == 2:
             other, there = _find(parent, offset, indices[start + 1])
+            d = there - at
             if other == root:
-                d = there - at
-                p = at + (Y if d == Y - Z else X)
-                if not (d == X - Y or d == Y - Z or d == X - Z):
-                    p = 0
-            elif indices[start + 1] != i - 1 and not planar:
-                p = at + X
-        if p != 0:
-            parent[i] = root
-            parent[root] -= 1
-            offset[i] = p
-            ring[i] = ring[root]
-            ring[root] = i
-            last[root] = i
-            for a in range(1, k):
-                unit = p - at if a == 0 else (Z if a == 2 or indices[start + 1] == i - 1 and False else 0)
-        if p == 0:
+                known = d == X - Y or d == X - Z or d == Y - Z
+                first, second = Y if d == Y - Z else X, Y if d == X - Y else Z
+            else:
+                known = indices[start + 1] != i - 1 and not planar
+        if not known:
             number = _settle(indptr, indices, planar, parent, offset, ring, last, i, -1)
-            if number != 1:
+            if number == 0:
+                return 0, -1
+            if number > 1:
                 aside[waiting] = i
                 waiting += 1
+            continue
+        parent[i], offset[i] = root, at + first
+        parent[root] -= 1
+        ring[i], ring[root] = ring[root], i
+        last[root] = i
+        for a in range(1, k):
+            own, p = _find(parent, offset, i)
+            other, there = _find(parent, offset, indices[start + a])
+            shift = there + (second if a == 1 else Z) - p
+            if other != own:
+                _union(parent, offset, ring, last, other, own, shift)
+            elif shift != 0:
+                return 0, -1
+    head = 0  # aside[head:waiting] is open
+    effort = EFFORT + n // 16
+    certain = True
+    while head < waiting:
+        if certain and effort > 0:  # again, with what is known of both sides by now, until nothing more is certain
+            left = head
+            for w in range(head, waiting):
+                i = aside[w]
+                number = _settle(indptr, indices, planar, parent, offset, ring, last, i, -1)
+                if number == 0:
+                    contradictions += 1
+                    if stop or guesses == 0:
+                        return guesses, contradictions if guesses > 0 else -1
+                    _join_anyhow(indptr, indices, parent, offset, ring, last, i)
+                elif number > 1:
+                    aside[left] = i
+                    left += 1
+            effort -= waiting - head
+            certain = left < waiting
+            waiting = left
+            continue
+        i = aside[head]
+        head += 1
+        choice = int(rank[guesses]) if guesses < forced else 0
+        number = _settle(indptr, indices, planar, parent, offset, ring, last, i, choice)
+        if number == 0:
+            contradictions += 1
+            if stop:
+                return guesses, contradictions
+            _join_anyhow(indptr, indices, parent, offset, ring, last, i)
+        elif number > 1:
+            if guesses < rank.size:
+                rank[guesses], possible[guesses] = choice, number
+            guesses += 1
+            certain = True
     return guesses, contradictions
+
+
+@njit(cache=True, nogil=True)
+def measure(parent, offset, component, packed, low, high):  # noqa: ANN001, ANN201
+    """Number the pieces in the order of their first rows and find their extents.
+
+    Parameters
+    ----------
+    parent, offset : ndarray
+        As left by :func:`link`.
+    component : ndarray of int32, shape (m,), out
+        Piece of each row.
+    packed : ndarray of int64, shape (m,), out
+        Position relative to the root of the piece; may be the same array as `offset`.
+    low, high : ndarray of int64, shape (count, 3), out
+        Smallest and largest coordinates of each piece.
+    """
+    component[:] = -1
+    count = 0
+    for i in range(component.size):
+        root, at = _find(parent, offset, i)
+        if component[root] < 0:
+            component[root] = count
+            low[count] = LIMIT
+            high[count] = -LIMIT
+            count += 1
+        c = component[root]
+        component[i] = c
+        packed[i] = at
+        x, y, z = unpack(at)
+        low[c, 0], low[c, 1], low[c, 2] = min(low[c, 0], x), min(low[c, 1], y), min(low[c, 2], z)
+        high[c, 0], high[c, 1], high[c, 2] = max(high[c, 0], x), max(high[c, 1], y), max(high[c, 2], z)
+
+
+@njit(cache=True, nogil=True)
+def unpack(packed):  # noqa: ANN001, ANN201
+    """Return the coordinates (x, y, z) of a packed position."""
+    z = ((packed + LIMIT) & (Y - 1)) - LIMIT
+    rest = (packed - z) >> 21
+    y = ((rest + LIMIT) & (Y - 1)) - LIMIT
+    return (rest - y) >> 21, y, z
+
+
+@njit(cache=True, nogil=True)
+def place(component, packed, shift, stride, count, position, box):  # noqa: ANN001, ANN201
+    """Write flat positions and the diagonal into a box.
+
+    Parameters
+    ----------
+    component, packed : ndarray, shape (m,)
+        As left by :func:`measure`.
+    shift : ndarray of int64, shape (components, 3)
+        What to add to the coordinates of each component.
+    stride : tuple of 3 ints
+        Of the padded box; 0 for dropped axes.
+    count : ndarray of uint8, shape (m,)
+        Diagonal entries.
+    position : ndarray of int64, shape (m,), out
+        Flat index into the box.
+    box : ndarray of uint8, shape (cells,), out
+        Zeros on entry.
+    """
+    for i in range(component.size):
+        c = component[i]
+        x, y, z = unpack(packed[i])
+        at = (x + shift[c, 0]) * stride[0] + (y + shift[c, 1]) * stride[1] + (z + shift[c, 2]) * stride[2]
+        position[i] = at
+        box[at] = count[i]
+
+
+@njit(cache=True, nogil=True)
+def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):  # noqa: ANN001, ANN201
+    """Compare every entry of A with the operator of the box.
+
+    Parameters
+    ----------
+    indptr, indices, data : ndarray
+        Canonical CSR; explicit zeros count as absent.
+    index : ndarray of int32, shape (n,) or (0,)
+        Cell of each row, -1 for rows outside the box; empty if rows and cells are the same.
+    position, box : ndarray
+        Flat indices of the cells, all different, and the flat padded box of diagonals.
+    stride : tuple of 3 ints
+        Of the box, 0 for axes it does not have.
+    scale, eps : float
+        Negative of the off-diagonals; rounding unit.
+    component : ndarray of int32, shape (m,)
+        Component of each cell.
+    wrong : ndarray of bool, shape (components,), out
+        Components with a mismatch; zeros on entry.
+
+    Returns
+    -------
+    reason : int
+        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal value,
+        4 diagonal value, 5 a coupling of a row outside the box.
+    row, column : int
+        Where.
+    """
+    reason = row = column = 0
+    for i in range(indptr.size - 1):
+        at = index[i] if index.size else i
+        here = 0 if at < 0 else position[at]
+        coupled = 0
+        diagonal = 0.0
+        found = 0
+        where = i
+        for k in range(indptr[i], indptr[i + 1]):
+            j, a = indices[k], data[k]
+            if j == i:
+                diagonal = a
+            elif a != 0.0:
+                coupled += 1
+                there = index[j] if index.size else j
+                if at < 0 or there < 0:
+                    found, where = 5, j
+                    continue
+                d = abs(position[there] - here)
+                if d != stride[2] and d != stride[1] and d != stride[0]:
+                    found, where = 2, j
+                elif not abs(a + scale) <= 64.0 * eps * scale:
+                    found, where = 3, j
+        if at >= 0:
+            touching = 0
+            for s in stride:
+                if s > 0:
+                    touching += (box[here - s] != 0) + (box[here + s] != 0)
+            if touching != coupled and found == 0:
+                found = 1 if touching > coupled else 2
+            if found == 0 and not abs(diagonal - scale * box[here]) <= 8.0 * eps * abs(diagonal):
+                found = 4
+            if found == 0 and box[here] < coupled:
+                found = 4
+        if found:
+            if at >= 0:
+                wrong[component[at]] = True
+            if reason == 0:
+                reason, row, column = found, i, where
+    return reason, row, column

@@ -8,7 +8,8 @@ Per level l, with A_l a five- or seven-point operator with face weights w and Di
 * smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij + a0 exp(output) / d_i:
   diagonally dominant, hence positive definite;
 * transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the adjoint downwards;
-* coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise.
+* coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise;
+* every cell hands learned features down to its coarse cell, which so knows about the geometry below its own resolution.
 
 From the second level down every level is visited twice (z + M (r - A z)); the coarsest is solved exactly.
 """
@@ -26,7 +27,10 @@ from deepcd.solvers.training.autograd import prolong, restrict, sweep
 KINDS = 3  # finest, second, and one network for all deeper levels: any number of levels works
 COARSEST = 64  # cells of a box that is solved exactly in training
 C0, A0, DIRICHLET = 0.4, 0.4, 0.4
-FINE_OUTPUTS, COARSE_OUTPUTS = 5, 10  # a, c0, c1, c2, phi | faces 0, 1, 2, Dirichlet, psi, then the five of the finest
+HANDED = 6  # learned features that a cell hands down to its coarse cell
+FINE_OUTPUTS = 5 + HANDED  # a, c0, c1, c2, phi, features handed down
+COARSE_OUTPUTS = 5 + FINE_OUTPUTS  # faces 0, 1, 2, Dirichlet, psi, then those of the finest
+FEATURES = 8 + HANDED  # volume, Dirichlet, faces inside and towards the next cell per axis, features handed down
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Level:
     a: Tensor = field(init=False)
     c: list[Tensor] = field(init=False)
     phi: Tensor = field(init=False)
+    handed: Tensor = field(init=False)  # (HANDED, batch, n0, n1, n2)
     psi: Tensor = field(init=False)
     exact: Tensor = field(init=False)  # on the coarsest level: (batch, cells, cells)
 
@@ -90,7 +95,7 @@ class LearnedMultigrid(nn.Module):
         self.fine = nn.Sequential(nn.Linear(2 * cells, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, FINE_OUTPUTS))
         self.coarse = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(8, hidden, kernel, padding=tuple(k // 2 for k in kernel)),
+                nn.Conv3d(FEATURES, hidden, kernel, padding=tuple(k // 2 for k in kernel)),
                 nn.ReLU(),
                 nn.Conv3d(hidden, hidden, 1),
                 nn.ReLU(),
@@ -139,13 +144,14 @@ class LearnedMultigrid(nn.Module):
         return levels
 
     def _smoother(self, level: Level, o: Tensor) -> None:
-        """Set S and phi from five outputs (5, batch, n0, n1, n2)."""
+        """Set S, phi and what is handed down from outputs (FINE_OUTPUTS, batch, n0, n1, n2)."""
         level.c = []
         for d, w in enumerate(level.faces, 1):
             after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
             level.c.append(C0 * torch.exp(between(o[d].clamp(-4, 3), d)) * w * level.inverse * after)
         level.a = A0 * torch.exp(o[0].clamp(-3, 3)) * level.inverse + sum(c + shifted(c, d) for d, c in enumerate(level.c, 1))
         level.phi = torch.exp(o[4].clamp(-3, 3)) * level.mask
+        level.handed = o[5:] * (level.volume > 0)
 
     def _coarsen(self, fine: Level, kind: int) -> Level:
         halved = [n > 1 for n in fine.shape]
@@ -166,6 +172,7 @@ class LearnedMultigrid(nn.Module):
         features = [volume / capacity, dirichlet / max(nominal)]
         features += [u / (max(nominal[d], 1e-12) * 2) for d, u in enumerate(inside)]
         features += [w / nominal[d] for d, w in enumerate(faces)]
+        features += [children(h).sum(fold) / 2.0 ** sum(halved) for h in fine.handed]
         o = self.coarse[kind - 1](torch.stack(features, 1)).movedim(1, 0)
         faces = [w * torch.exp(between(o[d - 1].clamp(-2, 2), d)) for d, w in enumerate(faces, 1)]
         dirichlet = dirichlet * torch.exp(o[3].clamp(-2, 2))

@@ -12,11 +12,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from deepcd.data import TRAINING, random_grid
+from deepcd.data import random_grid
 from deepcd.pde import Cell, Grid
 from deepcd.solvers.kernels.patterns import LARGEST_CODE, neighbourhood, number_patterns
 
-MAIN = ("closed-cube", "open-top", "free-surface", "mixed-walls", "pure-neumann")
+SHARES = {  # how often a family is drawn, relative to the others
+    "closed-cube": 2.0,
+    "open-top": 4.0,
+    "free-surface": 3.0,
+    "mixed-walls": 3.0,
+    "pure-neumann": 2.0,
+    "porous": 4.0,
+    "ball-packing": 3.0,
+    "baffles": 2.0,
+    "chambers": 1.5,
+    "terrain": 1.0,
+    "splashes": 1.0,
+    "caves": 2.0,
+    "sheets": 2.0,
+}
 
 
 @dataclass(frozen=True)
@@ -118,14 +132,14 @@ def random_shape(ndim: int, rng: np.random.Generator) -> tuple[tuple[int, ...], 
 
 
 def random_batch(ndim: int, rng: np.random.Generator) -> Batch:
-    """Draw domains of one shape, half of them of the main families, each turned and mirrored at random."""
+    """Draw domains of one shape, each turned and mirrored at random."""
     shape, size = random_shape(ndim, rng)
-    others = [name for name in TRAINING if name not in MAIN]
+    names, shares = list(SHARES), np.array(list(SHARES.values()))
     turn = rng.permutation(ndim)
     upright = tuple(shape[int(np.flatnonzero(turn == d)[0])] for d in range(ndim))
     grids, counts = [], []
     while len(grids) < size:
-        grid = random_grid(str(rng.choice(MAIN if rng.random() < 0.5 else others)), upright, rng)
+        grid = random_grid(str(rng.choice(names, p=shares / shares.sum())), upright, rng)
         flips = tuple(d for d in range(ndim) if rng.random() < 0.5)
         fluid = np.flip(grid.fluid, flips).transpose(turn)
         count = np.flip(dirichlet_count(grid), flips).transpose(turn)

@@ -101,7 +101,8 @@ def train(ndim: int, out: str, steps: int, seed: int = 0, resume: bool = False, 
             recent = [x for x in log[-50:] if len(x) == unroll]
             print(step + 1, f"{time.time() - started:.0f}s", np.round(np.mean(recent, 0), 2).tolist(), "tap", [round(t, 3) for t in net.tap.tolist()], flush=True)
         if step % 250 == 249 or step == steps - 1:
-            torch.save(net.state_dict(), out)
+            torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "seconds": time.time() - started, "log": log}, out + ".tmp")
+            Path(out + ".tmp").replace(out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+"""What the public functions accept: matrices, vectors and numbers are converted here, or refused with a sentence."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator
+
+
+def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
+    """Convert A to CSR with float64 entries, sorted indices and no duplicates; A itself is not changed.
+
+    Parameters
+    ----------
+    A : sparse array or matrix, or array_like, shape (n, n)
+        Real. Shares its memory with the result where it has that form already.
+
+    Returns
+    -------
+    A : csr_array of float64
+    dtype : dtype
+        float32 if that was A's, else float64.
+
+    Raises
+    ------
+    TypeError
+        If A is complex, not numeric, or an operator without entries.
+    ValueError
+        If A is not square, or holds NaN or infinity.
+    """
+    if isinstance(A, LinearOperator) or callable(A):
+        raise TypeError("A must be a sparse or dense matrix, got an operator without entries; deepcd.cg takes operators")
+    if not sp.issparse(A):
+        A = np.asarray(A)
+    refuse_type("A", A.dtype)
+    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+        raise ValueError(f"A must be a square matrix, got shape {A.shape}")
+    dtype = np.dtype(np.float32) if A.dtype == np.float32 else np.dtype(np.float64)
+    matrix = sp.csr_array(A)
+    if matrix.dtype != np.float64:
+        matrix = matrix.astype(np.float64)
+    if not matrix.has_canonical_format:
+        if matrix is A or any(np.shares_memory(matrix.data, part) for part in _arrays(A)):
+            matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if matrix.nnz and not math.isfinite(magnitude(matrix.data)):
+        entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
+        row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
+        raise ValueError(f"A must be finite, got {matrix.data[entry]} at A[{row}, {matrix.indices[entry]}]")
+    return matrix, dtype
+
+
+def as_vector(name: str, v: ArrayLike, n: int) -> NDArray[np.floating[Any]]:
+    """Convert a vector to float32 or float64 of shape (n,); v itself is not changed.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it, for the error message.
+    v : array_like, shape (n,) or (n, 1)
+        Real and finite. Integers and half precision become float64.
+    n : int
+        Number of rows of A.
+
+    Returns
+    -------
+    ndarray of float32 or float64, shape (n,)
+        May share its memory with v.
+
+    Raises
+    ------
+    TypeError
+        If v is complex or not numeric.
+    ValueError
+        If v has another shape, or holds NaN or infinity.
+    """
+    array = np.asarray(v)
+    refuse_type(name, array.dtype)
+    if array.shape not in ((n,), (n, 1)):
+        hint = "; solve for one column at a time" if array.ndim == 2 and array.shape[0] == n else ""
+        raise ValueError(f"{name} must have shape ({n},) or ({n}, 1) to match A, got {array.shape}{hint}")
+    array = array.reshape(n)
+    if array.dtype != np.float32:
+        array = array.astype(np.float64, copy=False)
+    if n and not math.isfinite(magnitude(array)):
+        entry = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, got {array[entry]} at {name}[{entry}]")
+    return array
+
+
+def refuse_type(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise a TypeError unless the dtype is real."""
+    if dtype.kind == "c":
+        raise TypeError(f"{name} must be real, got {dtype}; complex systems are not supported")
+    if dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+
+
+def tolerance(name: str, value: Any, *, zero: bool = False) -> float:
+    """Return the value as a finite float > 0 (or >= 0 if `zero`), or raise."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise (ValueError if value is None or isinstance(value, str) else TypeError)(
+            f"{name} must be a real number, got {value!r}"
+        )
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise ValueError(f"{name} must be finite and {'not negative' if zero else 'positive'}, got {value!r}")
+    return number
+
+
+def count(name: str, value: Any) -> int:
+    """Return the value as an int >= 1, or raise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def magnitude(v: NDArray[np.floating[Any]]) -> float:
+    """Return the largest absolute value without a temporary array; NaN if there is one."""
+    return float(max(v.max(), -v.min())) if v.size else 0.0
+
+
+def power_of_two(value: float) -> float:
+    """Return the power of two just above a positive value, kept where its reciprocal is a normal number."""
+    return math.ldexp(1.0, min(max(math.frexp(value)[1], -1000), 1000))
+
+
+def norm(v: NDArray[np.floating[Any]]) -> float:
+    """Return the Euclidean norm of a float64 vector of any magnitude."""
+    square = float(v @ v)
+    if 1e-280 < square < 1e280:
+        return math.sqrt(square)
+    largest = magnitude(v)
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    scale = power_of_two(largest)
+    scaled = v * (1 / scale)
+    return math.sqrt(float(scaled @ scaled)) * scale
+
+
+def _arrays(A: Any) -> list[NDArray[Any]]:
+    """Return the arrays that a sparse matrix or an ndarray is made of."""
+    return [A] if isinstance(A, np.ndarray) else [getattr(A, "data", np.empty(0))]

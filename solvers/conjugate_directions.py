@@ -1,0 +1,223 @@
+"""Conjugate directions: the one iteration that every linear method here runs.
+
+A preconditioner proposes a direction z = M r; z is made A-orthogonal to the last ``keep`` directions, and an exact line search
+follows. With M = I and one kept direction this is the conjugate gradient method of Hestenes and Stiefel (1952); with a
+network as M and two kept directions it is the deep conjugate direction method of Kaneda et al. (ICLR 2023, algorithm 1).
+
+How this differs from the textbook's PCG:
+
+1. beta = -(A p).z / p.A p (the flexible form), which needs no exactly symmetric and constant M.
+2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
+   recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
+3. The iterate of the smallest residual is returned when there is no convergence.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.solution import Status
+
+Vector = NDArray[np.floating[Any]]
+
+_EPS = float(np.finfo(np.float64).eps)
+_GROWTH = 1e8  # of the residual over the initial one: far above the square root of any condition number that can be solved
+
+
+class Operator(Protocol):
+    """A symmetric positive (semi)definite A on its own kind of vector: a float64 ndarray of any shape."""
+
+    def zeros(self) -> Vector:
+        """Return a new zero vector."""
+
+    def residual(self, b: Vector, x: Vector, r: Vector) -> float:
+        """Set r <- b - A x and return r.r."""
+
+    def direction(self, z: Vector, beta: float, p: Vector) -> None:
+        """Set p <- z + beta p; z may be float32."""
+
+    def apply(self, p: Vector, q: Vector) -> float:
+        """Set q <- A p and return p.q."""
+
+    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
+
+    def dot(self, u: Vector, v: Vector) -> float:
+        """Return u.v."""
+
+    def project(self, v: Vector) -> None:
+        """Remove the null space of A from v in place."""
+
+
+class Preconditioner(Protocol):
+    """An approximate inverse M of A; symmetric positive definite unless `symmetric` is False."""
+
+    @property
+    def name(self) -> str:
+        """What `Solution.preconditioner` says."""
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether M is a symmetric positive definite linear map."""
+
+    @property
+    def work(self) -> float:
+        """Passes over the finest grid per iteration, outer loop included."""
+
+    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
+        """Set z <- M r and return (r.z, q.z)."""
+
+    def zeros(self) -> Vector:
+        """Return a z of the kind that `apply` writes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """How an iteration went.
+
+    Attributes
+    ----------
+    x : ndarray of float64
+        The last iterate if converged, else the one of the smallest residual.
+    status : Status
+        Why it stopped.
+    residuals : list of float
+        Norms of the residual, the initial one first; recomputed ones where they were recomputed.
+    replaced : int
+        Directions that broke down and were replaced by the residual.
+    flipped : int
+        Directions with r.z < 0: none if M is positive definite.
+    """
+
+    x: Vector
+    status: Status
+    residuals: list[float]
+    replaced: int
+    flipped: int
+
+
+def conjugate_directions(
+    A: Operator,
+    b: Vector,
+    M: Preconditioner,
+    target: float,
+    *,
+    maxiter: int,
+    keep: int = 1,
+    callback: Callable[[Vector], object] | None = None,
+    deadline: float = math.inf,
+) -> Record:
+    """Solve A x = b from x = 0. For another start, solve for the correction.
+
+    Parameters
+    ----------
+    A : Operator
+    b : ndarray of float64
+        A vector of A's kind, without a null-space part, of magnitude about one; not changed.
+    M : Preconditioner
+    target : float
+        The iteration converges when the recomputed norm of b - A x is not larger. Zero asks for the attainable accuracy.
+    maxiter : int
+        At most this many iterations.
+    keep : int, default 1
+        Directions that a new one is made A-orthogonal to.
+    callback : callable, optional
+        Called with x after each iteration; returning True stops.
+    deadline : float, default inf
+        Value of `time.perf_counter` after which no further iteration starts.
+
+    Returns
+    -------
+    Record
+    """
+    x, p, q, best = A.zeros(), A.zeros(), A.zeros(), A.zeros()
+    r, z = b.copy(), M.zeros()
+    kept: list[tuple[Vector, Vector, float]] = []
+    rr = A.dot(r, r)
+    norm = math.sqrt(rr)
+    residuals = [norm]
+    anchor = norm  # the last residual that was computed rather than recurred
+    lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
+    replaced = flipped = 0
+    aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
+    pq = 1.0
+    status = Status.CONVERGED if norm <= target else Status.MAXITER
+
+    while status is not Status.CONVERGED and len(residuals) <= maxiter:
+        rz, qz = M.apply(r, q, z)
+        A.project(z)
+        usable = math.isfinite(rz) and rz != 0
+        if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
+            usable = abs(rz) > _EPS * math.sqrt(rr * A.dot(z, z))
+        flipped += usable and rz < 0
+        if keep == 1:
+            A.direction(z, -qz / pq, p)
+        else:
+            p, q = (A.zeros(), A.zeros()) if len(kept) <= keep else kept.pop(0)[:2]
+            p[...] = z
+            for p_old, q_old, pq_old in kept:
+                p -= A.dot(q_old, p) / pq_old * p_old
+        rp = rz if aligned and keep == 1 else A.dot(r, p)
+        pq = A.apply(p, q) if usable else 0.0
+        if not (0 < pq < math.inf and math.isfinite(rp)):
+            if pq < -10 * _EPS * math.sqrt(p.size * A.dot(p, p) * A.dot(q, q)):
+                status = Status.INDEFINITE_MATRIX
+                break
+            replaced += 1
+            np.copyto(p, r)
+            rp, pq = rr, A.apply(p, q)
+            if not 0 < pq < math.inf:
+                if math.isfinite(pq):
+                    status = Status.INDEFINITE_MATRIX if pq < 0 else Status.BREAKDOWN
+                else:
+                    status = Status.NOT_FINITE
+                break
+        alpha = rp / pq
+        rr = A.update(alpha, p, q, x, r)
+        aligned = True
+        if keep > 1:
+            kept.append((p, q, pq))
+
+        norm = math.sqrt(rr) if math.isfinite(rr) else math.inf
+        residuals.append(norm)
+        # Past a reduction by the unit roundoff the recursion says nothing about b - A x any more.
+        if norm <= max(target, _EPS * anchor):
+            norm = math.sqrt(A.residual(b, x, r))
+            A.project(r)
+            rr = A.dot(r, r)
+            residuals[-1] = norm
+            aligned = False
+            if norm <= target:
+                status = Status.CONVERGED
+            elif norm > 0.5 * anchor:
+                status = Status.ATTAINABLE_ACCURACY
+            anchor = norm
+        if norm <= lowest:
+            lowest, lowest_is_x = norm, True
+        elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector
+            np.multiply(p, -alpha, out=best)
+            best += x
+            lowest_is_x = False
+        if status is not Status.MAXITER:
+            break
+        if norm > _GROWTH * residuals[0]:
+            status = Status.BREAKDOWN if math.isfinite(norm) else Status.NOT_FINITE
+            break
+        if callback is not None and callback(x) is True:
+            status = Status.CALLBACK
+            lowest_is_x = True
+            break
+        if time.perf_counter() > deadline:
+            status = Status.TIMEOUT
+            break
+
+    if flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):
+        status = Status.INDEFINITE_PRECONDITIONER
+    return Record(x if lowest_is_x else best, status, residuals, replaced, flipped)

@@ -1,0 +1,91 @@
+"""Compiled passes of the outer iteration on the finest grid, float64.
+
+A box is a flat padded array: rows along the last axis, `n = (n0, n1, n2)` cells, strides `s = (s0, s1)` between planes and rows; in 2D
+n1 = 1 and s1 = 0. Row (i, j) starts at (i + 1) s0 + (j + 1) s1 + 1. Everything outside the unknowns is zero, so neighbours need no test;
+in 2D the two neighbours along the missing axis are read from row 0, which is padding. Each function works on planes start .. stop - 1, so
+that threads share a pass, and returns its part of the inner product. Indices are unsigned: signed ones cost a test for negative ones.
+
+`kernels/reference.py` holds the plain NumPy definition of every pass.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+FAST = {"contract", "reassoc", "nsz"}
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rows(n, s, i, j):
+    """Return where row (i, j) starts, and its four neighbouring rows (i -+ 1, j -+ 1)."""
+    p = np.uint64((i + 1) * s[0] + (j + 1) * s[1] + 1)
+    s0, s1 = np.uint64(s[0]), np.uint64(s[1])
+    if s[1] > 0:
+        return p, p - s0, p + s0, p - s1, p + s1
+    return p, p - s0, p + s0, np.uint64(1), np.uint64(1)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def residual(n, s, diagonal, b, x, r, start, stop):
+    """r <- b - A x; returns r.r."""
+    one, total = np.uint64(1), 0.0
+    for i in range(start, stop):
+        for j in range(n[1]):
+            p, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
+            for step in range(n[2]):
+                k = np.uint64(step)
+                h = p + k
+                d = diagonal[h]
+                value = b[h] + (x[lo0 + k] + x[hi0 + k] + x[lo1 + k] + x[hi1 + k] + x[h - one] + x[h + one]) - d * x[h]
+                value = value if d != 0 else 0.0
+                r[h] = value
+                total += value * value
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def matvec(n, s, diagonal, p, q, start, stop):
+    """q <- A p; returns p.q."""
+    one, total = np.uint64(1), 0.0
+    for i in range(start, stop):
+        for j in range(n[1]):
+            c, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
+            for step in range(n[2]):
+                k = np.uint64(step)
+                h = c + k
+                d = diagonal[h]
+                value = d * p[h] - (p[lo0 + k] + p[hi0 + k] + p[lo1 + k] + p[hi1 + k] + p[h - one] + p[h + one])
+                value = value if d != 0 else 0.0
+                q[h] = value
+                total += value * p[h]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def direction(s, z, beta, p, start, stop):
+    """p <- z + beta p on whole padded planes (z float32 or float64)."""
+    for k in range(np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])):
+        p[k] = z[k] + beta * p[k]
+    return 0.0
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def update(s, alpha, p, q, x, r, start, stop):
+    """x <- x + alpha p, r <- r - alpha q; returns r.r."""
+    total = 0.0
+    for k in range(np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])):
+        x[k] += alpha * p[k]
+        value = r[k] - alpha * q[k]
+        r[k] = value
+        total += value * value
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def dot(s, u, v, start, stop):
+    """Return u.v."""
+    total = 0.0
+    for k in range(np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])):
+        total += np.float64(u[k]) * np.float64(v[k])
+    return total

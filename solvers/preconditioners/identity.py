@@ -1,0 +1,39 @@
+"""No preconditioner: the direction is the residual, and conjugate directions are conjugate gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.floating[Any]]
+
+
+class Identity:
+    """M = I on vectors of shape (n,).
+
+    Parameters
+    ----------
+    n : int
+        Number of unknowns.
+    """
+
+    name = "none"
+    symmetric = True
+    work = 1.0
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def zeros(self) -> Vector:
+        """Return a new zero vector, float64 of shape (n,)."""
+        return np.zeros(self._n)
+
+    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
+        """Set z <- r and return (r.z, q.z)."""
+        np.copyto(z, r)
+        return float(r @ z), float(q @ z)
+
+    def __str__(self) -> str:
+        return "none: plain conjugate gradients"

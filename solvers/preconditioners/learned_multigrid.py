@@ -1,0 +1,197 @@
+"""The learned multigrid preconditioner, compiled: a W-cycle whose smoothers, coarse operators and transfers come from small networks.
+
+The same cycle as `solvers/training/network.py`, which defines and trains it; here the networks are evaluated once, at setup, on the distinct
+local patterns of the domain, and a cycle is a handful of passes with the coefficients they gave.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels import coarse, finest, setup
+from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood, number_patterns
+from deepcd.solvers.operators.stencil import geometry
+from deepcd.solvers.preconditioners.multigrid import (
+    COARSEST,
+    F32,
+    ONE,
+    ZERO,
+    CoarseLevel,
+    Multigrid,
+    Taps,
+    empty_coarse,
+    halve_faces,
+)
+
+if TYPE_CHECKING:
+    from deepcd.solvers.grid_discovery import Embedding
+
+C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
+OUTPUTS = 5  # a, c0, c1, c2, phi of the finest network; coarse ones put faces 0, 1, 2, Dirichlet, psi before them; handed-down features follow
+TABLE = 1 << 14  # patterns that are told apart before the table starts anew
+Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
+
+
+class LearnedMultigrid(Multigrid):
+    """M of the learned cycle on the box of an embedding.
+
+    Parameters
+    ----------
+    embedding : Embedding
+    weights : dict of str to float32 ndarray, optional
+        Parameters of the networks as they are stored; default: those that ship for the number of axes.
+    threads : int, default 1
+    """
+
+    name = "learned-multigrid"
+    work = 8.0  # smooth, restrict, prolong, residual, smooth; direction, product, update
+
+    def __init__(self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1) -> None:
+        n, s = geometry(embedding.shape)
+        super().__init__(n, s, embedding.diagonal.ravel(), threads)
+        parameters = shipped(len(embedding.shape)) if weights is None else weights
+        self.tap = np.asarray(parameters["tap"], dtype=np.float32)
+        deepest = len(self.tap) - 1
+        networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
+        self.around = neighbourhood((*s, 1))
+        table, ids = self._finest_level(_network(parameters, "fine."))
+        self.taps = Taps.of(float(self.tap[0]), n)
+        level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
+        setup.aggregate_stencil(n, s, self.diagonal, self.diagonal, level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
+        handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
+        share = np.float32(1 / np.prod(step))
+        setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, level.n, level.s, step, share, handed)
+        while True:
+            halve_faces(level, step, DIRICHLET)
+            outputs = self._coarse_level(level, handed, networks[min(len(self.levels), deepest - 1)])
+            self.levels.append(level)
+            level.taps = Taps.of(float(self.tap[min(len(self.levels), deepest)]), level.n)
+            if np.prod(level.n) <= COARSEST:
+                break
+            fine = level
+            level, step = empty_coarse(fine.n, fine.s, fine.nominal, fine.capacity)
+            setup.aggregate_faces(
+                fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, level.n, level.s, step,
+                level.volume, level.dirichlet, level.inside, level.w,
+            )  # fmt: skip
+            handed = np.zeros((level.volume.size, handed.shape[1]), dtype=np.float32)
+            share = np.float32(1 / np.prod(step))
+            setup.hand_down(fine.n, fine.s, outputs, 2 * OUTPUTS, level.n, level.s, step, share, handed)
+        self.solve_exactly()
+
+    def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
+        """Evaluate the finest network on the distinct patterns, list the cells that are not interior; returns the table and the pattern per cell."""
+        s0, s1 = self.s
+        neighbours = np.array([-s0, s0, -s1, s1, -1, 1])
+        axes = np.array([0, 0, 1, 1, 2, 2])
+        adjacent = neighbours[neighbours != 0]
+        codes = np.zeros_like(self.diagonal)
+        cell_codes(self.diagonal, adjacent, codes)
+        cells = np.zeros(setup.boundary_cells(codes, self.around, np.zeros(0, dtype=np.int64)), dtype=np.int64)
+        setup.boundary_cells(codes, self.around, cells)
+        table, numbers = evaluate(codes, cells, self.around, network)
+        ids = np.zeros(codes.size, dtype=np.int32)
+        ids[cells] = numbers
+        o = table[0]
+        d = np.float32(len(adjacent))
+        each = C0 * np.exp(o[1:4]) / (d * d)
+        total = sum(2 * each[a] for a in set(axes[neighbours != 0]))
+        constants = np.array([A0 * np.exp(o[0]) / d + total, *each, np.exp(o[4])], dtype=np.float32)
+        listed = np.zeros(setup.listed_cells(codes, ids, adjacent, np.zeros(0, dtype=np.int64)), dtype=np.int64)
+        setup.listed_cells(codes, ids, adjacent, listed)
+        self.delta, ratio = np.zeros((len(listed), 7), dtype=np.float32), np.zeros(len(listed), dtype=np.float32)
+        setup.listed_coefficients(listed, codes, self.diagonal, ids, table, axes, neighbours, C0, A0, constants, self.delta, ratio)
+        self.list_cells(listed, ratio)
+        self.a, self.phi = constants[0], constants[4]
+        self.c = tuple(constants[1:4])
+        return table, ids
+
+    def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
+        """Evaluate a coarse network on a level's features, form operator, smoother and transfer scalings; returns the outputs."""
+        size = level.volume.size
+        features = np.empty((size, 8 + handed.shape[1]), dtype=np.float32)
+        features[:, 8:] = handed
+        features[:, 0] = level.volume / np.float32(level.capacity)
+        features[:, 1] = level.dirichlet / np.float32(max(level.nominal))
+        for axis in range(3):
+            features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
+            features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
+        outputs = np.zeros((size, len(network[5])), dtype=np.float32)
+        offsets = neighbourhood((*level.s, 1))
+        setup.evaluate_features(level.n, level.s, offsets, features, *network, outputs)
+        setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
+        level.finish()
+        level.a, level.phi = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
+        level.c = np.zeros_like(level.w)
+        setup.smoother_coefficients(level.strides, outputs, OUTPUTS, level.w, level.inverse, C0, A0, level.a, level.c, level.phi)
+        level.psi = np.where(level.inverse > 0, np.exp(np.clip(outputs[:, 4], -2, 2)), np.float32(0))
+        return outputs
+
+    def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
+        """Set z to S r."""
+        self.team.run(finest.smooth_first, self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta, r, self.r32, z)
+
+    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
+        """Add S (r - A z) to z; returns (r.z, q.z)."""
+        self.team.run(finest.residual, self.n, self.s, self.diagonal, self.r32, z, self.t)
+        parts = self.team.run(finest.smooth_last, self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta, self.t, z, r, q)
+        return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
+
+    def smooth_level_down(self, level: CoarseLevel) -> None:
+        """Set z to S r."""
+        coarse.sweep(level.n, level.s, ZERO, level.r, ONE, level.a, ONE, *level.c, level.r, level.z)
+
+    def smooth_level_up(self, level: CoarseLevel) -> None:
+        """Add S (r - A z) to z."""
+        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.t)
+        coarse.sweep(level.n, level.s, ONE, level.z, ONE, level.a, ONE, *level.c, level.t, level.z)
+
+
+def shipped(ndim: int) -> dict[str, Any]:
+    """Return the weights that ship for 2 or 3 axes."""
+    from deepcd.data.weight_files import load
+
+    return dict(load(None, f"learned-multigrid-{ndim}d/1")[0])
+
+
+def _network(parameters: dict[str, Any], prefix: str) -> Network:
+    """Return a network's three layers with inputs first; convolutions become (neighbours x channels, outputs)."""
+    layers = []
+    for layer in (0, 2, 4):
+        weight = np.asarray(parameters[f"{prefix}{layer}.weight"], dtype=np.float32)
+        if weight.ndim == 5:
+            weight = weight.transpose(0, 2, 3, 4, 1).reshape(len(weight), -1)
+        layers += [np.ascontiguousarray(weight.T), np.asarray(parameters[f"{prefix}{layer}.bias"], dtype=np.float32)]
+    return tuple(layers)  # type: ignore[return-value]
+
+
+def evaluate(codes: NDArray[np.uint8], cells: NDArray[np.int64], around: NDArray[np.int64], network: Network) -> tuple[F32, NDArray[np.int32]]:
+    """Evaluate the finest network on the neighbourhoods of cells.
+
+    Returns
+    -------
+    table : float32 (patterns, outputs)
+        Clipped outputs; row 0 is the undisturbed interior.
+    numbers : int32 (cells,)
+        The row of each cell.
+    """
+    slots, keys = np.full(4 * TABLE, -1, dtype=np.int32), np.zeros((4 * TABLE, 2), dtype=np.uint64)
+    patterns, numbers = np.zeros((TABLE, len(around)), dtype=np.uint8), np.zeros(len(cells), dtype=np.int32)
+    tables = [_clipped(np.ones((1, len(around)), dtype=np.uint8), network)]
+    start, base = 0, 1
+    while start < len(cells):
+        start, count = number_patterns(codes, cells, start, around, keys, slots, patterns, 0, base, numbers)
+        tables.append(_clipped(patterns[:count], network))
+        base += count
+        slots[:] = -1
+    return np.concatenate(tables), numbers
+
+
+def _clipped(patterns: NDArray[np.uint8], network: Network) -> F32:
+    out = np.zeros((len(patterns), len(network[5])), dtype=np.float32)
+    setup.evaluate_patterns(patterns, *network, out)
+    out[:, :OUTPUTS] = np.clip(out[:, :OUTPUTS], np.float32([-3, -4, -4, -4, -3]), np.float32(3))
+    return out

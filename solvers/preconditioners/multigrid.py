@@ -1,0 +1,233 @@
+"""The multigrid cycle on a padded box that the learned and the classical preconditioner share.
+
+One V step from the finest level, every coarser level visited twice (z + M (r - A z), a W-cycle), the coarsest solved by its dense pseudo-inverse.
+Symmetric as long as post-smoothing is the transpose of pre-smoothing. See Briggs, Henson and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels import coarse, finest, setup
+from deepcd.solvers.kernels.team import Team
+
+F32 = NDArray[np.float32]
+Box = tuple[int, int, int]
+COARSEST = 600  # cells of a box that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
+SMALLEST_DIAGONAL = 1e-6  # of the nominal face weight; below, a coarse cell is no unknown
+
+
+@dataclass
+class Taps:
+    """Interpolation from one level to the next finer one: per axis the weights of the own and of the next coarse cell."""
+
+    near: F32
+    far: F32
+
+    @classmethod
+    def of(cls, q: float, n: Box) -> Taps:
+        """Return (1 - q, q) for every axis that is halved, (1, 0) for axes of one cell."""
+        far = np.array([q if k > 1 else 0.0 for k in n], dtype=np.float32)
+        return cls(np.float32(1) - far, far)
+
+
+@dataclass
+class CoarseLevel:
+    """A level with face weights; arrays are flat padded boxes of float32."""
+
+    n: Box
+    s: tuple[int, int]
+    nominal: tuple[float, float, float]  # face weight per axis in an undisturbed interior
+    capacity: float  # finest cells in one cell
+    volume: F32
+    dirichlet: F32
+    inside: F32  # (3, box)
+    w: F32  # (3, box)
+    diagonal: F32 = field(init=False)
+    inverse: F32 = field(init=False)
+    a: F32 = field(init=False)
+    c: F32 = field(init=False)
+    phi: F32 = field(init=False)
+    psi: F32 = field(init=False)
+    taps: Taps = field(init=False)  # to the next coarser level
+
+    def __post_init__(self) -> None:
+        self.r, self.z, self.t, self.e = (np.zeros_like(self.volume) for _ in range(4))
+        self.row, self.buffer = np.zeros(self.n[2] + 4, dtype=np.float32), np.zeros(self.n[2] + 4, dtype=np.float32)
+
+    @property
+    def strides(self) -> Box:
+        """Flat distance of neighbours per axis, 0 where there are none."""
+        return self.s[0], self.s[1], 1
+
+    def finish(self) -> None:
+        """Form the diagonal from face and Dirichlet weights."""
+        self.diagonal, self.inverse = np.zeros_like(self.volume), np.zeros_like(self.volume)
+        smallest = np.float32(SMALLEST_DIAGONAL * max(self.nominal))
+        setup.form_diagonal(self.strides, self.w, self.dirichlet, smallest, self.diagonal, self.inverse)
+        self.diagonal[self.inverse == 0] = 0
+
+
+def halved(n: Box, s: tuple[int, int]) -> tuple[Box, tuple[int, int], Box]:
+    """Return size, strides and steps (2 where the axis is halved) of the next coarser box."""
+    m = ((n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2)
+    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2) if s[1] else (m[2] + 2, 0)
+    return m, ms, (min(n[0], 2), min(n[1], 2), min(n[2], 2))
+
+
+def empty_coarse(n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float) -> tuple[CoarseLevel, Box]:
+    """Return the next coarser level of a box, its sums still zero, and the steps to it."""
+    m, ms, step = halved(n, s)
+    total = math.prod(step)
+    nominal = tuple(w * total / k / (2 if k == 2 else 1) for w, k in zip(nominal, step, strict=True))  # type: ignore[assignment]
+    size = (m[0] + 2) * ms[0]
+    fields = [np.zeros(size, dtype=np.float32) for _ in range(2)]
+    sums = [np.zeros((3, size), dtype=np.float32) for _ in range(2)]
+    return CoarseLevel(m, ms, nominal, capacity * total, *fields, *sums), step
+
+
+def halve_faces(level: CoarseLevel, step: Box, dirichlet: float) -> None:
+    """Turn summed face weights into coarse ones: half along halved axes (twice the distance); Dirichlet weights times `dirichlet`."""
+    for axis in range(3):
+        if step[axis] == 2:
+            level.w[axis] *= np.float32(0.5)
+    level.dirichlet *= np.float32(dirichlet)
+
+
+class Multigrid:
+    """A cycle over a hierarchy; subclasses build the levels and say how to smooth.
+
+    Parameters
+    ----------
+    n, s : tuple of int
+        Cells and strides of the finest box.
+    diagonal : uint8, flat padded box
+    threads : int
+    """
+
+    name = "multigrid"
+    symmetric = True
+    work = 0.0
+
+    def __init__(self, n: Box, s: tuple[int, int], diagonal: NDArray[np.uint8], threads: int) -> None:
+        self.n, self.s, self.diagonal = n, s, diagonal
+        self.team = Team(threads, n[0], diagonal.size)
+        self.levels: list[CoarseLevel] = []
+        self.r32, self.t = np.zeros(diagonal.size, dtype=np.float32), np.zeros(diagonal.size, dtype=np.float32)
+        self.phi = np.float32(1)
+        self.starts, self.cells = np.zeros(n[0] + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        self.ratio = np.zeros(0, dtype=np.float32)
+        self.taps = Taps.of(0.25, n)
+        length = s[0] + 4
+        self.scratch = [(np.zeros(length, dtype=np.float32), np.zeros(n[2] + 4, dtype=np.float32)) for _ in range(self.team.threads)]
+
+    def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
+        """Name the cells whose coefficients differ from the interior's, ascending."""
+        self.cells, self.ratio = cells, ratio
+        self.starts = np.searchsorted(cells, (np.arange(self.n[0] + 1) + 1) * self.s[0])
+
+    def zeros(self) -> F32:
+        """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
+        return np.zeros(self.diagonal.size, dtype=np.float32)
+
+    def solve_exactly(self) -> None:
+        """Prepare the dense pseudo-inverse of the coarsest level."""
+        level = self.levels[-1]
+        self.exact_cells = np.flatnonzero(level.inverse)
+        self.exact = pseudo_inverse(level, self.exact_cells)
+
+    def apply(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
+        """Set z to M r and return (r.z, q.z)."""
+        self.smooth_down(r, z)
+        if self.levels:
+            top = self.levels[0]
+            half = [(b + 1) // 2 for b in self.team.bounds]
+            transfer = (top.n, top.s, self.taps.near, self.taps.far)
+            self.team.run(
+                finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio, self.r32, z,
+                *transfer, top.psi, scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
+            )  # fmt: skip
+            self.visit(0)
+            np.multiply(top.z, top.psi, out=top.z)
+            self.team.run(
+                finest.prolong_add, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
+                *transfer, top.z, scratch=[(plane, buffer, z) for plane, buffer in self.scratch],
+            )  # fmt: skip
+        return self.smooth_up(r, q, z)
+
+    def visit(self, l: int) -> None:
+        """Set z of level l from its r: two cycles, or the exact solution on the coarsest."""
+        level = self.levels[l]
+        if l == len(self.levels) - 1:
+            level.z[self.exact_cells] = self.exact @ level.r[self.exact_cells]
+            return
+        self.cycle(l)
+        level.e[:] = level.z
+        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.r)
+        self.cycle(l)
+        level.z += level.e
+
+    def cycle(self, l: int) -> None:
+        """Set z of level l to M r."""
+        level, lower = self.levels[l], self.levels[l + 1]
+        self.smooth_level_down(level)
+        transfer = (lower.n, lower.s, level.taps.near, level.taps.far)
+        coarse.residual_restrict(
+            level.n, level.s, level.diagonal, *level.w, level.phi, level.r, level.z, *transfer, lower.psi, level.row, level.buffer, lower.r
+        )  # fmt: skip
+        self.visit(l + 1)
+        np.multiply(lower.z, lower.psi, out=lower.z)
+        coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
+        self.smooth_level_up(level)
+
+    def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
+        """Pre-smooth on the finest level from zero; leaves r in `r32`."""
+        raise NotImplementedError
+
+    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
+        """Post-smooth on the finest level; returns (r.z, q.z)."""
+        raise NotImplementedError
+
+    def smooth_level_down(self, level: CoarseLevel) -> None:
+        """Pre-smooth on a coarse level from zero."""
+        raise NotImplementedError
+
+    def smooth_level_up(self, level: CoarseLevel) -> None:
+        """Post-smooth on a coarse level."""
+        raise NotImplementedError
+
+
+ONE, ZERO = np.float32(1), np.float32(0)
+
+
+def pseudo_inverse(level: CoarseLevel, cells: NDArray[np.intp]) -> F32:
+    """Return the dense pseudo-inverse of a level's operator on its unknowns.
+
+    Components without Dirichlet data lose their constant: (A + s V V')^-1 - V V' / s with V their normalised constants.
+    """
+    import scipy.linalg
+    import scipy.sparse
+
+    number = np.full(level.volume.size, -1)
+    number[cells] = np.arange(len(cells))
+    dense = np.diag(level.diagonal[cells].astype(float))
+    for axis, stride in enumerate(level.strides):
+        if stride:
+            low = cells[(level.w[axis, cells] > 0) & (number[np.minimum(cells + stride, number.size - 1)] >= 0)]
+            i, j = number[low], number[low + stride]
+            dense[i, j] = dense[j, i] = -level.w[axis, low]
+    _, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(dense), directed=False)
+    anchored = np.bincount(label, weights=level.dirichlet[cells], minlength=1) > SMALLEST_DIAGONAL * max(level.nominal)
+    constants = np.zeros_like(dense)
+    for component in np.flatnonzero(~anchored[: label.max(initial=-1) + 1]):
+        members = np.flatnonzero(label == component)
+        constants[np.ix_(members, members)] = 1 / len(members)
+    scale = 2 * max(level.nominal)
+    if not len(cells):
+        return np.zeros((0, 0), dtype=np.float32)
+    inverse = scipy.linalg.inv(dense + scale * constants, overwrite_a=True, check_finite=False) - constants / scale
+    return np.ascontiguousarray((inverse + inverse.T) / 2, dtype=np.float32)

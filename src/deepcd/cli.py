@@ -1,0 +1,287 @@
+"""The command ``deepcd``: solve a file, show what is installed, run the demo, train.
+
+People read standard error, programs read standard output (``--json``). Exit status: 0 done (for ``solve``: converged),
+1 not converged, 2 bad input. Imports wait until a command runs, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
+
+app = typer.Typer(
+    help="Learned solvers for sparse linear systems from partial differential equations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; default: one per core.")]
+
+
+@app.command()
+def solve(
+    matrix: Annotated[
+        Path, typer.Argument(metavar="A", help="Sparse matrix: .mtx, .mtx.gz, or .npz of SciPy's save_npz.")
+    ],
+    rhs: Annotated[
+        Path | None, typer.Argument(metavar="B", help="Right-hand side: .npy, .mtx or .mtx.gz; default: all ones.")
+    ] = None,
+    *,
+    tol: Annotated[float, typer.Option(help="Stop when |b - A x| <= tol |b|.")] = 1e-6,
+    out: Annotated[Path | None, typer.Option(help="Write x to this .npy file.")] = None,
+    preconditioner: Annotated[str, typer.Option(help='Its name, or "auto": the best for this matrix.')] = "auto",
+    maxiter: Annotated[int | None, typer.Option(help="Give up after so many iterations.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Give up after so many seconds.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Solve A x = b for a symmetric positive (semi)definite A."""
+    if out is not None and (out.suffix != ".npy" or not out.absolute().parent.is_dir()):
+        _refuse(f"--out {out}: give a .npy file in a folder that exists")
+    A = read_matrix(matrix)
+    if rhs is None:
+        _say(f"no right-hand side given: b = 1 in all {A.shape[0]} entries")
+    b = read_vector(rhs, A.shape[0])
+
+    from rich.console import Console
+
+    from deepcd import DeepCD
+
+    _say(f"A: {A.shape[0]} x {A.shape[1]}, {A.nnz} entries")
+    try:
+        with Console(stderr=True).status("solving (the first run compiles, which takes up to a minute)"):
+            solver = DeepCD(preconditioner=preconditioner, threads=threads)
+            solution = solver.solve(A, b, tol=tol, maxiter=maxiter, timeout=timeout)
+    except (ValueError, TypeError) as error:
+        _refuse(str(error))
+
+    # Scaled first: the norm of a b near the limits of float64 overflows or underflows.
+    import numpy as np
+
+    scale = float(np.abs(b).max(initial=0.0)) or 1.0
+    relative = float(np.linalg.norm((b - A @ solution.x) / scale) / (np.linalg.norm(b / scale) or 1.0))
+    converged = solution.info == 0
+    _say(
+        f"{'converged' if converged else 'NOT converged'}: {solution.message}\n"
+        f"{solution.iterations} iterations of {solution.preconditioner}, |b - A x| / |b| = {relative:.2e}, "
+        f"setup {solution.setup_time:.3f} s, solve {solution.solve_time:.3f} s"
+    )
+    if out is not None:
+        np.save(out, solution.x, allow_pickle=False)
+        _say(f"x written to {out}")
+    elif not as_json:
+        _say("x is not kept: give --out x.npy to write it")
+    if as_json:
+        _print_json(
+            {
+                "converged": converged,
+                "status": solution.status.name,
+                "message": solution.message,
+                "info": solution.info,
+                "iterations": solution.iterations,
+                "relative_residual": relative,
+                "residuals": [float(norm) for norm in solution.residuals],
+                "preconditioner": solution.preconditioner,
+                "setup_seconds": solution.setup_time,
+                "solve_seconds": solution.solve_time,
+                "unknowns": A.shape[0],
+                "entries": A.nnz,
+                "tol": tol,
+                "out": None if out is None else str(out),
+            }
+        )
+    raise typer.Exit(0 if converged else 1)
+
+
+@app.command()
+def info(*, as_json: Json = False) -> None:
+    """Show versions, the processor, and the shipped weights with how they were trained."""
+    from deepcd.data import weight_files
+
+    weights: dict[str, Any] = {}
+    for name in sorted(weight_files.checksums()):
+        try:
+            weights[name] = weight_files.load(weight_files.SHIPPED / name, None)[1]
+        except weight_files.WeightFileError as error:
+            weights[name] = {"error": str(error)}
+    facts = {
+        "deepcd": _version("deepcd"),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "weights": weights,
+    }
+    if as_json:
+        _print_json(facts)
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for key, value in facts.items():
+        if key != "weights":
+            table.add_row(key.replace("_", " "), str(value))
+    for name, record in weights.items():
+        table.add_section()
+        table.add_row("weights", name)
+        for key, value in record.items():
+            table.add_row(f"  {key}", value if isinstance(value, str) else json.dumps(value))
+    if not weights:
+        table.add_row("weights", "none shipped")
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("out/demo"),
+    size: Annotated[int, typer.Option(min=16, max=256, help="Cells along the shortest side of the largest box.")] = 96,
+    systems: Annotated[int, typer.Option(min=1, max=1000, help="How many positions of the obstacle.")] = 12,
+    threads: Threads = None,
+) -> None:
+    """Solve the pressure systems of a 3D flow past a moving obstacle, beside SciPy and PyAMG."""
+    from deepcd.demo import run
+
+    raise typer.Exit(0 if run(out, size=size, systems=systems, threads=threads) else 1)
+
+
+@app.command()
+def train(
+    *,
+    dim: Annotated[int, typer.Option(min=2, max=3, help="Space dimension of the network.")],
+    out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the domains, right-hand sides and initial weights.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Train the multigrid network on random domains."""
+    from deepcd.solvers.training import train as run
+
+    try:
+        run(ndim=dim, out=out, steps=steps, seed=seed, resume=resume, threads=threads)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+
+
+def read_matrix(path: Path) -> csr_array:
+    """Read a square, real, sparse matrix; what cannot be used ends the program with status 2.
+
+    Parameters
+    ----------
+    path : Path
+        A .mtx or .mtx.gz file (Matrix Market) or an .npz file of :func:`scipy.sparse.save_npz`.
+
+    Returns
+    -------
+    csr_array of float64, shape (n, n)
+    """
+    import scipy.io
+    from scipy.sparse import csr_array, load_npz
+
+    if path.suffix == ".npz":
+        loaded = _parse(path, load_npz, "a sparse matrix written by scipy.sparse.save_npz")
+    elif path.name.endswith((".mtx", ".mtx.gz")):
+        loaded = _parse(path, scipy.io.mmread, "a Matrix Market file")
+    else:
+        _refuse(f"{path}: A must be a .mtx, .mtx.gz or .npz file")
+    if loaded.ndim != 2 or loaded.shape[0] != loaded.shape[1] or not loaded.shape[0]:
+        _refuse(f"{path}: A must be square and not empty, got shape {loaded.shape}")
+    if loaded.dtype.kind not in "biuf":
+        _refuse(f"{path}: A must be real, got {loaded.dtype}")
+    return csr_array(loaded).astype(float)
+
+
+def read_vector(path: Path | None, n: int) -> NDArray[np.float64]:
+    """Read a real vector of length n; what cannot be used ends the program with status 2.
+
+    Parameters
+    ----------
+    path : Path or None
+        A .npy file, or a .mtx or .mtx.gz file (Matrix Market), of shape (n,), (n, 1) or (1, n). None: all ones.
+    n : int
+        Its length.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    import numpy as np
+    import scipy.io
+
+    if path is None:
+        return np.ones(n)
+    if path.suffix == ".npy":
+        loaded = _parse(path, np.load, "an array written by numpy.save, without pickled objects")
+    elif path.name.endswith((".mtx", ".mtx.gz")):
+        loaded = _parse(path, scipy.io.mmread, "a Matrix Market file")
+    else:
+        _refuse(f"{path}: b must be a .npy, .mtx or .mtx.gz file")
+    if loaded.shape not in ((n,), (n, 1), (1, n)):
+        _refuse(f"{path}: b must have the {n} entries of a column of A, got shape {loaded.shape}")
+    if loaded.dtype.kind not in "biuf":
+        _refuse(f"{path}: b must be real, got {loaded.dtype}")
+    dense = loaded if isinstance(loaded, np.ndarray) else loaded.toarray()
+    return np.asarray(dense, dtype=float).reshape(n)
+
+
+def _parse(path: Path, reader: Any, expected: str) -> Any:
+    """Run a reader of files; whatever it raises on a bad file becomes one sentence."""
+    try:
+        return reader(path)
+    except OSError as error:
+        _refuse(f"{path}: {error.strerror or f'is not {expected} ({error})'}")
+    except Exception as error:  # the readers document no list of what they raise on malformed content
+        _refuse(f"{path}: is not {expected} ({error})")
+
+
+def _refuse(message: str) -> NoReturn:
+    """End the program with status 2 and a message."""
+    _say(f"error: {message}")
+    raise typer.Exit(2)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    """Print strict JSON, in which numbers that are not finite are null."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    print(json.dumps(finite, indent=2, allow_nan=False))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """Name of the processor, as Linux or else Python tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

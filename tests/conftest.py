@@ -1,0 +1,23 @@
+"""What every test runs under: reproducible Hypothesis, no screen, and compiled kernels unless they are switched off."""
+
+from __future__ import annotations
+
+import os
+
+import matplotlib as mpl
+import numba
+import pytest
+from hypothesis import settings
+
+mpl.use("Agg")
+# The first call of a kernel compiles it, which is no fault of the example that made it.
+settings.register_profile("deepcd", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("deepcd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is too slow as plain Python where the compiler is switched off."""
+    if numba.config.DISABLE_JIT:
+        for item in items:
+            if item.get_closest_marker("compiled"):
+                item.add_marker(pytest.mark.skip(reason="needs the compiler, NUMBA_DISABLE_JIT is set"))
