@@ -3,3 +3,4 @@
 from deepcd.data.random_domains import HELD_OUT as HELD_OUT
 from deepcd.data.random_domains import TRAINING as TRAINING
 from deepcd.data.random_domains import random_grid as random_grid
+from deepcd.data.right_hand_sides import right_hand_side as right_hand_side

@@ -174,14 +174,27 @@ def _noise(shape: Sequence[int], rng: np.random.Generator, octaves: int) -> NDAr
     for octave in range(octaves):
         lattice = rng.random(tuple(min(n, 2 + 2 ** (octave + 1)) for n in shape))
         for axis, n in enumerate(shape):
-            lattice = _resample(lattice, axis, n)
+            lattice = resample(lattice, axis, n)
         total += lattice / 2**octave
     low, high = total.min(), total.max()
     return np.asarray((total - low) / max(high - low, 1e-12))
 
 
-def _resample(field: NDArray[np.float64], axis: int, n: int) -> NDArray[np.float64]:
-    """Interpolate linearly along one axis to n points."""
+def resample(field: NDArray[np.float64], axis: int, n: int) -> NDArray[np.float64]:
+    """Interpolate linearly along one axis to n equidistant points, ends kept.
+
+    Parameters
+    ----------
+    field : ndarray of float64
+    axis : int
+    n : int
+        At least 1.
+
+    Returns
+    -------
+    ndarray of float64
+        Of n entries along the axis.
+    """
     t = np.linspace(0, field.shape[axis] - 1, n)
     low = np.minimum(t.astype(int), max(field.shape[axis] - 2, 0))
     high = np.minimum(low + 1, field.shape[axis] - 1)

@@ -42,12 +42,11 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise ValueError(f"A must be a square matrix, got shape {A.shape}")
     dtype = np.dtype(np.float32) if A.dtype == np.float32 else np.dtype(np.float64)
-    matrix = sp.csr_array(A)
+    matrix = A if isinstance(A, sp.csr_array) else sp.csr_array(A)
     if matrix.dtype != np.float64:
         matrix = matrix.astype(np.float64)
     if not matrix.has_canonical_format:
-        if matrix is A or any(np.shares_memory(matrix.data, part) for part in _arrays(A)):
-            matrix = matrix.copy()
+        matrix = matrix.copy()  # it may share its memory with A
         matrix.sum_duplicates()
     if matrix.nnz and not math.isfinite(magnitude(matrix.data)):
         entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
@@ -105,9 +104,8 @@ def refuse_type(name: str, dtype: np.dtype[Any]) -> None:
 def tolerance(name: str, value: Any, *, zero: bool = False) -> float:
     """Return the value as a finite float > 0 (or >= 0 if `zero`), or raise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise (ValueError if value is None or isinstance(value, str) else TypeError)(
-            f"{name} must be a real number, got {value!r}"
-        )
+        error = ValueError if value is None or isinstance(value, str) else TypeError  # SciPy's: atol=None, atol="legacy"
+        raise error(f"{name} must be a real number, got {value!r}")
     number = float(value)
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be finite and {'not negative' if zero else 'positive'}, got {value!r}")
@@ -147,7 +145,3 @@ def norm(v: NDArray[np.floating[Any]]) -> float:
     scaled = v * (1 / scale)
     return math.sqrt(float(scaled @ scaled)) * scale
 
-
-def _arrays(A: Any) -> list[NDArray[Any]]:
-    """Return the arrays that a sparse matrix or an ndarray is made of."""
-    return [A] if isinstance(A, np.ndarray) else [getattr(A, "data", np.empty(0))]

@@ -143,7 +143,9 @@ def conjugate_directions(
     rr = A.dot(r, r)
     norm = math.sqrt(rr)
     residuals = [norm]
-    anchor = norm  # the last residual that was computed rather than recurred
+    # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first down
+    # to the unit roundoff; once rounding has been seen, for one decade at a time.
+    anchor, trust = norm, _EPS
     lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
     replaced = flipped = 0
     aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
@@ -187,8 +189,7 @@ def conjugate_directions(
 
         norm = math.sqrt(rr) if math.isfinite(rr) else math.inf
         residuals.append(norm)
-        # Past a reduction by the unit roundoff the recursion says nothing about b - A x any more.
-        if norm <= max(target, _EPS * anchor):
+        if norm <= max(target, trust * anchor):
             norm = math.sqrt(A.residual(b, x, r))
             A.project(r)
             rr = A.dot(r, r)
@@ -198,7 +199,7 @@ def conjugate_directions(
                 status = Status.CONVERGED
             elif norm > 0.5 * anchor:
                 status = Status.ATTAINABLE_ACCURACY
-            anchor = norm
+            anchor, trust = norm, 0.1
         if norm <= lowest:
             lowest, lowest_is_x = norm, True
         elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import matplotlib as mpl
-import numba
 import pytest
 from hypothesis import settings
 
@@ -17,7 +16,7 @@ settings.load_profile("deepcd")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what is too slow as plain Python where the compiler is switched off."""
-    if numba.config.DISABLE_JIT:
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         for item in items:
             if item.get_closest_marker("compiled"):
                 item.add_marker(pytest.mark.skip(reason="needs the compiler, NUMBA_DISABLE_JIT is set"))

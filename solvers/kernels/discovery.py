@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 Z, Y, X = 1, 1 << 21, 1 << 42
 LIMIT = 1 << 20  # cells per axis that a packed position can tell apart
@@ -30,100 +29,16 @@ MEMBERS = 256  # cells of the smaller of two pieces that are compared with the l
 
 
 @njit(cache=True, nogil=True)
-def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
-    """Check the values of A row by row and count.
-
-    Parameters
-    ----------
-    indptr, indices, data : ndarray
-        Canonical CSR (sorted, no duplicates), n rows.
-    eps : float
-        Rounding unit of the values.
-    degree : ndarray of uint8, shape (n,), out
-        Off-diagonal entries per row.
-    count : ndarray of uint8, shape (n,), out
-        Diagonal divided by the scale; 0 for rows without off-diagonal entries.
-
-    Returns
-    -------
-    reason : int
-        0 all is well, 1 an explicit zero, 2 positive off-diagonal, 3 off-diagonals differ, 4 more than three earlier or
-        later neighbours, 5 no diagonal, 6 diagonal no multiple of the coupling, 7 diagonal too small, 8 too large, 9 not finite.
-    row : int
-        Where the reason was met.
-    scale : float
-        Negative of the off-diagonal entries, 0 if there are none.
-    planar : bool
-        No row has three earlier or three later neighbours.
-    """
-    n = indptr.size - 1
-    scale = 0.0
-    planar = True
-    for i in range(n):
-        before = after = 0
-        diagonal = 0.0
-        found = False
-        for k in range(indptr[i], indptr[i + 1]):
-            j, a = indices[k], data[k]
-            if a == 0.0:
-                return 1, i, scale, planar
-            if j == i:
-                diagonal = a
-                found = True
-                continue
-            if not np.isfinite(a):
-                return 9, i, scale, planar
-            if a > 0.0:
-                return 2, i, scale, planar
-            if scale == 0.0:
-                scale = -a
-            if not abs(a + scale) <= 64.0 * eps * scale:
-                return 3, i, scale, planar
-            if j < i:
-                before += 1
-            else:
-                after += 1
-        degree[i] = before + after
-        count[i] = 0
-        if before + after == 0:
-            continue
-        if before > 3 or after > 3:
-            return 4, i, scale, planar
-        if not found:
-            return 5, i, scale, planar
-        if not np.isfinite(diagonal):
-            return 9, i, scale, planar
-        ratio = diagonal / scale
-        if not abs(ratio - np.rint(ratio)) <= 8.0 * eps * abs(ratio):
-            return 6, i, scale, planar
-        if ratio < before + after - 0.5:
-            return 7, i, scale, planar
-        if ratio > 255.5:
-            return 8, i, scale, planar
-        count[i] = np.uint8(np.rint(ratio))
-        if before == 3 or after == 3:
-            planar = False
-    return 0, -1, scale, planar
+def unpack(packed):  # noqa: ANN001, ANN201
+    """Return the coordinates (x, y, z) of a packed position."""
+    z = ((packed + LIMIT) & (Y - 1)) - LIMIT
+    rest = (packed - z) >> 21
+    y = ((rest + LIMIT) & (Y - 1)) - LIMIT
+    return (rest - y) >> 21, y, z
 
 
 @njit(cache=True, nogil=True)
-def compress(indptr, indices, rows, index, new_indptr, new_indices):  # noqa: ANN001, ANN201
-    """Write the pattern of A[rows][:, rows]; return a row that couples to one outside `rows`, or -1."""
-    k_new = 0
-    for i in range(rows.size):
-        new_indptr[i] = k_new
-        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            j = index[indices[k]]
-            if j < 0:
-                return rows[i]
-            new_indices[k_new] = j
-            k_new += 1
-    new_indptr[rows.size] = k_new
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _find(parent, offset, i):  # noqa: ANN001, ANN202
+def find(parent, offset, i):  # noqa: ANN001, ANN202
     """Return the root of the piece of row i and the position of i relative to the root; compress the path."""
     up = parent[i]
     if up < 0:
@@ -202,10 +117,10 @@ def _row_at(parent, offset, root, position):  # noqa: ANN001, ANN202
     while low <= high:
         middle = (low + high) // 2
         row = middle
-        there, at = _find(parent, offset, row)
+        there, at = find(parent, offset, row)
         while there != root and row < high and row < middle + SCAN:
             row += 1
-            there, at = _find(parent, offset, row)
+            there, at = find(parent, offset, row)
         if there != root:
             if row < high:
                 return -1
@@ -231,24 +146,24 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
     n = parent.size
     row = b
     for _ in range(MEMBERS):
-        p = _find(parent, offset, row)[1] + shift
+        p = find(parent, offset, row)[1] + shift
         for k in range(indptr[row], indptr[row + 1]):
             s = indices[k]
             if s != row:
-                root, at = _find(parent, offset, s)
+                root, at = find(parent, offset, s)
                 if root == a:
                     d = at - p if s > row else p - at
                     if not (d == X or d == Y or (d == Z and abs(s - row) == 1)):
                         return False
         below = min(row - 1, last[a])
         for s in range(below, max(below - SCAN, -1), -1):
-            root, at = _find(parent, offset, s)
+            root, at = find(parent, offset, s)
             if root == a:
                 if at >= p or (at == p - Z and not _coupled(indptr, indices, row, s)):
                     return False
                 break
         for s in range(row + 1, min(row + 1 + SCAN, last[a] + 1, n)):
-            root, at = _find(parent, offset, s)
+            root, at = find(parent, offset, s)
             if root == a:
                 if at <= p or (at == p + Z and not _coupled(indptr, indices, row, s)):
                     return False
@@ -275,7 +190,7 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # no
     k = 0
     while indices[start + k] < i:
         k += 1
-    own, p = _find(parent, offset, i)
+    own, p = find(parent, offset, i)
     possible = 0  # bit mask of choices
     number = 0
     choices = 1 if k == 3 else (3 - k if planar else 3)
@@ -288,7 +203,7 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # no
             good = True
             for a in range(k):
                 j, unit = indices[start + a], _unit(k, choice, a)
-                root, at = _find(parent, offset, j)
+                root, at = find(parent, offset, j)
                 shift = at + unit - p  # root of i's piece relative to the root of j's
                 if not deep and not _allowed(indptr, indices, j, i, unit):
                     good = False
@@ -297,7 +212,7 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # no
                 elif parent[own] + parent[root] < -2 or deep:
                     good = _fits(indptr, indices, parent, offset, ring, last, root, own, shift, deep)
                 for b in range(a):
-                    root_b, at_b = _find(parent, offset, indices[start + b])
+                    root_b, at_b = find(parent, offset, indices[start + b])
                     between = at + unit - at_b - _unit(k, choice, b)  # root of b's piece relative to the root of a's
                     if good and root_b == root:
                         good = between == 0
@@ -332,8 +247,8 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # no
                 here = _unit(k, choice, a)
                 unit = here if unit == 0 or unit == here else -1
         if unit > 0:
-            own, p = _find(parent, offset, i)
-            root, at = _find(parent, offset, indices[start + a])
+            own, p = find(parent, offset, i)
+            root, at = find(parent, offset, indices[start + a])
             if root != own:
                 _union(parent, offset, ring, last, root, own, at + unit - p)
     return number
@@ -344,8 +259,8 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):  # noqa: ANN00
     """Join row i, which fits nowhere, so that pieces are connected components all the same."""
     k = indptr[i]
     while indices[k] < i:
-        own, p = _find(parent, offset, i)
-        root, at = _find(parent, offset, indices[k])
+        own, p = find(parent, offset, i)
+        root, at = find(parent, offset, indices[k])
         if root != own:
             _union(parent, offset, ring, last, root, own, at + Z - p)
         k += 1
@@ -397,11 +312,11 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
         if k == 0:
             continue
         # The common cases need no search: three earlier neighbours, two of one piece, two that cannot be at -z.
-        root, at = _find(parent, offset, indices[start])
+        root, at = find(parent, offset, indices[start])
         first, second = X, Y
         known = k == 3 and not planar
         if k == 2:
-            other, there = _find(parent, offset, indices[start + 1])
+            other, there = find(parent, offset, indices[start + 1])
             d = there - at
             if other == root:
                 known = d == X - Y or d == X - Z or d == Y - Z
@@ -421,8 +336,8 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
         ring[i], ring[root] = ring[root], i
         last[root] = i
         for a in range(1, k):
-            own, p = _find(parent, offset, i)
-            other, there = _find(parent, offset, indices[start + a])
+            own, p = find(parent, offset, i)
+            other, there = find(parent, offset, indices[start + a])
             shift = there + (second if a == 1 else Z) - p
             if other != own:
                 _union(parent, offset, ring, last, other, own, shift)
@@ -467,139 +382,22 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
 
 
 @njit(cache=True, nogil=True)
-def measure(parent, offset, component, packed, low, high):  # noqa: ANN001, ANN201
-    """Number the pieces in the order of their first rows and find their extents.
-
-    Parameters
-    ----------
-    parent, offset : ndarray
-        As left by :func:`link`.
-    component : ndarray of int32, shape (m,), out
-        Piece of each row.
-    packed : ndarray of int64, shape (m,), out
-        Position relative to the root of the piece; may be the same array as `offset`.
-    low, high : ndarray of int64, shape (count, 3), out
-        Smallest and largest coordinates of each piece.
-    """
-    component[:] = -1
-    count = 0
-    for i in range(component.size):
-        root, at = _find(parent, offset, i)
-        if component[root] < 0:
-            component[root] = count
-            low[count] = LIMIT
-            high[count] = -LIMIT
-            count += 1
-        c = component[root]
-        component[i] = c
-        packed[i] = at
-        x, y, z = unpack(at)
-        low[c, 0], low[c, 1], low[c, 2] = min(low[c, 0], x), min(low[c, 1], y), min(low[c, 2], z)
-        high[c, 0], high[c, 1], high[c, 2] = max(high[c, 0], x), max(high[c, 1], y), max(high[c, 2], z)
-
-
-@njit(cache=True, nogil=True)
-def unpack(packed):  # noqa: ANN001, ANN201
-    """Return the coordinates (x, y, z) of a packed position."""
-    z = ((packed + LIMIT) & (Y - 1)) - LIMIT
-    rest = (packed - z) >> 21
-    y = ((rest + LIMIT) & (Y - 1)) - LIMIT
-    return (rest - y) >> 21, y, z
-
-
-@njit(cache=True, nogil=True)
-def place(component, packed, shift, stride, count, position, box):  # noqa: ANN001, ANN201
-    """Write flat positions and the diagonal into a box.
-
-    Parameters
-    ----------
-    component, packed : ndarray, shape (m,)
-        As left by :func:`measure`.
-    shift : ndarray of int64, shape (components, 3)
-        What to add to the coordinates of each component.
-    stride : tuple of 3 ints
-        Of the padded box; 0 for dropped axes.
-    count : ndarray of uint8, shape (m,)
-        Diagonal entries.
-    position : ndarray of int64, shape (m,), out
-        Flat index into the box.
-    box : ndarray of uint8, shape (cells,), out
-        Zeros on entry.
-    """
-    for i in range(component.size):
-        c = component[i]
-        x, y, z = unpack(packed[i])
-        at = (x + shift[c, 0]) * stride[0] + (y + shift[c, 1]) * stride[1] + (z + shift[c, 2]) * stride[2]
-        position[i] = at
-        box[at] = count[i]
-
-
-@njit(cache=True, nogil=True)
-def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):  # noqa: ANN001, ANN201
-    """Compare every entry of A with the operator of the box.
-
-    Parameters
-    ----------
-    indptr, indices, data : ndarray
-        Canonical CSR; explicit zeros count as absent.
-    index : ndarray of int32, shape (n,) or (0,)
-        Cell of each row, -1 for rows outside the box; empty if rows and cells are the same.
-    position, box : ndarray
-        Flat indices of the cells, all different, and the flat padded box of diagonals.
-    stride : tuple of 3 ints
-        Of the box, 0 for axes it does not have.
-    scale, eps : float
-        Negative of the off-diagonals; rounding unit.
-    component : ndarray of int32, shape (m,)
-        Component of each cell.
-    wrong : ndarray of bool, shape (components,), out
-        Components with a mismatch; zeros on entry.
-
-    Returns
-    -------
-    reason : int
-        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal value,
-        4 diagonal value, 5 a coupling of a row outside the box.
-    row, column : int
-        Where.
-    """
-    reason = row = column = 0
-    for i in range(indptr.size - 1):
-        at = index[i] if index.size else i
-        here = 0 if at < 0 else position[at]
-        coupled = 0
-        diagonal = 0.0
-        found = 0
-        where = i
-        for k in range(indptr[i], indptr[i + 1]):
-            j, a = indices[k], data[k]
-            if j == i:
-                diagonal = a
-            elif a != 0.0:
-                coupled += 1
-                there = index[j] if index.size else j
-                if at < 0 or there < 0:
-                    found, where = 5, j
-                    continue
-                d = abs(position[there] - here)
-                if d != stride[2] and d != stride[1] and d != stride[0]:
-                    found, where = 2, j
-                elif not abs(a + scale) <= 64.0 * eps * scale:
-                    found, where = 3, j
-        if at >= 0:
-            touching = 0
-            for s in stride:
-                if s > 0:
-                    touching += (box[here - s] != 0) + (box[here + s] != 0)
-            if touching != coupled and found == 0:
-                found = 1 if touching > coupled else 2
-            if found == 0 and not abs(diagonal - scale * box[here]) <= 8.0 * eps * abs(diagonal):
-                found = 4
-            if found == 0 and box[here] < coupled:
-                found = 4
-        if found:
-            if at >= 0:
-                wrong[component[at]] = True
-            if reason == 0:
-                reason, row, column = found, i, where
-    return reason, row, column
+def induced(indptr, indices, rows, at):  # noqa: ANN001, ANN201
+    """Tell whether rows at packed positions touch exactly where they are coupled, and nowhere share a position."""
+    order = np.argsort(at)
+    there = at[order]
+    for a in range(1, there.size):
+        if there[a] == there[a - 1]:
+            return False
+    for a in range(rows.size):
+        row = rows[a]
+        touching = 0
+        for unit in (-X, -Y, -Z, Z, Y, X):
+            b = np.searchsorted(there, at[a] + unit)
+            if b < there.size and there[b] == at[a] + unit:
+                touching += 1
+                if not _coupled(indptr, indices, row, rows[order[b]]):
+                    return False
+        if touching != indptr[row + 1] - indptr[row] - 1:
+            return False
+    return True

@@ -13,17 +13,34 @@ from deepcd.solvers.kernels.outer import FAST
 
 
 @njit(cache=True, nogil=True)
+def erode(flags, offsets, eroded):
+    """eroded <- 1 where flags is 1 in the whole neighbourhood; blocks that fit the first cache, a vectorised pass per offset."""
+    margin = offsets.max()
+    block = 1 << 14
+    eroded[:] = 0
+    for start in range(margin, flags.size - margin, block):
+        stop = min(start + block, flags.size - margin)
+        eroded[start:stop] = 1
+        for o in offsets:
+            shifted = flags[start + o : stop + o]
+            out = eroded[start:stop]
+            for k in range(out.size):
+                out[k] &= shifted[k]
+
+
+@njit(cache=True, nogil=True)
 def boundary_cells(codes, offsets, cells):
     """List the unknowns whose neighbourhood is not all interior (code 1); returns how many, writes as many as `cells` holds."""
-    count, margin = 0, offsets.max()
-    for p in range(margin, codes.size - margin):
-        if codes[p]:
-            for o in offsets:
-                if codes[p + o] != 1:
-                    if count < cells.size:
-                        cells[count] = p
-                    count += 1
-                    break
+    flags, eroded = np.empty(codes.size, dtype=np.uint8), np.empty(codes.size, dtype=np.uint8)
+    for p in range(codes.size):
+        flags[p] = codes[p] == 1
+    erode(flags, offsets, eroded)
+    count = 0
+    for p in range(codes.size):
+        if codes[p] != 0 and eroded[p] == 0:
+            if count < cells.size:
+                cells[count] = p
+            count += 1
     return count
 
 
@@ -175,50 +192,68 @@ def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
         _two_layers(hidden, w2, b2, w3, b3, second, out[e])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def evaluate_features(n, s, offsets, features, w1, b1, w2, b2, w3, b3, outputs):
-    """Evaluate a coarse network in every cell with volume; features (box, f), w1 (neighbours * f, hidden), outputs (box, o).
-
-    Where a whole neighbourhood is alike the last such result is reused: an undisturbed interior costs a comparison.
-    """
-    width, count = b1.size, features.shape[1]
-    hidden, second = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    known, result = np.full(count, np.nan, dtype=np.float32), np.zeros(b3.size, dtype=np.float32)
-    for i in range(n[0]):
-        for j in range(n[1]):
-            for k in range(n[2]):
+@njit(cache=True, nogil=True)
+def interior_cell(n, s, offsets, features):
+    """Return the first cell with volume whose whole neighbourhood has its features, or -1."""
+    for i in range(1, n[0] - 1):
+        for j in range(min(1, n[1] - 1), max(1, n[1] - 1)):
+            for k in range(1, n[2] - 1):
                 p = (i + 1) * s[0] + (j + 1) * s[1] + 1 + k
-                if features[p, 0] == 0:
-                    continue
-                uniform = True
+                uniform = features[p, 0] != 0
                 for o in offsets:
-                    for f in range(count):
+                    for f in range(features.shape[1]):
                         if features[p + o, f] != features[p, f]:
                             uniform = False
                             break
                     if not uniform:
                         break
                 if uniform:
-                    same = True
-                    for f in range(count):
-                        same &= features[p, f] == known[f]
-                    if same:
-                        outputs[p] = result
-                        continue
-                for h in range(width):
-                    hidden[h] = b1[h]
-                row = 0
-                for o in offsets:
-                    for f in range(count):
-                        value = features[p + o, f]
-                        if value != 0:
-                            for h in range(width):
-                                hidden[h] += value * w1[row, h]
-                        row += 1
-                _two_layers(hidden, w2, b2, w3, b3, second, outputs[p])
-                if uniform:
-                    known[:] = features[p]
-                    result[:] = outputs[p]
+                    return p
+    return -1
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _evaluate_cell(p, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, out):
+    """Evaluate a coarse network in one cell."""
+    for h in range(hidden.size):
+        hidden[h] = b1[h]
+    row = 0
+    for o in offsets:
+        for f in range(features.shape[1]):
+            value = features[p + o, f]
+            if value != 0:
+                for h in range(hidden.size):
+                    hidden[h] += value * w1[row, h]
+            row += 1
+    _two_layers(hidden, w2, b2, w3, b3, second, out)
+
+
+@njit(cache=True, nogil=True)
+def evaluate_features(n, s, offsets, features, w1, b1, w2, b2, w3, b3, outputs):
+    """Evaluate a coarse network in every cell with volume; features (box, f), w1 (neighbours * f, hidden), outputs (box, o).
+
+    Once in an undisturbed interior, whose cells and neighbourhoods are all alike: they are found by their features.
+    """
+    hidden, second = np.empty(b1.size, dtype=np.float32), np.empty(b1.size, dtype=np.float32)
+    size, count = features.shape
+    alike, interior = np.zeros(size, dtype=np.uint8), np.zeros(size, dtype=np.uint8)
+    first = interior_cell(n, s, offsets, features)
+    if first >= 0:
+        for p in range(size):
+            same = True
+            for f in range(count):
+                same &= features[p, f] == features[first, f]
+            alike[p] = same
+        erode(alike, offsets, interior)
+        _evaluate_cell(first, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, outputs[first])
+    for i in range(n[0]):
+        for j in range(n[1]):
+            start = (i + 1) * s[0] + (j + 1) * s[1] + 1
+            for p in range(start, start + n[2]):
+                if interior[p]:
+                    outputs[p] = outputs[first]
+                elif features[p, 0] != 0:
+                    _evaluate_cell(p, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, outputs[p])
 
 
 @njit(cache=True, nogil=True)

@@ -24,6 +24,7 @@ from deepcd.solvers.preconditioners.multigrid import (
     Taps,
     empty_coarse,
     halve_faces,
+    limit_smoother,
 )
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class LearnedMultigrid(Multigrid):
         level.c = np.zeros_like(level.w)
         setup.smoother_coefficients(level.strides, outputs, OUTPUTS, level.w, level.inverse, C0, A0, level.a, level.c, level.phi)
         level.psi = np.where(level.inverse > 0, np.exp(np.clip(outputs[:, 4], -2, 2)), np.float32(0))
+        limit_smoother(level)
         return outputs
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:

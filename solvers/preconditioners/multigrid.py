@@ -202,6 +202,43 @@ class Multigrid:
 
 
 ONE, ZERO = np.float32(1), np.float32(0)
+LANCZOS_STEPS = 10
+LARGEST = 1.8  # that the estimate, which is a few per cent low, may reach; from 2 on the cycle is no longer sure to be positive definite
+
+
+def limit_smoother(level: CoarseLevel) -> float:
+    """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; returns its estimate before.
+
+    A few Lanczos steps on S A in the inner product of A (Golub and Van Loan, Matrix Computations, 4th ed., section 10.1), from a fixed start.
+    """
+    v, av, w, before = level.r, level.z, level.t, level.e
+    v[:] = np.random.default_rng(0).standard_normal(v.size, dtype=np.float32) * (level.inverse > 0)
+    before[:] = 0
+    alphas: list[float] = []
+    betas: list[float] = []
+    while len(alphas) < LANCZOS_STEPS:
+        coarse.sweep(level.n, level.s, ZERO, v, ONE, level.diagonal, -ONE, *level.w, v, av)
+        norm = math.sqrt(max(float(np.dot(v, av)), 0.0))
+        if norm <= 1e-6 * (betas[0] if betas else 0.0) or norm == 0:
+            break
+        betas.append(norm)
+        v /= np.float32(norm)
+        av /= np.float32(norm)
+        coarse.sweep(level.n, level.s, ZERO, av, ONE, level.a, ONE, *level.c, av, w)
+        alphas.append(float(np.dot(w, av)))
+        w -= np.float32(alphas[-1]) * v
+        if len(alphas) > 1:
+            w -= np.float32(norm) * before
+        before[:] = v
+        v[:] = w
+    off = betas[1 : len(alphas)]
+    largest = float(np.linalg.eigvalsh(np.diag(alphas) + np.diag(off, 1) + np.diag(off, -1))[-1]) if alphas else 0.0
+    if largest > LARGEST:
+        level.a *= np.float32(LARGEST / largest)
+        level.c *= np.float32(LARGEST / largest)
+    for array in (v, av, w, before):
+        array[:] = 0
+    return largest
 
 
 def pseudo_inverse(level: CoarseLevel, cells: NDArray[np.intp]) -> F32:

@@ -1,0 +1,24 @@
+"""Training of the learned multigrid cycle. Nothing is imported before it is used: torch takes seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepcd.solvers.training.training import train as train
+
+__all__ = ["train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `train` when it is first used (PEP 562)."""
+    if name != "train":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from deepcd.solvers.training.training import train
+
+    globals()[name] = train
+    return train
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

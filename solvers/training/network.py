@@ -137,7 +137,7 @@ class LearnedMultigrid(nn.Module):
         table = self.fine(torch.cat([(patterns > 0).float(), 0.5 * (patterns.float() - 1).clamp_min(0)], 1))
         self._smoother(level, table[ids.flatten()].reshape(*fluid.shape, FINE_OUTPUTS).movedim(-1, 0))
         levels = [level]
-        while math.prod(level.shape) > COARSEST:
+        while len(levels) == 1 or math.prod(level.shape) > COARSEST:
             level = self._coarsen(level, min(len(levels), KINDS - 1))
             levels.append(level)
         level.exact = pseudo_inverse(level)

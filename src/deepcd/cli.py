@@ -1,7 +1,7 @@
 """The command ``deepcd``: solve a file, show what is installed, run the demo, train.
 
-People read standard error, programs read standard output (``--json``). Exit status: 0 done (for ``solve``: converged),
-1 not converged, 2 bad input. Imports wait until a command runs, so that help is there at once.
+``solve`` keeps standard output for ``--json``; what people read goes to standard error. Exit status: 0 done (for
+``solve``: converged), 1 not converged, 2 bad input. Imports wait until a command runs, so that help is there at once.
 """
 
 from __future__ import annotations
@@ -248,10 +248,10 @@ def read_vector(path: Path | None, n: int) -> NDArray[np.float64]:
 
 def _parse(path: Path, reader: Any, expected: str) -> Any:
     """Run a reader of files; whatever it raises on a bad file becomes one sentence."""
+    if not path.is_file():
+        _refuse(f"{path}: no such file")
     try:
         return reader(path)
-    except OSError as error:
-        _refuse(f"{path}: {error.strerror or f'is not {expected} ({error})'}")
     except Exception as error:  # the readers document no list of what they raise on malformed content
         _refuse(f"{path}: is not {expected} ({error})")
 

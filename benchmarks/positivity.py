@@ -1,0 +1,108 @@
+"""Is the learned cycle positive definite? Spectra of its smoothers and of the whole cycle on fifty domains.
+
+    python benchmarks/positivity.py
+
+For five domains of each of ten families: per level the smallest eigenvalue of S (times the largest diagonal entry of A, to make it a pure number)
+and the largest of S A, by Lanczos on the assembled sparse matrices; and the lowest and the highest Ritz value of M A, by Lanczos on the compiled cycle
+in the inner product of A.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as sla
+from problems import MAIN_FAMILIES, embedding_of, save_results, test_system
+
+from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+FAMILIES = (*MAIN_FAMILIES, "porous", "ball-packing", "chambers", "shells", "gyroid")
+SHAPES = ((24, 24, 24), (32, 20, 27), (3, 40, 33), (48, 16, 16), (17, 31, 23))
+STEPS = 40
+
+
+def symmetric(diagonal: Any, faces: Any, strides: tuple[int, ...]) -> sp.csr_array:
+    """Return the sparse matrix with this diagonal and, per axis, faces[axis][p] between p and p + stride."""
+    matrix = sp.diags_array(np.asarray(diagonal, dtype=float)).tocsr()
+    for weights, stride in zip(faces, strides, strict=True):
+        if stride:
+            low = np.flatnonzero(weights)
+            upper = sp.coo_array((np.asarray(weights, dtype=float)[low], (low, low + stride)), shape=matrix.shape)
+            matrix = matrix + upper + upper.T
+    return matrix.tocsr()
+
+
+def matrices(M: LearnedMultigrid, level: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """Return A and S of a level on its unknowns."""
+    if level:
+        coarse = M.levels[level - 1]
+        A = symmetric(coarse.diagonal, -coarse.w, coarse.strides)
+        S = symmetric(coarse.a, coarse.c, coarse.strides)
+        keep = np.flatnonzero(coarse.inverse)
+    else:
+        strides, unknown = (*M.s, 1), M.diagonal > 0
+        couplings = [np.roll(unknown, -stride) & unknown if stride else unknown for stride in strides]
+        A = symmetric(M.diagonal, [-1.0 * c for c in couplings], strides)
+        delta = np.zeros((M.diagonal.size, 7), dtype=np.float32)
+        delta[M.cells] = M.delta
+        faces = [(M.c[axis] + delta[:, 2 + 2 * axis]) * c for axis, c in enumerate(couplings)]
+        S = symmetric((M.a + delta[:, 0]) * unknown, faces, strides)
+        keep = np.flatnonzero(unknown)
+    return A[keep][:, keep], S[keep][:, keep]
+
+
+def ritz_values(M: LearnedMultigrid, operator: StencilOperator, seed: int) -> tuple[float, float]:
+    """Return the extreme Ritz values of M A in the inner product of A, with full reorthogonalisation."""
+    rng = np.random.default_rng(seed)
+    v = operator.embed(rng.standard_normal(len(operator.embedding.position)))
+    operator.project(v)
+    z, q = M.zeros(), operator.zeros()
+    basis: list[Any] = []
+    images: list[Any] = []
+    projected = np.zeros((STEPS, STEPS))
+    for j in range(STEPS):
+        norm = np.sqrt(operator.apply(v, q))
+        basis.append(v / norm)
+        images.append(q / norm)
+        M.apply(images[-1], images[-1], z)
+        w = z.astype(float)
+        operator.project(w)
+        for i, image in enumerate(images):
+            projected[i, j] = image @ w
+            w -= projected[i, j] * basis[i]
+        for i, image in enumerate(images):
+            w -= (image @ w) * basis[i]
+        v = w
+    values = np.linalg.eigvalsh((projected + projected.T) / 2)
+    return float(values[0]), float(values[-1])
+
+
+def main() -> None:
+    """Print and save the table."""
+    rows = []
+    for family in FAMILIES:
+        for instance, shape in enumerate(SHAPES):
+            system = test_system(family, shape, instance)
+            embedding = embedding_of(system)
+            M, operator = LearnedMultigrid(embedding), StencilOperator(embedding)
+            smallest, largest = [], []
+            for level in range(len(M.levels)):
+                A, S = matrices(M, level)
+                if A.shape[0] > 2:
+                    smallest.append(float(sla.eigsh(S, k=1, sigma=0, return_eigenvectors=False)[0] * A.diagonal().max()))
+                    product = sla.LinearOperator(A.shape, matvec=lambda v, A=A, S=S: S @ (A @ v), dtype=float)
+                    largest.append(float(sla.eigs(product, k=1, which="LM", tol=1e-4, return_eigenvectors=False)[0].real))
+            low, high = ritz_values(M, operator, instance)
+            rows.append({"family": family, "shape": shape, "smallest_S": smallest, "largest_SA": largest, "ritz": [low, high]})
+            levels = "  ".join(f"{a:.2f} {b:.2f}" for a, b in zip(smallest, largest, strict=True))
+            print(f"{family:13s} {'x'.join(map(str, shape)):>9}  S min, S A max per level: {levels}   M A: {low:.3f} .. {high:.3f}", flush=True)
+    print(f"over {len(rows)} domains: smallest eigenvalue of S {min(min(r['smallest_S']) for r in rows):.3f},", end=" ")
+    print(f"largest of S A {max(max(r['largest_SA']) for r in rows):.3f}, lowest Ritz value {min(r['ritz'][0] for r in rows):.3f}")
+    print("saved", save_results("positivity", rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What the benchmarks share: test systems of named families, one solve with a given preconditioner, JSON results."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.data import random_grid, right_hand_side
+from deepcd.pde import PoissonSystem, poisson
+from deepcd.solvers.conjugate_directions import Preconditioner, conjugate_directions
+from deepcd.solvers.grid_discovery import Embedding, discover
+from deepcd.solvers.operators.stencil import StencilOperator
+
+RESULTS = Path(__file__).parent / "results"
+MAIN_FAMILIES = ("closed-cube", "open-top", "free-surface", "mixed-walls", "pure-neumann")
+TEST_SEED = 777  # training draws from (training seed, step); test domains from (777, instance)
+
+
+def test_system(family: str, shape: tuple[int, ...], instance: int) -> PoissonSystem:
+    """Return the pressure system of a test domain."""
+    return poisson(random_grid(family, shape, np.random.default_rng((TEST_SEED, instance))))
+
+
+def test_rhs(system: PoissonSystem, kind: Any, instance: int) -> NDArray[np.float64]:
+    """Return a right-hand side of a test system."""
+    return right_hand_side(system, kind, np.random.default_rng((TEST_SEED, instance, 1)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One solve: iterations, true relative residual, seconds of the iteration."""
+
+    iterations: int
+    residual: float
+    seconds: float
+    converged: bool
+
+
+def solve(system: PoissonSystem, embedding: Embedding, M: Preconditioner, b: NDArray[np.float64], tol: float, maxiter: int = 200) -> Run:
+    """Run the iteration on the box of an embedding and check the true residual with the sparse matrix."""
+    operator = StencilOperator(embedding)
+    box = operator.embed(b if embedding.rows is None else b[embedding.rows])
+    start = time.perf_counter()
+    target = tol * np.linalg.norm(b)
+    record = conjugate_directions(operator, box, M, target, maxiter=maxiter)
+    seconds = time.perf_counter() - start
+    x = np.zeros_like(b)
+    x[slice(None) if embedding.rows is None else embedding.rows] = operator.extract(record.x) / embedding.scale
+    residual = float(np.linalg.norm(b - system.A @ x) / np.linalg.norm(b))
+    return Run(len(record.residuals) - 1, residual, seconds, residual <= tol)
+
+
+def embedding_of(system: PoissonSystem) -> Embedding:
+    """Discover the grid behind a system's matrix."""
+    return discover(system.A)
+
+
+def save_results(name: str, rows: list[dict[str, Any]], **settings: Any) -> Path:
+    """Write the rows of a run, with the machine and the settings, to benchmarks/results/<name>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    machine = {"processor": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
+    path.write_text(json.dumps({"machine": machine, "settings": settings, "rows": rows}, indent=1) + "\n")
+    return path

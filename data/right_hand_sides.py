@@ -1,0 +1,64 @@
+"""Right-hand sides for benchmarks and tests: white noise and smooth noise on the unknowns of a grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.data.random_domains import resample
+from deepcd.pde import PoissonSystem
+
+RHS_KINDS = ("random", "smooth")
+
+
+def right_hand_side(
+    system: PoissonSystem, kind: Literal["random", "smooth"], rng: np.random.Generator, wavelength: float = 4.0
+) -> NDArray[np.float64]:
+    """Draw a right-hand side of a pressure system.
+
+    Parameters
+    ----------
+    system : PoissonSystem
+    kind : {"random", "smooth"}
+        White noise, or noise on a lattice interpolated linearly.
+    rng : numpy.random.Generator
+    wavelength : float, default 4.0
+        Cells between lattice points of the smooth kind.
+
+    Returns
+    -------
+    ndarray of float64, shape (unknowns,)
+        Its mean on every sealed component is zero, so that a solution exists.
+
+    Raises
+    ------
+    ValueError
+        If the kind is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.data import right_hand_side
+    >>> from deepcd.pde import domain, poisson
+    >>> b = right_hand_side(poisson(domain((8, 8))), "smooth", np.random.default_rng(0))
+    >>> b.shape, bool(abs(b.sum()) < 1e-12)
+    ((64,), True)
+    """
+    if kind == "random":
+        b = rng.standard_normal(len(system.cells))
+    elif kind == "smooth":
+        shape = system.grid.shape
+        field = rng.standard_normal([max(2, round(n / wavelength) + 1) for n in shape])
+        for axis, n in enumerate(shape):
+            field = resample(field, axis, n)
+        b = field.ravel()[system.cells]
+    else:
+        raise ValueError(f"kind must be one of {', '.join(RHS_KINDS)}; got {kind!r}")
+    sealed = system.sealed
+    if sealed.any():
+        component = system.component
+        mean = np.bincount(component, weights=b, minlength=len(sealed)) / np.bincount(component, minlength=len(sealed))
+        b = b - np.where(sealed, mean, 0.0)[component]
+    return np.asarray(b, dtype=np.float64)

@@ -1,0 +1,378 @@
+"""Grid discovery: the Cartesian grid behind a bare sparse matrix.
+
+The rows of a pressure Poisson matrix on a box cut by obstacles and free surfaces are its fluid cells in C order. The matrix
+shows which cells touch and how many Dirichlet faces each has; from this the cells are put back into a box, and every entry of
+the matrix is compared with the operator of the box before it is believed. The passes over the matrix are in
+``kernels/discovery.py`` and ``kernels/placement.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import csr_array, issparse
+
+from deepcd.pde import Cell, Grid
+from deepcd.solvers.kernels import discovery, placement
+
+SEARCH = 40_000_000  # cells that the search over guesses may visit in all
+GUESSES = 4096  # guesses per component that it can take back
+SPARSE = 64  # cells of the box per unknown above which a box is no use
+
+
+VALUES = {
+    2: "has a positive off-diagonal entry; if A is negative definite, solve -A x = -b",
+    3: "has an off-diagonal entry that differs from the others: all must be equal",
+    4: "couples to more than three earlier or later rows: no 5- or 7-point operator in C order (periodic links?)",
+    5: "has off-diagonal entries but no diagonal entry",
+    6: "has a diagonal entry that is not a multiple of the coupling",
+    7: "has a diagonal entry smaller than the number of its couplings",
+    8: "has a diagonal entry of more than 255 couplings",
+    9: "has an entry that is not finite",
+}
+MISMATCH = {
+    1: "row {row} of A lies beside a cell that it is not coupled to (a wall without thickness, or no grid)",
+    2: "rows {row} and {column} of A are coupled but would not lie side by side (periodic links, or no grid)",
+    3: "the entry of A at row {row}, column {column} is not minus the common coupling",
+    4: "the diagonal entry of row {row} of A is not that of the grid",
+    5: "row {row} of A couples to row {column} outside the grid, or lies outside and couples",
+}
+
+
+class NotAGrid(ValueError):
+    """The matrix is not the operator of a Cartesian grid in C order; the message says where and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """How the rows of a matrix lie in a padded box.
+
+    Parameters
+    ----------
+    shape : tuple of 2 or 3 ints
+        Cells per axis without padding. Axes of one cell are dropped; a chain is (1, M).
+    rows : ndarray of int64, shape (m,), or None
+        The matrix rows that are cells of the box; None: all of them, in order.
+    position : ndarray of int64, shape (m,)
+        Flat index in the padded box of each of them.
+    diagonal : ndarray of uint8, shape of the padded box
+        The operator: diagonal / scale; 0 where there is no unknown.
+    scale : float
+        A = scale (diag(diagonal) - adjacency), in the units of A.
+    component : ndarray of int32, shape (m,)
+        Connected component, 0, 1, ... in the order of their first rows.
+    sealed : ndarray of bool, shape (components,)
+        The component has no Dirichlet data: the constant on it is in the null space.
+    """
+
+    shape: tuple[int, ...]
+    rows: NDArray[np.int64] | None
+    position: NDArray[np.int64]
+    diagonal: NDArray[np.uint8]
+    scale: float
+    component: NDArray[np.int32]
+    sealed: NDArray[np.bool_]
+
+
+def discover(A: csr_array) -> Embedding:
+    """Find the grid whose operator a matrix is.
+
+    Parameters
+    ----------
+    A : csr_array, shape (n, n)
+        Real; rows without off-diagonal entries are left out of the box. Explicit zeros and unsorted indices are allowed.
+
+    Returns
+    -------
+    Embedding
+        Verified against every entry of A. With one connected component `position` ascends.
+
+    Raises
+    ------
+    NotAGrid
+        If A is not such an operator, with the reason.
+
+    Examples
+    --------
+    >>> from deepcd.pde import ball, domain, poisson
+    >>> from deepcd.solvers.grid_discovery import discover
+    >>> found = discover(poisson(domain((9, 8, 7), solid=ball((4, 4, 4), 2.5))).A)
+    >>> found.shape, found.scale, found.sealed
+    ((9, 8, 7), 1.0, array([ True]))
+    """
+    A, eps = _canonical(A)
+    n = A.shape[0]
+    degree, count = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.uint8)
+    reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
+    if reason == placement.EXPLICIT_ZERO:
+        A = A.copy()
+        A.eliminate_zeros()
+        reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
+    if reason:
+        raise NotAGrid(f"row {row} of A {VALUES[reason]}")
+    indptr, indices, rows, index = A.indptr, A.indices, None, np.empty(0, dtype=np.int32)
+    if not degree.all():
+        rows = np.flatnonzero(degree)
+        if rows.size == 0:
+            raise NotAGrid(f"A has no off-diagonal entry (shape {A.shape}): its unknowns can be solved one by one")
+        index = np.full(n, -1, dtype=np.int32)
+        index[rows] = np.arange(rows.size, dtype=np.int32)
+        indptr = np.empty(rows.size + 1, dtype=A.indptr.dtype)
+        indices = np.empty(int((degree.astype(np.int64) + 1).sum()), dtype=A.indices.dtype)
+        row = placement.compress(A.indptr, A.indices, rows, index, indptr, indices)
+        if row >= 0:
+            raise NotAGrid(f"row {row} of A couples to a row that has no off-diagonal entry: A is not symmetric")
+        degree, count = degree[rows], count[rows]
+
+    m = indptr.size - 1
+    parent, packed = np.empty(m, dtype=np.int32), np.empty(m, dtype=np.int64)
+    none = np.empty(0, dtype=np.uint8)
+    guesses, contradictions = discovery.link(indptr, indices, planar, False, 0, none, none, parent, packed)
+    if contradictions < 0 and planar:
+        planar = False
+        guesses, contradictions = discovery.link(indptr, indices, planar, False, 0, none, none, parent, packed)
+    if contradictions < 0:
+        raise NotAGrid("the couplings do not close on a Cartesian grid in C order (other order, periodic links, or no grid)")
+    component = np.empty(m, dtype=np.int32)
+    components = int(np.count_nonzero(parent < 0))
+    low, high = np.empty((components, 3), dtype=np.int64), np.empty((components, 3), dtype=np.int64)
+    placement.measure(parent, packed, component, packed, low, high)
+    del parent
+    sealed = np.ones(components, dtype=bool)
+    sealed[component[count > degree]] = False
+
+    reason = row = column = 0
+    for searched in (False, True):
+        sizes = high - low + 1
+        wrong = sizes.prod(axis=1, dtype=float) > max(1e6, SPARSE * m)
+        if not wrong.any():
+            axes, origin, shape = _pack(sizes)
+            if np.prod(shape, dtype=float) > max(1e6, SPARSE * m):
+                break
+            box = np.zeros([size + 2 for size in shape], dtype=np.uint8)
+            stride = _strides(box.shape, axes)
+            position = np.empty(m, dtype=np.int64)
+            placement.place(component, packed, origin - low + 1, stride, count, position, box.reshape(-1))
+            reason, row, column = placement.verify(
+                A.indptr, A.indices, A.data, index, position, box.reshape(-1), stride, scale, eps, component, wrong
+            )
+            if np.count_nonzero(box) < m:  # cells that share a position
+                order = np.argsort(position, kind="stable")
+                wrong[component[order[1:][np.diff(position[order]) == 0]]] = True
+            if not wrong.any():
+                return Embedding(shape, rows, position, box, float(scale), component, sealed)
+        if searched or (guesses == 0 and not planar):
+            break
+        if not _search(indptr, indices, component, packed, np.flatnonzero(wrong), low, high):
+            break
+    if reason == 0:
+        raise NotAGrid(f"{m} unknowns would be spread over too large a box to be of use")
+    raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
+
+
+def embed(grid: Grid) -> Embedding:
+    """Return the embedding of the Poisson matrix of a known grid.
+
+    Parameters
+    ----------
+    grid : Grid
+        The rows are its fluid cells in C order but for the isolated ones, as in :func:`deepcd.pde.poisson`.
+
+    Returns
+    -------
+    Embedding
+        The box is the grid itself, without axes of one cell.
+
+    Raises
+    ------
+    NotAGrid
+        If no two fluid cells touch.
+
+    Examples
+    --------
+    >>> from deepcd.pde import Grid
+    >>> from deepcd.solvers.grid_discovery import embed
+    >>> embed(Grid([[0, 0, 2], [0, 1, 0]])).diagonal[1:-1, 1:-1]
+    array([[2, 2, 0],
+           [1, 0, 0]], dtype=uint8)
+    """
+    kept = [axis for axis, size in enumerate(grid.shape) if size > 1]
+    shape = (1,) * (2 - len(kept)) + tuple(grid.shape[axis] for axis in kept)
+    cells = grid.padded()
+    inner = tuple(slice(1, -1) for _ in grid.shape)
+    neighbours, dirichlet = (np.zeros(grid.shape, dtype=np.uint8) for _ in range(2))
+    for axis in range(len(grid.shape)):
+        for side in (slice(None, -2), slice(2, None)):
+            beside = cells[inner[:axis] + (side,) + inner[axis + 1 :]]
+            neighbours += beside == Cell.FLUID
+            dirichlet += (beside == Cell.AIR) * np.uint8(1 if grid.air_at == "center" else 2)
+    unknown = grid.fluid & (neighbours + dirichlet > 0)
+    touching = (unknown & (neighbours > 0)).reshape(shape)
+    if not touching.any():
+        raise NotAGrid(f"no two fluid cells of the grid of shape {grid.shape} touch: solve the unknowns one by one")
+    labels, components = ndimage.label(touching)
+    component = labels[touching].astype(np.int32) - np.int32(1)
+    sealed = np.ones(components, dtype=bool)
+    sealed[component[dirichlet.reshape(shape)[touching] > 0]] = False
+    box = np.pad(np.where(touching, (neighbours + dirichlet).reshape(shape), np.uint8(0)), 1)
+    rows = np.flatnonzero(touching.reshape(grid.shape)[unknown])
+    return Embedding(
+        shape=shape,
+        rows=None if rows.size == np.count_nonzero(unknown) else rows,
+        position=np.flatnonzero(box),
+        diagonal=box,
+        scale=grid.spacing**-2,
+        component=component,
+        sealed=sealed,
+    )
+
+
+def verify(A: csr_array, embedding: Embedding) -> None:
+    """Compare every entry of a matrix with the operator of an embedding.
+
+    Parameters
+    ----------
+    A : csr_array, shape (n, n)
+        The matrix.
+    embedding : Embedding
+        What it should be: touching cells are coupled by -scale and no others are, diagonals are scale times those of the
+        box, up to rounding; rows that are not in the box have no off-diagonal entries.
+
+    Raises
+    ------
+    NotAGrid
+        If an entry differs, with its place.
+    """
+    A, eps = _canonical(A)
+    n, m = A.shape[0], embedding.position.size
+    box = embedding.diagonal.reshape(-1)
+    index = np.empty(0, dtype=np.int32)
+    if embedding.rows is not None:
+        if embedding.rows[-1] >= n:
+            raise NotAGrid(f"the grid belongs to a matrix of at least {embedding.rows[-1] + 1} rows, A has {n}")
+        index = np.full(n, -1, dtype=np.int32)
+        index[embedding.rows] = np.arange(m, dtype=np.int32)
+    elif n != m:
+        raise NotAGrid(f"the grid has {m} unknowns, A has {n} rows")
+    stride = _strides(embedding.diagonal.shape, tuple(range(3 - embedding.diagonal.ndim, 3)))
+    wrong = np.zeros(embedding.sealed.size, dtype=bool)
+    reason, row, column = placement.verify(
+        A.indptr, A.indices, A.data, index, embedding.position, box, stride, embedding.scale, eps, embedding.component, wrong
+    )
+    if reason:
+        raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
+
+
+def _canonical(A: csr_array) -> tuple[csr_array, float]:
+    """Return A as sorted real CSR of float32 or float64, copied only if need be, and the rounding unit of its values."""
+    if not issparse(A) or A.ndim != 2 or A.shape[0] != A.shape[1]:
+        raise NotAGrid(f"A must be a square sparse array, got {type(A).__name__} of shape {np.shape(A)}")
+    if A.dtype.kind not in "fiub":
+        raise NotAGrid(f"A has entries of type {A.dtype}; the operator of a grid is real")
+    eps = float(np.finfo(A.dtype).eps) if A.dtype.kind == "f" else 0.0
+    converted = csr_array(A, dtype=A.dtype if A.dtype in (np.float32, np.float64) else np.float64)
+    if not converted.has_canonical_format:
+        converted = converted.copy()
+        converted.sum_duplicates()
+    return converted, max(eps, float(np.finfo(np.float64).eps))
+
+
+def _strides(padded: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the strides of a padded box along x, y, z, given which of these its axes are; 0 for the others."""
+    stride, step = [0, 0, 0], 1
+    for axis, size in zip(reversed(axes), reversed(padded), strict=True):
+        stride[axis] = step
+        step *= size
+    return stride[0], stride[1], stride[2]
+
+
+def _pack(sizes: NDArray[np.int64]) -> tuple[tuple[int, ...], NDArray[np.int64], tuple[int, ...]]:
+    """Place the components' bounding boxes, (components, 3), in one box with gaps of one cell.
+
+    Returns the axes that are kept (two at least), the low corner of each component and the shape along the kept axes. Boxes stand
+    on shelves: rows within layers, thickest first; layers are stacked along the axis that makes the whole smallest.
+    """
+    kept = tuple(int(axis) for axis in np.flatnonzero(sizes.max(axis=0) > 1))
+    axes = kept if len(kept) > 1 else ((0 if kept[0] else 1), kept[0])
+    best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
+    for first in axes:
+        second, third = (axis for axis in range(3) if axis != first)
+        width, depth = int(sizes[:, second].max()), int(sizes[:, third].max())
+        origin = np.zeros_like(sizes)
+        layer = row = column = thickness = height = 0
+        for c in np.lexsort((-sizes[:, third], -sizes[:, second], -sizes[:, first])).tolist():
+            a, b, d = (int(sizes[c, axis]) for axis in (first, second, third))
+            if column + d > depth:
+                row, column, height = row + height + 1, 0, 0
+            if row + b > width:
+                layer, row, column, height, thickness = layer + thickness + 1, 0, 0, 0, 0
+            origin[c, first], origin[c, second], origin[c, third] = layer, row, column
+            column, height, thickness = column + d + 1, max(height, b), max(thickness, a)
+        extent = (origin + sizes).max(axis=0)
+        volume = float(np.prod(extent, dtype=float))
+        if best is None or volume < best[0]:
+            best = volume, origin, extent
+    assert best is not None
+    return axes, best[1], tuple(int(best[2][axis]) for axis in axes)
+
+
+def _search(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    component: NDArray[np.int32],
+    packed: NDArray[np.int64],
+    wrong: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> bool:
+    """Take back guesses in the wrong components, the last one first, until each fits; False if one does not."""
+    budget = SEARCH
+    order = np.argsort(component, kind="stable")
+    bounds = np.searchsorted(component[order], [wrong, wrong + 1]).T
+    for c, (start, stop) in zip(wrong.tolist(), bounds.tolist(), strict=True):
+        members = order[start:stop]
+        number, own_indptr, own_indices = _alone(indptr, indices, members)
+        size = own_indptr.size - 1
+        parent, offset = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
+        rank, possible = np.zeros(GUESSES, dtype=np.uint8), np.zeros(GUESSES, dtype=np.uint8)
+        forced = 0
+        while True:
+            guesses, contradictions = discovery.link(
+                own_indptr, own_indices, False, True, forced, rank, possible, parent, offset
+            )
+            budget -= size
+            if contradictions == 0:
+                at = np.array([discovery.find(parent, offset, i)[1] for i in number], dtype=np.int64)
+                if discovery.induced(own_indptr, own_indices, number, at):
+                    break
+            forced = min(guesses, GUESSES)
+            while forced and rank[forced - 1] + 1 >= possible[forced - 1]:
+                forced -= 1
+            if forced == 0 or budget < 0:
+                return False
+            rank[forced - 1] += 1
+        packed[members] = at
+        coordinates = np.stack(discovery.unpack(at), axis=1)
+        low[c], high[c] = coordinates.min(axis=0), coordinates.max(axis=0)
+    return True
+
+
+def _alone(
+    indptr: NDArray[np.int32], indices: NDArray[np.int32], members: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """Return one component as a pattern of its own, and the numbers of its rows in it.
+
+    Where rows of other components were in between, one row without couplings is left: +z neighbours are next rows.
+    """
+    number = np.arange(members.size) + np.concatenate(([0], np.cumsum(np.diff(members) > 1)))
+    length = np.ones(number[-1] + 1, dtype=indptr.dtype)
+    length[number] = indptr[members + 1] - indptr[members]
+    own_indptr = np.concatenate((np.zeros(1, dtype=indptr.dtype), np.cumsum(length, dtype=indptr.dtype)))
+    own_indices = np.repeat(np.arange(length.size, dtype=indices.dtype), length)
+    for i, row in zip(number.tolist(), members.tolist(), strict=True):
+        columns = indices[indptr[row] : indptr[row + 1]]
+        own_indices[own_indptr[i] : own_indptr[i + 1]] = number[np.searchsorted(members, columns)]
+    return number, own_indptr, own_indices

@@ -1,0 +1,233 @@
+"""Compiled passes between a sparse matrix and a padded box: values of A, places of cells, and the comparison of the two."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from deepcd.solvers.kernels.discovery import LIMIT, find, unpack
+
+EXPLICIT_ZERO = 1  # reason of `values`
+
+
+@njit(cache=True, nogil=True)
+def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
+    """Check the values of A row by row and count.
+
+    Parameters
+    ----------
+    indptr, indices, data : ndarray
+        Canonical CSR (sorted, no duplicates), n rows.
+    eps : float
+        Rounding unit of the values.
+    degree : ndarray of uint8, shape (n,), out
+        Off-diagonal entries per row.
+    count : ndarray of uint8, shape (n,), out
+        Diagonal divided by the scale; 0 for rows without off-diagonal entries.
+
+    Returns
+    -------
+    reason : int
+        0 all is well, 1 an explicit zero, 2 positive off-diagonal, 3 off-diagonals differ, 4 more than three earlier or
+        later neighbours, 5 no diagonal, 6 diagonal no multiple of the coupling, 7 diagonal too small, 8 too large, 9 not finite.
+    row : int
+        Where the reason was met.
+    scale : float
+        Negative of the off-diagonal entries, 0 if there are none.
+    planar : bool
+        No row has three earlier or three later neighbours.
+    """
+    n = indptr.size - 1
+    scale = 0.0
+    planar = True
+    for i in range(n):
+        before = after = 0
+        diagonal = 0.0
+        found = False
+        for k in range(indptr[i], indptr[i + 1]):
+            j, a = indices[k], data[k]
+            if a == 0.0:
+                return EXPLICIT_ZERO, i, scale, planar
+            if j == i:
+                diagonal = a
+                found = True
+                continue
+            if not np.isfinite(a):
+                return 9, i, scale, planar
+            if a > 0.0:
+                return 2, i, scale, planar
+            if scale == 0.0:
+                scale = -a
+            if not abs(a + scale) <= 64.0 * eps * scale:
+                return 3, i, scale, planar
+            if j < i:
+                before += 1
+            else:
+                after += 1
+        degree[i] = before + after
+        count[i] = 0
+        if before + after == 0:
+            continue
+        if before > 3 or after > 3:
+            return 4, i, scale, planar
+        if not found:
+            return 5, i, scale, planar
+        if not np.isfinite(diagonal):
+            return 9, i, scale, planar
+        ratio = diagonal / scale
+        if not abs(ratio - np.rint(ratio)) <= 8.0 * eps * abs(ratio):
+            return 6, i, scale, planar
+        if ratio < before + after - 0.5:
+            return 7, i, scale, planar
+        if ratio > 255.5:
+            return 8, i, scale, planar
+        count[i] = np.uint8(np.rint(ratio))
+        if before == 3 or after == 3:
+            planar = False
+    return 0, -1, scale, planar
+
+
+@njit(cache=True, nogil=True)
+def compress(indptr, indices, rows, index, new_indptr, new_indices):  # noqa: ANN001, ANN201
+    """Write the pattern of A[rows][:, rows]; return a row that couples to one outside `rows`, or -1."""
+    k_new = 0
+    for i in range(rows.size):
+        new_indptr[i] = k_new
+        for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            j = index[indices[k]]
+            if j < 0:
+                return rows[i]
+            new_indices[k_new] = j
+            k_new += 1
+    new_indptr[rows.size] = k_new
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def measure(parent, offset, component, packed, low, high):  # noqa: ANN001, ANN201
+    """Number the pieces in the order of their first rows and find their extents.
+
+    Parameters
+    ----------
+    parent, offset : ndarray
+        As left by :func:`link`.
+    component : ndarray of int32, shape (m,), out
+        Piece of each row.
+    packed : ndarray of int64, shape (m,), out
+        Position relative to the root of the piece; may be the same array as `offset`.
+    low, high : ndarray of int64, shape (count, 3), out
+        Smallest and largest coordinates of each piece.
+    """
+    component[:] = -1
+    count = 0
+    for i in range(component.size):
+        root, at = find(parent, offset, i)
+        if component[root] < 0:
+            component[root] = count
+            low[count] = LIMIT
+            high[count] = -LIMIT
+            count += 1
+        c = component[root]
+        component[i] = c
+        packed[i] = at
+        x, y, z = unpack(at)
+        low[c, 0], low[c, 1], low[c, 2] = min(low[c, 0], x), min(low[c, 1], y), min(low[c, 2], z)
+        high[c, 0], high[c, 1], high[c, 2] = max(high[c, 0], x), max(high[c, 1], y), max(high[c, 2], z)
+
+
+@njit(cache=True, nogil=True)
+def place(component, packed, shift, stride, count, position, box):  # noqa: ANN001, ANN201
+    """Write flat positions and the diagonal into a box.
+
+    Parameters
+    ----------
+    component, packed : ndarray, shape (m,)
+        As left by :func:`measure`.
+    shift : ndarray of int64, shape (components, 3)
+        What to add to the coordinates of each component.
+    stride : tuple of 3 ints
+        Of the padded box; 0 for dropped axes.
+    count : ndarray of uint8, shape (m,)
+        Diagonal entries.
+    position : ndarray of int64, shape (m,), out
+        Flat index into the box.
+    box : ndarray of uint8, shape (cells,), out
+        Zeros on entry.
+    """
+    for i in range(component.size):
+        c = component[i]
+        x, y, z = unpack(packed[i])
+        at = (x + shift[c, 0]) * stride[0] + (y + shift[c, 1]) * stride[1] + (z + shift[c, 2]) * stride[2]
+        position[i] = at
+        box[at] = count[i]
+
+
+@njit(cache=True, nogil=True)
+def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):  # noqa: ANN001, ANN201
+    """Compare every entry of A with the operator of the box.
+
+    Parameters
+    ----------
+    indptr, indices, data : ndarray
+        Canonical CSR; explicit zeros count as absent.
+    index : ndarray of int32, shape (n,) or (0,)
+        Cell of each row, -1 for rows outside the box; empty if rows and cells are the same.
+    position, box : ndarray
+        Flat indices of the cells, all different, and the flat padded box of diagonals.
+    stride : tuple of 3 ints
+        Of the box, 0 for axes it does not have.
+    scale, eps : float
+        Negative of the off-diagonals; rounding unit.
+    component : ndarray of int32, shape (m,)
+        Component of each cell.
+    wrong : ndarray of bool, shape (components,), out
+        Components with a mismatch; zeros on entry.
+
+    Returns
+    -------
+    reason : int
+        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal value,
+        4 diagonal value, 5 a coupling of a row outside the box.
+    row, column : int
+        Where.
+    """
+    reason = row = column = 0
+    for i in range(indptr.size - 1):
+        at = index[i] if index.size else i
+        here = 0 if at < 0 else position[at]
+        coupled = 0
+        diagonal = 0.0
+        found = 0
+        where = i
+        for k in range(indptr[i], indptr[i + 1]):
+            j, a = indices[k], data[k]
+            if j == i:
+                diagonal = a
+            elif a != 0.0:
+                coupled += 1
+                there = index[j] if index.size else j
+                if at < 0 or there < 0:
+                    found, where = 5, j
+                    continue
+                d = abs(position[there] - here)
+                if d != stride[2] and d != stride[1] and d != stride[0]:
+                    found, where = 2, j
+                elif not abs(a + scale) <= 64.0 * eps * scale:
+                    found, where = 3, j
+        if at >= 0:
+            touching = 0
+            for s in stride:
+                if s > 0:
+                    touching += (box[here - s] != 0) + (box[here + s] != 0)
+            if touching != coupled and found == 0:
+                found = 1 if touching > coupled else 2
+            if found == 0 and not abs(diagonal - scale * box[here]) <= 8.0 * eps * abs(diagonal):
+                found = 4
+            if found == 0 and box[here] < coupled:
+                found = 4
+        if found:
+            if at >= 0:
+                wrong[component[at]] = True
+            if reason == 0:
+                reason, row, column = found, i, where
+    return reason, row, column

@@ -1,0 +1,193 @@
+"""The parts of a system: rows that are solved on their own, and the coupled rest with its operator and preconditioner."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from deepcd.solvers.arguments import magnitude, norm, power_of_two
+from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
+from deepcd.solvers.preconditioners.identity import Identity
+from deepcd.solvers.solution import Status
+
+if TYPE_CHECKING:
+    from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.operators.stencil import StencilOperator
+
+Fault = tuple[Status, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a matrix A consists of.
+
+    Attributes
+    ----------
+    A : csr_array of float64, shape (n, n)
+    rows : slice or ndarray of int64, shape (m,)
+        The rows with off-diagonal entries.
+    alone : ndarray of int64, shape (n - m,)
+        The other rows: x_i = b_i / a_ii.
+    diagonal : ndarray of float64, shape (n - m,)
+        Their a_ii; 0 for empty rows.
+    operator : CSROperator or StencilOperator or None
+        A[rows, rows] / scale; None if there are no such rows.
+    scale : float
+    M : Preconditioner
+        Of the operator.
+    singular : bool
+        Constants on some components are in the null space of the operator.
+    exact : bool
+        Each entry of A has been compared with the operator: they differ by rounding only.
+    """
+
+    A: sp.csr_array
+    rows: slice | NDArray[np.int64]
+    alone: NDArray[np.int64]
+    diagonal: NDArray[np.float64]
+    operator: CSROperator | StencilOperator | None
+    scale: float
+    M: Preconditioner
+    singular: bool
+    exact: bool
+
+    def spread(self, v: NDArray[np.floating[Any]], factor: float, x: NDArray[np.float64]) -> None:
+        """Add factor * v, a vector of the operator, to the rows of x, shape (n,), in place."""
+        assert self.operator is not None
+        x[self.rows] += np.multiply(self.operator.extract(v), factor, dtype=np.float64)
+
+    def precondition(self, v: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return M v on vectors of A's rows, shape (n,), in units of A's inverse."""
+        result = np.zeros(self.A.shape[0])
+        result[self.alone] = v[self.alone] / np.where(self.diagonal == 0, 1.0, self.diagonal)
+        largest = magnitude(v[self.rows])
+        if self.operator is not None and largest > 0:
+            unit = power_of_two(largest)
+            r, z = self.operator.embed(v[self.rows], 1 / unit), self.M.zeros()
+            self.operator.project(r)
+            self.M.apply(r, self.operator.zeros(), z)
+            self.operator.project(z)
+            self.spread(z, unit / self.scale, result)
+        return result
+
+
+def on_grid(
+    A: sp.csr_array, embedding: Embedding, preconditioner: str, weights: Any, threads: int, *, exact: bool
+) -> Parts:
+    """Take A apart along the embedding of its rows in a grid.
+
+    Parameters
+    ----------
+    A : csr_array of float64, shape (n, n)
+    embedding : Embedding
+    preconditioner : {"auto", "learned-multigrid", "geometric-multigrid"}
+    weights : path or None
+        Of the learned multigrid; None: those that ship.
+    threads : int
+    exact : bool
+        See `Parts`.
+
+    Returns
+    -------
+    Parts
+    """
+    rows = slice(None) if embedding.rows is None else embedding.rows
+    if not embedding.position.size:
+        return Parts(A, rows, *_alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
+    from deepcd.solvers.operators.stencil import StencilOperator
+
+    M: Preconditioner
+    if preconditioner == "geometric-multigrid":
+        from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+
+        M = GeometricMultigrid(embedding, threads=threads)
+    else:
+        from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+        if weights is not None:
+            from deepcd.data.weight_files import load
+
+            weights = load(weights, f"learned-multigrid-{len(embedding.shape)}d/1")[0]
+        M = LearnedMultigrid(embedding, weights=weights, threads=threads)
+    operator = StencilOperator(embedding, threads=threads)
+    singular = bool(embedding.sealed.any())
+    return Parts(A, rows, *_alone(A, rows), operator, embedding.scale, M, singular=singular, exact=exact)
+
+
+def on_matrix(A: sp.csr_array, preconditioner: str, eps: float, *, check: bool) -> Parts | Fault:
+    """Take a general matrix apart.
+
+    Parameters
+    ----------
+    A : csr_array of float64, shape (n, n)
+    preconditioner : {"auto", "pyamg-sa", "pyamg-rs", "none"}
+    eps : float
+        Unit roundoff that the entries of A carry.
+    check : bool
+        Probe the coupled part for symmetry and definiteness.
+
+    Returns
+    -------
+    Parts, or a status and a detail if the probe failed.
+    """
+    n = A.shape[0]
+    row = np.repeat(np.arange(n, dtype=A.indices.dtype), np.diff(A.indptr))
+    coupled = np.bincount(row[(A.indices != row) & (A.data != 0)], minlength=n) > 0
+    rows = slice(None) if coupled.all() else np.flatnonzero(coupled)
+    part = A if isinstance(rows, slice) else sp.csr_array(A[rows][:, rows])
+    if not part.shape[0]:
+        return Parts(A, rows, *_alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True)
+    largest, scale = magnitude(part.data), 1.0
+    if not 1e-100 < largest < 1e100:
+        scale = power_of_two(largest)
+        part = part * (1 / scale)
+    if check and (fault := _fault(part, rows, eps)) is not None:
+        return fault
+    component, sealed = constant_null_space(part, eps)
+    M: Preconditioner
+    if preconditioner == "none":
+        M = Identity(part.shape[0])
+    else:
+        M = AlgebraicMultigrid(part, method="rs" if preconditioner == "pyamg-rs" else "sa")
+    operator = CSROperator(part, component, sealed)
+    return Parts(A, rows, *_alone(A, rows), operator, scale, M, singular=bool(sealed.any()), exact=False)
+
+
+def _alone(A: sp.csr_array, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the rows that are not among `rows`, and their diagonal entries."""
+    if isinstance(rows, slice):
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    rest = np.ones(A.shape[0], dtype=np.bool_)
+    rest[rows] = False
+    alone = np.flatnonzero(rest)
+    return alone, A.diagonal()[alone]
+
+
+def _fault(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float) -> Fault | None:
+    """Probe A for symmetry and definiteness at the price of two products.
+
+    u.A v = v.A u for Gaussian u and v, scaled by the diagonal so that no part of A hides behind larger coefficients.
+    """
+    diagonal = A.diagonal()
+    if (diagonal <= 0).any():
+        least = int(np.argmin(diagonal))
+        row = least if isinstance(rows, slice) else int(rows[least])
+        if diagonal[least] == 0:
+            return Status.ZERO_DIAGONAL, f"A[{row}, {row}] is zero."
+        return Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative."
+    scaling = 1 / np.sqrt(diagonal)
+    u, v = np.random.default_rng(0).standard_normal((2, A.shape[0])) * scaling
+    Au, Av = A @ u, A @ v
+    size = max(norm(scaling * Au), norm(scaling * Av))
+    if abs(float(u @ Av) - float(v @ Au)) > math.sqrt(eps) * size:
+        return Status.NONSYMMETRIC, ""
+    if min(float(u @ Au), float(v @ Av)) < -math.sqrt(eps) * size:
+        return Status.INDEFINITE_MATRIX, ""
+    return None

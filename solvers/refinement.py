@@ -1,0 +1,200 @@
+"""From a converged iteration to a certified answer: iterative refinement around the conjugate directions.
+
+Each round solves the correction equation A e = b - A x, scaled to magnitude one, and recomputes b - A x from the rounded x
+(Wilkinson, Rounding Errors in Algebraic Processes, 1963). One round is enough unless rounding got in the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.arguments import magnitude, norm, power_of_two
+from deepcd.solvers.conjugate_directions import Record, conjugate_directions
+from deepcd.solvers.parts import Parts
+from deepcd.solvers.solution import Status
+
+_EPS = float(np.finfo(np.float64).eps)
+
+Callback = Callable[[NDArray[np.floating[Any]]], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a solve came to: the arguments of a `Solution` that it decides."""
+
+    x: NDArray[np.floating[Any]]
+    status: Status
+    residuals: list[float]
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """When to stop, and whom to tell.
+
+    Attributes
+    ----------
+    target : float
+        For the norm of b - A x.
+    maxiter : int
+        Iterations over all rounds.
+    deadline : float
+        Value of `time.perf_counter`.
+    callback : callable or None
+        Called with x, shape (n,).
+    """
+
+    target: float
+    maxiter: int
+    deadline: float
+    callback: Callback | None
+
+
+def refine(
+    parts: Parts,
+    b: NDArray[np.float64],
+    x0: NDArray[np.float64] | None,
+    limits: Limits,
+    keep: int,
+    dtype: type[np.floating[Any]],
+) -> Outcome:
+    """Solve A x = b until the recomputed residual of the rounded x meets the target.
+
+    Parameters
+    ----------
+    parts : Parts
+        Of A.
+    b : ndarray of float64, shape (n,)
+        Finite.
+    x0 : ndarray of float64, shape (n,), or None
+        Where to start; None: zero. Not changed.
+    limits : Limits
+    keep : int
+        Directions kept.
+    dtype : float32 or float64
+        Of the x that is returned, and that has to meet the target.
+
+    Returns
+    -------
+    Outcome
+    """
+    A, target = parts.A, limits.target
+    x = np.zeros_like(b) if x0 is None else x0.copy()
+    start = x.astype(dtype)
+    residuals = [norm(b) if x0 is None else norm(b - A @ start.astype(np.float64, copy=False))]
+    if not math.isfinite(residuals[0]):
+        return Outcome(start, Status.NOT_FINITE, residuals, "The norm of b - A x0 is beyond the range of float64.")
+    if residuals[0] <= target:
+        return Outcome(start, Status.CONVERGED, residuals)
+
+    lost, detail = _solve_alone(parts, b, x, target)
+    # What the rows solved on their own leave in their columns moves to the right-hand side.
+    r = b if x0 is None and not parts.alone.size else b - A @ x
+    goal, previous = target, math.inf
+    while True:
+        part = r[parts.rows]
+        largest = magnitude(part)
+        beyond, certain, status = lost, False, Status.CONVERGED
+        if parts.operator is None or largest == 0:
+            residuals.append(lost)
+        else:
+            unit = power_of_two(largest)
+            right = parts.operator.embed(part, 1 / unit)
+            if parts.singular:
+                null = right.copy()
+                parts.operator.project(right)
+                null -= right
+                beyond = math.hypot(unit * norm(null.ravel()), lost)
+            # No x reaches what is beyond the range of A. It uses up its share of the tolerance.
+            g, h = goal / unit, beyond / unit
+            reach = g if beyond > target else math.sqrt(max(g - h, 0.0) * (g + h))
+            record = _iterate(parts, right, x, unit, reach, limits, limits.maxiter - len(residuals) + 1, keep, dtype)
+            residuals += [math.hypot(unit * value, beyond) for value in record.residuals[1:]]
+            status = record.status
+            if record.replaced:
+                detail = f"{detail} Directions that broke down and were replaced: {record.replaced}.".lstrip()
+            if parts.singular:
+                parts.operator.project(record.x)
+            parts.spread(record.x, unit / parts.scale, x)
+            if parts.exact and x0 is None and dtype == np.float64:
+                # A and its operator differ by roundings of their entries (at most 18 per row, in sum of magnitudes, over
+                # scale): far below the tolerance, the residual that the operator computed is as good as that of A.
+                extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
+                certain = residuals[-1] + 64 * _EPS * (residuals[0] + 18 * extent) <= target
+
+        answer = x.astype(dtype, copy=False)
+        if not math.isfinite(magnitude(answer)):
+            return Outcome(start, Status.NOT_FINITE, residuals, detail)
+        if beyond > target:
+            if status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY):
+                status = Status.ZERO_DIAGONAL if lost > target else Status.INCONSISTENT
+            return Outcome(answer, status, residuals, detail)
+        if status is Status.CONVERGED and certain:
+            return Outcome(answer, status, residuals, detail)
+        r = b - A @ answer.astype(np.float64, copy=False)
+        residuals[-1] = norm(r)
+        if residuals[-1] <= target and status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER):
+            return Outcome(answer, Status.CONVERGED, residuals, detail)
+        if status is not Status.CONVERGED:
+            return Outcome(answer, status, residuals, detail)
+        if residuals[-1] > 0.9 * previous:
+            return Outcome(answer, Status.ATTAINABLE_ACCURACY, residuals, detail)
+        previous, goal = residuals[-1], 0.5 * goal
+        if dtype != np.float64:
+            r = b - A @ x
+
+
+def _solve_alone(
+    parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64], target: float
+) -> tuple[float, str]:
+    """Set x on the rows without off-diagonal entries; return the norm of b on empty ones, and a sentence if it matters."""
+    if not parts.alone.size:
+        return 0.0, ""
+    empty = parts.diagonal == 0
+    with np.errstate(over="ignore"):
+        x[parts.alone] = np.where(empty, x[parts.alone], b[parts.alone] / np.where(empty, 1.0, parts.diagonal))
+    rows = parts.alone[empty]
+    lost = norm(b[rows])
+    if lost <= target:
+        return lost, ""
+    row = int(rows[int(np.argmax(np.abs(b[rows])))])
+    return lost, f"Row {row} of A is empty, but b[{row}] = {b[row]:.6g}."
+
+
+def _iterate(
+    parts: Parts,
+    right: NDArray[np.float64],
+    x: NDArray[np.float64],
+    unit: float,
+    target: float,
+    limits: Limits,
+    maxiter: int,
+    keep: int,
+    dtype: type[np.floating[Any]],
+) -> Record:
+    """Run the conjugate directions on the correction equation, in units of `unit`."""
+    assert parts.operator is not None
+    callback = limits.callback
+
+    def spread(correction: NDArray[np.floating[Any]]) -> object:
+        assert callback is not None
+        iterate = x.copy()
+        parts.spread(correction, unit / parts.scale, iterate)
+        return callback(iterate.astype(dtype, copy=False))
+
+    return conjugate_directions(
+        parts.operator,
+        right,
+        parts.M,
+        target,
+        maxiter=maxiter,
+        keep=keep,
+        callback=None if callback is None else spread,
+        deadline=limits.deadline,
+    )

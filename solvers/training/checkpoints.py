@@ -1,0 +1,214 @@
+"""Checkpoints of a training run: everything that continues it bit for bit, in one file that is never half written.
+
+A checkpoint is a weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256; written beside its
+place, synchronised and renamed) of another architecture name, so that neither is taken for the other. The random
+streams need no place in it: each step's generator is seeded by the run's seed and the step.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepcd.data import weight_files
+from deepcd.solvers.training.network import LearnedMultigrid
+
+LONGEST = 6  # steps unrolled at most
+LIBRARIES = ("deepcd", "numba", "numpy", "scipy", "torch")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides, with code and versions, every number of a run; a checkpoint continues under the same ones only."""
+
+    ndim: int
+    steps: int
+    seed: int
+    hidden: int
+    rate: float
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network in weight files."""
+        return f"learned-multigrid-{self.ndim}d/1"
+
+
+@dataclass
+class Log:
+    """What happened so far: an entry per step that was taken, and the numbers of those that were not."""
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    residuals: list[list[float]] = field(default_factory=list)  # mean log10 relative residual after each unrolled step
+    shape: list[tuple[int, ...]] = field(default_factory=list)  # (batch, n0, n1, n2)
+    skipped: list[int] = field(default_factory=list)  # loss or gradient was not finite
+
+    def recent(self, most: int) -> list[float]:
+        """Average the residuals of the last `most` entries that unrolled as many steps as the last one."""
+        last = [r for r in self.residuals[-most:] if len(r) == len(self.residuals[-1])]
+        return [float(mean) for mean in np.mean(last, axis=0)] if last else []
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the log as arrays; residuals are padded by 0 to the longest unrolling."""
+        residuals = np.zeros((len(self.step), LONGEST), dtype=np.float32)
+        for row, values in zip(residuals, self.residuals, strict=True):
+            row[: len(values)] = values
+        return {
+            "log.step": np.array(self.step, dtype=np.int64),
+            "log.loss": np.array(self.loss, dtype=np.float32),
+            "log.residuals": residuals,
+            "log.unrolled": np.array([len(r) for r in self.residuals], dtype=np.int64),
+            "log.shape": np.array(self.shape, dtype=np.int64).reshape(-1, 4),
+            "log.skipped": np.array(self.skipped, dtype=np.int64),
+        }
+
+    @classmethod
+    def of(cls, tensors: dict[str, NDArray[Any]]) -> Log:
+        """Read back what `tensors` returned."""
+        rows = zip(tensors["log.residuals"].tolist(), tensors["log.unrolled"].tolist(), strict=True)
+        return cls(
+            tensors["log.step"].tolist(),
+            tensors["log.loss"].tolist(),
+            [row[:count] for row, count in rows],
+            [tuple(shape) for shape in tensors["log.shape"].tolist()],
+            tensors["log.skipped"].tolist(),
+        )
+
+
+@dataclass
+class State:
+    """A run between two steps."""
+
+    settings: Settings
+    net: LearnedMultigrid
+    optimizer: torch.optim.Adam
+    step: int = 0  # steps done, those skipped included
+    seconds: float = 0.0
+    log: Log = field(default_factory=Log)
+
+
+def path_for(out: Path) -> Path:
+    """Return where the checkpoint of the run that writes `out` lies."""
+    return out.with_name(out.name + ".checkpoint")
+
+
+def save(path: Path, state: State) -> None:
+    """Write a checkpoint; the one before stays until this one is whole.
+
+    Parameters
+    ----------
+    path : Path
+    state : State
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
+    tensors = {f"net.{name}": value.numpy() for name, value in state.net.state_dict().items()}
+    for name, parameter in state.net.named_parameters():
+        # Parameters that no gradient has reached yet have no moments, and must have none after resuming either.
+        for key, value in state.optimizer.state.get(parameter, {}).items():
+            tensors[f"adam.{key}.{name}"] = value.numpy()
+    record = {
+        "architecture": _architecture(state.settings),
+        "step": state.step,
+        "seconds": state.seconds,
+        "settings": asdict(state.settings),
+        "versions": versions(),
+    }
+    weight_files.save(path, tensors | state.log.tensors(), record)
+
+
+def load(path: Path, state: State) -> None:
+    """Bring a fresh state to where a checkpoint left off, or refuse the checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    state : State
+        Changed in place.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If it is damaged, no checkpoint, or one of other settings; each of those is named.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint {path} to resume from; check out, or start without resume")
+    try:
+        tensors, record = weight_files.load(path, None)
+        found = record["architecture"]
+        theirs = record["settings"]
+    except weight_files.WeightFileError as error:
+        raise ValueError(f"checkpoint {path} {error.__cause__}; start anew without resume") from error
+    except KeyError as error:
+        raise ValueError(f"{path} holds weights of {found!r}, no checkpoint; start anew without resume") from error
+    ours = asdict(state.settings)
+    differing = [f"{name}={theirs.get(name)!r}, not {ours[name]!r}" for name in ours if theirs.get(name) != ours[name]]
+    if differing or found != _architecture(state.settings):
+        raise ValueError(
+            f"checkpoint {path} belongs to another run: {'; '.join(differing) or found}. "
+            "Give the settings it was started with, or start anew without resume"
+        )
+    state.net.load_state_dict({k.removeprefix("net."): torch.from_numpy(v) for k, v in tensors.items() if k[:4] == "net."})
+    for name, parameter in state.net.named_parameters():
+        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
+        if keys:
+            state.optimizer.state[parameter] = {key: torch.from_numpy(tensors[f"adam.{key}.{name}"]) for key in keys}
+    state.step, state.seconds, state.log = int(record["step"]), float(record["seconds"]), Log.of(tensors)
+
+
+def check_room(out: Path, state: State) -> None:
+    """Write as many bytes as the run will need beside `out` and remove them, to fail before the training and not after.
+
+    Parameters
+    ----------
+    out : Path
+        The weight file to come.
+    state : State
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist, cannot be written or has no room. The message names it and the reason.
+    """
+    parameters = sum(p.numel() for p in state.net.parameters())
+    size = 16 * parameters + 100 * state.settings.steps + 500_000  # with moments, weights, log and figure
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(bytes(size))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        advice = f"cannot take the {size / 1e6:.1f} MB of weights and checkpoint ({error.strerror}); give another out"
+        raise OSError(error.errno, f"folder {out.parent} {advice}") from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that the numbers depend on."""
+    found = {"python": python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:  # deepcd run from a source tree
+            found[library] = "unknown"
+    return found
+
+
+def _architecture(settings: Settings) -> str:
+    return f"checkpoint of {settings.architecture}"

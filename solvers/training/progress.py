@@ -1,0 +1,58 @@
+"""What is said of a training run while it goes on: a bar on a terminal, else a line now and then in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deepcd.solvers.training.checkpoints import State
+
+LOG = logging.getLogger("deepcd")
+EVERY = 50  # steps between two lines, and steps that are averaged
+
+
+@contextmanager
+def reporting(state: State, bar: bool) -> Iterator[Callable[[float], None]]:
+    """Give a function to be called with the learning rate after each step.
+
+    Parameters
+    ----------
+    state : State
+        Read at each call.
+    bar : bool
+        Whether a progress bar is wanted. It goes to standard error, and is there only if that is a terminal; otherwise
+        a line every 50 steps goes to the logger ``deepcd``, level INFO.
+    """
+    console, steps, begin, started = Console(stderr=True), state.settings.steps, state.step, time.perf_counter()
+
+    def facts(rate: float, speed: float) -> str:
+        residuals = " ".join(f"{r:.2f}" for r in state.log.recent(EVERY))
+        losses = state.log.loss[-EVERY:]
+        loss = f"{sum(losses) / len(losses):.2f}" if losses else "-"
+        return f"{speed:.2f} steps/s | log10 residuals {residuals or '-'} | loss {loss} | rate {rate:.1e}"
+
+    if not (bar and console.is_terminal):
+
+        def line(rate: float) -> None:
+            if state.step % EVERY == 0 or state.step == steps:
+                speed = (state.step - begin) / (time.perf_counter() - started)
+                left = time.strftime("%H:%M:%S", time.gmtime((steps - state.step) / speed))
+                LOG.info("step %d of %d | %s | %s left", state.step, steps, facts(rate, speed), left)
+
+        yield line
+        return
+    columns = (BarColumn(bar_width=12), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as shown:
+        task = shown.add_task("compiling", total=steps, completed=begin)
+
+        def advance(rate: float) -> None:
+            shown.update(task, completed=state.step)
+            speed = shown.tasks[0].speed or (state.step - begin) / (time.perf_counter() - started)
+            shown.update(task, description=facts(rate, speed))
+
+        yield advance

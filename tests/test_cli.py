@@ -1,0 +1,258 @@
+"""The command ``deepcd``: right answers, honest exit statuses, and a sentence instead of a traceback for bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+from scipy.sparse import csr_array, eye_array, save_npz
+from typer.testing import CliRunner
+
+from deepcd.cli import app
+from deepcd.data import weight_files
+from deepcd.pde import ball, domain, poisson
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def A() -> csr_array:
+    """A five-point Laplacian with a hole, which converges without any preconditioner."""
+    return poisson(domain((12, 9), solid=ball((5, 4), 2), walls="air")).A
+
+
+@pytest.fixture
+def matrix(tmp_path: Path, A: csr_array) -> Path:
+    path = tmp_path / "A.mtx"
+    scipy.io.mmwrite(path, A, precision=17)
+    return path
+
+
+def solve(*arguments: object, expected: int = 0) -> Any:
+    """Run ``deepcd solve`` with plain conjugate gradients."""
+    result = runner.invoke(app, ["solve", *map(str, arguments), "--preconditioner", "none"])
+    assert result.exit_code == expected, result.stderr
+    return result
+
+
+def refused(*arguments: object, says: str) -> None:
+    """The command ends with status 2 and a message on standard error alone."""
+    result = solve(*arguments, expected=2)
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+class TestSolve:
+    def test_json_and_answer(self, tmp_path: Path, matrix: Path, A: csr_array) -> None:
+        b = np.random.default_rng(0).standard_normal(A.shape[0])
+        np.save(tmp_path / "b.npy", b)
+        out = tmp_path / "x.npy"
+        result = solve(matrix, tmp_path / "b.npy", "--tol", "1e-9", "--out", out, "--json")
+        facts = json.loads(result.stdout)
+        x = np.load(out)
+        true = np.linalg.norm(b - A @ x) / np.linalg.norm(b)
+        assert true <= 1e-9
+        assert facts["converged"]
+        assert (facts["info"], facts["status"], facts["preconditioner"]) == (0, "CONVERGED", "none")
+        assert facts["relative_residual"] == pytest.approx(true, rel=1e-6)
+        assert len(facts["residuals"]) == facts["iterations"] + 1
+        assert facts["residuals"][0] == pytest.approx(np.linalg.norm(b))
+        assert (facts["unknowns"], facts["entries"], facts["tol"], facts["out"]) == (A.shape[0], A.nnz, 1e-9, str(out))
+        assert facts["setup_seconds"] >= 0
+        assert facts["solve_seconds"] > 0
+
+    def test_people_read_standard_error(self, matrix: Path) -> None:
+        result = solve(matrix)
+        assert result.stdout == ""
+        assert "b = 1 in all" in result.stderr
+        assert "converged" in result.stderr
+        assert "give --out" in result.stderr
+
+    @pytest.mark.parametrize("kind", ["npz", "mtx.gz"])
+    def test_other_matrix_files(self, tmp_path: Path, A: csr_array, matrix: Path, kind: str) -> None:
+        path = tmp_path / f"B.{kind}"
+        if kind == "npz":
+            save_npz(path, A)
+        else:
+            path.write_bytes(gzip.compress(matrix.read_bytes()))
+        assert json.loads(solve(path, "--json").stdout)["entries"] == A.nnz
+
+    @pytest.mark.parametrize("shape", [(-1,), (-1, 1), (1, -1)])
+    def test_right_hand_sides_may_be_columns_rows_or_sparse(
+        self, tmp_path: Path, matrix: Path, A: csr_array, shape: tuple[int, ...]
+    ) -> None:
+        b = np.arange(A.shape[0], dtype=np.int32).reshape(shape)
+        np.save(tmp_path / "b.npy", b)
+        files = ["b.npy"]
+        if b.ndim == 2:
+            scipy.io.mmwrite(tmp_path / "dense.mtx", b)
+            scipy.io.mmwrite(tmp_path / "sparse.mtx", csr_array(b))
+            files += ["dense.mtx", "sparse.mtx"]
+        for name in files:
+            facts = json.loads(solve(matrix, tmp_path / name, "--json").stdout)
+            assert facts["residuals"][0] == pytest.approx(np.linalg.norm(b))
+
+    def test_not_converged_is_status_1(self, tmp_path: Path, matrix: Path) -> None:
+        result = solve(matrix, "--maxiter", 2, "--json", "--out", tmp_path / "x.npy", expected=1)
+        facts = json.loads(result.stdout)
+        assert not facts["converged"]
+        assert (facts["status"], facts["info"], facts["iterations"]) == ("MAXITER", 2, 2)
+        assert facts["relative_residual"] > 1e-6
+        assert "NOT converged" in result.stderr
+        assert np.load(tmp_path / "x.npy").shape == (facts["unknowns"],)
+
+    def test_indefinite_is_status_1(self, tmp_path: Path, A: csr_array) -> None:
+        save_npz(tmp_path / "A.npz", csr_array(A - 3 * eye_array(A.shape[0])))
+        facts = json.loads(solve(tmp_path / "A.npz", "--json", expected=1).stdout)
+        assert facts["info"] < 0
+        assert "INDEFINITE" in facts["status"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"", "is not a Matrix Market file"),
+            (b"hello", "is not a Matrix Market file"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n", "is not a Matrix Market file"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 1.0\n", "is not a Matrix Market file"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 x\n", "is not a Matrix Market file"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 3 1\n1 1 1.0\n", "must be square and not empty"),
+            (b"%%MatrixMarket matrix coordinate real general\n0 0 0\n", "must be square and not empty"),
+            (b"%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1 1\n", "must be real"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 nan\n2 2 1\n", "error: "),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 inf\n2 2 1\n", "error: "),
+        ],
+    )
+    def test_matrix_files(self, tmp_path: Path, content: bytes, says: str) -> None:
+        path = tmp_path / "A.mtx"
+        path.write_bytes(content)
+        refused(path, says=says)
+
+    @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + b"\0" * 100])
+    def test_archives(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "A.npz"
+        path.write_bytes(content)
+        refused(path, says="is not a sparse matrix written by scipy.sparse.save_npz")
+
+    def test_an_archive_of_something_else(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "A.npz", a=np.ones(3))
+        refused(tmp_path / "A.npz", says="is not a sparse matrix written by")
+
+    @pytest.mark.parametrize(("name", "says"), [("nowhere.mtx", "no such file"), ("A.txt", "must be a .mtx")])
+    def test_paths(self, tmp_path: Path, name: str, says: str) -> None:
+        refused(tmp_path / name, says=says)
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "A.mtx").mkdir()
+        refused(tmp_path / "A.mtx", says="no such file")
+
+    def test_objects_are_not_unpickled(self, tmp_path: Path, matrix: Path, A: csr_array) -> None:
+        class Bomb:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return (Path.mkdir, (tmp_path / "exploded",))
+
+        np.save(tmp_path / "b.npy", np.array([Bomb()] * A.shape[0]), allow_pickle=True)
+        refused(matrix, tmp_path / "b.npy", says="without pickled objects")
+        (tmp_path / "b.npy").write_bytes(pickle.dumps(Bomb()))
+        refused(matrix, tmp_path / "b.npy", says="without pickled objects")
+        with (tmp_path / "A.npz").open("wb") as stream:
+            np.savez(stream, format=np.array([Bomb()]), shape=(1, 1))
+        refused(tmp_path / "A.npz", says="is not a sparse matrix")
+        assert not (tmp_path / "exploded").exists()
+
+    def test_right_hand_sides(self, tmp_path: Path, matrix: Path, A: csr_array) -> None:
+        n = A.shape[0]
+        for b, says in (
+            (np.ones(n - 1), f"must have the {n} entries"),
+            (np.ones((n, 2)), f"got shape ({n}, 2)"),
+            (np.full(n, 1j), "must be real"),
+            (np.full(n, np.nan), "error: "),
+            (np.array(["a"] * n), "must be real"),
+        ):
+            np.save(tmp_path / "b.npy", b)
+            refused(matrix, tmp_path / "b.npy", says=says)
+        refused(matrix, tmp_path / "b.txt", says="must be a .npy")
+        (tmp_path / "short.npy").write_bytes((tmp_path / "b.npy").read_bytes()[:-8])
+        refused(matrix, tmp_path / "short.npy", says="is not an array written by numpy.save")
+
+    @pytest.mark.parametrize(
+        "option", [("--tol", -1), ("--tol", 0), ("--tol", "nan"), ("--maxiter", 0), ("--timeout", -1), ("--threads", 0)]
+    )
+    def test_numbers(self, matrix: Path, option: tuple[str, object]) -> None:
+        result = runner.invoke(app, ["solve", str(matrix), *map(str, option)])
+        assert result.exit_code == 2
+        assert option[0].strip("-") in result.stderr
+
+    def test_unknown_preconditioner(self, matrix: Path) -> None:
+        result = runner.invoke(app, ["solve", str(matrix), "--preconditioner", "magic"])
+        assert result.exit_code == 2
+        assert "magic" in result.stderr
+
+    @pytest.mark.parametrize("out", ["x.txt", "nowhere/x.npy"])
+    def test_an_answer_that_could_not_be_written_is_refused_before_solving(
+        self, tmp_path: Path, matrix: Path, out: str
+    ) -> None:
+        refused(matrix, "--out", tmp_path / out, says="in a folder that exists")
+
+
+class TestInfo:
+    def test_json(self) -> None:
+        facts = json.loads(runner.invoke(app, ["info", "--json"]).stdout)
+        assert facts["numpy"] == np.__version__
+        assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+        assert facts["cores"] >= facts["usable_cores"] >= 1
+        assert set(facts["weights"]) == set(weight_files.checksums())
+
+    def test_weights_with_their_record_and_damaged_ones_with_the_reason(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(weight_files, "SHIPPED", tmp_path)
+        assert "none shipped" in runner.invoke(app, ["info"]).stdout
+        weight_files.save(tmp_path / "a-1.safetensors", {"w": np.ones(2)}, {"architecture": "a/1", "seed": 41})
+        (tmp_path / "b-1.safetensors").write_bytes(b"damaged")
+        (tmp_path / "CHECKSUMS").write_text("0  a-1.safetensors\n0  b-1.safetensors\n")
+        weights = json.loads(runner.invoke(app, ["info", "--json"]).stdout)["weights"]
+        assert weights["a-1.safetensors"]["seed"] == 41
+        assert "truncated" in weights["b-1.safetensors"]["error"]
+        shown = runner.invoke(app, ["info"]).stdout
+        assert "41" in shown
+        assert "truncated" in shown
+
+
+@pytest.mark.compiled
+def test_demo(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["demo", "--out", str(tmp_path / "out"), "--size", "24", "--systems", "4"])
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 systems solved" in result.stdout
+    for n in (16, 20, 24):
+        assert f"{n}^3" in result.stdout
+    assert result.stdout.count("SciPy CG   ") == 3
+    assert (tmp_path / "out/demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepcd.solvers import training
+
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(training, "train", lambda **options: calls.append(options))
+    out = tmp_path / "w.safetensors"
+    command = ["train", "--dim", "2", "--out", str(out), "--steps", "5", "--seed", "3", "--resume", "--threads", "2"]
+    assert runner.invoke(app, command).exit_code == 0
+    assert calls == [{"ndim": 2, "out": out, "steps": 5, "seed": 3, "resume": True, "threads": 2}]
+    assert runner.invoke(app, ["train", "--dim", "4", "--out", str(out), "--steps", "5"]).exit_code == 2
+
+
+def test_the_module_runs_as_the_command() -> None:
+    shown = subprocess.run([sys.executable, "-m", "deepcd", "--help"], check=True, capture_output=True, text=True)
+    for command in ("solve", "info", "demo", "train"):
+        assert command in shown.stdout
