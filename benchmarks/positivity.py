@@ -2,9 +2,9 @@
 
     python benchmarks/positivity.py
 
-For five domains of each of ten families: per level the smallest eigenvalue of S (times the largest diagonal entry of A, to make it a pure number)
-and the largest of S A, by Lanczos on the assembled sparse matrices; and the lowest and the highest Ritz value of M A, by Lanczos on the compiled cycle
-in the inner product of A.
+For five domains of each of ten families: per level the smallest eigenvalue of S (times the largest diagonal entry of
+A, to make it a pure number) and the largest of S A, by Lanczos on the assembled sparse matrices; and the lowest and
+the highest Ritz value of M A, by Lanczos on the compiled cycle in the inner product of A.
 """
 
 from __future__ import annotations
@@ -92,15 +92,23 @@ def main() -> None:
             for level in range(len(M.levels)):
                 A, S = matrices(M, level)
                 if A.shape[0] > 2:
-                    smallest.append(float(sla.eigsh(S, k=1, sigma=0, return_eigenvectors=False)[0] * A.diagonal().max()))
+                    smallest.append(
+                        float(sla.eigsh(S, k=1, sigma=0, return_eigenvectors=False)[0] * A.diagonal().max())
+                    )
                     product = sla.LinearOperator(A.shape, matvec=lambda v, A=A, S=S: S @ (A @ v), dtype=float)
-                    largest.append(float(sla.eigs(product, k=1, which="LM", tol=1e-4, return_eigenvectors=False)[0].real))
+                    largest.append(
+                        float(sla.eigs(product, k=1, which="LM", tol=1e-4, return_eigenvectors=False)[0].real)
+                    )
             low, high = ritz_values(M, operator, instance)
-            rows.append({"family": family, "shape": shape, "smallest_S": smallest, "largest_SA": largest, "ritz": [low, high]})
+            rows.append(
+                {"family": family, "shape": shape, "smallest_S": smallest, "largest_SA": largest, "ritz": [low, high]}
+            )
             levels = "  ".join(f"{a:.2f} {b:.2f}" for a, b in zip(smallest, largest, strict=True))
-            print(f"{family:13s} {'x'.join(map(str, shape)):>9}  S min, S A max per level: {levels}   M A: {low:.3f} .. {high:.3f}", flush=True)
-    print(f"over {len(rows)} domains: smallest eigenvalue of S {min(min(r['smallest_S']) for r in rows):.3f},", end=" ")
-    print(f"largest of S A {max(max(r['largest_SA']) for r in rows):.3f}, lowest Ritz value {min(r['ritz'][0] for r in rows):.3f}")
+            size = "x".join(map(str, shape))
+            print(f"{family:13s} {size:>9}  S min, S A max: {levels}   M A: {low:.3f} .. {high:.3f}", flush=True)
+    lowest, highest = min(min(r["smallest_S"]) for r in rows), max(max(r["largest_SA"]) for r in rows)
+    print(f"{len(rows)} domains: smallest eigenvalue of S {lowest:.3f}, largest of S A {highest:.3f},", end=" ")
+    print(f"lowest Ritz value of M A {min(r['ritz'][0] for r in rows):.3f}")
     print("saved", save_results("positivity", rows))
 
 

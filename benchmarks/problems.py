@@ -43,7 +43,14 @@ class Run:
     converged: bool
 
 
-def solve(system: PoissonSystem, embedding: Embedding, M: Preconditioner, b: NDArray[np.float64], tol: float, maxiter: int = 200) -> Run:
+def solve(
+    system: PoissonSystem,
+    embedding: Embedding,
+    M: Preconditioner,
+    b: NDArray[np.float64],
+    tol: float,
+    maxiter: int = 200,
+) -> Run:
     """Run the iteration on the box of an embedding and check the true residual with the sparse matrix."""
     operator = StencilOperator(embedding)
     box = operator.embed(b if embedding.rows is None else b[embedding.rows])

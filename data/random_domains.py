@@ -1,7 +1,7 @@
 """Random domains: the distribution that the networks are trained on, and families kept out of it for testing.
 
-A family is a function (shape, rng) -> Grid that works in 2D and 3D; its last axis points up. All lengths scale with the box, so one
-family covers every size. `TRAINING` are seen in training; `HELD_OUT` never are.
+A family is a function (shape, rng) -> Grid that works in 2D and 3D; its last axis points up. All lengths scale with
+the box, so one family covers every size. `TRAINING` are seen in training; `HELD_OUT` never are.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def free_surface(shape: Sequence[int], rng: np.random.Generator) -> Grid:
     waves, phase = 2 * np.pi * rng.uniform(1, 3, len(extent)), rng.uniform(0, 2 * np.pi, len(extent))
 
     def level(*x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(mean + sum(a * np.sin(w * t / n + p) for a, w, t, n, p in zip(amplitude, waves, x, extent, phase, strict=True)))
+        return np.asarray(
+            mean
+            + sum(a * np.sin(w * t / n + p) for a, w, t, n, p in zip(amplitude, waves, x, extent, phase, strict=True))
+        )
 
     where = "face" if rng.random() < 0.2 else "center"
     return domain(shape, solid=obstacles(shape, rng), air=~height_field(level), air_at=where)
@@ -81,7 +84,9 @@ def mixed_walls(shape: Sequence[int], rng: np.random.Generator) -> Grid:
     walls = [tuple("air" if rng.random() < 0.4 else "solid" for _ in range(2)) for _ in shape]
     walls[-1] = (walls[-1][0], "air")
     air = obstacles(shape, rng, 3)
-    return domain(shape, solid=obstacles(shape, rng, 6), air=air, walls=walls, air_at="face" if rng.random() < 0.2 else "center")
+    return domain(
+        shape, solid=obstacles(shape, rng, 6), air=air, walls=walls, air_at="face" if rng.random() < 0.2 else "center"
+    )
 
 
 def pure_neumann(shape: Sequence[int], rng: np.random.Generator) -> Grid:
@@ -138,12 +143,18 @@ def chambers(shape: Sequence[int], rng: np.random.Generator) -> Grid:
         if n >= 8 and rng.random() < 0.6:
             solid[(slice(None),) * axis + (int(rng.integers(2, n - 2)),)] = True
     stones = obstacles(shape, rng, 4)
-    return domain(shape, solid=Shape(lambda x: solid) | stones, walls="solid" if rng.random() < 0.5 else _open_top(len(shape)))
+    return domain(
+        shape, solid=Shape(lambda x: solid) | stones, walls="solid" if rng.random() < 0.5 else _open_top(len(shape))
+    )
 
 
 def terrain(shape: Sequence[int], rng: np.random.Generator) -> Grid:
     """Return the air above a rough random terrain of smooth hills and steps."""
-    return domain(shape, solid=height_field(_noise(shape[:-1], rng, 3) * 0.5 * shape[-1]), walls=[("air", "air")] + _open_top(len(shape))[1:])
+    return domain(
+        shape,
+        solid=height_field(_noise(shape[:-1], rng, 3) * 0.5 * shape[-1]),
+        walls=["air", *_open_top(len(shape))[1:]],
+    )
 
 
 def splashes(shape: Sequence[int], rng: np.random.Generator) -> Grid:
@@ -205,14 +216,20 @@ def resample(field: NDArray[np.float64], axis: int, n: int) -> NDArray[np.float6
 def gyroid(shape: Sequence[int], rng: np.random.Generator) -> Grid:
     """Return one of the two channels of a gyroid (in 2D an egg-crate lattice): a smooth periodic pore space."""
     period = max(8.0, min(shape) * rng.uniform(0.25, 0.6))
-    t = [2 * np.pi * (np.arange(n).reshape([-1 if a == d else 1 for a in range(len(shape))]) + rng.random() * period) / period for d, n in enumerate(shape)]
+    t = [
+        2
+        * np.pi
+        * (np.arange(n).reshape([-1 if a == d else 1 for a in range(len(shape))]) + rng.random() * period)
+        / period
+        for d, n in enumerate(shape)
+    ]
     field = sum(np.sin(t[d]) * np.cos(t[(d + 1) % len(t)]) for d in range(len(t)))
     solid = np.broadcast_to(np.asarray(field) > rng.uniform(0.2, 0.8), tuple(shape))
     return domain(shape, solid=Shape(lambda x: solid), walls=_open_top(len(shape)))
 
 
 def maze(shape: Sequence[int], rng: np.random.Generator) -> Grid:
-    """Return a maze of corridors, four cells wide between walls of one, along a random spanning tree, with an open top."""
+    """Return a maze of corridors four cells wide between walls of one, along a random spanning tree; open top."""
     pitch = 5
     rooms = tuple(max(1, n // pitch) for n in shape)
     solid = np.ones(tuple(shape), dtype=bool)
@@ -247,7 +264,7 @@ def city(shape: Sequence[int], rng: np.random.Generator) -> Grid:
         heights = np.take(np.repeat(heights, pitch, axis), range(n), axis)
         lanes = np.arange(n) % pitch < street
         heights[(slice(None),) * axis + (lanes,)] = 0
-    return domain(shape, solid=height_field(heights), walls=["air"] + _open_top(len(shape))[1:])
+    return domain(shape, solid=height_field(heights), walls=["air", *_open_top(len(shape))[1:]])
 
 
 def shells(shape: Sequence[int], rng: np.random.Generator) -> Grid:

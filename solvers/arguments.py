@@ -35,7 +35,7 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
         If A is not square, or holds NaN or infinity.
     """
     if isinstance(A, LinearOperator) or callable(A):
-        raise TypeError("A must be a sparse or dense matrix, got an operator without entries; deepcd.cg takes operators")
+        raise TypeError("A must be a sparse or dense matrix, got an operator without entries: use deepcd.cg")
     if not sp.issparse(A):
         A = np.asarray(A)
     refuse_type("A", A.dtype)
@@ -104,7 +104,8 @@ def refuse_type(name: str, dtype: np.dtype[Any]) -> None:
 def tolerance(name: str, value: Any, *, zero: bool = False) -> float:
     """Return the value as a finite float > 0 (or >= 0 if `zero`), or raise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        error = ValueError if value is None or isinstance(value, str) else TypeError  # SciPy's: atol=None, atol="legacy"
+        # SciPy's users expect a ValueError of atol=None and atol="legacy".
+        error = ValueError if value is None or isinstance(value, str) else TypeError
         raise error(f"{name} must be a real number, got {value!r}")
     number = float(value)
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
@@ -135,7 +136,8 @@ def power_of_two(value: float) -> float:
 
 def norm(v: NDArray[np.floating[Any]]) -> float:
     """Return the Euclidean norm of a float64 vector of any magnitude."""
-    square = float(v @ v)
+    with np.errstate(over="ignore"):
+        square = float(v @ v)
     if 1e-280 < square < 1e280:
         return math.sqrt(square)
     largest = magnitude(v)
@@ -144,4 +146,3 @@ def norm(v: NDArray[np.floating[Any]]) -> float:
     scale = power_of_two(largest)
     scaled = v * (1 / scale)
     return math.sqrt(float(scaled @ scaled)) * scale
-

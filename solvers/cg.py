@@ -48,9 +48,8 @@ def cg(
 ) -> Solution:
     """Solve A x = b by (preconditioned) conjugate gradients, as `scipy.sparse.linalg.cg` does.
 
-    Unlike there, ``info == 0`` says that the residual recomputed from A, b and the returned x meets the tolerance; zero b
-    gives a fresh x; magnitudes like 1e-200 in b do no harm; failures have a name. A is not looked into: use `DeepCD` for
-    that.
+    Unlike there, ``info == 0`` says that the residual recomputed from A, b and the returned x meets the tolerance; zero
+    b gives a fresh x; magnitudes like 1e-200 in b do no harm; failures have a name.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Conjugate directions: the one iteration that every linear method here runs.
 
-A preconditioner proposes a direction z = M r; z is made A-orthogonal to the last ``keep`` directions, and an exact line search
-follows. With M = I and one kept direction this is the conjugate gradient method of Hestenes and Stiefel (1952); with a
-network as M and two kept directions it is the deep conjugate direction method of Kaneda et al. (ICLR 2023, algorithm 1).
+A preconditioner proposes a direction z = M r; z is made A-orthogonal to the last ``keep`` directions, and an exact line
+search follows. With M = I and one kept direction this is the conjugate gradient method of Hestenes and Stiefel (1952);
+with a network as M and two kept directions, the deep conjugate direction method of Kaneda et al. (ICLR 2023).
 
 How this differs from the textbook's PCG:
 
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.solution import Status
 
-Vector = NDArray[np.floating[Any]]
+Vector = NDArray[Any]  # float64, or float32 where that is said
 
 _EPS = float(np.finfo(np.float64).eps)
-_GROWTH = 1e8  # of the residual over the initial one: far above the square root of any condition number that can be solved
+_GROWTH = 1e8  # of the residual over the initial one: about the square root of the worst condition number
 
 
 class Operator(Protocol):
@@ -103,6 +103,7 @@ class Record:
     flipped: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the status says it
 def conjugate_directions(
     A: Operator,
     b: Vector,
@@ -123,7 +124,7 @@ def conjugate_directions(
         A vector of A's kind, without a null-space part, of magnitude about one; not changed.
     M : Preconditioner
     target : float
-        The iteration converges when the recomputed norm of b - A x is not larger. Zero asks for the attainable accuracy.
+        It converges when the recomputed norm of b - A x is not larger. Zero asks for the attainable accuracy.
     maxiter : int
         At most this many iterations.
     keep : int, default 1
@@ -143,8 +144,8 @@ def conjugate_directions(
     rr = A.dot(r, r)
     norm = math.sqrt(rr)
     residuals = [norm]
-    # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first down
-    # to the unit roundoff; once rounding has been seen, for one decade at a time.
+    # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first
+    # down to the unit roundoff; once rounding has been seen, for one decade at a time.
     anchor, trust = norm, _EPS
     lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
     replaced = flipped = 0
@@ -200,18 +201,20 @@ def conjugate_directions(
             elif norm > 0.5 * anchor:
                 status = Status.ATTAINABLE_ACCURACY
             anchor, trust = norm, 0.1
+            lowest = norm  # what the recursion said before is void
         if norm <= lowest:
             lowest, lowest_is_x = norm, True
         elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector
             np.multiply(p, -alpha, out=best)
             best += x
             lowest_is_x = False
+        stop = callback is not None and callback(x) is True
         if status is not Status.MAXITER:
             break
         if norm > _GROWTH * residuals[0]:
             status = Status.BREAKDOWN if math.isfinite(norm) else Status.NOT_FINITE
             break
-        if callback is not None and callback(x) is True:
+        if stop:
             status = Status.CALLBACK
             lowest_is_x = True
             break

@@ -44,7 +44,7 @@ class _OnClassOrInstance(Generic[T, P, R]):
         if instance is None:
             assert owner is not None
             instance = owner()
-        return self._method.__get__(instance)  # type: ignore[no-any-return]
+        return self._method.__get__(instance)
 
 
 @dataclass(frozen=True)

@@ -139,15 +139,16 @@ def discover(A: csr_array) -> Embedding:
     component = np.empty(m, dtype=np.int32)
     components = int(np.count_nonzero(parent < 0))
     low, high = np.empty((components, 3), dtype=np.int64), np.empty((components, 3), dtype=np.int64)
-    placement.measure(parent, packed, component, packed, low, high)
+    unordered = np.zeros(components, dtype=bool)
+    placement.measure(parent, packed, component, low, high, unordered)
     del parent
     sealed = np.ones(components, dtype=bool)
     sealed[component[count > degree]] = False
 
     reason = row = column = 0
-    for searched in (False, True):
+    for searches in range(3):  # after one for the order there may be one for cells that touch
         sizes = high - low + 1
-        wrong = sizes.prod(axis=1, dtype=float) > max(1e6, SPARSE * m)
+        wrong = unordered | (sizes.prod(axis=1, dtype=float) > max(1e6, SPARSE * m))
         if not wrong.any():
             axes, origin, shape = _pack(sizes)
             if np.prod(shape, dtype=float) > max(1e6, SPARSE * m):
@@ -164,10 +165,11 @@ def discover(A: csr_array) -> Embedding:
                 wrong[component[order[1:][np.diff(position[order]) == 0]]] = True
             if not wrong.any():
                 return Embedding(shape, rows, position, box, float(scale), component, sealed)
-        if searched or (guesses == 0 and not planar):
+        if searches == 2 or (guesses == 0 and not planar):
             break
         if not _search(indptr, indices, component, packed, np.flatnonzero(wrong), low, high):
             break
+        unordered[:] = False
     if reason == 0:
         raise NotAGrid(f"{m} unknowns would be spread over too large a box to be of use")
     raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
@@ -331,11 +333,16 @@ def _search(
     """Take back guesses in the wrong components, the last one first, until each fits; False if one does not."""
     budget = SEARCH
     order = np.argsort(component, kind="stable")
-    bounds = np.searchsorted(component[order], [wrong, wrong + 1]).T
-    for c, (start, stop) in zip(wrong.tolist(), bounds.tolist(), strict=True):
-        members = order[start:stop]
-        number, own_indptr, own_indices = _alone(indptr, indices, members)
-        size = own_indptr.size - 1
+    number = np.empty(component.size, dtype=np.int32)
+    for c in wrong.tolist():
+        members = order[slice(*np.searchsorted(component, [c, c + 1], sorter=order))]
+        # The component alone. Where other rows were in between, one empty row is left: a +z neighbour is the next row.
+        number[members] = np.arange(members.size) + np.concatenate(([0], np.cumsum(np.diff(members) > 1)))
+        rows = number[members]
+        size = int(rows[-1]) + 1
+        own_indptr = np.empty(size + 1, dtype=indptr.dtype)
+        own_indices = np.empty(int((indptr[members + 1] - indptr[members]).sum()) + size - rows.size, dtype=indices.dtype)
+        placement.extract(indptr, indices, members, number, own_indptr, own_indices)
         parent, offset = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
         rank, possible = np.zeros(GUESSES, dtype=np.uint8), np.zeros(GUESSES, dtype=np.uint8)
         forced = 0
@@ -345,8 +352,9 @@ def _search(
             )
             budget -= size
             if contradictions == 0:
-                at = np.array([discovery.find(parent, offset, i)[1] for i in number], dtype=np.int64)
-                if discovery.induced(own_indptr, own_indices, number, at):
+                placement.flatten(parent, offset)
+                at = offset[rows]
+                if placement.induced(own_indptr, own_indices, rows, at):
                     break
             forced = min(guesses, GUESSES)
             while forced and rank[forced - 1] + 1 >= possible[forced - 1]:
@@ -355,24 +363,7 @@ def _search(
                 return False
             rank[forced - 1] += 1
         packed[members] = at
-        coordinates = np.stack(discovery.unpack(at), axis=1)
-        low[c], high[c] = coordinates.min(axis=0), coordinates.max(axis=0)
+        x, y, z = discovery.unpack(at)
+        low[c] = x.min(), y.min(), z.min()
+        high[c] = x.max(), y.max(), z.max()
     return True
-
-
-def _alone(
-    indptr: NDArray[np.int32], indices: NDArray[np.int32], members: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return one component as a pattern of its own, and the numbers of its rows in it.
-
-    Where rows of other components were in between, one row without couplings is left: +z neighbours are next rows.
-    """
-    number = np.arange(members.size) + np.concatenate(([0], np.cumsum(np.diff(members) > 1)))
-    length = np.ones(number[-1] + 1, dtype=indptr.dtype)
-    length[number] = indptr[members + 1] - indptr[members]
-    own_indptr = np.concatenate((np.zeros(1, dtype=indptr.dtype), np.cumsum(length, dtype=indptr.dtype)))
-    own_indices = np.repeat(np.arange(length.size, dtype=indices.dtype), length)
-    for i, row in zip(number.tolist(), members.tolist(), strict=True):
-        columns = indices[indptr[row] : indptr[row + 1]]
-        own_indices[own_indptr[i] : own_indptr[i + 1]] = number[np.searchsorted(members, columns)]
-    return number, own_indptr, own_indices

@@ -1,4 +1,4 @@
-"""The parts of a system: rows that are solved on their own, and the coupled rest with its operator and preconditioner."""
+"""The parts of a system: rows solved on their own, and the coupled rest with its operator and preconditioner."""
 
 from __future__ import annotations
 

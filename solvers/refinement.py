@@ -1,7 +1,7 @@
 """From a converged iteration to a certified answer: iterative refinement around the conjugate directions.
 
-Each round solves the correction equation A e = b - A x, scaled to magnitude one, and recomputes b - A x from the rounded x
-(Wilkinson, Rounding Errors in Algebraic Processes, 1963). One round is enough unless rounding got in the way.
+Each round solves the correction equation A e = b - A x, scaled to magnitude one, and recomputes b - A x from the
+rounded x (Wilkinson, Rounding Errors in Algebraic Processes, 1963). One is enough unless rounding got in the way.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def refine(
                 parts.operator.project(record.x)
             parts.spread(record.x, unit / parts.scale, x)
             if parts.exact and x0 is None and dtype == np.float64:
-                # A and its operator differ by roundings of their entries (at most 18 per row, in sum of magnitudes, over
-                # scale): far below the tolerance, the residual that the operator computed is as good as that of A.
+                # A and its operator differ by roundings of their entries, whose magnitudes over scale sum to at most 18
+                # per row: far enough below the tolerance, the residual that the operator computed is as good as A's.
                 extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
                 certain = residuals[-1] + 64 * _EPS * (residuals[0] + 18 * extent) <= target
 
@@ -150,10 +150,8 @@ def refine(
             r = b - A @ x
 
 
-def _solve_alone(
-    parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64], target: float
-) -> tuple[float, str]:
-    """Set x on the rows without off-diagonal entries; return the norm of b on empty ones, and a sentence if it matters."""
+def _solve_alone(parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64], target: float) -> tuple[float, str]:
+    """Set x on the rows without off-diagonal entries; return the norm of b on empty ones, with a sentence if large."""
     if not parts.alone.size:
         return 0.0, ""
     empty = parts.diagonal == 0
@@ -169,7 +167,7 @@ def _solve_alone(
 
 def _iterate(
     parts: Parts,
-    right: NDArray[np.float64],
+    right: NDArray[np.floating[Any]],
     x: NDArray[np.float64],
     unit: float,
     target: float,

@@ -1,7 +1,7 @@
 """What a solve returns: the pair (x, info) of SciPy with the facts about the solve as attributes, and its status.
 
-A status is an enum member whose value is the sentence to show, likely causes included, after lineax's RESULTS and PETSc's
-converged reasons.
+A status is an enum member whose value is the sentence to show, likely causes included, after lineax's RESULTS and
+PETSc's converged reasons.
 """
 
 from __future__ import annotations
@@ -143,10 +143,12 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         """The sentence to show."""
         return f"{self.status.value} {self.detail}".rstrip()
 
-    def __getnewargs__(self) -> tuple[Any, ...]:  # type: ignore[override]  # copies and pickles rebuild the pair from these
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Return what copies and pickles rebuild the pair from."""
         return self.x, self.status, self.residuals
 
     def __repr__(self) -> str:
+        """Return one line: how it ended."""
         return (
             f"Solution({self.status.name}, {self.iterations} iterations, residual {self.residuals[-1]:.2e}, "
             f"preconditioner {self.preconditioner!r}, setup {self.setup_time:.3g} s, solve {self.solve_time:.3g} s)"

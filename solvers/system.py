@@ -149,19 +149,19 @@ class System:
         deadline = math.inf if timeout is None else start + tolerance("timeout", timeout)
         right = as_vector("b", b, n)
         dtype = np.float32 if right.dtype == self._dtype == np.float32 else np.float64
-        right = right.astype(np.float64, copy=False)
+        b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
         guess = None if x0 is None else as_vector("x0", x0, n).astype(np.float64, copy=False)
 
-        size = norm(right)
+        size = norm(b64)
         if size == 0:
             outcome = Outcome(np.zeros(n, dtype), Status.CONVERGED, [0.0])
         elif isinstance(self._parts, Parts):
             limits = Limits(max(tol * size, atol), maxiter, deadline, callback)
             with self._lock:
-                outcome = refine(self._parts, right, guess, limits, self._keep, dtype)
+                outcome = refine(self._parts, b64, guess, limits, self._keep, dtype)
         else:
             x = np.zeros(n) if guess is None else guess
-            outcome = Outcome(x.astype(dtype), self._parts[0], [norm(right - self.A @ x)], self._parts[1])
+            outcome = Outcome(x.astype(dtype), self._parts[0], [norm(b64 - self.A @ x)], self._parts[1])
         if residuals is not None:
             residuals[:] = outcome.residuals
         return Solution(

@@ -189,11 +189,10 @@ class TestBadInput:
         "option", [("--tol", -1), ("--tol", 0), ("--tol", "nan"), ("--maxiter", 0), ("--timeout", -1), ("--threads", 0)]
     )
     def test_numbers(self, matrix: Path, option: tuple[str, object]) -> None:
-        result = runner.invoke(app, ["solve", str(matrix), *map(str, option)])
-        assert result.exit_code == 2
+        result = solve(matrix, *option, expected=2)
         assert option[0].strip("-") in result.stderr
 
-    def test_unknown_preconditioner(self, matrix: Path) -> None:
+    def test_the_preconditioner(self, matrix: Path) -> None:
         result = runner.invoke(app, ["solve", str(matrix), "--preconditioner", "magic"])
         assert result.exit_code == 2
         assert "magic" in result.stderr

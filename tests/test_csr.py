@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
 
 EPS = float(np.finfo(np.float64).eps)

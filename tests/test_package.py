@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -9,7 +10,9 @@ import tomllib
 import zipfile
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +75,19 @@ def test_links_lead_to_the_folders(folder: str) -> None:
     assert link.is_symlink()
     assert link.readlink() == Path("../..") / folder
     assert (link / "__init__.py").is_file()
+
+
+@pytest.mark.compiled
+def test_the_examples_of_the_readme_run() -> None:
+    from deepcd.pde import domain, poisson
+
+    A = poisson(domain((16, 16, 16), walls="air")).A
+    names: dict[str, Any] = {"A": A, "b": np.ones(A.shape[0])}
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(example, names)
+    assert names["info"] == 0
+    assert names["solution"].info == 0
+    assert names["M"].shape == names["system"].A.shape
 
 
 @pytest.fixture(scope="module")

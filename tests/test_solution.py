@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from deepcd.solvers.solution import Solution, Status
 
 
@@ -54,7 +56,7 @@ def test_statuses_are_distinct_sentences() -> None:
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
-def test_copies_keep_everything(duplicate) -> None:  # noqa: ANN001
+def test_copies_keep_everything(duplicate: Callable[[Solution], Solution]) -> None:
     twin = duplicate(make(Status.MAXITER))
     assert (twin.status, twin.info, twin.detail, twin.setup_time) == (Status.MAXITER, 3, "Row 3.", 0.5)
     assert twin.preconditioner == "learned-multigrid"

@@ -1,8 +1,8 @@
 """Compiled passes of the multigrid cycle over its coarse levels: face weights, float32.
 
-Geometry and strides as in `kernels/outer.py`; coarse levels are small, so a pass is one call over all planes. `w0`, `w1`, `w2` hold in each cell
-the weight of its face towards the next cell of that axis, zero on the faces of the box; in 2D `w1` is never seen, because the rows it would
-weigh are padding.
+Geometry and strides as in `kernels/outer.py`; coarse levels are small, so a pass is one call over all planes. `w0`,
+`w1`, `w2` hold in each cell the weight of its face towards the next cell of that axis, zero on the faces of the box;
+in 2D `w1` is never seen, because the rows it would weigh are padding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from deepcd.solvers.kernels.outer import FAST, rows
 def sweep(n, s, alpha, base, sigma, diagonal, tau, w0, w1, w2, x, y):
     """y <- alpha base + sigma diagonal x + tau (sum over the neighbours of face weight times x); y may be base, not x.
 
-    (1, r, -1, diagonal, 1, ...) is the residual r - A x; (0, x, 1, a, 1, ...) is the smoother S x, (1, z, 1, a, 1, ...) adds it to z.
+    (1, r, -1, diagonal, 1, ...) is the residual r - A x; (0, x, 1, a, 1, ...) is the smoother S x, (1, z, 1, a, 1,
+    ...) adds it to z.
     """
     one = np.uint64(1)
     for i in range(n[0]):

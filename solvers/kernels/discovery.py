@@ -103,7 +103,7 @@ def _allowed(indptr, indices, j, i, unit):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _coupled(indptr, indices, i, j):  # noqa: ANN001, ANN202
+def coupled(indptr, indices, i, j):  # noqa: ANN001, ANN202
     for k in range(indptr[i], indptr[i + 1]):
         if indices[k] == j:
             return True
@@ -159,19 +159,19 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
         for s in range(below, max(below - SCAN, -1), -1):
             root, at = find(parent, offset, s)
             if root == a:
-                if at >= p or (at == p - Z and not _coupled(indptr, indices, row, s)):
+                if at >= p or (at == p - Z and not coupled(indptr, indices, row, s)):
                     return False
                 break
         for s in range(row + 1, min(row + 1 + SCAN, last[a] + 1, n)):
             root, at = find(parent, offset, s)
             if root == a:
-                if at <= p or (at == p + Z and not _coupled(indptr, indices, row, s)):
+                if at <= p or (at == p + Z and not coupled(indptr, indices, row, s)):
                     return False
                 break
         if deep:
             for unit in (-X, -Y, Y, X):
                 s = _row_at(parent, offset, a, p + unit)
-                if s >= 0 and not _coupled(indptr, indices, row, s):
+                if s >= 0 and not coupled(indptr, indices, row, s):
                     return False
         row = ring[row]
         if row == b:
@@ -379,25 +379,3 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
             guesses += 1
             certain = True
     return guesses, contradictions
-
-
-@njit(cache=True, nogil=True)
-def induced(indptr, indices, rows, at):  # noqa: ANN001, ANN201
-    """Tell whether rows at packed positions touch exactly where they are coupled, and nowhere share a position."""
-    order = np.argsort(at)
-    there = at[order]
-    for a in range(1, there.size):
-        if there[a] == there[a - 1]:
-            return False
-    for a in range(rows.size):
-        row = rows[a]
-        touching = 0
-        for unit in (-X, -Y, -Z, Z, Y, X):
-            b = np.searchsorted(there, at[a] + unit)
-            if b < there.size and there[b] == at[a] + unit:
-                touching += 1
-                if not _coupled(indptr, indices, row, rows[order[b]]):
-                    return False
-        if touching != indptr[row + 1] - indptr[row] - 1:
-            return False
-    return True

@@ -1,8 +1,9 @@
 """Compiled passes of the multigrid cycle over its finest level, float32, one byte per cell.
 
-Geometry, strides and threads as in `kernels/outer.py`. Smoother and transfer coefficients are constant in the interior; cells where any
-differs are *listed*: `starts[i] : starts[i + 1]` are those of plane i, `cells` their flat indices, `delta` (a, then the six neighbours in the
-order -0, +0, -1, +1, -2, +2) what is to be added to the constant, `ratio` the factor on the constant transfer scaling.
+Geometry, strides and threads as in `kernels/outer.py`. Smoother and transfer coefficients are constant in the
+interior; cells where any differs are *listed*: `starts[i] : starts[i + 1]` are those of plane i, `cells` their flat
+indices, `delta` (a, then the six neighbours in the order -0, +0, -1, +1, -2, +2) what is to be added to the constant,
+`ratio` the factor on the constant transfer scaling.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ def _corrections(s, starts, cells, delta, x, z, i):
     one = np.uint64(1)
     for e in range(starts[i], starts[i + 1]):
         h = np.uint64(cells[e])
-        value = delta[e, 0] * x[h] + delta[e, 1] * x[h - s0] + delta[e, 2] * x[h + s0] + delta[e, 5] * x[h - one] + delta[e, 6] * x[h + one]
+        value = (
+            delta[e, 0] * x[h]
+            + delta[e, 1] * x[h - s0]
+            + delta[e, 2] * x[h + s0]
+            + delta[e, 5] * x[h - one]
+            + delta[e, 6] * x[h + one]
+        )
         if s[1] > 0:
             value += delta[e, 3] * x[h - s1] + delta[e, 4] * x[h + s1]
         z[h] += value
@@ -47,7 +54,9 @@ def smooth_first(n, s, diagonal, a, c, starts, cells, delta, r, r32, z, start, s
                 k = np.uint64(step)
                 h = p + k
                 value = a * r32[h] + (
-                    c[0] * (r32[lo0 + k] + r32[hi0 + k]) + c[1] * (r32[lo1 + k] + r32[hi1 + k]) + c[2] * (r32[h - one] + r32[h + one])
+                    c[0] * (r32[lo0 + k] + r32[hi0 + k])
+                    + c[1] * (r32[lo1 + k] + r32[hi1 + k])
+                    + c[2] * (r32[h - one] + r32[h + one])
                 )
                 z[h] = value if diagonal[h] != 0 else np.float32(0)
         _corrections(s, starts, cells, delta, r32, z, i)
@@ -64,7 +73,11 @@ def residual(n, s, diagonal, r, z, t, start, stop):
                 k = np.uint64(step)
                 h = p + k
                 d = diagonal[h]
-                value = r[h] + (z[lo0 + k] + z[hi0 + k] + z[lo1 + k] + z[hi1 + k] + z[h - one] + z[h + one]) - np.float32(d) * z[h]
+                value = (
+                    r[h]
+                    + (z[lo0 + k] + z[hi0 + k] + z[lo1 + k] + z[hi1 + k] + z[h - one] + z[h + one])
+                    - np.float32(d) * z[h]
+                )
                 t[h] = value if d != 0 else np.float32(0)
 
 
@@ -79,7 +92,9 @@ def smooth_last(n, s, diagonal, a, c, starts, cells, delta, t, z, r, q, start, s
                 k = np.uint64(step)
                 h = p + k
                 value = (z[h] + a * t[h]) + (
-                    c[0] * (t[lo0 + k] + t[hi0 + k]) + c[1] * (t[lo1 + k] + t[hi1 + k]) + c[2] * (t[h - one] + t[h + one])
+                    c[0] * (t[lo0 + k] + t[hi0 + k])
+                    + c[1] * (t[lo1 + k] + t[hi1 + k])
+                    + c[2] * (t[h - one] + t[h + one])
                 )
                 z[h] = value if diagonal[h] != 0 else np.float32(0)
         _corrections(s, starts, cells, delta, t, z, i)
@@ -100,7 +115,7 @@ def _parents(i, m):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def scatter_row(n, m, ms, near, far, fine, first, buffer, coarse, i, j, start, stop):
-    """Add the restriction of a fine row (i, j), values fine[first:] between zeros, to the coarse planes start .. stop - 1."""
+    """Add the restriction of a fine row (i, j), values fine[first:] between zeros, to planes start .. stop - 1."""
     one, two = np.uint64(1), np.uint64(2)
     near2, far2 = near[2], far[2]
     for step in range(m[2]):
@@ -164,8 +179,10 @@ def gather_row(n, m, ms, near, far, coarse, buffer, i, j, fine, first):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def residual_restrict(n, s, diagonal, phi, starts, cells, ratio, r, z, m, ms, near, far, psi, plane, buffer, coarse, start, stop):
-    """Coarse residual: psi P' phi (r - A z) on the coarse planes start .. stop - 1, fine residual planes kept in `plane` only."""
+def residual_restrict(
+    n, s, diagonal, phi, starts, cells, ratio, r, z, m, ms, near, far, psi, plane, buffer, coarse, start, stop
+):
+    """Coarse residual psi P' phi (r - A z) on coarse planes start .. stop - 1; fine ones live in `plane` only."""
     one = np.uint64(1)
     for k in range(np.uint64((start + 1) * ms[0]), np.uint64((stop + 1) * ms[0])):
         coarse[k] = 0
@@ -178,7 +195,11 @@ def residual_restrict(n, s, diagonal, phi, starts, cells, ratio, r, z, m, ms, ne
                 k = np.uint64(step)
                 h = p + k
                 d = diagonal[h]
-                value = r[h] + (z[lo0 + k] + z[hi0 + k] + z[lo1 + k] + z[hi1 + k] + z[h - one] + z[h + one]) - np.float32(d) * z[h]
+                value = (
+                    r[h]
+                    + (z[lo0 + k] + z[hi0 + k] + z[lo1 + k] + z[hi1 + k] + z[h - one] + z[h + one])
+                    - np.float32(d) * z[h]
+                )
                 plane[at + k] = phi * value if d != 0 else np.float32(0)
         for e in range(starts[i], starts[i + 1]):
             plane[np.uint64(cells[e]) - base] *= ratio[e]
@@ -207,7 +228,7 @@ def prolong_add(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coa
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def red_black(n, s, diagonal, r, z, colour, row, start, stop):
-    """Half a Gauss-Seidel sweep: z <- D^-1 (r + neighbours) where i + j + k has the colour's parity; `row` is scratch."""
+    """Half a Gauss-Seidel sweep: z <- D^-1 (r + neighbours) where i + j + k has the colour's parity."""
     one = np.uint64(1)
     for i in range(start, stop):
         for j in range(n[1]):

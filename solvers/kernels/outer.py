@@ -1,9 +1,10 @@
 """Compiled passes of the outer iteration on the finest grid, float64.
 
-A box is a flat padded array: rows along the last axis, `n = (n0, n1, n2)` cells, strides `s = (s0, s1)` between planes and rows; in 2D
-n1 = 1 and s1 = 0. Row (i, j) starts at (i + 1) s0 + (j + 1) s1 + 1. Everything outside the unknowns is zero, so neighbours need no test;
-in 2D the two neighbours along the missing axis are read from row 0, which is padding. Each function works on planes start .. stop - 1, so
-that threads share a pass, and returns its part of the inner product. Indices are unsigned: signed ones cost a test for negative ones.
+A box is a flat padded array: rows along the last axis, `n = (n0, n1, n2)` cells, strides `s = (s0, s1)` between
+planes and rows; in 2D n1 = 1 and s1 = 0. Row (i, j) starts at (i + 1) s0 + (j + 1) s1 + 1. Everything outside the
+unknowns is zero, so neighbours need no test; in 2D the two neighbours along the missing axis are read from row 0,
+which is padding. Each function works on planes start .. stop - 1, so that threads share a pass, and returns its part
+of the inner product. Indices are unsigned: signed ones cost a test for negative ones.
 
 `kernels/reference.py` holds the plain NumPy definition of every pass.
 """

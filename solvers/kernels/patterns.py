@@ -1,7 +1,8 @@
 """Local patterns of a domain: which distinct neighbourhoods its cells have.
 
-What a network may know about a cell of the finest grid is its 3 x 3 (x 3) neighbourhood of codes. Neighbourhoods repeat, so a network
-is evaluated once per distinct one. A code is one nibble: 0 where there is no unknown, 1 + Dirichlet count (at most 14) where there is.
+What a network may know about a cell of the finest grid is its 3 x 3 (x 3) neighbourhood of codes. Neighbourhoods
+repeat, so a network is evaluated once per distinct one. A code is one nibble: 0 where there is no unknown, 1 +
+Dirichlet count (at most 14) where there is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _hash(low, high):
 
 @njit(cache=True, nogil=True)
 def number_patterns(codes, positions, start, offsets, keys, slots, patterns, count, base, ids):
-    """Number the neighbourhoods of positions[start:] until `patterns` is full.
+    """Give numbers to the neighbourhoods of positions[start:] until `patterns` is full.
 
     Parameters
     ----------

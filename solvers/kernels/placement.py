@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.discovery import LIMIT, find, unpack
+from deepcd.solvers.kernels.discovery import LIMIT, X, Y, Z, coupled, find, unpack
 
 EXPLICIT_ZERO = 1  # reason of `values`
 
@@ -104,21 +104,22 @@ def compress(indptr, indices, rows, index, new_indptr, new_indices):  # noqa: AN
 
 
 @njit(cache=True, nogil=True)
-def measure(parent, offset, component, packed, low, high):  # noqa: ANN001, ANN201
+def measure(parent, offset, component, low, high, unordered):  # noqa: ANN001, ANN201
     """Number the pieces in the order of their first rows and find their extents.
 
     Parameters
     ----------
     parent, offset : ndarray
-        As left by :func:`link`.
+        As left by :func:`deepcd.solvers.kernels.discovery.link`; afterwards offsets are relative to the root.
     component : ndarray of int32, shape (m,), out
         Piece of each row.
-    packed : ndarray of int64, shape (m,), out
-        Position relative to the root of the piece; may be the same array as `offset`.
     low, high : ndarray of int64, shape (count, 3), out
         Smallest and largest coordinates of each piece.
+    unordered : ndarray of bool, shape (count,), out
+        Pieces in which positions do not ascend with the row; zeros on entry.
     """
     component[:] = -1
+    before = np.empty(low.shape[0], dtype=np.int64)
     count = 0
     for i in range(component.size):
         root, at = find(parent, offset, i)
@@ -126,10 +127,12 @@ def measure(parent, offset, component, packed, low, high):  # noqa: ANN001, ANN2
             component[root] = count
             low[count] = LIMIT
             high[count] = -LIMIT
+            before[count] = at - 1
             count += 1
         c = component[root]
         component[i] = c
-        packed[i] = at
+        unordered[c] |= at <= before[c]
+        before[c] = at
         x, y, z = unpack(at)
         low[c, 0], low[c, 1], low[c, 2] = min(low[c, 0], x), min(low[c, 1], y), min(low[c, 2], z)
         high[c, 0], high[c, 1], high[c, 2] = max(high[c, 0], x), max(high[c, 1], y), max(high[c, 2], z)
@@ -218,7 +221,7 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
             touching = 0
             for s in stride:
                 if s > 0:
-                    touching += (box[here - s] != 0) + (box[here + s] != 0)
+                    touching += int(box[here - s] != 0) + int(box[here + s] != 0)
             if touching != coupled and found == 0:
                 found = 1 if touching > coupled else 2
             if found == 0 and not abs(diagonal - scale * box[here]) <= 8.0 * eps * abs(diagonal):
@@ -231,3 +234,47 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
             if reason == 0:
                 reason, row, column = found, i, where
     return reason, row, column
+
+
+@njit(cache=True, nogil=True)
+def extract(indptr, indices, members, number, new_indptr, new_indices):  # noqa: ANN001, ANN201
+    """Write the pattern of the rows `members` alone, renumbered by `number`, with rows of a diagonal only in its gaps."""
+    k_new = 0
+    row = 0
+    for i in members:
+        while row <= number[i]:
+            new_indptr[row] = k_new
+            if row < number[i]:
+                new_indices[k_new] = row
+                k_new += 1
+            row += 1
+        for k in range(indptr[i], indptr[i + 1]):
+            new_indices[k_new] = number[indices[k]]
+            k_new += 1
+    new_indptr[row] = k_new
+
+
+@njit(cache=True, nogil=True)
+def flatten(parent, offset):  # noqa: ANN001, ANN201
+    """Make the offsets of all rows relative to their roots."""
+    for i in range(parent.size):
+        find(parent, offset, i)
+
+
+@njit(cache=True, nogil=True)
+def induced(indptr, indices, rows, at):  # noqa: ANN001, ANN201
+    """Tell whether packed positions of rows ascend and the rows touch exactly where they are coupled."""
+    for a in range(1, at.size):
+        if at[a] <= at[a - 1]:
+            return False
+    for a in range(at.size):
+        touching = 0
+        for unit in (-X, -Y, -Z, Z, Y, X):
+            b = np.searchsorted(at, at[a] + unit)
+            if b < at.size and at[b] == at[a] + unit:
+                touching += 1
+                if not coupled(indptr, indices, rows[a], rows[b]):
+                    return False
+        if touching != indptr[rows[a] + 1] - indptr[rows[a]] - 1:
+            return False
+    return True

@@ -1,6 +1,7 @@
-"""Compiled passes of the multigrid setup: aggregation of operators, local features, network evaluation, smoother coefficients.
+"""Compiled passes of the multigrid setup: aggregation, local features, network evaluation, smoother coefficients.
 
-Flat padded boxes as in `kernels/outer.py`. `step` holds per axis 2 if the axis is halved on the way to the coarse level, 1 if not.
+Flat padded boxes as in `kernels/outer.py`. `step` holds per axis 2 if the axis is halved on the way to the coarse
+level, 1 if not.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from numba import njit
 from deepcd.solvers.kernels.outer import FAST
 
 
-
 @njit(cache=True, nogil=True)
 def erode(flags, offsets, eroded):
-    """eroded <- 1 where flags is 1 in the whole neighbourhood; blocks that fit the first cache, a vectorised pass per offset."""
+    """eroded <- 1 where flags is 1 in the whole neighbourhood; a pass per offset over blocks that fit a cache."""
     margin = offsets.max()
     block = 1 << 14
     eroded[:] = 0
@@ -30,7 +30,7 @@ def erode(flags, offsets, eroded):
 
 @njit(cache=True, nogil=True)
 def boundary_cells(codes, offsets, cells):
-    """List the unknowns whose neighbourhood is not all interior (code 1); returns how many, writes as many as `cells` holds."""
+    """List the unknowns whose neighbourhood is not all interior (code 1); return how many, write what `cells` holds."""
     flags, eroded = np.empty(codes.size, dtype=np.uint8), np.empty(codes.size, dtype=np.uint8)
     for p in range(codes.size):
         flags[p] = codes[p] == 1
@@ -46,7 +46,7 @@ def boundary_cells(codes, offsets, cells):
 
 @njit(cache=True, nogil=True)
 def listed_cells(codes, ids, neighbours, cells):
-    """List the unknowns that have, or have a neighbour with, a pattern that is not the interior one; as `boundary_cells`."""
+    """List the unknowns that have, or have a neighbour with, another pattern than the interior; as `boundary_cells`."""
     count, margin = 0, neighbours.max()
     for p in range(margin, codes.size - margin):
         if codes[p]:
@@ -67,7 +67,8 @@ def listed_coefficients(cells, codes, diagonal, ids, table, axes, neighbours, c0
     table : float32 (patterns, 5 or more)
         Network outputs a, c0, c1, c2, phi, clipped.
     axes, neighbours
-        Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such neighbour).
+        Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such
+        neighbour).
     """
     for e in range(cells.size):
         p = cells[e]
@@ -87,7 +88,7 @@ def listed_coefficients(cells, codes, diagonal, ids, table, axes, neighbours, c0
 
 @njit(cache=True, nogil=True)
 def aggregate_stencil(n, s, diagonal, codes, m, ms, step, volume, dirichlet, inside, crossing):
-    """Sum the finest level over coarse cells: unknowns, Dirichlet counts, faces inside and between them per axis (flat; axis first)."""
+    """Sum the finest level over coarse cells: unknowns, Dirichlet counts, faces inside and between them."""
     strides = (s[0], s[1], 1)
     for i in range(n[0]):
         for j in range(n[1]):
@@ -174,7 +175,7 @@ def _two_layers(hidden, w2, b2, w3, b3, second, out):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
-    """Evaluate the finest level's network on patterns (count, cells); w1 is (2 cells, hidden): occupied first, then half the Dirichlet count."""
+    """Evaluate the finest network on patterns (count, cells); inputs: occupied, then half the Dirichlet counts."""
     cells, width = patterns.shape[1], b1.size
     hidden, second = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
     for e in range(patterns.shape[0]):
@@ -230,7 +231,7 @@ def _evaluate_cell(p, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second,
 
 @njit(cache=True, nogil=True)
 def evaluate_features(n, s, offsets, features, w1, b1, w2, b2, w3, b3, outputs):
-    """Evaluate a coarse network in every cell with volume; features (box, f), w1 (neighbours * f, hidden), outputs (box, o).
+    """Evaluate a coarse network in every cell with volume; features (box, f), w1 (neighbours * f, hidden).
 
     Once in an undisturbed interior, whose cells and neighbourhoods are all alike: they are found by their features.
     """
@@ -258,7 +259,7 @@ def evaluate_features(n, s, offsets, features, w1, b1, w2, b2, w3, b3, outputs):
 
 @njit(cache=True, nogil=True)
 def scale_faces(strides, outputs, w, dirichlet):
-    """Multiply face and Dirichlet weights by the exponential of the clipped outputs, averaged over both cells of a face."""
+    """Multiply face and Dirichlet weights by exp of the clipped outputs, averaged over both cells of a face."""
     low, high, half = np.float32(-2), np.float32(2), np.float32(0.5)
     for p in range(outputs.shape[0]):
         for axis in range(3):

@@ -1,7 +1,8 @@
 """Threads that share a compiled pass by planes.
 
-Python threads rather than numba's: the kernels release the GIL, several solves may run at once, and compilation stays short. Planes are
-divided in the same way every time and partial sums added in that order, so results depend on the number of threads only.
+Python threads rather than numba's: the kernels release the GIL, several solves may run at once, and compilation stays
+short. Planes are divided in the same way every time and partial sums added in that order, so results depend on the
+number of threads only.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ class Team:
         self.bounds = [planes * t // self.threads for t in range(self.threads + 1)]
         self.pool = ThreadPoolExecutor(self.threads - 1, "deepcd") if self.threads > 1 else None
 
-    def run(self, kernel: Callable[..., Any], *args: Any, scratch: Sequence[Sequence[Any]] | None = None, bounds: Sequence[int] | None = None) -> list[Any]:
+    def run(
+        self,
+        kernel: Callable[..., Any],
+        *args: Any,
+        scratch: Sequence[Sequence[Any]] | None = None,
+        bounds: Sequence[int] | None = None,
+    ) -> list[Any]:
         """Call kernel(*args, *scratch[t], start, stop) for every thread t and return the results in order.
 
         Parameters

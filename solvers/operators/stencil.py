@@ -43,7 +43,9 @@ class StencilOperator:
         self.team = Team(threads, self.n[0], self.diagonal.size)
         chambers = np.flatnonzero(embedding.sealed)
         everything = len(embedding.sealed) == 1 and len(chambers) == 1
-        self._sealed = [embedding.position if everything else embedding.position[embedding.component == c] for c in chambers]
+        self._sealed = [
+            embedding.position if everything else embedding.position[embedding.component == c] for c in chambers
+        ]
 
     def zeros(self) -> NDArray[np.float64]:
         """Return a zero vector on the padded box."""
@@ -71,7 +73,14 @@ class StencilOperator:
         """Set q to A p and return p.q."""
         return float(sum(self.team.run(outer.matvec, self.n, self.s, self.diagonal, p, q)))
 
-    def update(self, alpha: float, p: NDArray[np.float64], q: NDArray[np.float64], x: NDArray[np.float64], r: NDArray[np.float64]) -> float:
+    def update(
+        self,
+        alpha: float,
+        p: NDArray[np.float64],
+        q: NDArray[np.float64],
+        x: NDArray[np.float64],
+        r: NDArray[np.float64],
+    ) -> float:
         """Add alpha p to x, subtract alpha q from r, and return r.r."""
         return float(sum(self.team.run(outer.update, self.s, alpha, p, q, x, r)))
 

@@ -1,7 +1,8 @@
 """Hand-tuned geometric multigrid on the same kernels as the learned one: the classical yardstick.
 
-Red-black Gauss-Seidel (black-red after the correction, so that the cycle is symmetric), trilinear interpolation renormalised where it would
-reach into walls, half-weight coarse faces. Briggs, Henson and McCormick (SIAM 2000), chapters 3 and 4.
+Red-black Gauss-Seidel (black-red after the correction, so that the cycle is symmetric), trilinear interpolation
+renormalised where it would reach into walls, half-weight coarse faces. Briggs, Henson and McCormick (SIAM 2000),
+chapters 3 and 4.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, finest, setup
 from deepcd.solvers.operators.stencil import geometry
-from deepcd.solvers.preconditioners.multigrid import COARSEST, F32, CoarseLevel, Multigrid, Taps, empty_coarse, halve_faces
+from deepcd.solvers.preconditioners.multigrid import (
+    COARSEST,
+    F32,
+    CoarseLevel,
+    Multigrid,
+    Taps,
+    empty_coarse,
+    halve_faces,
+)
 
 if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
@@ -42,7 +51,19 @@ class GeometricMultigrid(Multigrid):
         self.work = 2.0 * (2 * sweeps) + 2 + 3  # half-sweeps; restrict, prolong; direction, product, update
         self.row = np.zeros(n[2] + 2, dtype=np.float32)
         level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
-        setup.aggregate_stencil(n, s, self.diagonal, self.diagonal, level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
+        setup.aggregate_stencil(
+            n,
+            s,
+            self.diagonal,
+            self.diagonal,
+            level.n,
+            level.s,
+            step,
+            level.volume,
+            level.dirichlet,
+            level.inside,
+            level.w,
+        )
         while True:
             halve_faces(level, step, DIRICHLET)
             level.finish()
@@ -60,7 +81,7 @@ class GeometricMultigrid(Multigrid):
         self.solve_exactly()
 
     def _renormalise(self) -> None:
-        """Divide the interpolation by the share of its weights that falls on coarse unknowns, except beside Dirichlet data.
+        """Divide the interpolation by its weights on coarse unknowns, except beside Dirichlet data.
 
         There the missing weights stand for zeros that are really prescribed.
         """
@@ -69,10 +90,13 @@ class GeometricMultigrid(Multigrid):
         for fine, lower in zip(self.levels, self.levels[1:], strict=False):
             share = np.zeros_like(fine.volume)
             coarse.prolong_add(
-                fine.n, fine.s, np.ones_like(share), lower.n, lower.s, fine.taps.near, fine.taps.far, lower.psi, fine.row, fine.buffer, share
+                fine.n, fine.s, np.ones_like(share), lower.n, lower.s, fine.taps.near, fine.taps.far, lower.psi,
+                fine.row, fine.buffer, share,
             )  # fmt: skip
             share[fine.dirichlet > 0] = 1
-            fine.phi = np.where(fine.inverse > 0, 1 / np.maximum(share, np.float32(LEAST_WEIGHT)), np.float32(0)).astype(np.float32)
+            fine.phi = np.where(
+                fine.inverse > 0, 1 / np.maximum(share, np.float32(LEAST_WEIGHT)), np.float32(0)
+            ).astype(np.float32)
         last = self.levels[-1]
         last.phi = np.zeros_like(last.volume)
         top, share = self.levels[0], np.zeros(self.diagonal.size, dtype=np.float32)
@@ -83,7 +107,7 @@ class GeometricMultigrid(Multigrid):
         )  # fmt: skip
         neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
-        self.list_cells(cells, (1 / np.maximum(share[cells], np.float32(LEAST_WEIGHT))).astype(np.float32))
+        self.list_cells(cells, 1 / np.maximum(share[cells], np.float32(LEAST_WEIGHT)))
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
         """Gauss-Seidel from zero, red first."""

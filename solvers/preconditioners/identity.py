@@ -36,4 +36,5 @@ class Identity:
         return float(r @ z), float(q @ z)
 
     def __str__(self) -> str:
+        """Return what it is."""
         return "none: plain conjugate gradients"

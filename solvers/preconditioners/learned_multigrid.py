@@ -1,7 +1,8 @@
-"""The learned multigrid preconditioner, compiled: a W-cycle whose smoothers, coarse operators and transfers come from small networks.
+"""The learned multigrid preconditioner, compiled: smoothers, coarse operators and transfers come from small networks.
 
-The same cycle as `solvers/training/network.py`, which defines and trains it; here the networks are evaluated once, at setup, on the distinct
-local patterns of the domain, and a cycle is a handful of passes with the coefficients they gave.
+The same cycle as `solvers/training/network.py`, which defines and trains it; here the networks are evaluated once, at
+setup, on the distinct local patterns of the domain, and a cycle is a handful of passes with the coefficients they
+gave.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
 
 C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
-OUTPUTS = 5  # a, c0, c1, c2, phi of the finest network; coarse ones put faces 0, 1, 2, Dirichlet, psi before them; handed-down features follow
+# Outputs of the finest network: a, c0, c1, c2, phi, then the features handed down to the next level. The coarse
+# networks put five before them: the factors on faces 0, 1, 2 and on Dirichlet weights, and psi.
+OUTPUTS = 5
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
 
@@ -61,7 +64,19 @@ class LearnedMultigrid(Multigrid):
         table, ids = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
         level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
-        setup.aggregate_stencil(n, s, self.diagonal, self.diagonal, level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
+        setup.aggregate_stencil(
+            n,
+            s,
+            self.diagonal,
+            self.diagonal,
+            level.n,
+            level.s,
+            step,
+            level.volume,
+            level.dirichlet,
+            level.inside,
+            level.w,
+        )
         handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
         share = np.float32(1 / np.prod(step))
         setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, level.n, level.s, step, share, handed)
@@ -84,7 +99,7 @@ class LearnedMultigrid(Multigrid):
         self.solve_exactly()
 
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
-        """Evaluate the finest network on the distinct patterns, list the cells that are not interior; returns the table and the pattern per cell."""
+        """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""
         s0, s1 = self.s
         neighbours = np.array([-s0, s0, -s1, s1, -1, 1])
         axes = np.array([0, 0, 1, 1, 2, 2])
@@ -104,14 +119,16 @@ class LearnedMultigrid(Multigrid):
         listed = np.zeros(setup.listed_cells(codes, ids, adjacent, np.zeros(0, dtype=np.int64)), dtype=np.int64)
         setup.listed_cells(codes, ids, adjacent, listed)
         self.delta, ratio = np.zeros((len(listed), 7), dtype=np.float32), np.zeros(len(listed), dtype=np.float32)
-        setup.listed_coefficients(listed, codes, self.diagonal, ids, table, axes, neighbours, C0, A0, constants, self.delta, ratio)
+        setup.listed_coefficients(
+            listed, codes, self.diagonal, ids, table, axes, neighbours, C0, A0, constants, self.delta, ratio
+        )
         self.list_cells(listed, ratio)
         self.a, self.phi = constants[0], constants[4]
         self.c = tuple(constants[1:4])
         return table, ids
 
     def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
-        """Evaluate a coarse network on a level's features, form operator, smoother and transfer scalings; returns the outputs."""
+        """Evaluate a coarse network and form operator, smoother and transfer scalings; return its outputs."""
         size = level.volume.size
         features = np.empty((size, 8 + handed.shape[1]), dtype=np.float32)
         features[:, 8:] = handed
@@ -127,19 +144,48 @@ class LearnedMultigrid(Multigrid):
         level.finish()
         level.a, level.phi = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
         level.c = np.zeros_like(level.w)
-        setup.smoother_coefficients(level.strides, outputs, OUTPUTS, level.w, level.inverse, C0, A0, level.a, level.c, level.phi)
+        setup.smoother_coefficients(
+            level.strides, outputs, OUTPUTS, level.w, level.inverse, C0, A0, level.a, level.c, level.phi
+        )
         level.psi = np.where(level.inverse > 0, np.exp(np.clip(outputs[:, 4], -2, 2)), np.float32(0))
         limit_smoother(level)
         return outputs
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
         """Set z to S r."""
-        self.team.run(finest.smooth_first, self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta, r, self.r32, z)
+        self.team.run(
+            finest.smooth_first,
+            self.n,
+            self.s,
+            self.diagonal,
+            self.a,
+            self.c,
+            self.starts,
+            self.cells,
+            self.delta,
+            r,
+            self.r32,
+            z,
+        )
 
     def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
         """Add S (r - A z) to z; returns (r.z, q.z)."""
         self.team.run(finest.residual, self.n, self.s, self.diagonal, self.r32, z, self.t)
-        parts = self.team.run(finest.smooth_last, self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta, self.t, z, r, q)
+        parts = self.team.run(
+            finest.smooth_last,
+            self.n,
+            self.s,
+            self.diagonal,
+            self.a,
+            self.c,
+            self.starts,
+            self.cells,
+            self.delta,
+            self.t,
+            z,
+            r,
+            q,
+        )
         return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
 
     def smooth_level_down(self, level: CoarseLevel) -> None:
@@ -170,7 +216,9 @@ def _network(parameters: dict[str, Any], prefix: str) -> Network:
     return tuple(layers)  # type: ignore[return-value]
 
 
-def evaluate(codes: NDArray[np.uint8], cells: NDArray[np.int64], around: NDArray[np.int64], network: Network) -> tuple[F32, NDArray[np.int32]]:
+def evaluate(
+    codes: NDArray[np.uint8], cells: NDArray[np.int64], around: NDArray[np.int64], network: Network
+) -> tuple[F32, NDArray[np.int32]]:
     """Evaluate the finest network on the neighbourhoods of cells.
 
     Returns

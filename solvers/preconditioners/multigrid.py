@@ -1,7 +1,8 @@
 """The multigrid cycle on a padded box that the learned and the classical preconditioner share.
 
-One V step from the finest level, every coarser level visited twice (z + M (r - A z), a W-cycle), the coarsest solved by its dense pseudo-inverse.
-Symmetric as long as post-smoothing is the transpose of pre-smoothing. See Briggs, Henson and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
+One V step from the finest level, every coarser level visited twice (z + M (r - A z), a W-cycle), the coarsest solved
+by its dense pseudo-inverse. Symmetric as long as post-smoothing is the transpose of pre-smoothing. See Briggs, Henson
+and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from deepcd.solvers.kernels.team import Team
 F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
 COARSEST = 600  # cells of a box that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
-SMALLEST_DIAGONAL = 1e-6  # of the nominal face weight; below, a coarse cell is no unknown
+SMALLEST_DIAGONAL = 1e-6  # times the nominal face weight: below, a coarse cell is no unknown
 
 
 @dataclass
 class Taps:
-    """Interpolation from one level to the next finer one: per axis the weights of the own and of the next coarse cell."""
+    """Interpolation to the next finer level: per axis the weights of the own and of the next coarse cell."""
 
     near: F32
     far: F32
@@ -79,7 +80,9 @@ def halved(n: Box, s: tuple[int, int]) -> tuple[Box, tuple[int, int], Box]:
     return m, ms, (min(n[0], 2), min(n[1], 2), min(n[2], 2))
 
 
-def empty_coarse(n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float) -> tuple[CoarseLevel, Box]:
+def empty_coarse(
+    n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float
+) -> tuple[CoarseLevel, Box]:
     """Return the next coarser level of a box, its sums still zero, and the steps to it."""
     m, ms, step = halved(n, s)
     total = math.prod(step)
@@ -91,7 +94,7 @@ def empty_coarse(n: Box, s: tuple[int, int], nominal: tuple[float, float, float]
 
 
 def halve_faces(level: CoarseLevel, step: Box, dirichlet: float) -> None:
-    """Turn summed face weights into coarse ones: half along halved axes (twice the distance); Dirichlet weights times `dirichlet`."""
+    """Turn summed face weights into coarse ones: half along halved axes, which doubles the distance."""
     for axis in range(3):
         if step[axis] == 2:
             level.w[axis] *= np.float32(0.5)
@@ -123,7 +126,9 @@ class Multigrid:
         self.ratio = np.zeros(0, dtype=np.float32)
         self.taps = Taps.of(0.25, n)
         length = s[0] + 4
-        self.scratch = [(np.zeros(length, dtype=np.float32), np.zeros(n[2] + 4, dtype=np.float32)) for _ in range(self.team.threads)]
+        self.scratch = [
+            (np.zeros(length, dtype=np.float32), np.zeros(n[2] + 4, dtype=np.float32)) for _ in range(self.team.threads)
+        ]
 
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
         """Name the cells whose coefficients differ from the interior's, ascending."""
@@ -148,8 +153,8 @@ class Multigrid:
             half = [(b + 1) // 2 for b in self.team.bounds]
             transfer = (top.n, top.s, self.taps.near, self.taps.far)
             self.team.run(
-                finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio, self.r32, z,
-                *transfer, top.psi, scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
+                finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
+                self.r32, z, *transfer, top.psi, scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
             )  # fmt: skip
             self.visit(0)
             np.multiply(top.z, top.psi, out=top.z)
@@ -159,27 +164,28 @@ class Multigrid:
             )  # fmt: skip
         return self.smooth_up(r, q, z)
 
-    def visit(self, l: int) -> None:
-        """Set z of level l from its r: two cycles, or the exact solution on the coarsest."""
-        level = self.levels[l]
-        if l == len(self.levels) - 1:
+    def visit(self, depth: int) -> None:
+        """Set z of a coarse level from its r: two cycles, or the exact solution on the coarsest."""
+        level = self.levels[depth]
+        if depth == len(self.levels) - 1:
             level.z[self.exact_cells] = self.exact @ level.r[self.exact_cells]
             return
-        self.cycle(l)
+        self.cycle(depth)
         level.e[:] = level.z
         coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.r)
-        self.cycle(l)
+        self.cycle(depth)
         level.z += level.e
 
-    def cycle(self, l: int) -> None:
-        """Set z of level l to M r."""
-        level, lower = self.levels[l], self.levels[l + 1]
+    def cycle(self, depth: int) -> None:
+        """Set z of a coarse level to M r."""
+        level, lower = self.levels[depth], self.levels[depth + 1]
         self.smooth_level_down(level)
         transfer = (lower.n, lower.s, level.taps.near, level.taps.far)
         coarse.residual_restrict(
-            level.n, level.s, level.diagonal, *level.w, level.phi, level.r, level.z, *transfer, lower.psi, level.row, level.buffer, lower.r
+            level.n, level.s, level.diagonal, *level.w, level.phi, level.r, level.z, *transfer, lower.psi,
+            level.row, level.buffer, lower.r,
         )  # fmt: skip
-        self.visit(l + 1)
+        self.visit(depth + 1)
         np.multiply(lower.z, lower.psi, out=lower.z)
         coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
         self.smooth_level_up(level)
@@ -203,29 +209,31 @@ class Multigrid:
 
 ONE, ZERO = np.float32(1), np.float32(0)
 LANCZOS_STEPS = 10
-LARGEST = 1.8  # that the estimate, which is a few per cent low, may reach; from 2 on the cycle is no longer sure to be positive definite
+LARGEST = 1.8  # that the estimate, a few per cent low, may reach; below 2 the cycle is positive definite
 
 
 def limit_smoother(level: CoarseLevel) -> float:
-    """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; returns its estimate before.
+    """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; return its estimate before.
 
-    A few Lanczos steps on S A in the inner product of A (Golub and Van Loan, Matrix Computations, 4th ed., section 10.1), from a fixed start.
+    A few Lanczos steps on A S in the inner product of S (Golub and Van Loan, Matrix Computations, 4th ed., section
+    10.1), from a fixed start. Not on S A in that of A: on sealed chambers a constant, invisible there, would grow
+    from step to step until it drowns the rest.
     """
-    v, av, w, before = level.r, level.z, level.t, level.e
+    v, sv, w, before = level.r, level.z, level.t, level.e
     v[:] = np.random.default_rng(0).standard_normal(v.size, dtype=np.float32) * (level.inverse > 0)
     before[:] = 0
     alphas: list[float] = []
     betas: list[float] = []
     while len(alphas) < LANCZOS_STEPS:
-        coarse.sweep(level.n, level.s, ZERO, v, ONE, level.diagonal, -ONE, *level.w, v, av)
-        norm = math.sqrt(max(float(np.dot(v, av)), 0.0))
-        if norm <= 1e-6 * (betas[0] if betas else 0.0) or norm == 0:
+        coarse.sweep(level.n, level.s, ZERO, v, ONE, level.a, ONE, *level.c, v, sv)
+        norm = math.sqrt(max(float(np.dot(v, sv)), 0.0))
+        if norm <= 1e-3 * max(alphas, default=0.0):
             break
         betas.append(norm)
         v /= np.float32(norm)
-        av /= np.float32(norm)
-        coarse.sweep(level.n, level.s, ZERO, av, ONE, level.a, ONE, *level.c, av, w)
-        alphas.append(float(np.dot(w, av)))
+        sv /= np.float32(norm)
+        coarse.sweep(level.n, level.s, ZERO, sv, ONE, level.diagonal, -ONE, *level.w, sv, w)
+        alphas.append(float(np.dot(w, sv)))
         w -= np.float32(alphas[-1]) * v
         if len(alphas) > 1:
             w -= np.float32(norm) * before
@@ -236,7 +244,7 @@ def limit_smoother(level: CoarseLevel) -> float:
     if largest > LARGEST:
         level.a *= np.float32(LARGEST / largest)
         level.c *= np.float32(LARGEST / largest)
-    for array in (v, av, w, before):
+    for array in (v, sv, w, before):
         array[:] = 0
     return largest
 

@@ -1,7 +1,8 @@
 """Differentiable grid operations for training, compiled: a sweep with face weights, and the grid transfers.
 
-Unrolled iterations spend their time here. Written as torch expressions each sweep is a dozen passes over memory forwards and thirty backwards;
-as compiled loops it is one and two. All tensors are float32, contiguous, of shape (batch, n0, n1, n2); 2D is n1 = 1.
+Unrolled iterations spend their time here. Written as torch expressions each sweep is a dozen passes over memory
+forwards and thirty backwards; as compiled loops it is one and two. All tensors are float32, contiguous, of shape
+(batch, n0, n1, n2); 2D is n1 = 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _sweep(shape, diag, w0, w1, w2, x, sign, y):
-    """Flat arrays. A neighbouring row beyond the box has factor 0 and is read from the row itself; unsigned indices spare the wrap-around test."""
+    """Flat arrays. A neighbouring row beyond the box has factor 0 and is read from the row itself."""
     nb, n0, n1, n2 = shape
     one, zero = np.uint64(1), np.uint64(0)
     for row in range(nb * n0 * n1):
@@ -67,7 +68,7 @@ def _sweep_coefficients(shape, x, g, sign, gd, g0, g1, g2):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _prolong(e, near, far, z):
-    """z <- P e, four taps per axis: a fine cell takes `near` of its own coarse cell and `far` of the next on its side."""
+    """z <- P e: per axis a fine cell takes `near` of its own coarse cell and `far` of the next on its side."""
     nb, m0, m1, m2 = e.shape
     _, n0, n1, n2 = z.shape
     buffer = np.zeros(m2 + 2, dtype=np.float32)
@@ -138,7 +139,9 @@ def _flat(t: torch.Tensor) -> np.ndarray:
 
 class _Sweep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, diag: torch.Tensor, w0: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, x: torch.Tensor, sign: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, diag: torch.Tensor, w0: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, x: torch.Tensor, sign: float
+    ) -> torch.Tensor:
         ctx.save_for_backward(diag, w0, w1, w2, x)
         ctx.sign = sign
         y = torch.empty_like(x)
@@ -212,7 +215,7 @@ class _Restrict(torch.autograd.Function):
 
 
 def _tap_gradient(coarse: torch.Tensor, q: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-    """Derivative by q of <fine, P(q) coarse>: per axis, that axis' taps replaced by their derivative (-1, 1)."""
+    """Return the derivative by q of <fine, P(q) coarse>: axis by axis, the taps replaced by (-1, 1)."""
     shape, total = tuple(fine.shape[1:]), 0.0
     buffer = np.empty(fine.shape, dtype=np.float32)
     for axis, n in enumerate(shape):

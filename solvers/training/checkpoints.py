@@ -148,20 +148,22 @@ def load(path: Path, state: State) -> None:
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from; check out, or start without resume")
     try:
         tensors, record = weight_files.load(path, None)
-        found = record["architecture"]
-        theirs = record["settings"]
     except weight_files.WeightFileError as error:
         raise ValueError(f"checkpoint {path} {error.__cause__}; start anew without resume") from error
-    except KeyError as error:
-        raise ValueError(f"{path} holds weights of {found!r}, no checkpoint; start anew without resume") from error
-    ours = asdict(state.settings)
-    differing = [f"{name}={theirs.get(name)!r}, not {ours[name]!r}" for name in ours if theirs.get(name) != ours[name]]
-    if differing or found != _architecture(state.settings):
+    ours, theirs = asdict(state.settings), record.get("settings")
+    if not isinstance(theirs, dict):
+        raise ValueError(f"{path} holds {record['architecture']!r}, no checkpoint; start anew without resume")
+    differing = [
+        f"{name} is {theirs.get(name)!r}, not {ours[name]!r}" for name in ours if theirs.get(name) != ours[name]
+    ]
+    if differing or record["architecture"] != _architecture(state.settings):
         raise ValueError(
-            f"checkpoint {path} belongs to another run: {'; '.join(differing) or found}. "
-            "Give the settings it was started with, or start anew without resume"
+            f"checkpoint {path} belongs to another run: {', '.join(differing) or record['architecture']}; "
+            "give the settings it was started with, or start anew without resume"
         )
-    state.net.load_state_dict({k.removeprefix("net."): torch.from_numpy(v) for k, v in tensors.items() if k[:4] == "net."})
+    state.net.load_state_dict(
+        {k.removeprefix("net."): torch.from_numpy(v) for k, v in tensors.items() if k[:4] == "net."}
+    )
     for name, parameter in state.net.named_parameters():
         keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
         if keys:

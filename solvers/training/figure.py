@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from deepcd.solvers.training.checkpoints import LONGEST, Log, Settings
@@ -36,8 +37,9 @@ def draw(path: Path, log: Log, settings: Settings) -> None:
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True)
-    _curve(left, step, np.array(log.loss), "#333333", None)
-    left.set(title="loss", xlabel="step")
+    for phase in np.unique(unrolled):
+        _curve(left, step[unrolled == phase], np.array(log.loss)[unrolled == phase], "#333333", None)
+    left.set(title="loss: log10 of the last residual, 0.3 of the first", xlabel="step")
     colours = colormaps["viridis"](np.linspace(0.9, 0.0, LONGEST))
     for n in range(LONGEST):
         reached = unrolled > n
@@ -64,13 +66,13 @@ def draw(path: Path, log: Log, settings: Settings) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _curve(axes: Axes, x: NDArray[np.int64], y: NDArray[np.float64], colour: object, label: str | None) -> None:
-    """Draw y faintly, and over it its centred running mean over a fortieth of the run."""
+def _curve(axes: Axes, x: NDArray[np.int64], y: NDArray[np.float64], colour: ColorType, label: str | None) -> None:
+    """Draw y faintly, and over it its running mean, centred, over a fortieth of its length."""
     if not len(y):
         return
     half = len(y) // 80
     total = np.concatenate([[0.0], np.cumsum(y)])
     index = np.arange(len(y))
     first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(y))
-    axes.plot(x, y, color=colour, alpha=0.15, linewidth=0.6)  # type: ignore[arg-type]
-    axes.plot(x, (total[last] - total[first]) / (last - first), color=colour, linewidth=1.6, label=label)  # type: ignore[arg-type]
+    axes.plot(x, y, color=colour, alpha=0.15, linewidth=0.6)
+    axes.plot(x, (total[last] - total[first]) / (last - first), color=colour, linewidth=1.6, label=label)

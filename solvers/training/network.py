@@ -1,13 +1,15 @@
 """The learned multigrid cycle as a differentiable torch module: the definition that is trained.
 
-One symmetric V(1,1) step per level, everything local and linear in the residual; the coefficients come from small convolutional networks
-that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same cycle compiled, and a test compares the two.
+One symmetric V(1,1) step per level, everything local and linear in the residual; the coefficients come from small
+convolutional networks that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same
+cycle compiled, and a test compares the two.
 
 Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
 
-* smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij + a0 exp(output) / d_i:
-  diagonally dominant, hence positive definite;
-* transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the adjoint downwards;
+* smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij
+  + a0 exp(output) / d_i: diagonally dominant, hence positive definite;
+* transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the
+  adjoint downwards;
 * coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise;
 * every cell hands learned features down to its coarse cell, which so knows about the geometry below its own resolution.
 
@@ -92,7 +94,13 @@ class LearnedMultigrid(nn.Module):
         self.ndim = ndim
         cells = 3**ndim
         kernel = (3, 1, 3) if ndim == 2 else (3, 3, 3)
-        self.fine = nn.Sequential(nn.Linear(2 * cells, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, FINE_OUTPUTS))
+        self.fine = nn.Sequential(
+            nn.Linear(2 * cells, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, FINE_OUTPUTS),
+        )
         self.coarse = nn.ModuleList(
             nn.Sequential(
                 nn.Conv3d(FEATURES, hidden, kernel, padding=tuple(k // 2 for k in kernel)),
@@ -130,7 +138,9 @@ class LearnedMultigrid(nn.Module):
         faces = []
         for d in (1, 2, 3):
             w = torch.zeros_like(fluid)
-            w.narrow(d, 0, fluid.shape[d] - 1).copy_(fluid.narrow(d, 1, fluid.shape[d] - 1) * fluid.narrow(d, 0, fluid.shape[d] - 1))
+            w.narrow(d, 0, fluid.shape[d] - 1).copy_(
+                fluid.narrow(d, 1, fluid.shape[d] - 1) * fluid.narrow(d, 0, fluid.shape[d] - 1)
+            )
             faces.append(w)
         level = Level(shape, (1.0, 1.0, 1.0), 1.0, fluid, faces, dirichlet)
         level.finish()
@@ -149,7 +159,9 @@ class LearnedMultigrid(nn.Module):
         for d, w in enumerate(level.faces, 1):
             after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
             level.c.append(C0 * torch.exp(between(o[d].clamp(-4, 3), d)) * w * level.inverse * after)
-        level.a = A0 * torch.exp(o[0].clamp(-3, 3)) * level.inverse + sum(c + shifted(c, d) for d, c in enumerate(level.c, 1))
+        level.a = A0 * torch.exp(o[0].clamp(-3, 3)) * level.inverse + sum(
+            c + shifted(c, d) for d, c in enumerate(level.c, 1)
+        )
         level.phi = torch.exp(o[4].clamp(-3, 3)) * level.mask
         level.handed = o[5:] * (level.volume > 0)
 
@@ -160,7 +172,9 @@ class LearnedMultigrid(nn.Module):
         crossing, inside = [], []
         for d in range(3):
             last = split[d].shape[2 + 2 * d] - 1
-            crossing.append(split[d].select(2 + 2 * d, last).sum(tuple(x - (x > 2 + 2 * d) for x in fold if x != 2 + 2 * d)))
+            crossing.append(
+                split[d].select(2 + 2 * d, last).sum(tuple(x - (x > 2 + 2 * d) for x in fold if x != 2 + 2 * d))
+            )
             inside.append(split[d].sum(fold) - crossing[d] if halved[d] else torch.zeros_like(crossing[d]))
         nominal = []
         for d in range(3):
@@ -182,17 +196,17 @@ class LearnedMultigrid(nn.Module):
         self._smoother(level, o[5:])
         return level
 
-    def cycle(self, levels: list[Level], r: Tensor, l: int = 0) -> Tensor:
-        """Apply M of level l to r (batch, n0, n1, n2)."""
-        level = levels[l]
-        if l == len(levels) - 1:
+    def cycle(self, levels: list[Level], r: Tensor, depth: int = 0) -> Tensor:
+        """Apply M of a level to r (batch, n0, n1, n2)."""
+        level = levels[depth]
+        if depth == len(levels) - 1:
             return (level.exact @ r.flatten(1)[:, :, None])[:, :, 0].reshape(r.shape)
-        coarse, q = levels[l + 1], self.tap[min(l, KINDS - 1)]
+        coarse, q = levels[depth + 1], self.tap[min(depth, KINDS - 1)]
         z = sweep(level.a, level.c, r, 1.0)
         rc = restrict((r - apply(level, z)) * level.phi, q) * coarse.psi
-        e = self.cycle(levels, rc, l + 1)
-        if l + 1 < len(levels) - 1:
-            e = e + self.cycle(levels, rc - apply(coarse, e), l + 1)
+        e = self.cycle(levels, rc, depth + 1)
+        if depth + 1 < len(levels) - 1:
+            e = e + self.cycle(levels, rc - apply(coarse, e), depth + 1)
         z = z + prolong(e * coarse.psi, q, level.shape) * level.phi
         return z + sweep(level.a, level.c, r - apply(level, z), 1.0)
 
@@ -203,7 +217,7 @@ def apply(level: Level, x: Tensor) -> Tensor:
 
 
 def pseudo_inverse(level: Level) -> Tensor:
-    """Return the dense pseudo-inverse of A, (batch, cells, cells): components without Dirichlet data lose their constant.
+    """Return the dense pseudo-inverse of A, (batch, cells, cells); components without Dirichlet data lose constants.
 
     (A + s V V')^-1 - V V' / s with V the normalised constants on those components, s of the size of the diagonal.
     """
@@ -222,7 +236,9 @@ def pseudo_inverse(level: Level) -> Tensor:
         reach = ((dense != 0) * mask[:, :, None] * mask[:, None, :]).float()
         for _ in range(math.ceil(math.log2(max(cells, 2)))):
             reach = ((reach @ reach) > 0).float()
-        anchored = (reach @ (level.dirichlet.reshape(batch, cells, 1) * mask[:, :, None]))[:, :, 0] > 1e-6 * max(level.nominal)
+        anchored = (reach @ (level.dirichlet.reshape(batch, cells, 1) * mask[:, :, None]))[:, :, 0] > 1e-6 * max(
+            level.nominal
+        )
         floating = mask * (~anchored).float()
         projector = reach * floating[:, :, None] / reach.sum(2, keepdim=True).clamp_min(1)
         scale = 2.0 * max(level.nominal)

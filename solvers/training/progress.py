@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,19 +31,19 @@ def reporting(state: State, bar: bool) -> Iterator[Callable[[float], None]]:
     """
     console, steps, begin, started = Console(stderr=True), state.settings.steps, state.step, time.perf_counter()
 
-    def facts(rate: float, speed: float) -> str:
+    def facts(rate: float, speed: float, separator: str) -> str:
         residuals = " ".join(f"{r:.2f}" for r in state.log.recent(EVERY))
         losses = state.log.loss[-EVERY:]
         loss = f"{sum(losses) / len(losses):.2f}" if losses else "-"
-        return f"{speed:.2f} steps/s | log10 residuals {residuals or '-'} | loss {loss} | rate {rate:.1e}"
+        return f"log10|r| {residuals or '-'}{separator}loss {loss}, rate {rate:.1e}, {speed:.2f} steps/s"
 
     if not (bar and console.is_terminal):
 
         def line(rate: float) -> None:
             if state.step % EVERY == 0 or state.step == steps:
                 speed = (state.step - begin) / (time.perf_counter() - started)
-                left = time.strftime("%H:%M:%S", time.gmtime((steps - state.step) / speed))
-                LOG.info("step %d of %d | %s | %s left", state.step, steps, facts(rate, speed), left)
+                left = timedelta(seconds=round((steps - state.step) / speed))
+                LOG.info("step %d of %d: %s, %s left", state.step, steps, facts(rate, speed, ", "), left)
 
         yield line
         return
@@ -53,6 +54,6 @@ def reporting(state: State, bar: bool) -> Iterator[Callable[[float], None]]:
         def advance(rate: float) -> None:
             shown.update(task, completed=state.step)
             speed = shown.tasks[0].speed or (state.step - begin) / (time.perf_counter() - started)
-            shown.update(task, description=facts(rate, speed))
+            shown.update(task, description=facts(rate, speed, "\n"))
 
         yield advance

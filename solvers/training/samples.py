@@ -45,7 +45,7 @@ class Batch:
 
 
 def dirichlet_count(grid: Grid) -> NDArray[np.uint8]:
-    """Return per cell the sum of its Dirichlet coefficients: air neighbours, counted twice where p = 0 lies on the face."""
+    """Return per cell its air neighbours, counted twice where p = 0 lies on the face."""
     padded, fluid = grid.padded(), grid.fluid
     count = np.zeros(grid.shape, dtype=np.uint8)
     for axis in range(len(grid.shape)):
@@ -56,7 +56,7 @@ def dirichlet_count(grid: Grid) -> NDArray[np.uint8]:
 
 
 def make_batch(grids: Sequence[NDArray[np.bool_]], counts: Sequence[NDArray[np.uint8]]) -> Batch:
-    """Number the patterns and the sealed chambers of domains of one shape.
+    """Stack domains of one shape; give numbers to their patterns and sealed chambers.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def make_batch(grids: Sequence[NDArray[np.bool_]], counts: Sequence[NDArray[np.u
         chambers += int((~anchored).sum())
         all_ids.append(ids)
         all_sealed.append(name[label])
-    flat = [n for n in shape] if ndim == 3 else [shape[0], 1, shape[1]]
+    flat = list(shape) if ndim == 3 else [shape[0], 1, shape[1]]
 
     def stack(arrays: Sequence[NDArray[np.generic]], dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.stack(arrays)).to(dtype).reshape(-1, *flat)
@@ -170,5 +170,7 @@ def random_rhs(batch: Batch, rng: np.random.Generator) -> Tensor:
         if rng.random() < 0.8:
             pitch = int(2 ** rng.uniform(1, 5))
             lattice = rng.standard_normal([1, 1, *(max(1, -(-k // pitch)) for k in shape[1:])]).astype(np.float32)
-            total[n] += torch.nn.functional.interpolate(torch.from_numpy(lattice), size=shape[1:], mode="trilinear")[0, 0]
+            total[n] += torch.nn.functional.interpolate(torch.from_numpy(lattice), size=shape[1:], mode="trilinear")[
+                0, 0
+            ]
     return remove_constants(total * batch.fluid, batch.sealed) * batch.fluid

@@ -1,111 +1,251 @@
-"""Training of the learned multigrid cycle through unrolled conjugate-direction iterations."""
+"""Training of the learned multigrid cycle through unrolled conjugate-direction iterations.
+
+Each step draws a batch of random domains and descends on the loss of `losses.py` by Adam: gradients clipped at 1, a
+linear warm-up and a cosine schedule counted in steps, and more unrolled iterations in later phases.
+"""
 
 from __future__ import annotations
 
-import json
+import logging
 import math
+import operator
+import os
+import platform
+import signal
+import subprocess
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from deepcd.solvers.training.network import LearnedMultigrid, Level, apply
-from deepcd.solvers.training.samples import Batch, random_batch, random_rhs, remove_constants
+from deepcd.data import weight_files
+from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.training import checkpoints
+from deepcd.solvers.training.checkpoints import Settings, State
+from deepcd.solvers.training.figure import draw
+from deepcd.solvers.training.losses import sample_loss
+from deepcd.solvers.training.network import LearnedMultigrid
+from deepcd.solvers.training.progress import reporting
+from deepcd.solvers.training.samples import SHARES
+
+LOG = logging.getLogger("deepcd")
+KEEP_EVERY = 250  # steps between two checkpoints, and figures
 
 
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """Inner product per sample, kept as (batch, 1, 1, 1)."""
-    return (u * v).sum((1, 2, 3), keepdim=True)
+def schedule(step: int, steps: int, rate: float) -> tuple[float, int]:
+    """Return the learning rate of a step (linear warm-up, then a cosine) and how many iterations it unrolls.
+
+    Examples
+    --------
+    >>> schedule(500, 1000, 3e-3)
+    (0.00151, 6)
+    """
+    done = step / steps
+    lr = 1e-5 + rate * 0.5 * (1 + math.cos(math.pi * done)) * min(1, (step + 1) / 50)
+    return lr, 3 if done < 0.2 else 4 if done < 0.5 else checkpoints.LONGEST
 
 
-def unrolled(net: LearnedMultigrid, levels: list[Level], batch: Batch, r: Tensor, steps: int) -> tuple[list[Tensor], Tensor]:
-    """Run conjugate-direction steps from x = 0 with one kept direction.
+def advance(state: State) -> float:
+    """Take one optimiser step, or skip it if the loss or its gradient is not finite.
+
+    Parameters
+    ----------
+    state : State
+        Changed in place.
 
     Returns
     -------
-    list of Tensor (batch,)
-        Relative residual after each step.
-    Tensor
-        The last residual.
+    float
+        The learning rate.
     """
-    start = dot(r, r).clamp_min(1e-30)
-    p = q = pq = None
-    history = []
-    for _ in range(steps):
-        z = net.cycle(levels, r)
-        if p is None:
-            p = z
-        else:
-            p = z - dot(z, q) / pq * p
-        q = apply(levels[0], p)
-        pq = dot(p, q).clamp_min(1e-30)
-        r = remove_constants(r - dot(r, p) / pq * q, batch.sealed) * batch.fluid
-        history.append((dot(r, r) / start).flatten().clamp_min(1e-20).sqrt())
-    return history, r
-
-
-def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.Generator, limit: float) -> Tensor:
-    """Penalty on the largest eigenvalue of S A above `limit`, over the levels; power iteration, then one differentiable quotient."""
-    total = torch.zeros(())
-    for level in levels[:-1]:
-        with torch.no_grad():
-            v = torch.from_numpy(rng.standard_normal(tuple(level.mask.shape), dtype=np.float32)) * level.mask
-            for _ in range(6):
-                v = smooth(level, apply(level, v))
-                v = v / dot(v, v).clamp_min(1e-30).sqrt()
-        av = apply(level, v)
-        quotient = dot(av, smooth(level, av)) / dot(v, av).clamp_min(1e-12)
-        total = total + torch.relu(quotient - limit).square().mean()
-    return total
-
-
-def smooth(level: Level, r: Tensor) -> Tensor:
-    """Return S r."""
-    from deepcd.solvers.training.autograd import sweep
-
-    return sweep(level.a, level.c, r, 1.0)
-
-
-def train(ndim: int, out: str, steps: int, seed: int = 0, resume: bool = False, threads: int = 1, hidden: int = 32, rate: float = 3e-3) -> None:
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    net = LearnedMultigrid(ndim, hidden)
-    optimizer = torch.optim.Adam(net.parameters(), lr=rate)
-    started, log = time.time(), []
-    for step in range(steps):
-        done = step / steps
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-5 + rate * 0.5 * (1 + math.cos(math.pi * done)) * min(1, (step + 1) / 50)
-        unroll = 3 if done < 0.2 else 4 if done < 0.5 else 6
-        rng = np.random.default_rng((seed, step))
-        batch = random_batch(ndim, rng)
-        levels = net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
-        b = random_rhs(batch, rng)
-        if rng.random() < 0.2:
-            with torch.no_grad():
-                _, b = unrolled(net, levels, batch, b, 3)
-                b = b / dot(b, b).clamp_min(1e-30).sqrt()
-        history, _ = unrolled(net, levels, batch, b, unroll)
-        loss = history[-1].log10().mean() + 0.3 * history[0].log10().mean()
-        if step % 4 == 0:
-            loss = loss + 4 * spectral_excess(net, levels, rng, 1.75)
-        optimizer.zero_grad()
+    step, settings = state.step, state.settings
+    lr, unroll = schedule(step, settings.steps, settings.rate)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    rng = np.random.default_rng((settings.seed, step))
+    loss, residuals, shape = sample_loss(state.net, rng, unroll, step % 4 == 0)
+    state.optimizer.zero_grad()
+    if loss.requires_grad:  # boxes of one level are solved exactly: nothing to learn from
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimizer.step()
-        log.append([h.detach().log10().mean().item() for h in history])
-        if step % 50 == 49:
-            recent = [x for x in log[-50:] if len(x) == unroll]
-            print(step + 1, f"{time.time() - started:.0f}s", np.round(np.mean(recent, 0), 2).tolist(), "tap", [round(t, 3) for t in net.tap.tolist()], flush=True)
-        if step % 250 == 249 or step == steps - 1:
-            torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "seconds": time.time() - started, "log": log}, out + ".tmp")
-            Path(out + ".tmp").replace(out)
+    norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
+    if all(math.isfinite(value) for value in (norm.item(), loss.item(), *residuals)):
+        state.optimizer.step()
+        state.log.step.append(step)
+        state.log.loss.append(loss.item())
+        state.log.residuals.append(residuals)
+        state.log.shape.append(shape)
+    else:
+        state.log.skipped.append(step)
+    state.step = step + 1
+    return lr
 
 
-if __name__ == "__main__":
-    import sys
+def train(
+    ndim: int,
+    out: str | os.PathLike[str],
+    *,
+    steps: int,
+    seed: int = 0,
+    resume: bool = False,
+    threads: int = 1,
+    hidden: int = 32,
+    rate: float = 3e-3,
+    progress: bool = True,
+) -> None:
+    """Train the learned multigrid cycle on random domains and write its weights.
 
-    train(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    The same arguments give the same weights, bit for bit, on the same machine with the same versions, however often
+    the run was interrupted. Ctrl-C and SIGTERM end it after the current step with a checkpoint; a second one at once.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Space dimension.
+    out : path-like
+        The weight file to write, see `deepcd.data.weight_files`. Beside it appear, every 250 steps and at the end, the
+        checkpoint (`out` + ".checkpoint") and a figure of the losses (`out` with the suffix .png).
+    steps : int
+        Optimiser steps of the whole schedule.
+    seed : int, default 0
+        Of domains, right-hand sides and initial weights.
+    resume : bool, default False
+        Go on from the checkpoint.
+    threads : int, default 1
+        Threads of torch.
+    hidden : int, default 32
+        Width of the hidden layers.
+    rate : float, default 0.003
+        The highest learning rate.
+    progress : bool, default True
+        Show a progress bar on standard error if that is a terminal. Otherwise a line every 50 steps goes to the logger
+        ``deepcd``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the checkpoint is damaged or of other settings.
+    FileNotFoundError
+        If there is no checkpoint to resume from.
+    OSError
+        If the folder of `out` cannot be written or is full; where that can be known, before the training starts.
+    """
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")
+    if not 0 <= operator.index(seed) < 2**63:
+        raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")
+    settings = Settings(
+        int(ndim), count("steps", steps), operator.index(seed), count("hidden", hidden), tolerance("rate", rate)
+    )
+    threads, out = count("threads", threads), Path(out)
+    if out.is_dir() or out.suffix in (".png", ".checkpoint"):
+        raise ValueError(f"out must name the weight file to write, for instance weights.safetensors, got {out}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        net = LearnedMultigrid(settings.ndim, settings.hidden)
+    state = State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
+    kept = checkpoints.path_for(out)
+    if resume:
+        checkpoints.load(kept, state)
+    elif kept.exists():
+        LOG.warning("%s will be overwritten after %d steps; to go on from it, stop now and resume", kept, KEEP_EVERY)
+    checkpoints.check_room(out, state)
+
+    source = commit()  # now: the files may change during a long run, the code in memory does not
+    before, started = torch.get_num_threads(), time.perf_counter() - state.seconds
+    torch.set_num_threads(threads)
+    try:
+        with deferred_signals() as received, reporting(state, progress) as report:
+            while state.step < settings.steps and not received:
+                rate_now = advance(state)
+                state.seconds = time.perf_counter() - started
+                report(rate_now)
+                if state.step % KEEP_EVERY == 0 or state.step == settings.steps or received:
+                    _keep(out, state)
+    finally:
+        torch.set_num_threads(before)
+    if state.step < settings.steps:
+        LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
+        signal.raise_signal(received[0])
+        raise SystemExit(128 + received[0])  # where the caller's handler returns
+    weights = {name: value.numpy() for name, value in net.state_dict().items()}
+    weight_files.save(out, weights, training_record(state, threads) | {"commit": source})
+
+
+def _keep(out: Path, state: State) -> None:
+    """Write checkpoint and figure; a disk that is full now does not end a run that may find room later."""
+    try:
+        checkpoints.save(checkpoints.path_for(out), state)
+        draw(out.with_suffix(".png"), state.log, state.settings)
+    except OSError as error:
+        LOG.warning("step %d: checkpoint or figure not written (%s); the last good one is kept", state.step, error)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list instead of acting on them; the second of a kind acts at once.
+
+    An exception in the middle of an optimiser step would leave half of the parameters updated.
+    """
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    if threading.current_thread() is threading.main_thread():  # others may not set handlers, nor do signals reach them
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def training_record(state: State, threads: int) -> dict[str, Any]:
+    """Describe how the weights came about, for the header of their file."""
+    settings, log = state.settings, state.log
+    axes = slice(1, None) if settings.ndim == 3 else slice(1, None, 2)
+    shapes = Counter("x".join(map(str, shape[axes])) for shape in log.shape)
+    edges = [n for shape in log.shape for n in shape[axes]]
+    often = {shape: round(n / len(log.shape), 4) for shape, n in shapes.most_common() if n >= 0.02 * len(log.shape)}
+    return {
+        "architecture": settings.architecture,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "steps_skipped": len(log.skipped),
+        "hidden": settings.hidden,
+        "rate": settings.rate,
+        "seconds": round(state.seconds, 1),
+        "threads": threads,
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        "versions": checkpoints.versions(),
+        "distribution": {
+            "families": {name: round(share / sum(SHARES.values()), 4) for name, share in SHARES.items()},
+            "shapes": often,
+            "distinct_shapes": len(shapes),
+            "edges": [min(edges), max(edges)] if edges else [],
+        },
+        "log10_residuals": [round(r, 3) for r in log.recent(KEEP_EVERY)],
+    }
+
+
+def commit() -> str:
+    """Return the commit of this source tree, with "-dirty" after it if files differ, or "unknown"."""
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # An environment may lie inside somebody else's repository, whose commit says nothing about this file.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True)
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

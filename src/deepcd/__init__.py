@@ -34,7 +34,7 @@ _HOMES = {
 }
 _FOLDERS = ("data", "pde", "solvers")
 
-__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "solvers"]  # noqa: F822
+__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "solvers"]
 
 
 def __getattr__(name: str) -> Any:

@@ -276,7 +276,7 @@ def _convergence(axes: Axes, position: Position, results: dict[str, Result]) -> 
     axes.set(xlim=(0, 1.15 * longest), xlabel="iteration (logarithmic beyond 10)", ylabel="|b - A x| / |b|")
     axes.set_title(f"Convergence at {position.grid.shape[0]}$^3$", fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.7, 0.18))
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -1,0 +1,125 @@
+"""What is trained for: the residual that a few unrolled conjugate-direction iterations leave, and a bound on S A.
+
+The loss is taken through the solver that the cycle will lead, so that what conjugate directions do well by themselves
+is not learned again. A fifth of the right-hand sides are residuals harvested from the solver.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepcd.solvers.training.autograd import sweep
+from deepcd.solvers.training.network import LearnedMultigrid, Level, apply
+from deepcd.solvers.training.samples import Batch, random_batch, random_rhs, remove_constants
+
+
+def sample_loss(
+    net: LearnedMultigrid, rng: np.random.Generator, unroll: int, penalised: bool
+) -> tuple[Tensor, list[float], tuple[int, ...]]:
+    """Draw a batch and unroll the solver on it.
+
+    Parameters
+    ----------
+    net : LearnedMultigrid
+    rng : numpy.random.Generator
+    unroll : int
+        Iterations.
+    penalised : bool
+        Whether eigenvalues of S A above 1.75 count.
+
+    Returns
+    -------
+    loss : Tensor ()
+        Mean log10 of the last relative residual, plus 0.3 times that of the first.
+    residuals : list of float
+        Mean log10 relative residual after each iteration.
+    shape : tuple of int
+        (batch, n0, n1, n2)
+    """
+    batch = random_batch(net.ndim, rng)
+    levels = net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
+    b = random_rhs(batch, rng)
+    if rng.random() < 0.2:
+        with torch.no_grad():
+            _, b = unrolled(net, levels, batch, b, 3)
+            b = b / dot(b, b).clamp_min(1e-30).sqrt()
+    history, _ = unrolled(net, levels, batch, b, unroll)
+    loss = history[-1].log10().mean() + 0.3 * history[0].log10().mean()
+    if penalised:
+        loss = loss + 4 * spectral_excess(net, levels, rng, 1.75)
+    return loss, [h.detach().log10().mean().item() for h in history], tuple(batch.fluid.shape)
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """Inner product per sample, kept as (batch, 1, 1, 1)."""
+    return (u * v).sum((1, 2, 3), keepdim=True)
+
+
+def unrolled(
+    net: LearnedMultigrid, levels: list[Level], batch: Batch, r: Tensor, steps: int
+) -> tuple[list[Tensor], Tensor]:
+    """Run conjugate-direction steps from x = 0 with one kept direction.
+
+    Parameters
+    ----------
+    net : LearnedMultigrid
+    levels : list of Level
+        What `net.setup` made of the batch.
+    batch : Batch
+    r : Tensor (batch, n0, n1, n2)
+        Right-hand side.
+    steps : int
+
+    Returns
+    -------
+    list of Tensor (batch,)
+        Relative residual after each step.
+    Tensor
+        The last residual.
+    """
+    start = dot(r, r).clamp_min(1e-30)
+    p = q = pq = torch.empty(0)  # of the step before
+    history = []
+    for step in range(steps):
+        z = net.cycle(levels, r)
+        p = z - dot(z, q) / pq * p if step else z
+        q = apply(levels[0], p)
+        pq = dot(p, q).clamp_min(1e-30)
+        r = remove_constants(r - dot(r, p) / pq * q, batch.sealed) * batch.fluid
+        history.append((dot(r, r) / start).flatten().clamp_min(1e-20).sqrt())
+    return history, r
+
+
+def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.Generator, limit: float) -> Tensor:
+    """Penalise the largest eigenvalue of S A above `limit`, over the levels.
+
+    Power iteration finds the vector, one differentiable quotient the gradient.
+
+    Parameters
+    ----------
+    levels : list of Level
+    rng : numpy.random.Generator
+    limit : float
+
+    Returns
+    -------
+    Tensor ()
+    """
+    total = torch.zeros(())
+    for level in levels[:-1]:
+        with torch.no_grad():
+            v = torch.from_numpy(rng.standard_normal(tuple(level.mask.shape), dtype=np.float32)) * level.mask
+            for _ in range(6):
+                v = smooth(level, apply(level, v))
+                v = v / dot(v, v).clamp_min(1e-30).sqrt()
+        av = apply(level, v)
+        quotient = dot(av, smooth(level, av)) / dot(v, av).clamp_min(1e-12)
+        total = total + torch.relu(quotient - limit).square().mean()
+    return total
+
+
+def smooth(level: Level, r: Tensor) -> Tensor:
+    """Return S r."""
+    return sweep(level.a, level.c, r, 1.0)

@@ -1,0 +1,151 @@
+"""Checkpoints: what comes back is what was saved, bit for bit; everything else is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepcd.data import weight_files
+from deepcd.solvers.training import checkpoints
+from deepcd.solvers.training.checkpoints import Log, Settings, State
+from deepcd.solvers.training.network import LearnedMultigrid
+
+SETTINGS = Settings(ndim=2, steps=10, seed=3, hidden=4, rate=1e-2)
+
+
+def fresh(settings: Settings = SETTINGS) -> State:
+    net = LearnedMultigrid(settings.ndim, settings.hidden)
+    return State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
+
+
+@pytest.fixture
+def state() -> State:
+    """A state whose deepest network no gradient has reached yet."""
+    state = fresh()
+    for _ in range(2):
+        state.optimizer.zero_grad()
+        for name, parameter in state.net.named_parameters():
+            if not name.startswith("coarse.1"):
+                parameter.grad = torch.randn_like(parameter)
+        state.optimizer.step()
+    state.step, state.seconds = 4, 1.25
+    state.log = Log([0, 2, 3], [0.5, -1.0, -2.0], [[-1.0, -2.0, -3.5]] * 2 + [[-1.0] * 6], [(2, 8, 1, 9)] * 3, [1])
+    return state
+
+
+def moments(state: State) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.{key}": value.numpy()
+        for name, parameter in state.net.named_parameters()
+        for key, value in state.optimizer.state.get(parameter, {}).items()
+    }
+
+
+def test_everything_comes_back(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "w.checkpoint"
+    checkpoints.save(path, state)
+    back = fresh()
+    checkpoints.load(path, back)
+    assert (back.step, back.seconds, back.log) == (state.step, state.seconds, state.log)
+    for name, value in state.net.state_dict().items():
+        np.testing.assert_array_equal(back.net.state_dict()[name].numpy(), value.numpy(), strict=True)
+    assert moments(back).keys() == moments(state).keys()
+    assert not any(name.startswith("coarse.1") for name in moments(back))
+    for name, array in moments(state).items():
+        np.testing.assert_array_equal(moments(back)[name], array, strict=True)
+
+
+def test_an_empty_log_comes_back(tmp_path: Path) -> None:
+    state = fresh()
+    state.step, state.log.skipped = 1, [0]
+    checkpoints.save(tmp_path / "c", state)
+    back = fresh()
+    checkpoints.load(tmp_path / "c", back)
+    assert back.log == state.log
+    assert back.log.recent(50) == []
+
+
+def test_recent_averages_entries_of_the_last_phase() -> None:
+    log = Log(residuals=[[-9.0] * 3, [-1.0] * 3, [-1.0, -2.0, -3.0, -4.0], [-2.0, -3.0, -4.0, -5.0]])
+    assert log.recent(50) == [-1.5, -2.5, -3.5, -4.5]
+    assert log.recent(1) == [-2.0, -3.0, -4.0, -5.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ndim", 3), ("steps", 11), ("seed", 4), ("hidden", 5), ("rate", 0.02)], ids=lambda v: str(v)
+)
+def test_other_settings_are_refused_by_name(tmp_path: Path, state: State, name: str, value: float) -> None:
+    checkpoints.save(tmp_path / "c", state)
+    other = fresh(dataclasses.replace(SETTINGS, **{name: value}))
+    with pytest.raises(ValueError, match=f"{name} is {getattr(SETTINGS, name)}, not {value};") as caught:
+        checkpoints.load(tmp_path / "c", other)
+    assert str(tmp_path / "c") in str(caught.value)
+
+
+def test_missing_damaged_and_foreign_files_are_refused(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "c"
+    with pytest.raises(FileNotFoundError, match="no checkpoint .*c to resume from"):
+        checkpoints.load(path, fresh())
+    checkpoints.save(path, state)
+    content = path.read_bytes()
+    path.write_bytes(content[:-7])
+    with pytest.raises(ValueError, match="truncated"):
+        checkpoints.load(path, fresh())
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match="SHA-256"):
+        checkpoints.load(path, fresh())
+    weight_files.save(path, {"w": np.ones(3)}, {"architecture": SETTINGS.architecture})
+    with pytest.raises(ValueError, match="'learned-multigrid-2d/1', no checkpoint"):
+        checkpoints.load(path, fresh())
+
+
+def test_a_checkpoint_is_not_taken_for_weights(tmp_path: Path, state: State) -> None:
+    checkpoints.save(tmp_path / "c", state)
+    with pytest.raises(weight_files.WeightFileError, match="checkpoint of learned-multigrid-2d/1"):
+        weight_files.load(tmp_path / "c", SETTINGS.architecture)
+
+
+def full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c"
+    checkpoints.save(path, state)
+    content = path.read_bytes()
+    state.step = 5
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(path, state)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_room_is_checked_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.check_room(tmp_path / "w.safetensors", fresh())
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileNotFoundError, match="none cannot take the .* MB"):
+        checkpoints.check_room(tmp_path / "none" / "w.safetensors", fresh())
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file cannot take"):
+        checkpoints.check_room(tmp_path / "file" / "w.safetensors", fresh())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device.*another out"):
+        checkpoints.check_room(tmp_path / "w.safetensors", fresh())
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_room_asked_for_is_enough(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.save(tmp_path / "c", state)
+    sizes = []
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    checkpoints.check_room(tmp_path / "w", fresh())
+    assert sizes[0] > 2 * (tmp_path / "c").stat().st_size

@@ -1,0 +1,240 @@
+"""Compiled passes of the multigrid setup against their definition: aggregation, features, networks, coefficients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels import reference, setup
+from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
+from deepcd.solvers.operators.stencil import geometry
+from deepcd.solvers.preconditioners.multigrid import halved
+
+SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (5, 5, 5), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
+AXES = np.array([0, 0, 1, 1, 2, 2])
+
+
+class Case:
+    """A box with mostly fluid cells and what goes between arrays (n0, n1, n2) and flat padded boxes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.rng = np.random.default_rng(sum((7**k) * v for k, v in enumerate(shape)))
+        self.planar = len(shape) == 2
+        self.n, self.s = geometry(shape)
+        self.m, self.ms, self.step = halved(self.n, self.s)
+        dirichlet = self.rng.integers(1, 4, self.n) * (self.rng.random(self.n) < 0.2)
+        self.diagonal = reference.stencil_diagonal(self.rng.random(self.n) < 0.85, dirichlet)
+        self.unknown = self.diagonal > 0
+        self.flat = self.pad(self.diagonal)
+        self.codes = reference.cell_codes(self.diagonal)
+        self.strides = (*self.s, 1)
+        self.around = neighbourhood(self.strides)
+        self.neighbours = np.array([-self.s[0], self.s[0], -self.s[1], self.s[1], -1, 1])
+        self.coarse_size = (self.m[0] + 2) * self.ms[0]
+
+    def pad(self, x: NDArray[Any]) -> NDArray[Any]:
+        return reference.pad(x, self.planar)
+
+    def pad32(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        return self.pad(x).astype(np.float32)
+
+    def unpad(self, box: NDArray[Any]) -> NDArray[Any]:
+        return reference.unpad(box, self.n, self.planar)
+
+    def coarse(self, box: NDArray[Any]) -> NDArray[Any]:
+        return reference.unpad(box, self.m, self.planar)
+
+    def fields(self, count: int) -> NDArray[np.float64]:
+        """Random outputs of a network, (n0, n1, n2, count), wide enough to be clipped here and there."""
+        return self.rng.uniform(-5, 5, (*self.n, count)) * self.unknown[..., None]
+
+    def pad_last(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        return np.stack([self.pad32(x[..., f]) for f in range(x.shape[-1])], axis=1)
+
+    def weighted_faces(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        faces = reference.unit_faces(self.unknown) * self.rng.uniform(0.5, 2, (3, *self.n))
+        return faces, np.stack([self.pad32(w) for w in faces])
+
+    def layers(self, inputs: int, outputs: int) -> list[NDArray[np.float32]]:
+        sizes = [(inputs, 7), (7,), (7, 7), (7,), (7, outputs), (outputs,)]
+        return [self.rng.standard_normal(size).astype(np.float32) * np.float32(0.5) for size in sizes]
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param)
+
+
+def empty() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
+
+
+def test_erode_across_blocks() -> None:
+    flags = (np.random.default_rng(0).random(40_000) < 0.95).astype(np.uint8)
+    offsets, eroded = np.array([-7, -1, 0, 1, 7]), np.full(flags.size, 9, dtype=np.uint8)
+    setup.erode(flags, offsets, eroded)
+    expected = np.zeros(flags.size, dtype=np.uint8)
+    expected[7:-7] = np.min([np.roll(flags, -o) for o in offsets], axis=0)[7:-7]
+    np.testing.assert_array_equal(eroded, expected)
+
+
+def test_boundary_cells(case: Case) -> None:
+    codes = case.pad(case.codes).astype(np.uint8)
+    interior = (reference.neighbourhoods(case.codes, case.planar) == 1).all(-1)
+    expected = np.flatnonzero(case.pad(case.unknown & ~interior))
+    cells = np.zeros(setup.boundary_cells(codes, case.around, empty()), dtype=np.int64)
+    assert setup.boundary_cells(codes, case.around, cells) == len(cells)
+    np.testing.assert_array_equal(cells, expected)
+
+
+def test_listed_cells(case: Case) -> None:
+    codes, adjacent = case.pad(case.codes).astype(np.uint8), case.neighbours[case.neighbours != 0]
+    ids = case.rng.integers(0, 2, case.n) * (case.rng.random(case.n) < 0.4)
+    odd = (ids != 0) & case.unknown
+    expected = odd | (case.unknown & (reference.coupling(np.ones((3, *case.n)), odd.astype(float)) > 0))
+    cells = np.zeros(setup.listed_cells(codes, case.pad(ids).astype(np.int32), adjacent, empty()), dtype=np.int64)
+    setup.listed_cells(codes, case.pad(ids).astype(np.int32), adjacent, cells)
+    np.testing.assert_array_equal(cells, np.flatnonzero(case.pad(expected)))
+
+
+def test_listed_coefficients_make_the_smoother_of_the_definition(case: Case) -> None:
+    table = case.rng.uniform(-2, 2, (6, 8)).astype(np.float32)
+    ids = case.rng.integers(0, 6, case.n)
+    cells = np.flatnonzero(case.flat)
+    codes = case.pad(case.codes).astype(np.uint8)
+    constants = np.float32([0.2, 0.03, 0.04, 0.05, 1.3])
+    delta, ratio = np.zeros((len(cells), 7), dtype=np.float32), np.zeros(len(cells), dtype=np.float32)
+    c0, a0 = np.float32(0.3), np.float32(0.5)
+    setup.listed_coefficients(
+        cells, codes, case.flat, case.pad(ids).astype(np.int32), table, AXES, case.neighbours, c0, a0, constants, delta, ratio
+    )  # fmt: skip
+    own = case.diagonal.astype(float)
+    inverse = np.divide(1, own, out=np.zeros(case.n), where=own > 0)
+    a, c, phi = reference.smoother(reference.unit_faces(case.unknown), inverse, table[ids].astype(float), c0, a0)
+    index = np.flatnonzero(case.pad(np.ones(case.n)))
+    listed = reference.listed_smoother(case.diagonal, constants[0], constants[1:4], np.searchsorted(index, cells), delta)
+    np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
+    np.testing.assert_allclose(ratio * constants[4], case.pad(phi)[cells], rtol=1e-5)
+
+
+def test_aggregate_stencil(case: Case) -> None:
+    volume, dirichlet = (np.zeros(case.coarse_size, dtype=np.float32) for _ in range(2))
+    inside, crossing = (np.zeros((3, case.coarse_size), dtype=np.float32) for _ in range(2))
+    setup.aggregate_stencil(case.n, case.s, case.flat, case.flat, case.m, case.ms, case.step, volume, dirichlet, inside, crossing)
+    faces = reference.unit_faces(case.unknown)
+    np.testing.assert_array_equal(case.coarse(volume), reference.aggregate(case.unknown.astype(float)))
+    count = np.where(case.unknown, case.diagonal - reference.row_sums(faces), 0)
+    np.testing.assert_array_equal(case.coarse(dirichlet), reference.aggregate(count))
+    for computed, expected in zip((inside, crossing), reference.aggregate_faces(faces), strict=True):
+        np.testing.assert_array_equal(np.stack([case.coarse(w) for w in computed]), expected)
+        assert computed.sum() == expected.sum()
+
+
+def test_aggregate_faces(case: Case) -> None:
+    faces, w = case.weighted_faces()
+    fine_volume, fine_dirichlet = (case.rng.random(case.n) for _ in range(2))
+    volume, dirichlet = (np.zeros(case.coarse_size, dtype=np.float32) for _ in range(2))
+    inside, crossing = (np.zeros((3, case.coarse_size), dtype=np.float32) for _ in range(2))
+    setup.aggregate_faces(
+        case.n, case.s, w, case.pad32(fine_volume), case.pad32(fine_dirichlet), case.m, case.ms, case.step, volume, dirichlet, inside, crossing
+    )  # fmt: skip
+    np.testing.assert_allclose(case.coarse(volume), reference.aggregate(fine_volume), rtol=1e-6)
+    np.testing.assert_allclose(case.coarse(dirichlet), reference.aggregate(fine_dirichlet), rtol=1e-6)
+    for computed, expected in zip((inside, crossing), reference.aggregate_faces(faces), strict=True):
+        np.testing.assert_allclose(np.stack([case.coarse(v) for v in computed]), expected, rtol=1e-6)
+
+
+def test_hand_down_patterns(case: Case) -> None:
+    table, ids = case.rng.standard_normal((5, 7)).astype(np.float32), case.rng.integers(0, 5, case.n)
+    handed = np.zeros((case.coarse_size, 3), dtype=np.float32)
+    flat_ids = case.pad(ids).astype(np.int32)
+    setup.hand_down_patterns(case.n, case.s, case.flat, flat_ids, table, 4, case.m, case.ms, case.step, np.float32(0.25), handed)
+    for f in range(3):
+        expected = reference.aggregate(0.25 * table[ids, 4 + f] * case.unknown)
+        np.testing.assert_allclose(case.coarse(handed[:, f]), expected, atol=1e-6)
+
+
+def test_hand_down(case: Case) -> None:
+    outputs = case.fields(7)
+    handed = np.zeros((case.coarse_size, 3), dtype=np.float32)
+    setup.hand_down(case.n, case.s, case.pad_last(outputs), 4, case.m, case.ms, case.step, np.float32(0.5), handed)
+    for f in range(3):
+        np.testing.assert_allclose(case.coarse(handed[:, f]), reference.aggregate(0.5 * outputs[..., 4 + f]), atol=1e-5)
+
+
+def test_evaluate_patterns() -> None:
+    case = Case((4, 4, 4))
+    patterns = case.rng.integers(0, 9, (20, 27)).astype(np.uint8)
+    layers, out = case.layers(54, 11), np.zeros((20, 11), dtype=np.float32)
+    setup.evaluate_patterns(patterns, *layers, out)
+    np.testing.assert_allclose(out, reference.network(reference.pattern_inputs(patterns), layers), atol=2e-4)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_evaluate_features(case: Case, alike: bool) -> None:
+    features = np.tile(case.rng.random(4), (*case.n, 1)) if alike else case.rng.random((*case.n, 4))
+    features[tuple(k // 3 for k in case.n)] = [0.5, 0, 2, 0]
+    features[-1, -1, -1] = 0
+    features[-1, -1, -1, 1] = 0.7  # no volume: nothing is evaluated there, but its neighbours see it
+    layers, outputs = case.layers(4 * len(case.around), 5), np.zeros((case.flat.size, 5), dtype=np.float32)
+    setup.evaluate_features(case.n, case.s, case.around, case.pad_last(features), *layers, outputs)
+    around = np.stack([reference.neighbourhoods(features[..., f], case.planar) for f in range(4)], axis=-1)
+    expected = reference.network(around.reshape(*case.n, -1), layers) * (features[..., :1] != 0)
+    for f in range(5):
+        np.testing.assert_allclose(case.unpad(outputs[:, f]), expected[..., f], atol=2e-4)
+
+
+def test_interior_cell_is_the_first_with_like_neighbours() -> None:
+    case = Case((6, 5, 5))
+    features = np.ones((*case.n, 2))
+    arguments = (case.n, case.s, case.around)
+    assert setup.interior_cell(*arguments, case.pad_last(features)) == 2 * case.s[0] + 2 * case.s[1] + 2
+    features[1, 1, 1] = 2
+    assert setup.interior_cell(*arguments, case.pad_last(features)) == 2 * case.s[0] + 2 * case.s[1] + 4
+    features[:, :, ::2] = 3
+    assert setup.interior_cell(*arguments, case.pad_last(features)) == -1
+
+
+def test_scale_faces(case: Case) -> None:
+    faces, w = case.weighted_faces()
+    dirichlet, outputs = case.rng.random(case.n) * case.unknown, case.fields(6)
+    scaled = case.pad32(dirichlet)
+    setup.scale_faces(case.strides, case.pad_last(outputs), w, scaled)
+    expected_faces, expected_dirichlet = reference.scale_faces(faces, dirichlet, outputs)
+    np.testing.assert_allclose(np.stack([case.unpad(v) for v in w]), expected_faces, rtol=1e-5)
+    np.testing.assert_allclose(case.unpad(scaled), expected_dirichlet, rtol=1e-5)
+
+
+def test_form_diagonal_drops_cells_with_next_to_no_weight(case: Case) -> None:
+    faces, w = case.weighted_faces()
+    dirichlet = np.where(case.rng.random(case.n) < 0.5, 1e-7, 0.3) * case.unknown
+    diagonal, inverse = (np.zeros(case.flat.size, dtype=np.float32) for _ in range(2))
+    setup.form_diagonal(case.strides, w, case.pad32(dirichlet), np.float32(1e-6), diagonal, inverse)
+    own, expected = reference.form(faces, dirichlet, np.ones(3))
+    np.testing.assert_allclose(case.unpad(inverse), expected, rtol=1e-5)
+    np.testing.assert_allclose(case.unpad(diagonal), own, rtol=1e-5, atol=1e-6)
+
+
+def test_smoother_coefficients(case: Case) -> None:
+    faces, w = case.weighted_faces()
+    _, inverse = reference.form(faces, 0.3 * case.unknown, np.ones(3))
+    outputs = case.fields(9)
+    a, phi, c = np.zeros(case.flat.size, dtype=np.float32), np.zeros(case.flat.size, dtype=np.float32), np.zeros_like(w)
+    c0, a0 = np.float32(0.3), np.float32(0.5)
+    setup.smoother_coefficients(case.strides, case.pad_last(outputs), 4, w, case.pad32(inverse), c0, a0, a, c, phi)
+    for computed, expected in zip((a, *c, phi), _stacked(reference.smoother(faces, inverse, outputs[..., 4:], c0, a0)), strict=True):
+        np.testing.assert_allclose(case.unpad(computed), expected, rtol=2e-5, atol=1e-6)
+
+
+def _stacked(coefficients: tuple[Any, Any, Any]) -> list[NDArray[np.float64]]:
+    a, c, phi = coefficients
+    return [a, *c, phi]
+
+
+def test_codes_of_the_definition_and_of_the_kernel_agree(case: Case) -> None:
+    codes = np.zeros_like(case.flat)
+    cell_codes(case.flat, case.neighbours[case.neighbours != 0], codes)
+    np.testing.assert_array_equal(case.unpad(codes), case.codes)

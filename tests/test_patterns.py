@@ -1,0 +1,83 @@
+"""Local patterns: codes, and the numbering of neighbourhoods."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels import reference
+from deepcd.solvers.kernels.patterns import LARGEST_CODE, cell_codes, neighbourhood, number_patterns
+from deepcd.solvers.operators.stencil import geometry
+
+# The hash multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
+
+
+def random_codes(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return reference.pad(rng.choice([0, 1, 1, 1, 2, 5, 15], size=geometry(shape)[0]), len(shape) == 2).astype(np.uint8)
+
+
+def numbered(codes: NDArray[np.uint8], around: NDArray[np.int64], most: int, capacity: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Number all neighbourhoods with tables of `most` rows, one after the other."""
+    positions, tables, start, base = np.flatnonzero(codes), [], 0, 0
+    ids = np.full(len(positions), -1, dtype=np.int32)
+    while start < len(positions):
+        keys, slots = np.zeros((capacity, 2), dtype=np.uint64), np.full(capacity, -1, dtype=np.int32)
+        patterns = np.zeros((most, len(around)), dtype=np.uint8)
+        start, count = number_patterns(codes, positions, start, around, keys, slots, patterns, 0, base, ids)
+        tables.append(patterns[:count])
+        base += count
+    return np.concatenate(tables), ids
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 6), (3, 1, 5), (1, 1, 4), (8, 8), (1, 6), (4, 1)], ids=str)
+def test_every_cell_finds_its_neighbourhood_and_none_is_numbered_twice(shape: tuple[int, ...]) -> None:
+    codes, around = random_codes(shape, 1), neighbourhood((*geometry(shape)[1], 1))
+    patterns, ids = numbered(codes, around, 512, 2048)
+    expected = codes[np.flatnonzero(codes)[:, None] + around]
+    np.testing.assert_array_equal(patterns[ids], expected)
+    assert len(np.unique(patterns, axis=0)) == len(patterns) == len(np.unique(expected, axis=0))
+
+
+def test_repeated_neighbourhoods_share_a_number() -> None:
+    codes = reference.pad(np.ones((6, 1, 6)), planar=True).astype(np.uint8)
+    patterns, ids = numbered(codes, neighbourhood((8, 0, 1)), 36, 128)
+    assert len(patterns) == 9  # four corners, four sides, the interior
+    assert np.count_nonzero(ids == ids[7]) == 16
+
+
+def test_a_full_table_stops_and_goes_on() -> None:
+    codes, around = random_codes((5, 4, 6), 2), neighbourhood((*geometry((5, 4, 6))[1], 1))
+    patterns, ids = numbered(codes, around, 7, 16)
+    np.testing.assert_array_equal(patterns[ids], codes[np.flatnonzero(codes)[:, None] + around])
+
+
+def test_crowded_hash_tables_tell_patterns_apart() -> None:
+    codes, around = random_codes((5, 4, 6), 3), neighbourhood((*geometry((5, 4, 6))[1], 1))
+    patterns, ids = numbered(codes, around, 127, 128)
+    np.testing.assert_array_equal(patterns[ids], codes[np.flatnonzero(codes)[:, None] + around])
+
+
+def test_only_the_last_offsets_differ() -> None:
+    """Cells 16 to 26 of a neighbourhood go into the second half of the key."""
+    codes = np.zeros((5, 5, 10), dtype=np.uint8)
+    codes[2, 2, 2], codes[2, 2, 7], codes[3, 3, 8] = 1, 1, 3
+    patterns, ids = numbered(codes.ravel(), neighbourhood((50, 10, 1)), 8, 16)
+    assert len(set(ids.tolist())) == len(patterns) == 3
+
+
+def test_neighbourhood_offsets() -> None:
+    assert neighbourhood((8, 0, 1)).tolist() == [-9, -8, -7, -1, 0, 1, 7, 8, 9]
+    around = neighbourhood((56, 8, 1))
+    assert around.shape == (27,)
+    assert (around[0], around[13], around[14], around[26]) == (-65, 0, 1, 65)
+
+
+def test_codes_count_dirichlet_faces_up_to_the_largest() -> None:
+    diagonal = np.zeros((3, 5), dtype=np.uint8)
+    diagonal[1, 1:4] = [1, 4, 1 + 40]
+    codes = np.zeros_like(diagonal).ravel()
+    cell_codes(diagonal.ravel(), np.array([-5, 5, -1, 1]), codes)
+    assert codes.reshape(3, 5)[1].tolist() == [0, 1, 3, LARGEST_CODE, 0]
