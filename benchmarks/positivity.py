@@ -82,7 +82,7 @@ def ritz_values(M: LearnedMultigrid, operator: StencilOperator, seed: int) -> tu
 
 def main() -> None:
     """Print and save the table."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for family in FAMILIES:
         for instance, shape in enumerate(SHAPES):
             system = test_system(family, shape, instance)

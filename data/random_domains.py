@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ Family = Callable[[Sequence[int], np.random.Generator], Grid]
 NOTHING = Shape(lambda x: np.zeros((1,) * len(x), dtype=bool))
 
 
-def _open_top(ndim: int) -> list[object]:
+def _open_top(ndim: int) -> list[str | tuple[str, str]]:
     """Walls of a tank: solid but for its open top."""
     return ["solid"] * (ndim - 1) + [("solid", "air")]
 
@@ -75,7 +76,7 @@ def free_surface(shape: Sequence[int], rng: np.random.Generator) -> Grid:
             + sum(a * np.sin(w * t / n + p) for a, w, t, n, p in zip(amplitude, waves, x, extent, phase, strict=True))
         )
 
-    where = "face" if rng.random() < 0.2 else "center"
+    where: Literal["center", "face"] = "face" if rng.random() < 0.2 else "center"
     return domain(shape, solid=obstacles(shape, rng), air=~height_field(level), air_at=where)
 
 

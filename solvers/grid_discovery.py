@@ -16,9 +16,9 @@ from scipy import ndimage
 from scipy.sparse import csr_array, issparse
 
 from deepcd.pde import Cell, Grid
-from deepcd.solvers.kernels import discovery, placement
+from deepcd.solvers.kernels import discovery, intervals, placement
 
-SEARCH = 40_000_000  # cells that the search over guesses may visit in all
+SEARCH = 200_000  # rows that the search over guesses may look at, beside eight times all of them
 GUESSES = 4096  # guesses per component that it can take back
 SPARSE = 64  # cells of the box per unknown above which a box is no use
 
@@ -130,10 +130,10 @@ def discover(A: csr_array) -> Embedding:
     m = indptr.size - 1
     parent, packed = np.empty(m, dtype=np.int32), np.empty(m, dtype=np.int64)
     none = np.empty(0, dtype=np.uint8)
-    guesses, contradictions = discovery.link(indptr, indices, planar, False, 0, none, none, parent, packed)
+    guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
     if contradictions < 0 and planar:
         planar = False
-        guesses, contradictions = discovery.link(indptr, indices, planar, False, 0, none, none, parent, packed)
+        guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
     if contradictions < 0:
         raise NotAGrid("the couplings do not close on a Cartesian grid in C order (other order, periodic links, or no grid)")
     component = np.empty(m, dtype=np.int32)
@@ -171,7 +171,10 @@ def discover(A: csr_array) -> Embedding:
             break
         unordered[:] = False
     if reason == 0:
-        raise NotAGrid(f"{m} unknowns would be spread over too large a box to be of use")
+        raise NotAGrid(
+            f"no arrangement of the {m} coupled rows of A in a box of reasonable size agrees with all couplings (rows not in "
+            "C order, a tree of narrow channels, or no grid); pass grid= if there is one"
+        )
     raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
 
 
@@ -331,7 +334,9 @@ def _search(
     high: NDArray[np.int64],
 ) -> bool:
     """Take back guesses in the wrong components, the last one first, until each fits; False if one does not."""
-    budget = SEARCH
+    budget = SEARCH + 8 * component.size
+    mask = np.empty(indices.size, dtype=np.uint8)
+    intervals.possible_axes(indptr, indices, mask)
     order = np.argsort(component, kind="stable")
     number = np.empty(component.size, dtype=np.int32)
     for c in wrong.tolist():
@@ -342,15 +347,16 @@ def _search(
         size = int(rows[-1]) + 1
         own_indptr = np.empty(size + 1, dtype=indptr.dtype)
         own_indices = np.empty(int((indptr[members + 1] - indptr[members]).sum()) + size - rows.size, dtype=indices.dtype)
-        placement.extract(indptr, indices, members, number, own_indptr, own_indices)
+        own_mask = np.zeros(own_indices.size, dtype=np.uint8)
+        placement.extract(indptr, indices, mask, members, number, own_indptr, own_indices, own_mask)
         parent, offset = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
         rank, possible = np.zeros(GUESSES, dtype=np.uint8), np.zeros(GUESSES, dtype=np.uint8)
         forced = 0
         while True:
-            guesses, contradictions = discovery.link(
-                own_indptr, own_indices, False, True, forced, rank, possible, parent, offset
+            guesses, contradictions, work = discovery.link(
+                own_indptr, own_indices, own_mask, False, True, forced, rank, possible, parent, offset
             )
-            budget -= size
+            budget -= work
             if contradictions == 0:
                 placement.flatten(parent, offset)
                 at = offset[rows]

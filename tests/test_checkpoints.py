@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,9 +79,9 @@ def test_recent_averages_entries_of_the_last_phase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ndim", 3), ("steps", 11), ("seed", 4), ("hidden", 5), ("rate", 0.02)], ids=lambda v: str(v)
+    ("name", "value"), [("ndim", 3), ("steps", 11), ("seed", 4), ("hidden", 5), ("rate", 0.02)], ids=str
 )
-def test_other_settings_are_refused_by_name(tmp_path: Path, state: State, name: str, value: float) -> None:
+def test_other_settings_are_refused_by_name(tmp_path: Path, state: State, name: str, value: Any) -> None:
     checkpoints.save(tmp_path / "c", state)
     other = fresh(dataclasses.replace(SETTINGS, **{name: value}))
     with pytest.raises(ValueError, match=f"{name} is {getattr(SETTINGS, name)}, not {value};") as caught:
@@ -90,7 +91,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, state: State, name: 
 
 def test_missing_damaged_and_foreign_files_are_refused(tmp_path: Path, state: State) -> None:
     path = tmp_path / "c"
-    with pytest.raises(FileNotFoundError, match="no checkpoint .*c to resume from"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*c to resume from"):
         checkpoints.load(path, fresh())
     checkpoints.save(path, state)
     content = path.read_bytes()
@@ -132,13 +133,13 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 def test_room_is_checked_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.check_room(tmp_path / "w.safetensors", fresh())
     assert os.listdir(tmp_path) == []
-    with pytest.raises(FileNotFoundError, match="none cannot take the .* MB"):
+    with pytest.raises(FileNotFoundError, match=r"none cannot take the .* MB"):
         checkpoints.check_room(tmp_path / "none" / "w.safetensors", fresh())
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file cannot take"):
         checkpoints.check_room(tmp_path / "file" / "w.safetensors", fresh())
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left on device.*another out"):
+    with pytest.raises(OSError, match=r"No space left on device.*another out"):
         checkpoints.check_room(tmp_path / "w.safetensors", fresh())
     assert os.listdir(tmp_path) == ["file"]
 
@@ -146,6 +147,6 @@ def test_room_is_checked_and_given_back(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_room_asked_for_is_enough(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.save(tmp_path / "c", state)
     sizes = []
-    monkeypatch.setattr(checkpoints.os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
     checkpoints.check_room(tmp_path / "w", fresh())
     assert sizes[0] > 2 * (tmp_path / "c").stat().st_size

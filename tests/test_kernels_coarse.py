@@ -63,9 +63,22 @@ def test_sweep(case: Case, alpha: float, sigma: float, tau: float) -> None:
 def test_residual_restrict(case: Case) -> None:
     r, z, result = case.vector(), case.vector(), case.flat(case.vector(np.ones(case.m)))
     coarse.residual_restrict(
-        case.n, case.s, case.flat(case.own), *case.w, case.flat(case.phi), case.flat(r), case.flat(z), case.m, case.ms, case.near, case.far,
-        case.flat(case.psi), case.row, case.buffer, result,
-    )  # fmt: skip
+        case.n,
+        case.s,
+        case.flat(case.own),
+        *case.w,
+        case.flat(case.phi),
+        case.flat(r),
+        case.flat(z),
+        case.m,
+        case.ms,
+        case.near,
+        case.far,
+        case.flat(case.psi),
+        case.row,
+        case.buffer,
+        result,
+    )
     residual = case.phi.ravel() * (r.ravel() - case.A @ z.ravel())
     np.testing.assert_allclose(result, case.flat(case.psi * (case.P.T @ residual).reshape(case.m)), atol=3e-5)
 

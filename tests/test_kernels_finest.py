@@ -1,7 +1,8 @@
-"""Compiled passes of the cycle over the finest level against their definition, on boxes of every kind, whole and split into planes."""
+"""Compiled passes over the finest level against their definition, on boxes of every kind, whole and split."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import halved
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
-A0, C0 = np.float32(0.31), tuple(np.float32([0.07, 0.05, 0.03]))
+A0, C0 = np.float32(0.31), tuple(np.array([0.07, 0.05, 0.03], dtype=np.float32))
 PHI = np.float32(0.8)
 
 
@@ -58,12 +59,12 @@ class Case:
 
     def split(self, planes: int) -> list[tuple[int, int]]:
         ends = [planes * t // self.parts for t in range(self.parts + 1)]
-        return list(zip(ends, ends[1:], strict=False))
+        return list(itertools.pairwise(ends))
 
     def smoother(self) -> Any:
         """S as a matrix over the cells of the box."""
         index = np.flatnonzero(self.pad(np.ones(self.n)))
-        return reference.listed_smoother(self.diagonal, A0, C0, np.searchsorted(index, self.cells), self.delta)
+        return reference.listed_smoother(self.diagonal, float(A0), C0, np.searchsorted(index, self.cells), self.delta)
 
     def scaling(self) -> NDArray[np.float64]:
         """The transfer scaling phi of every cell."""
@@ -91,7 +92,9 @@ def test_smooth_first_casts_and_smooths(case: Case) -> None:
         r32 = np.full(case.flat.size, np.nan, dtype=np.float32)
         r32[case.flat == 0] = 0
         if part[1] > part[0]:
-            finest.smooth_first(case.n, case.s, case.flat, A0, C0, case.starts, case.cells, case.delta, r, r32, z, *part)
+            finest.smooth_first(
+                case.n, case.s, case.flat, A0, C0, case.starts, case.cells, case.delta, r, r32, z, *part
+            )
             share = slice((part[0] + 1) * case.s[0], (part[1] + 1) * case.s[0])
             np.testing.assert_array_equal(r32[share], r[share].astype(np.float32))
     expected = case.smoother() @ case.inner(r)
@@ -122,9 +125,25 @@ def test_residual_restrict(case: Case) -> None:
     plane, buffer = case.scratch()
     for part in case.split(case.m[0]):
         finest.residual_restrict(
-            case.n, case.s, case.flat, PHI, case.starts, case.cells, case.ratio, r, z, case.m, case.ms, case.near, case.far, case.psi,
-            plane, buffer, coarse, *part,
-        )  # fmt: skip
+            case.n,
+            case.s,
+            case.flat,
+            PHI,
+            case.starts,
+            case.cells,
+            case.ratio,
+            r,
+            z,
+            case.m,
+            case.ms,
+            case.near,
+            case.far,
+            case.psi,
+            plane,
+            buffer,
+            coarse,
+            *part,
+        )
     P = reference.interpolation(case.n, case.near, case.far)
     residual = case.inner(r) - reference.stencil(case.diagonal) @ case.inner(z)
     expected = case.pad((P.T @ (case.scaling() * residual)).reshape(case.m)) * case.psi
@@ -139,9 +158,23 @@ def test_prolong_add(case: Case) -> None:
     expected = case.inner(z) + case.scaling() * (P @ e)
     for part in case.split(case.n[0]):
         finest.prolong_add(
-            case.n, case.s, case.flat, PHI, case.starts, case.cells, case.ratio, case.m, case.ms, case.near, case.far, coarse,
-            plane, buffer, z, *part,
-        )  # fmt: skip
+            case.n,
+            case.s,
+            case.flat,
+            PHI,
+            case.starts,
+            case.cells,
+            case.ratio,
+            case.m,
+            case.ms,
+            case.near,
+            case.far,
+            coarse,
+            plane,
+            buffer,
+            z,
+            *part,
+        )
     np.testing.assert_allclose(z, case.pad(expected.reshape(case.n)), atol=3e-6)
 
 

@@ -105,17 +105,30 @@ def test_listed_coefficients_make_the_smoother_of_the_definition(case: Case) -> 
     ids = case.rng.integers(0, 6, case.n)
     cells = np.flatnonzero(case.flat)
     codes = case.pad(case.codes).astype(np.uint8)
-    constants = np.float32([0.2, 0.03, 0.04, 0.05, 1.3])
+    constants = np.array([0.2, 0.03, 0.04, 0.05, 1.3], dtype=np.float32)
     delta, ratio = np.zeros((len(cells), 7), dtype=np.float32), np.zeros(len(cells), dtype=np.float32)
     c0, a0 = np.float32(0.3), np.float32(0.5)
     setup.listed_coefficients(
-        cells, codes, case.flat, case.pad(ids).astype(np.int32), table, AXES, case.neighbours, c0, a0, constants, delta, ratio
-    )  # fmt: skip
+        cells,
+        codes,
+        case.flat,
+        case.pad(ids).astype(np.int32),
+        table,
+        AXES,
+        case.neighbours,
+        c0,
+        a0,
+        constants,
+        delta,
+        ratio,
+    )
     own = case.diagonal.astype(float)
     inverse = np.divide(1, own, out=np.zeros(case.n), where=own > 0)
-    a, c, phi = reference.smoother(reference.unit_faces(case.unknown), inverse, table[ids].astype(float), c0, a0)
+    a, c, phi = reference.smoother(reference.unit_faces(case.unknown), inverse, table[ids].astype(float), 0.3, 0.5)
     index = np.flatnonzero(case.pad(np.ones(case.n)))
-    listed = reference.listed_smoother(case.diagonal, constants[0], constants[1:4], np.searchsorted(index, cells), delta)
+    listed = reference.listed_smoother(
+        case.diagonal, constants[0], constants[1:4], np.searchsorted(index, cells), delta
+    )
     np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
     np.testing.assert_allclose(ratio * constants[4], case.pad(phi)[cells], rtol=1e-5)
 
@@ -123,7 +136,9 @@ def test_listed_coefficients_make_the_smoother_of_the_definition(case: Case) -> 
 def test_aggregate_stencil(case: Case) -> None:
     volume, dirichlet = (np.zeros(case.coarse_size, dtype=np.float32) for _ in range(2))
     inside, crossing = (np.zeros((3, case.coarse_size), dtype=np.float32) for _ in range(2))
-    setup.aggregate_stencil(case.n, case.s, case.flat, case.flat, case.m, case.ms, case.step, volume, dirichlet, inside, crossing)
+    setup.aggregate_stencil(
+        case.n, case.s, case.flat, case.flat, case.m, case.ms, case.step, volume, dirichlet, inside, crossing
+    )
     faces = reference.unit_faces(case.unknown)
     np.testing.assert_array_equal(case.coarse(volume), reference.aggregate(case.unknown.astype(float)))
     count = np.where(case.unknown, case.diagonal - reference.row_sums(faces), 0)
@@ -139,8 +154,19 @@ def test_aggregate_faces(case: Case) -> None:
     volume, dirichlet = (np.zeros(case.coarse_size, dtype=np.float32) for _ in range(2))
     inside, crossing = (np.zeros((3, case.coarse_size), dtype=np.float32) for _ in range(2))
     setup.aggregate_faces(
-        case.n, case.s, w, case.pad32(fine_volume), case.pad32(fine_dirichlet), case.m, case.ms, case.step, volume, dirichlet, inside, crossing
-    )  # fmt: skip
+        case.n,
+        case.s,
+        w,
+        case.pad32(fine_volume),
+        case.pad32(fine_dirichlet),
+        case.m,
+        case.ms,
+        case.step,
+        volume,
+        dirichlet,
+        inside,
+        crossing,
+    )
     np.testing.assert_allclose(case.coarse(volume), reference.aggregate(fine_volume), rtol=1e-6)
     np.testing.assert_allclose(case.coarse(dirichlet), reference.aggregate(fine_dirichlet), rtol=1e-6)
     for computed, expected in zip((inside, crossing), reference.aggregate_faces(faces), strict=True):
@@ -151,7 +177,9 @@ def test_hand_down_patterns(case: Case) -> None:
     table, ids = case.rng.standard_normal((5, 7)).astype(np.float32), case.rng.integers(0, 5, case.n)
     handed = np.zeros((case.coarse_size, 3), dtype=np.float32)
     flat_ids = case.pad(ids).astype(np.int32)
-    setup.hand_down_patterns(case.n, case.s, case.flat, flat_ids, table, 4, case.m, case.ms, case.step, np.float32(0.25), handed)
+    setup.hand_down_patterns(
+        case.n, case.s, case.flat, flat_ids, table, 4, case.m, case.ms, case.step, np.float32(0.25), handed
+    )
     for f in range(3):
         expected = reference.aggregate(0.25 * table[ids, 4 + f] * case.unknown)
         np.testing.assert_allclose(case.coarse(handed[:, f]), expected, atol=1e-6)
@@ -225,7 +253,9 @@ def test_smoother_coefficients(case: Case) -> None:
     a, phi, c = np.zeros(case.flat.size, dtype=np.float32), np.zeros(case.flat.size, dtype=np.float32), np.zeros_like(w)
     c0, a0 = np.float32(0.3), np.float32(0.5)
     setup.smoother_coefficients(case.strides, case.pad_last(outputs), 4, w, case.pad32(inverse), c0, a0, a, c, phi)
-    for computed, expected in zip((a, *c, phi), _stacked(reference.smoother(faces, inverse, outputs[..., 4:], c0, a0)), strict=True):
+    for computed, expected in zip(
+        (a, *c, phi), _stacked(reference.smoother(faces, inverse, outputs[..., 4:], 0.3, 0.5)), strict=True
+    ):
         np.testing.assert_allclose(case.unpad(computed), expected, rtol=2e-5, atol=1e-6)
 
 

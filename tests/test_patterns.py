@@ -19,7 +19,9 @@ def random_codes(shape: tuple[int, ...], seed: int) -> NDArray[np.uint8]:
     return reference.pad(rng.choice([0, 1, 1, 1, 2, 5, 15], size=geometry(shape)[0]), len(shape) == 2).astype(np.uint8)
 
 
-def numbered(codes: NDArray[np.uint8], around: NDArray[np.int64], most: int, capacity: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def numbered(
+    codes: NDArray[np.uint8], around: NDArray[np.int64], most: int, capacity: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Number all neighbourhoods with tables of `most` rows, one after the other."""
     positions, tables, start, base = np.flatnonzero(codes), [], 0, 0
     ids = np.full(len(positions), -1, dtype=np.int32)

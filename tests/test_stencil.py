@@ -16,7 +16,9 @@ SHAPES = [(6, 5, 7), (1, 8, 5), (6, 1, 4), (9, 7), (1, 12)]
 def random_grid(shape: tuple[int, ...], air_at: str = "center") -> Grid:
     rng = np.random.default_rng(len(shape) * sum(shape))
     cells = rng.choice([0, 1, 2], size=shape, p=[0.8, 0.1, 0.1])
-    return Grid(cells, walls=[("solid", "air")] * len(shape), spacing=0.5, air_at="face" if air_at == "face" else "center")
+    return Grid(
+        cells, walls=[("solid", "air")] * len(shape), spacing=0.5, air_at="face" if air_at == "face" else "center"
+    )
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])

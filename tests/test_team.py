@@ -18,10 +18,15 @@ def test_planes_are_divided_without_gap_or_overlap() -> None:
 def test_one_thread_runs_where_it_is_called() -> None:
     team = Team(1, 10, LARGE)
     assert team.pool is None
-    assert team.run(lambda a, start, stop: (a, start, stop, threading.get_ident()), "x") == [("x", 0, 10, threading.get_ident())]
+    assert team.run(lambda a, start, stop: (a, start, stop, threading.get_ident()), "x") == [
+        ("x", 0, 10, threading.get_ident())
+    ]
 
 
-@pytest.mark.parametrize(("threads", "planes", "cells", "used"), [(8, 3, LARGE, 3), (4, 100, 2 * SMALLEST, 2), (4, 100, 5, 1), (0, 9, LARGE, 1)])
+@pytest.mark.parametrize(
+    ("threads", "planes", "cells", "used"),
+    [(8, 3, LARGE, 3), (4, 100, 2 * SMALLEST, 2), (4, 100, 5, 1), (0, 9, LARGE, 1)],
+)
 def test_no_more_threads_than_are_worth_it(threads: int, planes: int, cells: int, used: int) -> None:
     assert Team(threads, planes, cells).threads == used
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import errno
-import io
-import logging
 import math
 import os
 import re
@@ -13,20 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from deepcd.data import weight_files
-from deepcd.solvers.training import checkpoints, figure, losses, samples, train, training
-from deepcd.solvers.training import progress as progress_module
-from deepcd.solvers.training.checkpoints import Log, Settings, State
+from deepcd.solvers.training import checkpoints, losses, samples, train, training
+from deepcd.solvers.training.checkpoints import Settings, State
 from deepcd.solvers.training.network import LearnedMultigrid
 
 SHAPES = {2: ((9, 10), 2), 3: ((4, 6, 5), 1)}
@@ -55,8 +48,8 @@ def checkpoint(out: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
     assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], strict=True)
+    for name, array in a.items():
+        np.testing.assert_array_equal(array, b[name], strict=True)
 
 
 class Stop(Exception):
@@ -65,13 +58,13 @@ class Stop(Exception):
 
 def stopping_at(step: int, monkeypatch: pytest.MonkeyPatch, action: Any) -> None:
     """Do something in the middle of a step."""
-    original, calls = training.sample_loss, []
+    calls: list[None] = []
 
     def wrapped(*arguments: Any) -> Any:
         calls.append(None)
         if len(calls) == step + 1:
             action()
-        return original(*arguments)
+        return losses.sample_loss(*arguments)
 
     monkeypatch.setattr(training, "sample_loss", wrapped)
 
@@ -80,10 +73,10 @@ def test_importing_the_package_of_training_loads_no_torch() -> None:
     program = (
         "import sys\n"
         "import deepcd, deepcd.solvers.training as t\n"
-        "print('torch' in sys.modules, 'train' in dir(t), hasattr(t, 'nothing'), t.train.__name__)"
+        "print('torch' in sys.modules, 'train' in dir(t), hasattr(t, 'nothing'))"
     )
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert shown.stdout.split() == ["False", "True", "False", "train"]
+    assert shown.stdout.split() == ["False", "True", "False"]
 
 
 class TestWeights:
@@ -114,14 +107,20 @@ class TestWeights:
 
     def test_the_seed_decides_and_global_state_does_not(self, tmp_path: Path) -> None:
         torch.manual_seed(1)
-        threads, before = torch.get_num_threads(), torch.get_rng_state()
-        first = run(tmp_path / "a", seed=1, threads=2)
+        before = torch.get_rng_state()
+        first = run(tmp_path / "a", steps=2, seed=1)
         assert torch.equal(torch.get_rng_state(), before)
-        assert torch.get_num_threads() == threads
         torch.manual_seed(2)
-        assert_equal(first, run(tmp_path / "b", seed=1, threads=2))
-        other = run(tmp_path / "c", seed=2)
+        assert_equal(first, run(tmp_path / "b", steps=2, seed=1))
+        other = run(tmp_path / "c", steps=2, seed=2)
         assert not np.array_equal(first["fine.0.weight"], other["fine.0.weight"])
+
+    def test_threads_are_those_asked_for_during_the_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before, seen = torch.get_num_threads(), []
+        stopping_at(0, monkeypatch, lambda: seen.append(torch.get_num_threads()))
+        run(tmp_path / "w", steps=1, threads=before + 1)
+        assert seen == [before + 1]
+        assert torch.get_num_threads() == before
 
     def test_what_a_seed_draws_stays(self, tmp_path: Path) -> None:
         """The loop written out: shipped weights can be made again only as long as it does not change."""
@@ -159,7 +158,9 @@ class TestWeights:
         def held_out(net: LearnedMultigrid) -> float:
             with torch.no_grad():
                 return float(
-                    np.mean([losses.sample_loss(net, np.random.default_rng((99, n)), 4, False)[1][-1] for n in range(20)])
+                    np.mean(
+                        [losses.sample_loss(net, np.random.default_rng((99, n)), 4, False)[1][-1] for n in range(20)]
+                    )
                 )
 
         assert held_out(trained) < held_out(untrained) - 0.5
@@ -216,6 +217,14 @@ class TestResume:
         assert caught.value.code == 128 + signal.SIGTERM
         assert not (tmp_path / "b").exists()
 
+    def test_a_signal_in_the_last_step_loses_neither_weights_nor_signal(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stopping_at(1, monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "w", steps=2)
+        assert weight_files.load(tmp_path / "w", None)[1]["steps"] == 2
+
     def test_the_second_interrupt_acts_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def twice() -> None:
             signal.raise_signal(signal.SIGINT)
@@ -253,10 +262,8 @@ class TestTrouble:
     def test_steps_without_a_finite_gradient_are_skipped_and_counted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = training.sample_loss
-
         def spoiled(net: LearnedMultigrid, rng: np.random.Generator, unroll: int, penalised: bool) -> Any:
-            loss, residuals, shape = original(net, rng, unroll, penalised)
+            loss, residuals, shape = losses.sample_loss(net, rng, unroll, penalised)
             return loss * float("nan") if penalised else loss, residuals, shape
 
         monkeypatch.setattr(training, "sample_loss", spoiled)
@@ -268,17 +275,11 @@ class TestTrouble:
         assert tensors["adam.step.tap"] == 4
         assert weight_files.load(tmp_path / "w", None)[1]["steps_skipped"] == 2
 
-    def test_boxes_of_one_level_teach_nothing_and_do_no_harm(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(samples, "random_shape", lambda ndim, rng: ((5, 4), 2))
-        weights = run(tmp_path / "w", steps=2)
-        assert_equal(weights, {k: v.numpy() for k, v in _seeded(0).state_dict().items()})
-
     def test_a_disk_that_fills_up_ends_nothing_but_the_checkpoints(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_often: None, caplog: pytest.LogCaptureFixture
     ) -> None:
-        original, calls = checkpoints.save, []
+        original = checkpoints.save
+        calls: list[None] = []
 
         def filling(*arguments: Any) -> None:
             calls.append(None)
@@ -306,7 +307,7 @@ class TestTrouble:
     )
     def test_bad_arguments(self, tmp_path: Path, change: dict[str, Any], says: str) -> None:
         with pytest.raises(ValueError, match=says):
-            train(**{"ndim": 2, "out": tmp_path / "w", "steps": 1} | change)
+            run(tmp_path / "w", **change)
         assert not list(tmp_path.iterdir())
 
     def test_bad_places(self, tmp_path: Path) -> None:
@@ -340,111 +341,6 @@ def test_schedule(step: int, rate: float | None, unroll: int) -> None:
     lr, count = training.schedule(step, 1000, 3e-3)
     assert count == unroll
     assert rate is None or lr == pytest.approx(rate, rel=1e-3)
-
-
-def test_unrolling_starts_like_steepest_descent_and_lowers_the_residual() -> None:
-    rng = np.random.default_rng(0)
-    net, batch = _seeded(0), samples.random_batch(2, rng)
-    levels = net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
-    b = samples.random_rhs(batch, rng)
-    history, r = losses.unrolled(net, levels, batch, b, 8)
-    assert [h.shape for h in history] == [(2,)] * 8
-    true = (losses.dot(r, r) / losses.dot(b, b)).flatten().sqrt()
-    torch.testing.assert_close(history[-1], true)
-    assert (history[-1] < 1e-2).all()
-
-
-def test_the_penalty_is_the_excess_of_the_largest_eigenvalue() -> None:
-    rng = np.random.default_rng(0)
-    net, batch = _seeded(0), samples.random_batch(2, rng)
-    levels = net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
-    level, largest = levels[0], []
-    n = level.mask[0].numel()
-    for number in range(len(level.mask)):
-        basis = torch.zeros(n, *level.mask.shape[1:]).flatten(1).fill_diagonal_(1).reshape(n, *level.mask.shape[1:])
-        one = copy.copy(level)
-        for name in ("diagonal", "a"):
-            setattr(one, name, getattr(level, name)[number : number + 1].expand(n, -1, -1, -1).contiguous())
-        for name in ("faces", "c"):
-            fields = [w[number : number + 1].expand(n, -1, -1, -1).contiguous() for w in getattr(level, name)]
-            setattr(one, name, fields)
-        SA = losses.smooth(one, losses.apply(one, basis)).flatten(1)
-        largest.append(float(torch.linalg.eigvals(SA.detach().double()).real.max()))
-    expected = float(np.mean(np.maximum(np.array(largest) - 0.5, 0) ** 2))
-    penalty = losses.spectral_excess(net, levels[:1] + levels[-1:], rng, 0.5)
-    assert float(penalty.detach()) == pytest.approx(expected, rel=0.25)
-    assert float(penalty.detach()) <= expected * 1.001
-    assert float(losses.spectral_excess(net, levels, rng, 2.0 * max(largest)).detach()) == 0
-
-
-class TestProgress:
-    def test_lines_go_to_the_log_where_there_is_no_terminal(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: Any
-    ) -> None:
-        monkeypatch.setattr(progress_module, "EVERY", 2)
-        caplog.set_level(logging.INFO, "deepcd")
-        run(tmp_path / "w", steps=5, progress=True)
-        lines = [record.getMessage() for record in caplog.records if record.name == "deepcd"]
-        assert [line.split(":")[0] for line in lines] == ["step 2 of 5", "step 4 of 5", "step 5 of 5"]
-        for word in ("log10|r| ", "loss ", "rate ", "steps/s", " left"):
-            assert word in lines[0]
-        assert capfd.readouterr() == ("", "")
-
-    @pytest.fixture
-    def terminal(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-        stream = io.StringIO()
-        console = Console(file=stream, force_terminal=True, width=80)
-        monkeypatch.setattr(progress_module, "Console", lambda stderr: console)
-        yield stream
-
-    def test_a_bar_on_a_terminal(self, tmp_path: Path, terminal: io.StringIO) -> None:
-        run(tmp_path / "w", steps=3, progress=True)
-        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
-        for word in ("3/3", "log10|r| ", "loss ", "rate ", "steps/s", "0:00:00"):
-            assert word in shown
-        assert "…" not in shown  # it fits
-
-    def test_no_bar_if_not_wanted(self, tmp_path: Path, terminal: io.StringIO) -> None:
-        run(tmp_path / "w", steps=1, progress=False)
-        assert terminal.getvalue() == ""
-
-
-class TestFigure:
-    def log(self, steps: int) -> Log:
-        unrolled = [3 if 5 * s < steps else 6 for s in range(steps)]
-        residuals = [[-1.0 - n for n in range(u)] for u in unrolled]
-        return Log(list(range(steps)), [-float(u) for u in unrolled], residuals, [(1, 4, 4, 4)] * steps)
-
-    @pytest.mark.parametrize("steps", [0, 1, 300])
-    def test_a_picture_of_any_length(self, tmp_path: Path, steps: int) -> None:
-        figure.draw(tmp_path / "f.png", self.log(steps), Settings(3, 300, 0, 32, 3e-3))
-        assert os.listdir(tmp_path) == ["f.png"]
-        assert matplotlib.image.imread(tmp_path / "f.png").shape == (462, 1100, 4)
-
-    def test_curves_are_the_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        drawn: list[tuple[Any, Any]] = []
-        monkeypatch.setattr(figure, "_curve", lambda axes, x, y, colour, label: drawn.append((x.tolist(), y.tolist())))
-        figure.draw(tmp_path / "f.png", self.log(10), Settings(3, 10, 0, 32, 3e-3))
-        assert drawn[0] == ([1, 2], [-3.0, -3.0])
-        assert drawn[1] == (list(range(3, 11)), [-6.0] * 8)
-        assert drawn[2] == (list(range(1, 11)), [-1.0] * 10)
-        assert drawn[7] == (list(range(3, 11)), [-6.0] * 8)
-
-    def test_the_picture_before_stays_where_the_new_one_fails(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "f.png"
-        path.write_bytes(b"old")
-
-        def broken(self: Any, to: Path, **_: Any) -> None:
-            to.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "full")
-
-        monkeypatch.setattr(figure.Figure, "savefig", broken)
-        with pytest.raises(OSError, match="full"):
-            figure.draw(path, Log(), Settings(3, 1, 0, 32, 3e-3))
-        assert path.read_bytes() == b"old"
-        assert os.listdir(tmp_path) == ["f.png"]
 
 
 def test_state_counts_skipped_steps_too() -> None:

@@ -24,7 +24,7 @@ from numba import njit
 Z, Y, X = 1, 1 << 21, 1 << 42
 LIMIT = 1 << 20  # cells per axis that a packed position can tell apart
 SCAN = 64  # rows to look at on either side for the nearest one of a piece
-EFFORT = 20_000  # retries of rows set aside, beside a sixteenth of all rows
+EFFORT = 20_000  # at most so many retries of rows set aside, beside a sixteenth of all rows
 MEMBERS = 256  # cells of the smaller of two pieces that are compared with the larger
 
 
@@ -180,7 +180,7 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
 
 
 @njit(cache=True, nogil=True)
-def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # noqa: ANN001, ANN202
+def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):  # noqa: ANN001, ANN202
     """Join row i to its earlier neighbours as far as the choice is certain, or on the best guess.
 
     `rank` < 0 forbids guessing, otherwise the choice of that rank among the possible ones is taken, the fastest axes
@@ -206,6 +206,8 @@ def _settle(indptr, indices, planar, parent, offset, ring, last, i, rank):  # no
                 root, at = find(parent, offset, j)
                 shift = at + unit - p  # root of i's piece relative to the root of j's
                 if not deep and not _allowed(indptr, indices, j, i, unit):
+                    good = False
+                elif mask.size and not mask[start + a] & (1 if unit == Z else (2 if unit == Y else 4)):
                     good = False
                 elif root == own:
                     good = shift == 0
@@ -267,13 +269,15 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):  # noqa: ANN00
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):  # noqa: ANN001, ANN201
+def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset):  # noqa: ANN001, ANN201
     """Find the relative positions of coupled rows.
 
     Parameters
     ----------
     indptr, indices : ndarray
         Sorted pattern, m rows, diagonal included; at most three neighbours on either side of it.
+    mask : ndarray of uint8, shape of indices or (0,)
+        Axes along which couplings may lie, see :func:`deepcd.solvers.kernels.intervals.possible_axes`; empty: not known.
     planar : bool
         Assume two axes only.
     stop : bool
@@ -293,6 +297,8 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
         Rows whose position was guessed.
     contradictions : int
         Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed.
+    work : int
+        Rows looked at, those set aside each time anew.
     """
     n = parent.size
     ring = np.empty(n, dtype=np.int32)  # next row of the same piece, cyclically
@@ -324,9 +330,9 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
             else:
                 known = indices[start + 1] != i - 1 and not planar
         if not known:
-            number = _settle(indptr, indices, planar, parent, offset, ring, last, i, -1)
+            number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1)
             if number == 0:
-                return 0, -1
+                return 0, -1, i + 1
             if number > 1:
                 aside[waiting] = i
                 waiting += 1
@@ -342,40 +348,41 @@ def link(indptr, indices, planar, stop, forced, rank, possible, parent, offset):
             if other != own:
                 _union(parent, offset, ring, last, other, own, shift)
             elif shift != 0:
-                return 0, -1
+                return 0, -1, i + 1
     head = 0  # aside[head:waiting] is open
-    effort = EFFORT + n // 16
+    work, limit = 0, min(EFFORT, 16 * n) + n // 16
     certain = True
     while head < waiting:
-        if certain and effort > 0:  # again, with what is known of both sides by now, until nothing more is certain
+        if certain and work < limit:  # again, with what is known of both sides by now, until nothing more is certain
             left = head
             for w in range(head, waiting):
                 i = aside[w]
-                number = _settle(indptr, indices, planar, parent, offset, ring, last, i, -1)
+                number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1)
                 if number == 0:
                     contradictions += 1
                     if stop or guesses == 0:
-                        return guesses, contradictions if guesses > 0 else -1
+                        return guesses, contradictions if guesses > 0 else -1, n + work
                     _join_anyhow(indptr, indices, parent, offset, ring, last, i)
                 elif number > 1:
                     aside[left] = i
                     left += 1
-            effort -= waiting - head
+            work += waiting - head
             certain = left < waiting
             waiting = left
             continue
         i = aside[head]
         head += 1
+        work += 1
         choice = int(rank[guesses]) if guesses < forced else 0
-        number = _settle(indptr, indices, planar, parent, offset, ring, last, i, choice)
+        number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, choice)
         if number == 0:
             contradictions += 1
             if stop:
-                return guesses, contradictions
+                return guesses, contradictions, n + work
             _join_anyhow(indptr, indices, parent, offset, ring, last, i)
         elif number > 1:
             if guesses < rank.size:
                 rank[guesses], possible[guesses] = choice, number
             guesses += 1
             certain = True
-    return guesses, contradictions
+    return guesses, contradictions, n + work

@@ -84,6 +84,17 @@ def update(s, alpha, p, q, x, r, start, stop):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def remove_mean(cells, v):
+    """Subtract from v on some cells its mean over them, summed in float64."""
+    total = 0.0
+    for e in range(cells.size):
+        total += np.float64(v[np.uint64(cells[e])])
+    mean = total / cells.size
+    for e in range(cells.size):
+        v[np.uint64(cells[e])] -= mean
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def dot(s, u, v, start, stop):
     """Return u.v."""
     total = 0.0

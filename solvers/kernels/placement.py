@@ -237,7 +237,7 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
 
 
 @njit(cache=True, nogil=True)
-def extract(indptr, indices, members, number, new_indptr, new_indices):  # noqa: ANN001, ANN201
+def extract(indptr, indices, mask, members, number, new_indptr, new_indices, new_mask):  # noqa: ANN001, ANN201
     """Write the pattern of the rows `members` alone, renumbered by `number`, with rows of a diagonal only in its gaps."""
     k_new = 0
     row = 0
@@ -250,6 +250,7 @@ def extract(indptr, indices, members, number, new_indptr, new_indices):  # noqa:
             row += 1
         for k in range(indptr[i], indptr[i + 1]):
             new_indices[k_new] = number[indices[k]]
+            new_mask[k_new] = mask[k]
             k_new += 1
     new_indptr[row] = k_new
 

@@ -1,15 +1,17 @@
 """The definition of the multigrid cycle and of every compiled pass in it, in plain NumPy.
 
-A vector is an array over the box, shape (n0, n1, n2) (in 2D n1 = 1), zero where there is no unknown; `pad` and `unpad` take it to the flat
-padded box of the kernels and back. An operator is given by its diagonal and by `faces`, (3, n0, n1, n2): per axis the weight of the face
-between a cell and the next one. Everything is float64, slow and small; what the kernels do in float32 is compared with it.
+A vector is an array over the box, shape (n0, n1, n2) (in 2D n1 = 1), zero where there is no unknown; `pad` and `unpad`
+take it to the flat padded box of the kernels and back. An operator is given by its diagonal and by `faces`, shape
+(3, n0, n1, n2): per axis the weight of the face between a cell and the next one. Everything is float64, slow and small;
+what the kernels do in float32 is compared with it.
 
-The cycle is `cycle`, its hierarchies are `learned_levels` and `geometric_levels`; the functions before them are their parts.
+The method is `cycle`, its hierarchies are `learned_levels` and `geometric_levels`; what comes before are their parts.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +53,7 @@ def unit_faces(unknown: NDArray[np.bool_]) -> F64:
 
 
 def stencil_diagonal(unknown: NDArray[np.bool_], dirichlet: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the byte per cell that is the finest operator: neighbours plus Dirichlet count, 0 where there is no unknown."""
+    """Return the byte per cell that is the finest operator: neighbours plus Dirichlet count, 0 elsewhere."""
     count = row_sums(unit_faces(unknown)) + dirichlet
     return np.where(unknown, count, 0).astype(np.uint8)
 
@@ -72,7 +74,7 @@ def sweep(alpha: float, base: F64, sigma: float, diagonal: ArrayLike, tau: float
 
 
 def matrix(diagonal: ArrayLike, faces: ArrayLike, sign: float) -> csr_array:
-    """Return diag(diagonal) + sign * (face weights) as a matrix over the cells of the box: A with -1, a smoother with 1."""
+    """Return diag(diagonal) + sign * (face weights) as a matrix over the cells: A with -1, a smoother with 1."""
     own, weights = np.asarray(diagonal, dtype=float), np.asarray(faces, dtype=float)
     number, dense = np.arange(own.size).reshape(own.shape), diags_array(own.ravel()).tolil()
     for axis, w in enumerate(weights):
@@ -87,7 +89,9 @@ def stencil(diagonal: NDArray[np.uint8]) -> csr_array:
     return matrix(diagonal, unit_faces(diagonal > 0), -1.0)
 
 
-def listed_smoother(diagonal: NDArray[np.uint8], a: float, c: Sequence[float], cells: ArrayLike, delta: ArrayLike) -> csr_array:
+def listed_smoother(
+    diagonal: NDArray[np.uint8], a: float, c: ArrayLike, cells: ArrayLike, delta: ArrayLike
+) -> csr_array:
     """Return S of the finest grid from constants and corrections of listed cells.
 
     Parameters
@@ -101,19 +105,23 @@ def listed_smoother(diagonal: NDArray[np.uint8], a: float, c: Sequence[float], c
     delta : float (m, 7)
         What is added there: to a, then to the neighbours -0, +0, -1, +1, -2, +2. The result need not be symmetric.
     """
-    S, unknown = csr_array(matrix(a * (diagonal > 0), unit_faces(diagonal > 0) * np.reshape(c, (3, 1, 1, 1)), 1.0)).tolil(), diagonal.ravel() > 0
+    unknown = diagonal > 0
+    S = matrix(a * unknown, unit_faces(unknown) * np.reshape(c, (3, 1, 1, 1)), 1.0).tolil()
     number = np.arange(diagonal.size).reshape(diagonal.shape) + 1  # 0 is beyond the box
     for p, d in zip(np.asarray(cells), np.asarray(delta), strict=True):
         S[p, p] += d[0]
         for k in range(6):
             q = shifted(number, k // 2, 2 * (k % 2) - 1).flat[p] - 1
-            if q >= 0 and unknown[q]:
+            if q >= 0 and unknown.flat[q]:
                 S[p, q] += d[1 + k]
     return csr_array(S)
 
 
 def red_black(A: csr_array, n: Sequence[int], r: F64, z: F64, colour: int) -> F64:
-    """Return z after half a Gauss-Seidel sweep over the cells with i + j + k = colour (mod 2); r and z are (cells,) or (cells, m)."""
+    """Return z after half a Gauss-Seidel sweep: over the cells with i + j + k = colour (mod 2).
+
+    r and z are vectors, shape (cells,), or several of them as columns.
+    """
     d = A.diagonal()
     chosen = (np.indices(n).sum(0).ravel() % 2 == colour % 2) & (d > 0)
     result = z.copy()
@@ -125,9 +133,10 @@ def red_black(A: csr_array, n: Sequence[int], r: F64, z: F64, colour: int) -> F6
 
 
 def interpolation(n: Sequence[int], near: ArrayLike, far: ArrayLike) -> csr_array:
-    """Return P from the halved box (rounding up) to the box n: a fine cell takes `near` of its own coarse cell, `far` of the next on its side.
+    """Return P from the halved box (rounding up) to the box n.
 
-    Along an axis the coarse cell so reaches four fine cells with weights far, near, near, far. What would come from beyond the box is 0.
+    Per axis a fine cell takes `near` of its own coarse cell and `far` of the next on its side, so that a coarse cell
+    reaches four fine ones with weights far, near, near, far. What would come from beyond the box is 0.
     """
     factors = []
     for k, a, b in zip(n, np.asarray(near, dtype=float), np.asarray(far, dtype=float), strict=True):
@@ -186,7 +195,7 @@ def network(inputs: F64, layers: Sequence[NDArray[Any]]) -> F64:
 
 
 def pattern_inputs(patterns: NDArray[Any]) -> F64:
-    """Return the finest network's inputs for codes (..., cells): whether each is an unknown, then half its Dirichlet count."""
+    """Return the finest network's inputs for codes (..., cells): which are unknowns, then half the Dirichlet counts."""
     return np.concatenate([(patterns > 0).astype(float), 0.5 * np.maximum(patterns.astype(float) - 1, 0)], axis=-1)
 
 
@@ -213,10 +222,11 @@ def scale_faces(faces: F64, dirichlet: F64, outputs: F64) -> tuple[F64, F64]:
     return np.stack(scaled), dirichlet * np.exp(o[..., 3])
 
 
-def smoother(faces: F64, inverse: F64, outputs: F64, c0: float = C0, a0: float = A0) -> tuple[F64, F64, F64]:
+def smoother(faces: F64, inverse: F64, outputs: NDArray[Any], c0: float = C0, a0: float = A0) -> tuple[F64, F64, F64]:
     """Return the coefficients a (own), c (faces) of S and the transfer scaling phi from five outputs.
 
-    c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) and a_i = sum_j c_ij + a0 exp(output) / d_i: diagonally dominant.
+    c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) and a_i = sum_j c_ij + a0 exp(output) / d_i, so that S
+    is diagonally dominant and hence positive definite.
     """
     o = np.clip(outputs[..., :5], [-3, -4, -4, -4, -3], 3)
     c = [c0 * np.exp(face_mean(o[..., 1 + d], d)) * w * inverse * shifted(inverse, d, 1) for d, w in enumerate(faces)]
@@ -231,7 +241,7 @@ class Level(NamedTuple):
     """Matrices of one level over the cells of its box."""
 
     A: csr_array
-    G: Any  # pre-smoothing from zero is z = G r, post-smoothing its transpose; on the coarsest level the pseudo-inverse of A
+    G: Any  # pre-smoothing from zero is z = G r, post-smoothing its transpose; at last the pseudo-inverse of A
     T: csr_array | None  # from the next coarser level
 
 
@@ -257,7 +267,10 @@ def pseudo_inverse(A: csr_array) -> F64:
 
 
 def halve(faces: F64, dirichlet: F64, nominal: F64, share: float) -> tuple[F64, F64, F64, F64]:
-    """Return the faces inside coarse cells, the coarse face weights (half along halved axes: twice the distance), Dirichlet and nominal weights."""
+    """Return the faces inside coarse cells, then the face, Dirichlet and nominal weights of the coarse level.
+
+    Face weights are halved along halved axes: the distance between cells doubles. Dirichlet weights keep a `share`.
+    """
     halved = np.array(dirichlet.shape) > 1
     inside, crossing = aggregate_faces(faces)
     crossing *= np.where(halved, 0.5, 1.0).reshape(3, 1, 1, 1)
@@ -265,7 +278,7 @@ def halve(faces: F64, dirichlet: F64, nominal: F64, share: float) -> tuple[F64, 
     return inside, crossing, share * aggregate(dirichlet), coarse_nominal
 
 
-def form(faces: F64, dirichlet: F64, nominal: F64) -> tuple[F64, F64]:
+def form(faces: F64, dirichlet: NDArray[Any], nominal: F64) -> tuple[F64, F64]:
     """Return the diagonal, row sums of all weights, and its inverse; cells with next to none are no unknowns."""
     diagonal = row_sums(faces) + dirichlet
     unknown = diagonal > SMALLEST_DIAGONAL * nominal.max()
@@ -285,13 +298,18 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         Parameters as they are stored: networks "fine.", "coarse.0.", "coarse.1.", and "tap", one per kind of level.
     coarsest : int
         Boxes of at most so many cells are solved exactly.
+
+    Notes
+    -----
+    Without the limit on the largest eigenvalue of S A of coarse levels, which guards against networks gone wrong.
     """
     codes, kinds = cell_codes(diagonal), len(weights["tap"])
     outputs = network(pattern_inputs(neighbourhoods(codes, planar)), layers_of(weights, "fine."))
     faces, volume, capacity, nominal = unit_faces(codes > 0), (codes > 0).astype(float), 1.0, np.ones(3)
     dirichlet = np.where(codes > 0, diagonal - row_sums(faces), 0.0)
     own, inverse = form(faces, dirichlet, nominal)
-    found, levels = [], []
+    found: list[tuple[csr_array, csr_array, F64, F64, tuple[int, ...]]] = []
+    levels = []
     while True:
         n, first = own.shape, 5 if found else 0
         a, c, phi = smoother(faces, inverse, outputs[..., first:])
@@ -310,14 +328,28 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         outputs = network(around.reshape(*around.shape[:3], -1), layers_of(weights, f"coarse.{kind}."))
         faces, dirichlet = scale_faces(faces, dirichlet, outputs)
         own, inverse = form(faces, dirichlet, nominal)
-    for l, (A, S, phi, _, n) in enumerate(found[:-1]):
-        P = interpolation(n, *taps(float(weights["tap"][min(l, kinds - 1)]), n))
-        levels.append(Level(A, S, _diagonal(phi) @ P @ _diagonal(found[l + 1][3])))
+    for k, ((A, S, phi, _, n), (_, _, _, psi, _)) in enumerate(itertools.pairwise(found)):
+        P = interpolation(n, *taps(float(weights["tap"][min(k, kinds - 1)]), n))
+        levels.append(Level(A, S, _diagonal(phi) @ P @ _diagonal(psi)))
     return [*levels, Level(found[-1][0], pseudo_inverse(found[-1][0]), None)]
 
 
 def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) -> list[Level]:
-    """Return the hierarchy of the classical cycle: `sweeps` of red-black Gauss-Seidel, interpolation renormalised away from Dirichlet data."""
+    """Return the hierarchy of the classical cycle.
+
+    Parameters
+    ----------
+    diagonal : uint8 (n0, n1, n2)
+    sweeps : int
+        Of Gauss-Seidel, red cells first.
+    coarsest : int
+        Boxes of at most so many cells are solved exactly.
+
+    Notes
+    -----
+    Interpolation is divided by the share of its weights that falls on unknowns, except beside Dirichlet data, where the
+    missing weights stand for zeros that are prescribed.
+    """
     faces, nominal = unit_faces(diagonal > 0), np.ones(3)
     dirichlet = np.where(diagonal > 0, diagonal - row_sums(faces), 0.0)
     own, inverse = form(faces, dirichlet, nominal)
@@ -328,7 +360,7 @@ def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) ->
             break
         _, faces, dirichlet, nominal = halve(faces, dirichlet, nominal, GEOMETRIC_DIRICHLET)
         own, inverse = form(faces, dirichlet, nominal)
-    for (A, unknown, beside, n), (_, below, _, _) in zip(found, found[1:], strict=False):
+    for (A, unknown, beside, n), (_, below, _, _) in itertools.pairwise(found):
         P = interpolation(n, *taps(0.25, n)) @ _diagonal(below)
         weight = np.where(beside, 1.0, np.maximum(P.sum(axis=1).reshape(n), LEAST_WEIGHT))
         G, eye = np.zeros(A.shape), np.eye(A.shape[0])

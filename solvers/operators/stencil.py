@@ -91,4 +91,4 @@ class StencilOperator:
     def project(self, v: NDArray[np.floating]) -> None:
         """Remove the constants on sealed chambers from v in place."""
         for cells in self._sealed:
-            v[cells] -= v[cells].mean(dtype=np.float64)
+            outer.remove_mean(cells, v)

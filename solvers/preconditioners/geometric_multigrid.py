@@ -49,7 +49,6 @@ class GeometricMultigrid(Multigrid):
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
         self.sweeps = sweeps
         self.work = 2.0 * (2 * sweeps) + 2 + 3  # half-sweeps; restrict, prolong; direction, product, update
-        self.row = np.zeros(n[2] + 2, dtype=np.float32)
         level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
         setup.aggregate_stencil(
             n,
@@ -107,7 +106,7 @@ class GeometricMultigrid(Multigrid):
         )  # fmt: skip
         neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
-        self.list_cells(cells, 1 / np.maximum(share[cells], np.float32(LEAST_WEIGHT)))
+        self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
         """Gauss-Seidel from zero, red first."""

@@ -35,6 +35,7 @@ C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
 # Outputs of the finest network: a, c0, c1, c2, phi, then the features handed down to the next level. The coarse
 # networks put five before them: the factors on faces 0, 1, 2 and on Dirichlet weights, and psi.
 OUTPUTS = 5
+LOWEST = np.array([-3, -4, -4, -4, -3], dtype=np.float32)
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
 
@@ -243,5 +244,5 @@ def evaluate(
 def _clipped(patterns: NDArray[np.uint8], network: Network) -> F32:
     out = np.zeros((len(patterns), len(network[5])), dtype=np.float32)
     setup.evaluate_patterns(patterns, *network, out)
-    out[:, :OUTPUTS] = np.clip(out[:, :OUTPUTS], np.float32([-3, -4, -4, -4, -3]), np.float32(3))
+    out[:, :OUTPUTS] = np.clip(out[:, :OUTPUTS], LOWEST, np.float32(3))
     return out

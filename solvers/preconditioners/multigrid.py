@@ -130,6 +130,22 @@ class Multigrid:
             (np.zeros(length, dtype=np.float32), np.zeros(n[2] + 4, dtype=np.float32)) for _ in range(self.team.threads)
         ]
 
+    def __str__(self) -> str:
+        sizes = [tuple(k for k in self.n if k > 1), *(tuple(k for k in level.n if k > 1) for level in self.levels)]
+        boxes = ", ".join("x".join(map(str, size)) or "1" for size in sizes)
+        unknowns = max(int(np.count_nonzero(self.diagonal)), 1)
+        return (
+            f"{self.name}, {len(sizes)} levels: {boxes}; the last solved exactly ({len(self.exact_cells)} unknowns)\n"
+            f"{self.work:g} passes over the finest grid per iteration, outer loop included; "
+            f"{len(self.cells) / unknowns:.0%} of its cells have coefficients of their own; "
+            f"{self.memory() / 2**20:.1f} MiB, {self.memory() / unknowns:.0f} bytes per unknown"
+        )
+
+    def memory(self) -> int:
+        """Return the bytes of all arrays that the cycle keeps."""
+        owners = [self, *self.levels]
+        return sum(a.nbytes for owner in owners for a in vars(owner).values() if isinstance(a, np.ndarray))
+
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
         """Name the cells whose coefficients differ from the interior's, ascending."""
         self.cells, self.ratio = cells, ratio
@@ -227,7 +243,7 @@ def limit_smoother(level: CoarseLevel) -> float:
     while len(alphas) < LANCZOS_STEPS:
         coarse.sweep(level.n, level.s, ZERO, v, ONE, level.a, ONE, *level.c, v, sv)
         norm = math.sqrt(max(float(np.dot(v, sv)), 0.0))
-        if norm <= 1e-3 * max(alphas, default=0.0):
+        if norm <= 1e-4 * max(alphas, default=0.0):
             break
         betas.append(norm)
         v /= np.float32(norm)

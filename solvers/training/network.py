@@ -93,7 +93,7 @@ class LearnedMultigrid(nn.Module):
         super().__init__()
         self.ndim = ndim
         cells = 3**ndim
-        kernel = (3, 1, 3) if ndim == 2 else (3, 3, 3)
+        kernel, padding = ((3, 1, 3), (1, 0, 1)) if ndim == 2 else ((3, 3, 3), (1, 1, 1))
         self.fine = nn.Sequential(
             nn.Linear(2 * cells, hidden),
             nn.ReLU(),
@@ -103,7 +103,7 @@ class LearnedMultigrid(nn.Module):
         )
         self.coarse = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(FEATURES, hidden, kernel, padding=tuple(k // 2 for k in kernel)),
+                nn.Conv3d(FEATURES, hidden, kernel, padding=padding),
                 nn.ReLU(),
                 nn.Conv3d(hidden, hidden, 1),
                 nn.ReLU(),
@@ -111,9 +111,9 @@ class LearnedMultigrid(nn.Module):
             )
             for _ in range(KINDS - 1)
         )
-        for last in (self.fine[-1], *(net[-1] for net in self.coarse)):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for name, parameter in self.named_parameters():
+            if ".4." in name:  # every last layer starts at zero: the cycle starts with the constants above
+                nn.init.zeros_(parameter)
         self.tap = nn.Parameter(torch.tensor([0.2] + [0.15] * (KINDS - 1)))
 
     def setup(self, fluid: Tensor, dirichlet: Tensor, ids: Tensor, patterns: Tensor) -> list[Level]:

@@ -137,7 +137,8 @@ def random_batch(ndim: int, rng: np.random.Generator) -> Batch:
     names, shares = list(SHARES), np.array(list(SHARES.values()))
     turn = rng.permutation(ndim)
     upright = tuple(shape[int(np.flatnonzero(turn == d)[0])] for d in range(ndim))
-    grids, counts = [], []
+    grids: list[NDArray[np.bool_]] = []
+    counts: list[NDArray[np.uint8]] = []
     while len(grids) < size:
         grid = random_grid(str(rng.choice(names, p=shares / shares.sum())), upright, rng)
         flips = tuple(d for d in range(ndim) if rng.random() < 0.5)

@@ -71,8 +71,7 @@ def advance(state: State) -> float:
     rng = np.random.default_rng((settings.seed, step))
     loss, residuals, shape = sample_loss(state.net, rng, unroll, step % 4 == 0)
     state.optimizer.zero_grad()
-    if loss.requires_grad:  # boxes of one level are solved exactly: nothing to learn from
-        loss.backward()
+    loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
     if all(math.isfinite(value) for value in (norm.item(), loss.item(), *residuals)):
         state.optimizer.step()
@@ -169,12 +168,14 @@ def train(
                     _keep(out, state)
     finally:
         torch.set_num_threads(before)
-    if state.step < settings.steps:
+    if state.step == settings.steps:
+        weights = {name: value.numpy() for name, value in net.state_dict().items()}
+        weight_files.save(out, weights, training_record(state, threads) | {"commit": source})
+    else:
         LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
+    if received:
         signal.raise_signal(received[0])
         raise SystemExit(128 + received[0])  # where the caller's handler returns
-    weights = {name: value.numpy() for name, value in net.state_dict().items()}
-    weight_files.save(out, weights, training_record(state, threads) | {"commit": source})
 
 
 def _keep(out: Path, state: State) -> None:

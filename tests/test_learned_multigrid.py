@@ -1,0 +1,219 @@
+"""The compiled learned cycle against its definition and the torch module; definiteness, convergence, threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepcd.data import random_grid
+from deepcd.pde import Grid, box, domain
+from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.kernels import reference, team
+from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.preconditioners import learned_multigrid, multigrid
+from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+# The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
+COARSEST = 8
+
+
+def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Return a network of narrow layers whose parameters differ from the untrained ones by noise."""
+    import torch
+
+    from deepcd.solvers.training.network import LearnedMultigrid as Network
+
+    torch.manual_seed(seed)
+    state = Network(ndim, hidden=6).state_dict()
+    return {k: (v + scale * torch.randn(v.shape) * (0.1 if k == "tap" else 1)).numpy() for k, v in state.items()}
+
+
+def chambers(shape: tuple[int, ...]) -> Grid:
+    """A wall across the first axis: a sealed chamber and one under air at the face."""
+    wall = box((2,) + (0,) * (len(shape) - 1), (3, *shape[1:]))
+    return domain(shape, solid=wall, walls=[("solid", "air")] + ["solid"] * (len(shape) - 1), air_at="face")
+
+
+def some_grids() -> dict[str, Grid]:
+    grids = {
+        f"{family} {shape}": random_grid(family, shape, np.random.default_rng(3))
+        for family, shape in [
+            ("mixed-walls", (5, 4, 6)),
+            ("pure-neumann", (4, 5, 3)),
+            ("porous", (3, 6, 5)),
+            ("baffles", (6, 7)),
+            ("closed-cube", (2, 5, 4)),
+            ("free-surface", (7, 9)),
+            ("closed-cube", (1, 7)),
+            ("pure-neumann", (2, 2)),
+        ]
+    }
+    return grids | {
+        "chambers 3D": chambers((6, 3, 4)),
+        "chambers 2D": chambers((7, 6)),
+        "3 x 1 x 5": domain((3, 1, 5), walls="air"),
+    }
+
+
+GRIDS = some_grids()
+
+
+@pytest.fixture(autouse=True)
+def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned_multigrid, "COARSEST", COARSEST)
+
+
+def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:
+    """Return M on the unknowns, one application per column, and check the inner products that come with them."""
+    size = embedding.diagonal.size
+    columns, rng = [], np.random.default_rng(0)
+    for p in embedding.position:
+        r, q, z = np.zeros(size), np.zeros(size), M.zeros()
+        r[p], q[embedding.position] = 1, rng.standard_normal(len(embedding.position))
+        products = M.apply(r, q, z)
+        np.testing.assert_allclose(products, [r @ z, q @ z], atol=1e-12)
+        assert not z[embedding.diagonal.ravel() == 0].any()
+        columns.append(z[embedding.position].astype(float))
+    return np.stack(columns, axis=1)
+
+
+def definition(embedding: Embedding, weights: dict[str, Any]) -> tuple[list[reference.Level], NDArray[np.intp]]:
+    """Return the levels of the definition and which cells of the box are unknowns."""
+    planar = len(embedding.shape) == 2
+    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], planar)
+    return reference.learned_levels(diagonal, planar, weights, COARSEST), np.flatnonzero(diagonal)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str) -> None:
+    embedding = embed(GRIDS[name])
+    weights = random_weights(len(embedding.shape), 0.15)
+    M = dense(LearnedMultigrid(embedding, weights), embedding)
+    levels, cells = definition(embedding, weights)
+    expected = reference.cycle(levels)[np.ix_(cells, cells)]
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(M, expected, atol=1e-5 * size)
+    np.testing.assert_allclose(M, M.T, atol=1e-5 * size)
+    assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
+    for A, S, T in levels:
+        if T is not None:
+            unknown = A.diagonal() > 0
+            if unknown.any():
+                assert np.linalg.eigvalsh(S.toarray()[np.ix_(unknown, unknown)])[0] > 0
+                assert 0 < np.linalg.eigvals((S @ A).toarray()).real.max() < multigrid.LARGEST
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "name", ["mixed-walls (5, 4, 6)", "pure-neumann (4, 5, 3)", "chambers 3D", "chambers 2D", "free-surface (7, 9)"]
+)
+def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with outputs so large that they are clipped; the limit on S A is no part of training."""
+    import torch
+
+    from deepcd.solvers.training import network, samples
+
+    grid = GRIDS[name]
+    embedding, weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
+    monkeypatch.setattr(network, "COARSEST", COARSEST)
+    monkeypatch.setattr(multigrid, "LARGEST", np.inf)
+    module = network.LearnedMultigrid(len(grid.shape), hidden=6)
+    module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding, weights)
+    r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position)))
+    z = M.zeros()
+    M.apply(r, operator.zeros(), z)
+    batch = samples.make_batch([grid.fluid], [samples.dirichlet_count(grid)])
+    n, planar = geometry(embedding.shape)[0], len(embedding.shape) == 2
+    with torch.no_grad():
+        levels = module.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
+        expected = module.cycle(levels, torch.from_numpy(reference.unpad(r, n, planar)).float()[None])[0].numpy()
+    assert len(levels) == len(M.levels) + 1
+    computed = reference.unpad(z, n, planar)
+    np.testing.assert_allclose(computed, expected * (computed != 0), atol=2e-5 * np.abs(computed).max())
+
+
+def test_smoothers_of_coarse_levels_are_limited() -> None:
+    embedding = embed(GRIDS["mixed-walls (5, 4, 6)"])
+    weights = random_weights(3, 0.0)
+    for k in range(2):
+        weights[f"coarse.{k}.4.bias"][5:9] = 2.5
+    M = LearnedMultigrid(embedding, weights)
+    levels, _ = definition(embedding, weights)
+    S, A = levels[1].G.toarray(), levels[1].A.toarray()
+    before = np.linalg.eigvals(S @ A).real.max()
+    assert before > 3
+    after = reference.unpad(M.levels[0].a, M.levels[0].n).ravel() / np.diag(S)
+    np.testing.assert_allclose(after, after[0], rtol=1e-5)
+    assert multigrid.LARGEST * (1 - 1e-4) <= after[0] * before < 2
+
+
+@pytest.mark.parametrize("family", ["open-top", "pure-neumann", "closed-cube"])
+@pytest.mark.parametrize("shape", [(8, 7, 8), (13, 17)], ids=str)
+def test_convergence(family: str, shape: tuple[int, ...]) -> None:
+    """Untrained it is a plain damped cycle: within a dozen and a half iterations to six digits, whatever the domain."""
+    embedding = embed(random_grid(family, shape, np.random.default_rng(0)))
+    M, operator = LearnedMultigrid(embedding, random_weights(len(shape), 0.02)), StencilOperator(embedding)
+    r = operator.embed(np.random.default_rng(1).standard_normal(len(embedding.position)))
+    operator.project(r)
+    x, p, q, z = operator.zeros(), operator.zeros(), operator.zeros(), M.zeros()
+    norms, energy = [operator.dot(r, r)], 0.0
+    while norms[-1] > 1e-12 * norms[0] and len(norms) < 40:
+        rz, qz = M.apply(r, q, z)
+        operator.project(z)
+        operator.direction(z, -qz / energy if energy else 0.0, p)
+        energy = operator.apply(p, q)
+        norms.append(operator.update(rz / energy, p, q, x, r))
+    assert len(norms) - 1 <= 18
+
+
+def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding, weights = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2))), random_weights(3, 0.1)
+    alone = LearnedMultigrid(embedding, weights)
+    monkeypatch.setattr(team, "SMALLEST", 1)
+    pair, again = (LearnedMultigrid(embedding, weights, threads=2) for _ in range(2))
+    assert pair.team.threads == 2
+    rng = np.random.default_rng(0)
+    r, q = (StencilOperator(embedding).embed(rng.standard_normal(len(embedding.position))) for _ in range(2))
+    z = [M.zeros() for M in (alone, pair, again, pair)]
+    products = [M.apply(r, q, v) for M, v in zip((alone, pair, again, pair), z, strict=True)]
+    np.testing.assert_allclose(z[1], z[0], atol=1e-6)
+    np.testing.assert_allclose(products[1], products[0], rtol=1e-5)
+    for k in (2, 3):
+        np.testing.assert_array_equal(z[k], z[1])
+        assert products[k] == products[1]
+
+
+def test_patterns_beyond_one_table_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding, weights = embed(GRIDS["porous (3, 6, 5)"]), random_weights(3, 0.3)
+    whole = LearnedMultigrid(embedding, weights)
+    monkeypatch.setattr(learned_multigrid, "TABLE", 8)
+    pieces = LearnedMultigrid(embedding, weights)
+    np.testing.assert_array_equal(pieces.cells, whole.cells)
+    np.testing.assert_allclose(pieces.delta, whole.delta, atol=1e-7)
+    np.testing.assert_allclose(pieces.levels[0].a, whole.levels[0].a, atol=1e-6)
+
+
+def test_an_undisturbed_interior_is_not_listed() -> None:
+    embedding = embed(domain((8, 8, 8), walls="air"))
+    M = LearnedMultigrid(embedding, random_weights(3, 0.1))
+    assert len(M.cells) == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
+    assert len(M.delta) == len(M.ratio) == len(M.cells)
+
+
+def test_neither_right_hand_side_nor_operator_is_written() -> None:
+    embedding = embed(GRIDS["free-surface (7, 9)"])
+    M, operator = LearnedMultigrid(embedding, random_weights(2, 0.1)), StencilOperator(embedding)
+    r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position)))
+    kept, diagonal = r.copy(), embedding.diagonal.copy()
+    z = np.full(r.size, 7, dtype=np.float32) * (embedding.diagonal.ravel() > 0)
+    M.apply(r, np.zeros_like(r), z)
+    again = M.zeros()
+    M.apply(r, np.zeros_like(r), again)
+    np.testing.assert_array_equal(z, again)  # whatever z held before, and the last call
+    np.testing.assert_array_equal(r, kept)
+    np.testing.assert_array_equal(embedding.diagonal, diagonal)

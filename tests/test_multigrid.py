@@ -1,0 +1,164 @@
+"""What both cycles share: box sizes, nominal weights, the pseudo-inverse, the limit on S A."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepcd.pde import domain
+from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.kernels import reference
+from deepcd.solvers.operators.stencil import geometry
+from deepcd.solvers.preconditioners import multigrid
+from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+from deepcd.solvers.preconditioners.multigrid import (
+    CoarseLevel,
+    Multigrid,
+    Taps,
+    empty_coarse,
+    halve_faces,
+    halved,
+    limit_smoother,
+    pseudo_inverse,
+)
+
+SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (7, 6), (1, 5), (6, 3)]
+
+
+def random_level(shape: tuple[int, ...], dirichlet: float, seed: int = 0, keep: float = 0.8) -> tuple[CoarseLevel, Any]:
+    """Return a level with random weights and its matrix over the cells of the box."""
+    rng = np.random.default_rng(seed)
+    n, s = geometry(shape)
+    planar = len(shape) == 2
+    faces = reference.unit_faces(rng.random(n) < keep) * rng.uniform(0.5, 2, (3, *n))
+    anchors = np.where((rng.random(n) < 0.2) & (reference.row_sums(faces) > 0), dirichlet, 0.0)
+
+    def flat(x: NDArray[Any]) -> NDArray[np.float32]:
+        return reference.pad(x, planar).astype(np.float32)
+
+    zeros, w = np.zeros((n[0] + 2) * s[0], dtype=np.float32), np.stack([flat(w) for w in faces])
+    level = CoarseLevel(n, s, (1.0, 1.0, 1.0), 8.0, zeros, flat(anchors), np.zeros_like(w), w)
+    level.finish()
+    own, _ = reference.form(faces, anchors, np.ones(3))
+    return level, reference.matrix(own, faces, -1.0)
+
+
+def test_taps_leave_axes_of_one_cell_alone() -> None:
+    taps = Taps.of(0.25, (4, 1, 7))
+    assert taps.near.tolist() == [0.75, 1, 0.75]
+    assert taps.far.tolist() == [0.25, 0, 0.25]
+    assert taps.near.dtype == taps.far.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("shape", "coarse", "step"),
+    [
+        ((5, 4, 6), (3, 2, 3), (2, 2, 2)),
+        ((3, 1, 5), (2, 1, 3), (2, 1, 2)),
+        ((1, 1, 1), (1, 1, 1), (1, 1, 1)),
+        ((7, 6), (4, 3), (2, 1, 2)),
+        ((1, 5), (1, 3), (1, 1, 2)),
+    ],
+    ids=str,
+)
+def test_halved_boxes(shape: tuple[int, ...], coarse: tuple[int, ...], step: tuple[int, ...]) -> None:
+    m, ms, steps = halved(*geometry(shape))
+    assert (m, ms) == geometry(coarse)
+    assert steps == step
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_nominal_weights_are_those_of_an_undisturbed_interior(shape: tuple[int, ...]) -> None:
+    n, s = geometry(shape)
+    level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
+    halving = np.array(n) > 1
+    _, _, _, nominal = reference.halve(np.ones((3, *n)), np.ones(n), np.ones(3), 1.0)
+    np.testing.assert_allclose(level.nominal, nominal)
+    assert level.capacity == 2 ** halving.sum()
+    level.w[:], level.dirichlet[:] = 8, 10
+    halve_faces(level, step, 0.5)
+    assert [float(w[0]) for w in level.w] == [4 if h else 8 for h in halving]
+    assert float(level.dirichlet[0]) == 5
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dirichlet", [0.0, 0.7])
+def test_pseudo_inverse_of_anchored_and_of_sealed_components(shape: tuple[int, ...], dirichlet: float) -> None:
+    level, A = random_level(shape, dirichlet, seed=2)
+    cells = np.flatnonzero(level.inverse)
+    computed = pseudo_inverse(level, cells)
+    index = np.searchsorted(np.flatnonzero(reference.pad(np.ones(level.n), len(shape) == 2)), cells)
+    expected = reference.pseudo_inverse(A)[np.ix_(index, index)]
+    assert computed.dtype == np.float32
+    np.testing.assert_array_equal(computed, computed.T)
+    np.testing.assert_allclose(computed, expected, atol=2e-5 * np.abs(expected).max(initial=1))
+
+
+def test_pseudo_inverse_of_a_level_without_unknowns() -> None:
+    level, _ = random_level((3, 3, 3), 0.0, keep=-1.0)
+    assert pseudo_inverse(level, np.flatnonzero(level.inverse)).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 4, 6), (3, 1, 3), (1, 1, 5), (2, 1, 3), (1, 1, 2), (7, 6), (4, 3), (1, 5)], ids=str
+)
+@pytest.mark.parametrize("dirichlet", [0.0, 0.7])
+@pytest.mark.parametrize("factor", [0.3, 4.0])
+def test_limit_smoother(shape: tuple[int, ...], dirichlet: float, factor: float) -> None:
+    """Never too high but for rounding, also where constants have no energy (dirichlet = 0); a few per cent low."""
+    level, A = random_level(shape, dirichlet, seed=1, keep=1.1)
+    level.a, level.c = np.float32(1.1 * factor) * level.inverse, np.zeros_like(level.w)
+    for axis, stride in enumerate(level.strides):
+        level.c[axis] = np.float32(0.02 * factor) * level.w[axis] * level.inverse * np.roll(level.inverse, -stride)
+    planar = len(shape) == 2
+
+    def largest() -> float:
+        c = np.stack([reference.unpad(w, level.n, planar) for w in level.c])
+        S = reference.matrix(reference.unpad(level.a, level.n, planar), c, 1.0)
+        return float(np.linalg.eigvals((S @ A).toarray()).real.max())
+
+    before = largest()
+    estimate = limit_smoother(level)
+    assert 0.85 * before <= estimate <= before * (1 + 1e-4)
+    after = largest()
+    if estimate > multigrid.LARGEST:
+        assert after == pytest.approx(before * multigrid.LARGEST / estimate, rel=1e-5)
+    else:
+        assert after == before
+    assert after < 2
+    for scratch in (level.r, level.z, level.t, level.e):
+        assert not scratch.any()
+
+
+def test_limit_smoother_of_a_level_without_unknowns() -> None:
+    level, _ = random_level((3, 3), 0.0, keep=-1.0)
+    level.a, level.c = np.zeros_like(level.volume), np.zeros_like(level.w)
+    assert limit_smoother(level) == 0
+
+
+def test_the_base_class_leaves_smoothing_to_others() -> None:
+    n, s = geometry((4, 4))
+    cycle = Multigrid(n, s, np.zeros(36, dtype=np.uint8), 1)
+    level, _ = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
+    z = cycle.zeros()
+    assert z.shape == (36,)
+    assert z.dtype == np.float32
+    for call in (
+        lambda: cycle.smooth_down(np.zeros(36), z),
+        lambda: cycle.smooth_up(np.zeros(36), np.zeros(36), z),
+        lambda: cycle.smooth_level_down(level),
+        lambda: cycle.smooth_level_up(level),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+
+
+def test_description_and_memory() -> None:
+    cycle = GeometricMultigrid(embed(domain((20, 9, 9), walls="air")))
+    lines = str(cycle).splitlines()
+    assert lines[0] == "geometric-multigrid, 2 levels: 20x9x9, 10x5x5; the last solved exactly (250 unknowns)"
+    assert lines[1].startswith("13 passes over the finest grid per iteration")
+    assert cycle.memory() > 4 * 250**2 + 2 * 4 * 22 * 11 * 11  # the pseudo-inverse and two vectors
