@@ -1,9 +1,10 @@
 """Grid discovery: the Cartesian grid behind a bare sparse matrix.
 
-The rows of a pressure Poisson matrix on a box cut by obstacles and free surfaces are its fluid cells in C order. The matrix
-shows which cells touch and how many Dirichlet faces each has; from this the cells are put back into a box, and every entry of
-the matrix is compared with the operator of the box before it is believed. The passes over the matrix are in
-``kernels/discovery.py`` and ``kernels/placement.py``.
+The rows of a pressure Poisson matrix on a box cut by obstacles and free surfaces are its fluid cells in C order. The
+matrix shows which cells touch and how many Dirichlet faces each has; from this the cells are put back into a box, and
+every entry of the matrix is compared with the operator of the box before it is believed. The passes over the matrix
+are in ``kernels/discovery.py`` (positions), ``kernels/intervals.py`` (bounds, if positions failed) and
+``kernels/placement.py``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def discover(A: csr_array) -> Embedding:
     Parameters
     ----------
     A : csr_array, shape (n, n)
-        Real; rows without off-diagonal entries are left out of the box. Explicit zeros and unsorted indices are allowed.
+        Real; rows without off-diagonal entries are left out of the box. Explicit zeros and unsorted indices are fine.
 
     Returns
     -------
@@ -135,7 +136,9 @@ def discover(A: csr_array) -> Embedding:
         planar = False
         guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
     if contradictions < 0:
-        raise NotAGrid("the couplings do not close on a Cartesian grid in C order (other order, periodic links, or no grid)")
+        raise NotAGrid(
+            "couplings do not close on a Cartesian grid in C order (other order, periodic links, or no grid)"
+        )
     component = np.empty(m, dtype=np.int32)
     components = int(np.count_nonzero(parent < 0))
     low, high = np.empty((components, 3), dtype=np.int64), np.empty((components, 3), dtype=np.int64)
@@ -172,8 +175,8 @@ def discover(A: csr_array) -> Embedding:
         unordered[:] = False
     if reason == 0:
         raise NotAGrid(
-            f"no arrangement of the {m} coupled rows of A in a box of reasonable size agrees with all couplings (rows not in "
-            "C order, a tree of narrow channels, or no grid); pass grid= if there is one"
+            f"no arrangement of the {m} coupled rows of A in a box of reasonable size agrees with all couplings "
+            "(rows not in C order, a tree of narrow channels, or no grid); pass grid= if there is one"
         )
     raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
 
@@ -211,7 +214,7 @@ def embed(grid: Grid) -> Embedding:
     neighbours, dirichlet = (np.zeros(grid.shape, dtype=np.uint8) for _ in range(2))
     for axis in range(len(grid.shape)):
         for side in (slice(None, -2), slice(2, None)):
-            beside = cells[inner[:axis] + (side,) + inner[axis + 1 :]]
+            beside = cells[(*inner[:axis], side, *inner[axis + 1 :])]
             neighbours += beside == Cell.FLUID
             dirichlet += (beside == Cell.AIR) * np.uint8(1 if grid.air_at == "center" else 2)
     unknown = grid.fluid & (neighbours + dirichlet > 0)
@@ -243,8 +246,8 @@ def verify(A: csr_array, embedding: Embedding) -> None:
     A : csr_array, shape (n, n)
         The matrix.
     embedding : Embedding
-        What it should be: touching cells are coupled by -scale and no others are, diagonals are scale times those of the
-        box, up to rounding; rows that are not in the box have no off-diagonal entries.
+        What it should be: touching cells are coupled by -scale and no others are, diagonals are scale times those of
+        the box, up to rounding; rows that are not in the box have no off-diagonal entries.
 
     Raises
     ------
@@ -264,15 +267,16 @@ def verify(A: csr_array, embedding: Embedding) -> None:
         raise NotAGrid(f"the grid has {m} unknowns, A has {n} rows")
     stride = _strides(embedding.diagonal.shape, tuple(range(3 - embedding.diagonal.ndim, 3)))
     wrong = np.zeros(embedding.sealed.size, dtype=bool)
+    position, component, scale = embedding.position, embedding.component, embedding.scale
     reason, row, column = placement.verify(
-        A.indptr, A.indices, A.data, index, embedding.position, box, stride, embedding.scale, eps, embedding.component, wrong
+        A.indptr, A.indices, A.data, index, position, box, stride, scale, eps, component, wrong
     )
     if reason:
         raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
 
 
 def _canonical(A: csr_array) -> tuple[csr_array, float]:
-    """Return A as sorted real CSR of float32 or float64, copied only if need be, and the rounding unit of its values."""
+    """Return A as sorted CSR of float32 or float64, copied only if need be, and the rounding unit of its values."""
     if not issparse(A) or A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise NotAGrid(f"A must be a square sparse array, got {type(A).__name__} of shape {np.shape(A)}")
     if A.dtype.kind not in "fiub":
@@ -297,8 +301,9 @@ def _strides(padded: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, 
 def _pack(sizes: NDArray[np.int64]) -> tuple[tuple[int, ...], NDArray[np.int64], tuple[int, ...]]:
     """Place the components' bounding boxes, (components, 3), in one box with gaps of one cell.
 
-    Returns the axes that are kept (two at least), the low corner of each component and the shape along the kept axes. Boxes stand
-    on shelves: rows within layers, thickest first; layers are stacked along the axis that makes the whole smallest.
+    Returns the axes that are kept (two at least), the low corner of each component and the shape along the kept axes.
+    Boxes stand in rows within layers, the thickest first; layers are stacked along the axis that makes the whole
+    smallest.
     """
     kept = tuple(int(axis) for axis in np.flatnonzero(sizes.max(axis=0) > 1))
     axes = kept if len(kept) > 1 else ((0 if kept[0] else 1), kept[0])
@@ -346,8 +351,9 @@ def _search(
         rows = number[members]
         size = int(rows[-1]) + 1
         own_indptr = np.empty(size + 1, dtype=indptr.dtype)
-        own_indices = np.empty(int((indptr[members + 1] - indptr[members]).sum()) + size - rows.size, dtype=indices.dtype)
-        own_mask = np.zeros(own_indices.size, dtype=np.uint8)
+        entries = int((indptr[members + 1] - indptr[members]).sum()) + size - rows.size
+        own_indices = np.empty(entries, dtype=indices.dtype)
+        own_mask = np.zeros(entries, dtype=np.uint8)
         placement.extract(indptr, indices, mask, members, number, own_indptr, own_indices, own_mask)
         parent, offset = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
         rank, possible = np.zeros(GUESSES, dtype=np.uint8), np.zeros(GUESSES, dtype=np.uint8)

@@ -57,5 +57,5 @@ def test_the_penalty_is_the_excess_of_the_largest_eigenvalue(batch: Batch) -> No
         product = losses.smooth(many, apply(many, unit_vectors(batch))).flatten(1)
         largest = float(torch.linalg.eigvals(product.double()).real.max())
         penalty = float(losses.spectral_excess(net, [levels[0], levels[-1]], rng, 0.25))
-        assert 0.8 * largest < 0.25 + math.sqrt(penalty) <= 1.0001 * largest  # six power iterations, from below
+        assert 0.86 * largest < 0.25 + math.sqrt(penalty) <= 1.0001 * largest  # six power iterations, from below
         assert float(losses.spectral_excess(net, [levels[0], levels[-1]], rng, largest)) < 1e-6

@@ -1,0 +1,1 @@
+"""Compiled passes over grids, arrays in and out, and their plain NumPy definition."""

@@ -1,19 +1,20 @@
 """Compiled passes of grid discovery: from the pattern of a sparse matrix to positions of its rows in a box.
 
-The rows of the matrix are the fluid cells of a Cartesian box in C order (last axis fastest). Cells whose relative position is
-known form a *piece*. Pieces are kept in a union-find forest whose links carry offsets (weighted union-find: Tarjan, Journal
-of the ACM 26, 1979), and grow row by row. Whatever follows from the C order with certainty is used at once:
+The rows of the matrix are the fluid cells of a Cartesian box in C order (last axis fastest). Cells whose relative
+position is known form a *piece*. Pieces are kept in a union-find forest whose links carry offsets (weighted
+union-find: Tarjan, Journal of the ACM 26, 1979), and grow row by row. Whatever follows from the C order with
+certainty is used at once:
 
 1. the earlier neighbours of a cell are, in row order, those at -x, -y, -z; the later ones those at +z, +y, +x;
 2. a neighbour at +z is the next row;
 3. positions grow lexicographically with the row number;
 4. two cells of a piece that touch are coupled, and never share a position.
 
-A row that these leave open is set aside until the pieces around it are known from both sides. What is open even then (mostly
-because either answer is right: a dead end may bend) is guessed, the fastest axis first.
+A row that these leave open is set aside until the pieces around it are known from both sides. What is open even then
+(mostly because either answer is right: a dead end may bend) is guessed, the fastest axis first.
 
-A position (x, y, z) is the integer x 2^42 + y 2^21 + z: sums of positions are sums of integers, and the lexicographic order is the
-order of the integers, as long as no axis exceeds 2^20 cells.
+A position (x, y, z) is the integer x 2^42 + y 2^21 + z: sums of positions are sums of integers, and the lexicographic
+order is the order of the integers, as long as no axis exceeds 2^20 cells.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MEMBERS = 256  # cells of the smaller of two pieces that are compared with the l
 
 
 @njit(cache=True, nogil=True)
-def unpack(packed):  # noqa: ANN001, ANN201
+def unpack(packed):
     """Return the coordinates (x, y, z) of a packed position."""
     z = ((packed + LIMIT) & (Y - 1)) - LIMIT
     rest = (packed - z) >> 21
@@ -38,7 +39,7 @@ def unpack(packed):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def find(parent, offset, i):  # noqa: ANN001, ANN202
+def find(parent, offset, i):
     """Return the root of the piece of row i and the position of i relative to the root; compress the path."""
     up = parent[i]
     if up < 0:
@@ -59,7 +60,7 @@ def find(parent, offset, i):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _union(parent, offset, ring, last, a, b, shift):  # noqa: ANN001, ANN202
+def _union(parent, offset, ring, last, a, b, shift):
     """Join the pieces of two roots; `shift` is the position of root b relative to root a."""
     if parent[a] > parent[b]:  # roots hold minus the size of the piece
         a, b, shift = b, a, -shift
@@ -71,7 +72,7 @@ def _union(parent, offset, ring, last, a, b, shift):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _unit(k, choice, a):  # noqa: ANN001, ANN202
+def _unit(k, choice, a):
     """Offset of a row from the a-th of its k earlier neighbours under one of the choices, the fastest axes first."""
     if k == 3:
         return X if a == 0 else (Y if a == 1 else Z)
@@ -83,7 +84,7 @@ def _unit(k, choice, a):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _allowed(indptr, indices, j, i, unit):  # noqa: ANN001, ANN202
+def _allowed(indptr, indices, j, i, unit):
     """Tell whether row i can lie at +unit from the earlier row j, as far as the later neighbours of j tell."""
     if unit == Z and i != j + 1:
         return False
@@ -103,15 +104,16 @@ def _allowed(indptr, indices, j, i, unit):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def coupled(indptr, indices, i, j):  # noqa: ANN001, ANN202
+def entry(indptr, indices, i, j):
+    """Return where the entry (i, j) is stored, or -1."""
     for k in range(indptr[i], indptr[i + 1]):
         if indices[k] == j:
-            return True
-    return False
+            return k
+    return -1
 
 
 @njit(cache=True, nogil=True)
-def _row_at(parent, offset, root, position):  # noqa: ANN001, ANN202
+def _row_at(parent, offset, root, position):
     """Return the row of a piece at a position (bisection over rows, which the C order sorts by position), or -1."""
     low, high = 0, parent.size - 1
     while low <= high:
@@ -135,11 +137,11 @@ def _row_at(parent, offset, root, position):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # noqa: ANN001, ANN202
+def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):
     """Tell whether two pieces can be joined with root b at `shift` from root a.
 
-    Necessary conditions, tried on cells of the smaller piece: couplings join neighbours, order agrees with the nearest rows of
-    the larger piece; with `deep`, cells that would touch are coupled.
+    Necessary conditions, tried on cells of the smaller piece: couplings join neighbours, order agrees with the
+    nearest rows of the larger piece; with `deep`, cells that would touch are coupled.
     """
     if parent[a] > parent[b]:
         a, b, shift = b, a, -shift
@@ -153,25 +155,25 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
                 root, at = find(parent, offset, s)
                 if root == a:
                     d = at - p if s > row else p - at
-                    if not (d == X or d == Y or (d == Z and abs(s - row) == 1)):
+                    if not (d in (X, Y) or (d == Z and abs(s - row) == 1)):
                         return False
         below = min(row - 1, last[a])
         for s in range(below, max(below - SCAN, -1), -1):
             root, at = find(parent, offset, s)
             if root == a:
-                if at >= p or (at == p - Z and not coupled(indptr, indices, row, s)):
+                if at >= p or (at == p - Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         for s in range(row + 1, min(row + 1 + SCAN, last[a] + 1, n)):
             root, at = find(parent, offset, s)
             if root == a:
-                if at <= p or (at == p + Z and not coupled(indptr, indices, row, s)):
+                if at <= p or (at == p + Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         if deep:
             for unit in (-X, -Y, Y, X):
                 s = _row_at(parent, offset, a, p + unit)
-                if s >= 0 and not coupled(indptr, indices, row, s):
+                if s >= 0 and entry(indptr, indices, row, s) < 0:
                     return False
         row = ring[row]
         if row == b:
@@ -180,7 +182,7 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):  # no
 
 
 @njit(cache=True, nogil=True)
-def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):  # noqa: ANN001, ANN202
+def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
     """Join row i to its earlier neighbours as far as the choice is certain, or on the best guess.
 
     `rank` < 0 forbids guessing, otherwise the choice of that rank among the possible ones is taken, the fastest axes
@@ -205,9 +207,10 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
                 j, unit = indices[start + a], _unit(k, choice, a)
                 root, at = find(parent, offset, j)
                 shift = at + unit - p  # root of i's piece relative to the root of j's
-                if not deep and not _allowed(indptr, indices, j, i, unit):
-                    good = False
-                elif mask.size and not mask[start + a] & (1 if unit == Z else (2 if unit == Y else 4)):
+                axis = 1 if unit == Z else (2 if unit == Y else 4)
+                if not deep and (
+                    (mask.size and not mask[start + a] & axis) or not _allowed(indptr, indices, j, i, unit)
+                ):
                     good = False
                 elif root == own:
                     good = shift == 0
@@ -247,7 +250,7 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
         for choice in range(choices):
             if possible >> choice & 1 and (pick < 0 or pick == choice):
                 here = _unit(k, choice, a)
-                unit = here if unit == 0 or unit == here else -1
+                unit = here if unit in (0, here) else -1
         if unit > 0:
             own, p = find(parent, offset, i)
             root, at = find(parent, offset, indices[start + a])
@@ -257,7 +260,7 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
 
 
 @njit(cache=True, nogil=True)
-def _join_anyhow(indptr, indices, parent, offset, ring, last, i):  # noqa: ANN001, ANN202
+def _join_anyhow(indptr, indices, parent, offset, ring, last, i):
     """Join row i, which fits nowhere, so that pieces are connected components all the same."""
     k = indptr[i]
     while indices[k] < i:
@@ -269,7 +272,7 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):  # noqa: ANN00
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset):  # noqa: ANN001, ANN201
+def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset):
     """Find the relative positions of coupled rows.
 
     Parameters
@@ -277,7 +280,8 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
     indptr, indices : ndarray
         Sorted pattern, m rows, diagonal included; at most three neighbours on either side of it.
     mask : ndarray of uint8, shape of indices or (0,)
-        Axes along which couplings may lie, see :func:`deepcd.solvers.kernels.intervals.possible_axes`; empty: not known.
+        Axes along which couplings may lie, see :func:`deepcd.solvers.kernels.intervals.possible_axes`; empty: not
+        known.
     planar : bool
         Assume two axes only.
     stop : bool
@@ -285,7 +289,8 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
     forced : int
         How many of the first guesses are prescribed by `rank`; the later ones take rank 0.
     rank, possible : ndarray of uint8, shape (k,), in and out
-        The rank of each guess (0: the fastest axes) and how many choices it had. Guesses beyond the k-th are not recorded.
+        The rank of each guess (0: the fastest axes) and how many choices it had. Guesses beyond the k-th are not
+        recorded.
     parent : ndarray of int32, shape (m,), out
         Union-find forest, one tree per connected component unless stopped; roots are negative.
     offset : ndarray of int64, shape (m,), out

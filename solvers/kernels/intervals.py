@@ -1,10 +1,10 @@
-"""Compiled passes that bound the axis of every coupling of a matrix in C order, for patterns too loose to be pieced together.
+"""Compiled passes that bound the axis of every coupling in C order, for patterns too loose to be pieced together.
 
-Between consecutive rows lies a gap. Its class is 2 if the next row lies in another plane (x differs), 1 if it lies in another
-line of the same plane, 0 otherwise. A coupling of rows j < i spans the gaps j .. i - 1. Along z it is one gap of class 0; along y
-one of its gaps is of class 1 and all others of class 0; along x one is of class 2 and the others are lower. From this, from the order
-of neighbours in a row and from unit squares, in which opposite couplings lie along one axis, sets of possible axes shrink
-until nothing changes.
+Between consecutive rows lies a gap. Its class is 2 if the next row lies in another plane (x differs), 1 if it lies in
+another line of the same plane, 0 otherwise. A coupling of rows j < i spans the gaps j .. i - 1. Along z it is one gap
+of class 0; along y one of its gaps is of class 1 and all others of class 0; along x one is of class 2 and the others
+are lower. From this, from the order of neighbours in a row and from unit squares, in which opposite couplings lie
+along one axis, the sets of possible axes shrink until nothing changes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.solvers.kernels.discovery import entry
+
 ALONG_Z, ALONG_Y, ALONG_X = 1, 2, 4
-ROUNDS = 50
+ROUNDS = 50  # at most; fewer for large patterns, three at least
+ENTRIES = 50_000_000  # to be looked at in all rounds
 
 
 @njit(cache=True, nogil=True)
-def possible_axes(indptr, indices, mask):  # noqa: ANN001, ANN201
+def possible_axes(indptr, indices, mask):
     """Find the axes along which each coupling may lie.
 
     Parameters
@@ -36,7 +39,7 @@ def possible_axes(indptr, indices, mask):  # noqa: ANN001, ANN201
     many = np.empty((2, n + 1), dtype=np.int32)  # gaps before r that may be of class >= 1, 2
     sure = np.empty((2, n + 1), dtype=np.int32)  # gaps before r that are of class >= 1, 2
     soon = np.empty((2, n + 1), dtype=np.int32)  # where the first coupling from r on ends that is not along z, along x
-    for _ in range(ROUNDS):
+    for _ in range(min(ROUNDS, max(3, ENTRIES // indices.size))):
         changed = _order(indptr, indices, mask) | _squares(indptr, indices, mask)
         # Classes of gaps from couplings.
         _count(top, bottom, many, sure)
@@ -52,7 +55,7 @@ def possible_axes(indptr, indices, mask):  # noqa: ANN001, ANN201
                 if axes & ALONG_X == 0:
                     cover[1, j] += 1
                     cover[1, i] -= 1
-                if axes != ALONG_X and axes != ALONG_Y:
+                if axes not in (ALONG_X, ALONG_Y):
                     continue
                 level = 1 if axes == ALONG_X else 0
                 gap = -1
@@ -115,7 +118,7 @@ def possible_axes(indptr, indices, mask):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def _count(top, bottom, many, sure):  # noqa: ANN001, ANN202
+def _count(top, bottom, many, sure):
     many[:, 0] = 0
     sure[:, 0] = 0
     for r in range(top.size):
@@ -125,16 +128,7 @@ def _count(top, bottom, many, sure):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _entry(indptr, indices, i, j):  # noqa: ANN001, ANN202
-    """Return where the entry (i, j) is, or -1."""
-    for k in range(indptr[i], indptr[i + 1]):
-        if indices[k] == j:
-            return k
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _before(mask, slower, faster):  # noqa: ANN001, ANN202
+def _before(mask, slower, faster):
     """Let one coupling lie along a slower axis (of a higher bit) than another."""
     a, b = mask[slower], mask[faster]
     if a == 0 or b == 0:
@@ -147,7 +141,7 @@ def _before(mask, slower, faster):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _order(indptr, indices, mask):  # noqa: ANN001, ANN202
+def _order(indptr, indices, mask):
     """Earlier neighbours come in the order x, y, z, later ones in the order z, y, x."""
     changed = False
     for i in range(indptr.size - 1):
@@ -157,15 +151,15 @@ def _order(indptr, indices, mask):  # noqa: ANN001, ANN202
             if j == i:
                 before = -1
                 continue
-            entry = k if j < i else _entry(indptr, indices, j, i)
-            if before >= 0 and entry >= 0:
-                changed |= _before(mask, before, entry) if j < i else _before(mask, entry, before)
-            before = entry
+            this = k if j < i else entry(indptr, indices, j, i)
+            if before >= 0 and this >= 0:
+                changed |= _before(mask, before, this) if j < i else _before(mask, this, before)
+            before = this
     return changed
 
 
 @njit(cache=True, nogil=True)
-def _squares(indptr, indices, mask):  # noqa: ANN001, ANN202
+def _squares(indptr, indices, mask):
     """Opposite couplings of a unit square lie along one axis."""
     changed = False
     for i in range(indptr.size - 1):
@@ -178,14 +172,14 @@ def _squares(indptr, indices, mask):  # noqa: ANN001, ANN202
                 for below in range(indptr[indices[k]], indptr[indices[k] + 1]):
                     if indices[below] >= indices[k]:
                         break
-                    opposite = _entry(indptr, indices, indices[other], indices[below])
+                    opposite = entry(indptr, indices, indices[other], indices[below])
                     if opposite >= 0:
                         changed |= _equal(mask, k, opposite) | _equal(mask, other, below)
     return changed
 
 
 @njit(cache=True, nogil=True)
-def _equal(mask, a, b):  # noqa: ANN001, ANN202
+def _equal(mask, a, b):
     both = mask[a] & mask[b]
     changed = both != mask[a] or both != mask[b]
     mask[a] = mask[b] = both

@@ -1,17 +1,17 @@
-"""Compiled passes between a sparse matrix and a padded box: values of A, places of cells, and the comparison of the two."""
+"""Compiled passes between a sparse matrix and a padded box: values, places of cells, and the comparison."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.discovery import LIMIT, X, Y, Z, coupled, find, unpack
+from deepcd.solvers.kernels.discovery import LIMIT, X, Y, Z, entry, find, unpack
 
 EXPLICIT_ZERO = 1  # reason of `values`
 
 
 @njit(cache=True, nogil=True)
-def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
+def values(indptr, indices, data, eps, degree, count):
     """Check the values of A row by row and count.
 
     Parameters
@@ -29,7 +29,8 @@ def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
     -------
     reason : int
         0 all is well, 1 an explicit zero, 2 positive off-diagonal, 3 off-diagonals differ, 4 more than three earlier or
-        later neighbours, 5 no diagonal, 6 diagonal no multiple of the coupling, 7 diagonal too small, 8 too large, 9 not finite.
+        later neighbours, 5 no diagonal, 6 diagonal no multiple of the coupling, 7 diagonal too small, 8 too large, 9
+        not finite.
     row : int
         Where the reason was met.
     scale : float
@@ -64,12 +65,12 @@ def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
                 before += 1
             else:
                 after += 1
+        if before > 3 or after > 3:
+            return 4, i, scale, planar
         degree[i] = before + after
         count[i] = 0
         if before + after == 0:
             continue
-        if before > 3 or after > 3:
-            return 4, i, scale, planar
         if not found:
             return 5, i, scale, planar
         if not np.isfinite(diagonal):
@@ -88,7 +89,7 @@ def values(indptr, indices, data, eps, degree, count):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def compress(indptr, indices, rows, index, new_indptr, new_indices):  # noqa: ANN001, ANN201
+def compress(indptr, indices, rows, index, new_indptr, new_indices):
     """Write the pattern of A[rows][:, rows]; return a row that couples to one outside `rows`, or -1."""
     k_new = 0
     for i in range(rows.size):
@@ -104,8 +105,8 @@ def compress(indptr, indices, rows, index, new_indptr, new_indices):  # noqa: AN
 
 
 @njit(cache=True, nogil=True)
-def measure(parent, offset, component, low, high, unordered):  # noqa: ANN001, ANN201
-    """Number the pieces in the order of their first rows and find their extents.
+def measure(parent, offset, component, low, high, unordered):
+    """Give the pieces numbers in the order of their first rows, and find their extents.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def measure(parent, offset, component, low, high, unordered):  # noqa: ANN001, A
 
 
 @njit(cache=True, nogil=True)
-def place(component, packed, shift, stride, count, position, box):  # noqa: ANN001, ANN201
+def place(component, packed, shift, stride, count, position, box):
     """Write flat positions and the diagonal into a box.
 
     Parameters
@@ -166,7 +167,7 @@ def place(component, packed, shift, stride, count, position, box):  # noqa: ANN0
 
 
 @njit(cache=True, nogil=True)
-def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):  # noqa: ANN001, ANN201
+def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):
     """Compare every entry of A with the operator of the box.
 
     Parameters
@@ -189,8 +190,8 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
     Returns
     -------
     reason : int
-        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal value,
-        4 diagonal value, 5 a coupling of a row outside the box.
+        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal
+        value, 4 diagonal value, 5 a coupling of a row outside the box.
     row, column : int
         Where.
     """
@@ -237,8 +238,8 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
 
 
 @njit(cache=True, nogil=True)
-def extract(indptr, indices, mask, members, number, new_indptr, new_indices, new_mask):  # noqa: ANN001, ANN201
-    """Write the pattern of the rows `members` alone, renumbered by `number`, with rows of a diagonal only in its gaps."""
+def extract(indptr, indices, mask, members, number, new_indptr, new_indices, new_mask):
+    """Write the pattern of the rows `members` alone, renumbered by `number`; gaps become rows of a diagonal only."""
     k_new = 0
     row = 0
     for i in members:
@@ -256,14 +257,14 @@ def extract(indptr, indices, mask, members, number, new_indptr, new_indices, new
 
 
 @njit(cache=True, nogil=True)
-def flatten(parent, offset):  # noqa: ANN001, ANN201
+def flatten(parent, offset):
     """Make the offsets of all rows relative to their roots."""
     for i in range(parent.size):
         find(parent, offset, i)
 
 
 @njit(cache=True, nogil=True)
-def induced(indptr, indices, rows, at):  # noqa: ANN001, ANN201
+def induced(indptr, indices, rows, at):
     """Tell whether packed positions of rows ascend and the rows touch exactly where they are coupled."""
     for a in range(1, at.size):
         if at[a] <= at[a - 1]:
@@ -274,7 +275,7 @@ def induced(indptr, indices, rows, at):  # noqa: ANN001, ANN201
             b = np.searchsorted(at, at[a] + unit)
             if b < at.size and at[b] == at[a] + unit:
                 touching += 1
-                if not coupled(indptr, indices, rows[a], rows[b]):
+                if entry(indptr, indices, rows[a], rows[b]) < 0:
                     return False
         if touching != indptr[rows[a] + 1] - indptr[rows[a]] - 1:
             return False

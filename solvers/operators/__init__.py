@@ -1,0 +1,1 @@
+"""Operators of the iteration: a matrix-free stencil, and a sparse matrix."""

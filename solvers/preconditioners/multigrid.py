@@ -170,7 +170,8 @@ class Multigrid:
             transfer = (top.n, top.s, self.taps.near, self.taps.far)
             self.team.run(
                 finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
-                self.r32, z, *transfer, top.psi, scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
+                self.r32, z, *transfer, top.psi,
+                scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
             )  # fmt: skip
             self.visit(0)
             np.multiply(top.z, top.psi, out=top.z)
