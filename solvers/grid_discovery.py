@@ -19,7 +19,7 @@ from scipy.sparse import csr_array, issparse
 from deepcd.pde import Cell, Grid
 from deepcd.solvers.kernels import discovery, intervals, placement
 
-SEARCH = 200_000  # rows that the search over guesses may look at, beside eight times all of them
+SEARCH = 500_000  # rows that the search over guesses may look at, beside eight times all of them
 GUESSES = 4096  # guesses per component that it can take back
 SPARSE = 64  # cells of the box per unknown above which a box is no use
 
@@ -137,7 +137,8 @@ def discover(A: csr_array) -> Embedding:
         guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
     if contradictions < 0:
         raise NotAGrid(
-            "couplings do not close on a Cartesian grid in C order (other order, periodic links, or no grid)"
+            "couplings do not close on a Cartesian grid in C order "
+            "(other order, periodic links, a wall without thickness, or no grid)"
         )
     component = np.empty(m, dtype=np.int32)
     components = int(np.count_nonzero(parent < 0))
