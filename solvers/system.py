@@ -218,9 +218,9 @@ class System:
         return "\n".join(lines)
 
     def _find_grid(self, grid: Grid | None, *, required: bool) -> None:
-        from deepcd.solvers.kernels import compilation, finest
+        from deepcd.solvers.kernels import compilation, fused
 
-        compilation.announce(finest.prolong_add)
+        compilation.announce(fused.correct_smooth)
         if grid is not None:
             from deepcd.solvers.grid_discovery import embed
 

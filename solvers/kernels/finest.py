@@ -21,29 +21,10 @@ def cast(s, r, r32, start, stop):
         r32[k] = r[k]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _corrections(s, starts, cells, delta, x, z, i):
-    """z += (S - constant part) x on the listed cells of plane i."""
-    s0, s1 = np.uint64(s[0]), np.uint64(s[1])
-    one = np.uint64(1)
-    for e in range(starts[i], starts[i + 1]):
-        h = np.uint64(cells[e])
-        value = (
-            delta[e, 0] * x[h]
-            + delta[e, 1] * x[h - s0]
-            + delta[e, 2] * x[h + s0]
-            + delta[e, 5] * x[h - one]
-            + delta[e, 6] * x[h + one]
-        )
-        if s[1] > 0:
-            value += delta[e, 3] * x[h - s1] + delta[e, 4] * x[h + s1]
-        z[h] += value
-
-
 @njit(cache=True, nogil=True, fastmath=FAST)
 def smooth_first(n, s, diagonal, a, c, starts, cells, delta, r, r32, z, start, stop):
     """r32 <- r and z <- S r; a plane is cast just before it is first needed, so both are one pass."""
-    one = np.uint64(1)
+    one, s0, s1 = np.uint64(1), np.uint64(s[0]), np.uint64(s[1])
     cast(s, r, r32, max(start - 1, 0), min(start + 1, n[0]))
     for i in range(start, stop):
         if i + 1 < n[0]:
@@ -59,50 +40,13 @@ def smooth_first(n, s, diagonal, a, c, starts, cells, delta, r, r32, z, start, s
                     + c[2] * (r32[h - one] + r32[h + one])
                 )
                 z[h] = value if diagonal[h] != 0 else np.float32(0)
-        _corrections(s, starts, cells, delta, r32, z, i)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def residual(n, s, diagonal, r, z, t, start, stop):
-    """t <- r - A z."""
-    one = np.uint64(1)
-    for i in range(start, stop):
-        for j in range(n[1]):
-            p, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
-            for step in range(n[2]):
-                k = np.uint64(step)
-                h = p + k
-                d = diagonal[h]
-                value = (
-                    r[h]
-                    + (z[lo0 + k] + z[hi0 + k] + z[lo1 + k] + z[hi1 + k] + z[h - one] + z[h + one])
-                    - np.float32(d) * z[h]
-                )
-                t[h] = value if d != 0 else np.float32(0)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def smooth_last(n, s, diagonal, a, c, starts, cells, delta, t, z, r, q, start, stop):
-    """z <- z + S t; returns r.z and q.z."""
-    one, rz, qz = np.uint64(1), 0.0, 0.0
-    for i in range(start, stop):
-        for j in range(n[1]):
-            p, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
-            for step in range(n[2]):
-                k = np.uint64(step)
-                h = p + k
-                value = (z[h] + a * t[h]) + (
-                    c[0] * (t[lo0 + k] + t[hi0 + k])
-                    + c[1] * (t[lo1 + k] + t[hi1 + k])
-                    + c[2] * (t[h - one] + t[h + one])
-                )
-                z[h] = value if diagonal[h] != 0 else np.float32(0)
-        _corrections(s, starts, cells, delta, t, z, i)
-        for k in range(np.uint64((i + 1) * s[0]), np.uint64((i + 2) * s[0])):
-            value = np.float64(z[k])
-            rz += r[k] * value
-            qz += q[k] * value
-    return rz, qz
+        for e in range(starts[i], starts[i + 1]):
+            h = np.uint64(cells[e])
+            value = delta[e, 0] * r32[h] + delta[e, 1] * r32[h - s0] + delta[e, 2] * r32[h + s0]
+            value += delta[e, 5] * r32[h - one] + delta[e, 6] * r32[h + one]
+            if s[1] > 0:
+                value += delta[e, 3] * r32[h - s1] + delta[e, 4] * r32[h + s1]
+            z[h] += value
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -108,16 +108,23 @@ class GeometricMultigrid(Multigrid):
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
         self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
+    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
         """Gauss-Seidel from zero, red first."""
         self.team.run(finest.cast, self.s, r, self.r32)
         z[:] = 0
         for _ in range(self.sweeps):
             for colour in (0, 1):
                 self._half_sweep(z, colour)
+        return z
 
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
-        """Gauss-Seidel, black first; returns (r.z, q.z)."""
+    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
+        """Gauss-Seidel on the corrected vector, black first."""
+        top = self.levels[0]
+        self.team.run(
+            finest.prolong_add, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
+            top.n, top.s, self.taps.near, self.taps.far, top.z,
+            scratch=[(plane, buffer, z) for plane, buffer in self.scratch],
+        )  # fmt: skip
         for _ in range(self.sweeps):
             for colour in (1, 0):
                 self._half_sweep(z, colour)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, finest, setup
+from deepcd.solvers.kernels import coarse, finest, fused, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood, number_patterns
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
@@ -49,14 +49,22 @@ class LearnedMultigrid(Multigrid):
     weights : dict of str to float32 ndarray, optional
         Parameters of the networks as they are stored; default: those that ship for the number of axes.
     threads : int, default 1
+    sweeps : int, default 2
+        Smoothing steps on the finest level before, and after, the coarse correction. The networks are trained through
+        one; a second one costs two passes and saves a fifth to a quarter of the iterations.
     """
 
     name = "learned-multigrid"
-    work = 8.0  # smooth, restrict, prolong, residual, smooth; direction, product, update
 
-    def __init__(self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1, sweeps: int = 2
+    ) -> None:
         n, s = geometry(embedding.shape)
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
+        self.sweeps = sweeps
+        self.work = 2.0 * sweeps + 1 + 3  # smoothing, with the correction on the way; restriction; the outer three
+        self.second = self.zeros()
+        self.rings = [(np.zeros((2, 3, s[0] + 4), dtype=np.float32),) for _ in range(self.team.threads)]
         parameters = shipped(len(embedding.shape)) if weights is None else weights
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
@@ -126,6 +134,7 @@ class LearnedMultigrid(Multigrid):
         self.list_cells(listed, ratio)
         self.a, self.phi = constants[0], constants[4]
         self.c = tuple(constants[1:4])
+        self._smoother = (self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta)
         return table, ids
 
     def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
@@ -152,41 +161,27 @@ class LearnedMultigrid(Multigrid):
         limit_smoother(level)
         return outputs
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
-        """Set z to S r."""
-        self.team.run(
-            finest.smooth_first,
-            self.n,
-            self.s,
-            self.diagonal,
-            self.a,
-            self.c,
-            self.starts,
-            self.cells,
-            self.delta,
-            r,
-            self.r32,
-            z,
-        )
+    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
+        """Smooth from zero: S r, then z + S (r - A z)."""
+        smoothed, other = (self.second, z)
+        self.team.run(finest.smooth_first, *self._smoother, r, self.r32, smoothed)
+        for _ in range(self.sweeps - 1):
+            self.team.run(fused.smooth, *self._smoother, self.r32, smoothed, other, False, r, r, scratch=self.rings)
+            smoothed, other = other, smoothed
+        return smoothed
 
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
-        """Add S (r - A z) to z; returns (r.z, q.z)."""
-        self.team.run(finest.residual, self.n, self.s, self.diagonal, self.r32, z, self.t)
-        parts = self.team.run(
-            finest.smooth_last,
-            self.n,
-            self.s,
-            self.diagonal,
-            self.a,
-            self.c,
-            self.starts,
-            self.cells,
-            self.delta,
-            self.t,
-            z,
-            r,
-            q,
-        )
+    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
+        """Correct and smooth in one pass, then smooth on; the vectors alternate so that the result ends in z."""
+        top, other = self.levels[0], z if smoothed is self.second else self.second
+        transfer = (self.phi, self.ratio, top.n, top.s, self.taps.near, self.taps.far, top.z)
+        for step in range(self.sweeps):
+            args = (*self._smoother, self.r32, smoothed, other, step == self.sweeps - 1, r, q)
+            if step == 0:
+                own = [(buffer, *rings) for (_, buffer), rings in zip(self.scratch, self.rings, strict=True)]
+                parts = self.team.run(fused.correct_smooth, *args, *transfer, scratch=own)
+            else:
+                parts = self.team.run(fused.smooth, *args, scratch=self.rings)
+            smoothed, other = other, smoothed
         return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
 
     def smooth_level_down(self, level: CoarseLevel) -> None:

@@ -120,7 +120,7 @@ class Multigrid:
         self.n, self.s, self.diagonal = n, s, diagonal
         self.team = Team(threads, n[0], diagonal.size)
         self.levels: list[CoarseLevel] = []
-        self.r32, self.t = np.zeros(diagonal.size, dtype=np.float32), np.zeros(diagonal.size, dtype=np.float32)
+        self.r32 = np.zeros(diagonal.size, dtype=np.float32)
         self.phi = np.float32(1)
         self.starts, self.cells = np.zeros(n[0] + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         self.ratio = np.zeros(0, dtype=np.float32)
@@ -163,23 +163,16 @@ class Multigrid:
 
     def apply(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
         """Set z to M r and return (r.z, q.z)."""
-        self.smooth_down(r, z)
-        if self.levels:
-            top = self.levels[0]
-            half = [(b + 1) // 2 for b in self.team.bounds]
-            transfer = (top.n, top.s, self.taps.near, self.taps.far)
-            self.team.run(
-                finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
-                self.r32, z, *transfer, top.psi,
-                scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch], bounds=half,
-            )  # fmt: skip
-            self.visit(0)
-            np.multiply(top.z, top.psi, out=top.z)
-            self.team.run(
-                finest.prolong_add, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
-                *transfer, top.z, scratch=[(plane, buffer, z) for plane, buffer in self.scratch],
-            )  # fmt: skip
-        return self.smooth_up(r, q, z)
+        smoothed, top = self.smooth_down(r, z), self.levels[0]
+        self.team.run(
+            finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
+            self.r32, smoothed, top.n, top.s, self.taps.near, self.taps.far, top.psi,
+            scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch],
+            bounds=[(b + 1) // 2 for b in self.team.bounds],
+        )  # fmt: skip
+        self.visit(0)
+        np.multiply(top.z, top.psi, out=top.z)
+        return self.smooth_up(r, q, smoothed, z)
 
     def visit(self, depth: int) -> None:
         """Set z of a coarse level from its r: two cycles, or the exact solution on the coarsest."""
@@ -207,12 +200,12 @@ class Multigrid:
         coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
         self.smooth_level_up(level)
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> None:
-        """Pre-smooth on the finest level from zero; leaves r in `r32`."""
+    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
+        """Pre-smooth on the finest level from zero, r left in `r32`; return the vector that holds the result."""
         raise NotImplementedError
 
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
-        """Post-smooth on the finest level; returns (r.z, q.z)."""
+    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
+        """Add the correction that waits in the second level to `smoothed` and post-smooth into z; return (r.z, q.z)."""
         raise NotImplementedError
 
     def smooth_level_down(self, level: CoarseLevel) -> None:
