@@ -1,4 +1,4 @@
-"""Compiled passes over the finest level against their definition, on boxes of every kind, whole and split."""
+"""Compiled passes over the finest level, plain and fused, against their definition, whole and split into planes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import finest, reference
+from deepcd.solvers.kernels import finest, fused, reference
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import halved
 
@@ -101,23 +101,41 @@ def test_smooth_first_casts_and_smooths(case: Case) -> None:
     np.testing.assert_allclose(z, case.pad(expected.reshape(case.n)), atol=3e-6)
 
 
-def test_residual(case: Case) -> None:
-    r, z, t = case.vector(), case.vector(), case.vector()
-    for part in case.split(case.n[0]):
-        finest.residual(case.n, case.s, case.flat, r, z, t, *part)
-    expected = case.inner(r) - reference.stencil(case.diagonal) @ case.inner(z)
-    np.testing.assert_allclose(t, case.pad(expected.reshape(case.n)), atol=1e-5)
+def rings(case: Case) -> NDArray[np.float32]:
+    return np.zeros((2, 3, case.s[0] + 4), dtype=np.float32)
 
 
-def test_smooth_last_adds_and_returns_both_products(case: Case) -> None:
-    t, z, r, q = case.vector(), case.vector(), case.vector().astype(float), case.vector().astype(float)
-    expected = case.inner(z) + case.smoother() @ case.inner(t)
+@pytest.mark.parametrize("last", [False, True])
+def test_smooth_steps_and_returns_both_products_at_last(case: Case, last: bool) -> None:
+    r, z, out = case.vector(), case.vector(), case.vector()
+    b, q = case.vector().astype(float), case.vector().astype(float)
+    y = case.inner(z)
+    expected = y + case.smoother() @ (case.inner(r) - reference.stencil(case.diagonal) @ y)
+    smoother = (case.n, case.s, case.flat, A0, C0, case.starts, case.cells, case.delta)
+    products = [fused.smooth(*smoother, r, z, out, last, b, q, rings(case), *part) for part in case.split(case.n[0])]
+    np.testing.assert_allclose(out, case.pad(expected.reshape(case.n)), atol=1e-5)
+    wanted = [b @ out.astype(float), q @ out.astype(float)] if last else [0, 0]
+    np.testing.assert_allclose(np.sum(products, axis=0), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_correct_smooth_adds_the_correction_first(case: Case, last: bool) -> None:
+    r, z, out, coarse = case.vector(), case.vector(), case.vector(), case.coarse()
+    b, q = case.vector().astype(float), case.vector().astype(float)
+    P = reference.interpolation(case.n, case.near, case.far)
+    e = reference.unpad(coarse, case.m, case.planar).ravel().astype(float)
+    y = case.inner(z) + case.scaling() * (P @ e)
+    expected = y + case.smoother() @ (case.inner(r) - reference.stencil(case.diagonal) @ y)
+    smoother = (case.n, case.s, case.flat, A0, C0, case.starts, case.cells, case.delta)
+    transfer = (PHI, case.ratio, case.m, case.ms, case.near, case.far, coarse, case.scratch()[1])
     products = [
-        finest.smooth_last(case.n, case.s, case.flat, A0, C0, case.starts, case.cells, case.delta, t, z, r, q, *part)
+        fused.correct_smooth(*smoother, r, z, out, last, b, q, *transfer, rings(case), *part)
         for part in case.split(case.n[0])
+        if part[1] > part[0]
     ]
-    np.testing.assert_allclose(z, case.pad(expected.reshape(case.n)), atol=3e-6)
-    np.testing.assert_allclose(np.sum(products, axis=0), [r @ z.astype(float), q @ z.astype(float)], atol=1e-12)
+    np.testing.assert_allclose(out, case.pad(expected.reshape(case.n)), atol=2e-5)
+    wanted = [b @ out.astype(float), q @ out.astype(float)] if last else [0, 0]
+    np.testing.assert_allclose(np.sum(products, axis=0), wanted, atol=1e-12)
 
 
 def test_residual_restrict(case: Case) -> None:

@@ -81,25 +81,28 @@ def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:
     return np.stack(columns, axis=1)
 
 
-def definition(embedding: Embedding, weights: dict[str, Any]) -> tuple[list[reference.Level], NDArray[np.intp]]:
+def definition(
+    embedding: Embedding, weights: dict[str, Any], sweeps: int
+) -> tuple[list[reference.Level], NDArray[np.intp]]:
     """Return the levels of the definition and which cells of the box are unknowns."""
     planar = len(embedding.shape) == 2
     diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], planar)
-    return reference.learned_levels(diagonal, planar, weights, COARSEST), np.flatnonzero(diagonal)
+    return reference.learned_levels(diagonal, planar, weights, COARSEST, sweeps), np.flatnonzero(diagonal)
 
 
+@pytest.mark.parametrize("sweeps", [1, 2, 3])
 @pytest.mark.parametrize("name", GRIDS)
-def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str) -> None:
+def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str, sweeps: int) -> None:
     embedding = embed(GRIDS[name])
     weights = random_weights(len(embedding.shape), 0.15)
-    M = dense(LearnedMultigrid(embedding, weights), embedding)
-    levels, cells = definition(embedding, weights)
+    M = dense(LearnedMultigrid(embedding, weights, sweeps=sweeps), embedding)
+    levels, cells = definition(embedding, weights, sweeps)
     expected = reference.cycle(levels)[np.ix_(cells, cells)]
     size = np.abs(expected).max()
     np.testing.assert_allclose(M, expected, atol=1e-5 * size)
     np.testing.assert_allclose(M, M.T, atol=1e-5 * size)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
-    for A, S, T in levels:
+    for A, S, T in definition(embedding, weights, 1)[0]:
         if T is not None:
             unknown = A.diagonal() > 0
             if unknown.any():
@@ -107,11 +110,13 @@ def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str) -> 
                 assert 0 < np.linalg.eigvals((S @ A).toarray()).real.max() < multigrid.LARGEST
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5])
+@pytest.mark.parametrize(("scale", "sweeps"), [(0.0, 1), (0.5, 1), (0.15, 2)])
 @pytest.mark.parametrize(
     "name", ["mixed-walls (5, 4, 6)", "pure-neumann (4, 5, 3)", "chambers 3D", "chambers 2D", "free-surface (7, 9)"]
 )
-def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cycle_is_the_one_that_is_trained(
+    name: str, scale: float, sweeps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also with outputs so large that they are clipped; the limit on S A is no part of training."""
     import torch
 
@@ -121,9 +126,9 @@ def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: 
     embedding, weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
     monkeypatch.setattr(network, "COARSEST", COARSEST)
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)
-    module = network.LearnedMultigrid(len(grid.shape), hidden=6)
+    module = network.LearnedMultigrid(len(grid.shape), hidden=6, sweeps=sweeps)
     module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding, weights)
+    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding, weights, sweeps=sweeps)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position)))
     z = M.zeros()
     M.apply(r, operator.zeros(), z)
@@ -143,7 +148,7 @@ def test_smoothers_of_coarse_levels_are_limited() -> None:
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][5:9] = 2.5
     M = LearnedMultigrid(embedding, weights)
-    levels, _ = definition(embedding, weights)
+    levels, _ = definition(embedding, weights, 1)
     S, A = levels[1].G.toarray(), levels[1].A.toarray()
     before = np.linalg.eigvals(S @ A).real.max()
     assert before > 3

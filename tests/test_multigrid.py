@@ -148,7 +148,7 @@ def test_the_base_class_leaves_smoothing_to_others() -> None:
     assert z.dtype == np.float32
     for call in (
         lambda: cycle.smooth_down(np.zeros(36), z),
-        lambda: cycle.smooth_up(np.zeros(36), np.zeros(36), z),
+        lambda: cycle.smooth_up(np.zeros(36), np.zeros(36), z, z),
         lambda: cycle.smooth_level_down(level),
         lambda: cycle.smooth_level_up(level),
     ):

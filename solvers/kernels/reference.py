@@ -286,7 +286,9 @@ def form(faces: F64, dirichlet: NDArray[Any], nominal: F64) -> tuple[F64, F64]:
     return diagonal, unknown / np.where(unknown, diagonal, 1)
 
 
-def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int) -> list[Level]:
+def learned_levels(
+    diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int, sweeps: int = 2
+) -> list[Level]:
     """Return the hierarchy of the learned cycle.
 
     Parameters
@@ -298,6 +300,8 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         Parameters as they are stored: networks "fine.", "coarse.0.", "coarse.1.", and "tap", one per kind of level.
     coarsest : int
         Boxes of at most so many cells are solved exactly.
+    sweeps : int, default 2
+        Smoothing steps on the finest level; one on all others.
 
     Notes
     -----
@@ -330,7 +334,10 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         own, inverse = form(faces, dirichlet, nominal)
     for k, ((A, S, phi, _, n), (_, _, _, psi, _)) in enumerate(itertools.pairwise(found)):
         P = interpolation(n, *taps(float(weights["tap"][min(k, kinds - 1)]), n))
-        levels.append(Level(A, S, _diagonal(phi) @ P @ _diagonal(psi)))
+        G = S
+        for _ in range(sweeps - 1 if k == 0 else 0):
+            G = csr_array(G + S - S @ (A @ G))
+        levels.append(Level(A, G, _diagonal(phi) @ P @ _diagonal(psi)))
     return [*levels, Level(found[-1][0], pseudo_inverse(found[-1][0]), None)]
 
 

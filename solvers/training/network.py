@@ -1,8 +1,8 @@
 """The learned multigrid cycle as a differentiable torch module: the definition that is trained.
 
-One symmetric V(1,1) step per level, everything local and linear in the residual; the coefficients come from small
-convolutional networks that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same
-cycle compiled, and a test compares the two.
+One symmetric V(1,1) step per level (V(2,2) on the finest when it is applied), everything local and linear in the
+residual; the coefficients come from small convolutional networks that read the local geometry.
+`solvers/preconditioners/learned_multigrid.py` runs the same cycle compiled, and a test compares the two.
 
 Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
 
@@ -87,11 +87,14 @@ class LearnedMultigrid(nn.Module):
     ndim : {2, 3}
     hidden : int, default 32
         Width of the two hidden layers.
+    sweeps : int, default 1
+        Smoothing steps on the finest level. Training unrolls one, which is cheaper; the solver applies two with the
+        same weights.
     """
 
-    def __init__(self, ndim: int, hidden: int = 32) -> None:
+    def __init__(self, ndim: int, hidden: int = 32, sweeps: int = 1) -> None:
         super().__init__()
-        self.ndim = ndim
+        self.ndim, self.sweeps = ndim, sweeps
         cells = 3**ndim
         kernel, padding = ((3, 1, 3), (1, 0, 1)) if ndim == 2 else ((3, 3, 3), (1, 1, 1))
         self.fine = nn.Sequential(
@@ -203,12 +206,16 @@ class LearnedMultigrid(nn.Module):
             return (level.exact @ r.flatten(1)[:, :, None])[:, :, 0].reshape(r.shape)
         coarse, q = levels[depth + 1], self.tap[min(depth, KINDS - 1)]
         z = sweep(level.a, level.c, r, 1.0)
+        for _ in range(self.sweeps - 1 if depth == 0 else 0):
+            z = z + sweep(level.a, level.c, r - apply(level, z), 1.0)
         rc = restrict((r - apply(level, z)) * level.phi, q) * coarse.psi
         e = self.cycle(levels, rc, depth + 1)
         if depth + 1 < len(levels) - 1:
             e = e + self.cycle(levels, rc - apply(coarse, e), depth + 1)
         z = z + prolong(e * coarse.psi, q, level.shape) * level.phi
-        return z + sweep(level.a, level.c, r - apply(level, z), 1.0)
+        for _ in range(self.sweeps if depth == 0 else 1):
+            z = z + sweep(level.a, level.c, r - apply(level, z), 1.0)
+        return z
 
 
 def apply(level: Level, x: Tensor) -> Tensor:
