@@ -219,7 +219,7 @@ class Multigrid:
 
 ONE, ZERO = np.float32(1), np.float32(0)
 LANCZOS_STEPS = 10
-LARGEST = 1.8  # that the estimate, a few per cent low, may reach; below 2 the cycle is positive definite
+LARGEST = 1.7  # that the estimate, up to a tenth low, may reach; below 2 the cycle is positive definite
 
 
 def limit_smoother(level: CoarseLevel) -> float:
