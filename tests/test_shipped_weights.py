@@ -1,0 +1,88 @@
+"""The weights that ship: positive definite on every kind of domain, and as quick as they are said to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepcd import DeepCD
+from deepcd.data import HELD_OUT, TRAINING, random_grid, right_hand_side
+from deepcd.data.weight_files import load
+from deepcd.pde import Grid, PoissonSystem, poisson
+from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.kernels import reference
+from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+SHAPES = [(7, 8, 6), (3, 9, 10), (11, 13)]
+
+
+def cycle_matrix(grid: Grid) -> tuple[NDArray[np.float64], int]:
+    """Return the cycle on vectors without null-space part as a dense matrix, and the dimension of the null space."""
+    embedding = embed(grid)
+    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding)
+    columns, q, z = [], operator.zeros(), M.zeros()
+    for unit in np.eye(len(embedding.position)):
+        r = operator.embed(unit)
+        operator.project(r)
+        M.apply(r, q, z)
+        column = z.astype(float)
+        operator.project(column)
+        columns.append(operator.extract(column))
+    return np.stack(columns, axis=1), int(embedding.sealed.sum())
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("family", [*TRAINING, *HELD_OUT])
+def test_the_cycle_is_symmetric_and_positive_definite(family: str, shape: tuple[int, ...]) -> None:
+    M, null = cycle_matrix(random_grid(family, shape, np.random.default_rng(3)))
+    np.testing.assert_allclose(M, M.T, atol=1e-5 * np.abs(M).max())
+    eigenvalues = np.linalg.eigvalsh((M + M.T) / 2)
+    np.testing.assert_allclose(eigenvalues[:null], 0, atol=1e-5 * eigenvalues[-1])
+    assert eigenvalues[null] > 0.03
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("shape", [*SHAPES, (12, 11, 13)], ids=str)
+@pytest.mark.parametrize("family", [*TRAINING, *HELD_OUT])
+def test_smoothers_stay_in_their_bounds(family: str, shape: tuple[int, ...]) -> None:
+    """S positive, S A below two on the finest level, by the weights alone; coarse levels are limited at setup."""
+    grid = random_grid(family, shape, np.random.default_rng(4))
+    embedding = embed(grid)
+    planar = len(shape) == 2
+    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], planar)
+    weights = load(None, f"learned-multigrid-{len(embedding.shape)}d/1")[0]
+    A, S, _ = reference.learned_levels(diagonal, planar, weights, 600, sweeps=1)[0]
+    cells = np.flatnonzero(A.diagonal())[:1500]
+    assert np.linalg.eigvalsh(S[cells][:, cells].toarray())[0] > 0
+    v = np.random.default_rng(0).standard_normal(A.shape[0])
+    for _ in range(60):
+        v = S @ (A @ v)
+        v /= np.linalg.norm(v)
+    assert np.linalg.norm(S @ (A @ v)) < 1.9
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("kind", ["random", "smooth"])
+@pytest.mark.parametrize("shape", [(24, 24, 24), (31, 17, 22), (64, 64)], ids=str)
+@pytest.mark.parametrize("family", ["closed-cube", "open-top", "free-surface", "pure-neumann", "city", "nozzle"])
+def test_few_iterations(family: str, shape: tuple[int, ...], kind: str) -> None:
+    system: PoissonSystem = poisson(random_grid(family, shape, np.random.default_rng(5)))
+    b = right_hand_side(system, kind, np.random.default_rng(6))  # type: ignore[arg-type]
+    solution = DeepCD(threads=1).solve(system.A, b, 1e-6)
+    assert solution.info == 0
+    assert solution.preconditioner == "learned-multigrid"
+    assert np.linalg.norm(b - system.A @ solution.x) <= 1e-6 * np.linalg.norm(b)
+    assert solution.iterations <= (7 if len(shape) == 3 else 8)
+
+
+@pytest.mark.compiled
+def test_ten_digits_on_a_sealed_box() -> None:
+    system = poisson(random_grid("pure-neumann", (20, 24, 22), np.random.default_rng(7)))
+    b = right_hand_side(system, "smooth", np.random.default_rng(8))
+    solution = DeepCD(threads=1).solve(system.A, b, 1e-10)
+    assert np.linalg.norm(b - system.A @ solution.x) <= 1e-10 * np.linalg.norm(b)
+    assert solution.iterations <= 12
+    assert abs(solution.x.mean()) <= 1e-12 * np.abs(solution.x).max()
