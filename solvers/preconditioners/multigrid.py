@@ -8,6 +8,7 @@ and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,8 +56,10 @@ class CoarseLevel:
     phi: F32 = field(init=False)
     psi: F32 = field(init=False)
     taps: Taps = field(init=False)  # to the next coarser level
+    damping: np.float32 = field(init=False)  # of the cycle on this level
 
     def __post_init__(self) -> None:
+        self.damping = np.float32(1)
         self.r, self.z, self.t, self.e = (np.zeros_like(self.volume) for _ in range(4))
         self.row, self.buffer = np.zeros(self.n[2] + 4, dtype=np.float32), np.zeros(self.n[2] + 4, dtype=np.float32)
 
@@ -156,10 +159,28 @@ class Multigrid:
         return np.zeros(self.diagonal.size, dtype=np.float32)
 
     def solve_exactly(self) -> None:
-        """Prepare the dense pseudo-inverse of the coarsest level."""
+        """Prepare the dense pseudo-inverse of the coarsest level, and from there upwards damp cycles that need it."""
         level = self.levels[-1]
         self.exact_cells = np.flatnonzero(level.inverse)
         self.exact = pseudo_inverse(level, self.exact_cells)
+        for depth in reversed(range(len(self.levels) - 1)):
+            self._limit_cycle(depth)
+
+    def _limit_cycle(self, depth: int) -> None:
+        """Damp the cycle M of a coarse level so that the largest eigenvalue of M A stays below two.
+
+        From there on two cycles, 2 M - M A M, would not be positive definite.
+        """
+        level = self.levels[depth]
+
+        def cycle(x: F32, y: F32) -> None:
+            level.r[:] = x
+            self.cycle(depth)
+            y[:] = level.z
+
+        largest = largest_eigenvalue(level, cycle)
+        if largest > LARGEST:
+            level.damping = np.float32(LARGEST / largest)
 
     def apply(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
         """Set z to M r and return (r.z, q.z)."""
@@ -199,6 +220,8 @@ class Multigrid:
         np.multiply(lower.z, lower.psi, out=lower.z)
         coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
         self.smooth_level_up(level)
+        if level.damping != 1:
+            level.z *= level.damping
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
         """Pre-smooth on the finest level from zero, r left in `r32`; return the vector that holds the result."""
@@ -222,40 +245,46 @@ LANCZOS_STEPS = 10
 LARGEST = 1.7  # that the estimate, up to a tenth low, may reach; below 2 the cycle is positive definite
 
 
-def limit_smoother(level: CoarseLevel) -> float:
-    """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; return its estimate before.
+def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object]) -> float:
+    """Estimate the largest eigenvalue of B A on a coarse level, B positive definite; `apply(x, y)` sets y to B x.
 
-    A few Lanczos steps on A S in the inner product of S (Golub and Van Loan, Matrix Computations, 4th ed., section
-    10.1), from a fixed start. Not on S A in that of A: on sealed chambers a constant, invisible there, would grow
+    A few Lanczos steps on A B in the inner product of B (Golub and Van Loan, Matrix Computations, 4th ed., section
+    10.1), from a fixed start. Not on B A in that of A: on sealed chambers a constant, invisible there, would grow
     from step to step until it drowns the rest.
     """
-    v, sv, w, before = level.r, level.z, level.t, level.e
-    v[:] = np.random.default_rng(0).standard_normal(v.size, dtype=np.float32) * (level.inverse > 0)
-    before[:] = 0
+    v = np.random.default_rng(0).standard_normal(level.volume.size, dtype=np.float32) * (level.inverse > 0)
+    image, w, before = (np.zeros_like(v) for _ in range(3))
     alphas: list[float] = []
     betas: list[float] = []
     while len(alphas) < LANCZOS_STEPS:
-        coarse.sweep(level.n, level.s, ZERO, v, ONE, level.a, ONE, *level.c, v, sv)
-        norm = math.sqrt(max(float(np.dot(v, sv)), 0.0))
+        apply(v, image)
+        norm = math.sqrt(max(float(np.dot(v, image)), 0.0))
         if norm <= 1e-4 * max(alphas, default=0.0):
             break
         betas.append(norm)
         v /= np.float32(norm)
-        sv /= np.float32(norm)
-        coarse.sweep(level.n, level.s, ZERO, sv, ONE, level.diagonal, -ONE, *level.w, sv, w)
-        alphas.append(float(np.dot(w, sv)))
+        image /= np.float32(norm)
+        coarse.sweep(level.n, level.s, ZERO, image, ONE, level.diagonal, -ONE, *level.w, image, w)
+        alphas.append(float(np.dot(w, image)))
         w -= np.float32(alphas[-1]) * v
         if len(alphas) > 1:
             w -= np.float32(norm) * before
         before[:] = v
         v[:] = w
     off = betas[1 : len(alphas)]
-    largest = float(np.linalg.eigvalsh(np.diag(alphas) + np.diag(off, 1) + np.diag(off, -1))[-1]) if alphas else 0.0
+    return float(np.linalg.eigvalsh(np.diag(alphas) + np.diag(off, 1) + np.diag(off, -1))[-1]) if alphas else 0.0
+
+
+def limit_smoother(level: CoarseLevel) -> float:
+    """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; return its estimate before."""
+
+    def smooth(x: F32, y: F32) -> None:
+        coarse.sweep(level.n, level.s, ZERO, x, ONE, level.a, ONE, *level.c, x, y)
+
+    largest = largest_eigenvalue(level, smooth)
     if largest > LARGEST:
         level.a *= np.float32(LARGEST / largest)
         level.c *= np.float32(LARGEST / largest)
-    for array in (v, sv, w, before):
-        array[:] = 0
     return largest
 
 
