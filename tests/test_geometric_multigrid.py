@@ -13,7 +13,7 @@ from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grid_discovery import Embedding, embed
 from deepcd.solvers.kernels import reference, team
 from deepcd.solvers.operators.stencil import StencilOperator, geometry
-from deepcd.solvers.preconditioners import geometric_multigrid
+from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
 
@@ -89,7 +89,7 @@ def iterations(M: Any, embedding: Embedding, tol: float = 1e-6) -> int:
 def test_cycle_is_the_one_defined_symmetric_and_positive_definite(
     name: str, sweeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geometric_multigrid, "COARSEST", 8)
+    monkeypatch.setattr(multigrid, "COARSEST", 8)
     embedding = embed(GRIDS[name])
     M = dense(GeometricMultigrid(embedding, sweeps), embedding)
     diagonal, cells = definition(embedding)
@@ -106,7 +106,7 @@ def test_cycle_is_the_one_defined_symmetric_and_positive_definite(
 def test_convergence(
     family: str, shape: tuple[int, ...], sweeps: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geometric_multigrid, "COARSEST", 30)
+    monkeypatch.setattr(multigrid, "COARSEST", 30)
     embedding = embed(random_grid(family, shape, np.random.default_rng(0)))
     assert iterations(GeometricMultigrid(embedding, sweeps), embedding) <= most
 

@@ -136,9 +136,7 @@ def test_listed_coefficients_make_the_smoother_of_the_definition(case: Case) -> 
 def test_aggregate_stencil(case: Case) -> None:
     volume, dirichlet = (np.zeros(case.coarse_size, dtype=np.float32) for _ in range(2))
     inside, crossing = (np.zeros((3, case.coarse_size), dtype=np.float32) for _ in range(2))
-    setup.aggregate_stencil(
-        case.n, case.s, case.flat, case.flat, case.m, case.ms, case.step, volume, dirichlet, inside, crossing
-    )
+    setup.aggregate_stencil(case.n, case.s, case.flat, case.m, case.ms, case.step, volume, dirichlet, inside, crossing)
     faces = reference.unit_faces(case.unknown)
     np.testing.assert_array_equal(case.coarse(volume), reference.aggregate(case.unknown.astype(float)))
     count = np.where(case.unknown, case.diagonal - reference.row_sums(faces), 0)

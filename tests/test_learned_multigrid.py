@@ -64,7 +64,7 @@ GRIDS = some_grids()
 
 @pytest.fixture(autouse=True)
 def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_multigrid, "COARSEST", COARSEST)
+    monkeypatch.setattr(multigrid, "COARSEST", COARSEST)
 
 
 def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:

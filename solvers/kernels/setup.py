@@ -87,7 +87,7 @@ def listed_coefficients(cells, codes, diagonal, ids, table, axes, neighbours, c0
 
 
 @njit(cache=True, nogil=True)
-def aggregate_stencil(n, s, diagonal, codes, m, ms, step, volume, dirichlet, inside, crossing):
+def aggregate_stencil(n, s, diagonal, m, ms, step, volume, dirichlet, inside, crossing):
     """Sum the finest level over coarse cells: unknowns, Dirichlet counts, faces inside and between them."""
     strides = (s[0], s[1], 1)
     for i in range(n[0]):

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, finest, setup
+from deepcd.solvers.kernels import coarse, finest
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
-    COARSEST,
     F32,
     CoarseLevel,
     Multigrid,
     Taps,
-    empty_coarse,
-    halve_faces,
 )
 
 if TYPE_CHECKING:
@@ -49,33 +46,9 @@ class GeometricMultigrid(Multigrid):
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
         self.sweeps = sweeps
         self.work = 2.0 * (2 * sweeps) + 2 + 3  # half-sweeps; restrict, prolong; direction, product, update
-        level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
-        setup.aggregate_stencil(
-            n,
-            s,
-            self.diagonal,
-            self.diagonal,
-            level.n,
-            level.s,
-            step,
-            level.volume,
-            level.dirichlet,
-            level.inside,
-            level.w,
-        )
-        while True:
-            halve_faces(level, step, DIRICHLET)
+        for level, _ in self.coarsen(DIRICHLET):
             level.finish()
-            self.levels.append(level)
             level.taps = Taps.of(0.25, level.n)
-            if np.prod(level.n) <= COARSEST:
-                break
-            fine = level
-            level, step = empty_coarse(fine.n, fine.s, fine.nominal, fine.capacity)
-            setup.aggregate_faces(
-                fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, level.n, level.s, step,
-                level.volume, level.dirichlet, level.inside, level.w,
-            )  # fmt: skip
         self._renormalise()
         self.solve_exactly()
 

@@ -16,15 +16,12 @@ from deepcd.solvers.kernels import coarse, finest, fused, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood, number_patterns
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
-    COARSEST,
     F32,
     ONE,
     ZERO,
     CoarseLevel,
     Multigrid,
     Taps,
-    empty_coarse,
-    halve_faces,
     limit_smoother,
 )
 
@@ -72,39 +69,17 @@ class LearnedMultigrid(Multigrid):
         self.around = neighbourhood((*s, 1))
         table, ids = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
-        level, step = empty_coarse(n, s, (1.0, 1.0, 1.0), 1.0)
-        setup.aggregate_stencil(
-            n,
-            s,
-            self.diagonal,
-            self.diagonal,
-            level.n,
-            level.s,
-            step,
-            level.volume,
-            level.dirichlet,
-            level.inside,
-            level.w,
-        )
-        handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
-        share = np.float32(1 / np.prod(step))
-        setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, level.n, level.s, step, share, handed)
-        while True:
-            halve_faces(level, step, DIRICHLET)
-            outputs = self._coarse_level(level, handed, networks[min(len(self.levels), deepest - 1)])
-            self.levels.append(level)
-            level.taps = Taps.of(float(self.tap[min(len(self.levels), deepest)]), level.n)
-            if np.prod(level.n) <= COARSEST:
-                break
-            fine = level
-            level, step = empty_coarse(fine.n, fine.s, fine.nominal, fine.capacity)
-            setup.aggregate_faces(
-                fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, level.n, level.s, step,
-                level.volume, level.dirichlet, level.inside, level.w,
-            )  # fmt: skip
-            handed = np.zeros((level.volume.size, handed.shape[1]), dtype=np.float32)
-            share = np.float32(1 / np.prod(step))
-            setup.hand_down(fine.n, fine.s, outputs, 2 * OUTPUTS, level.n, level.s, step, share, handed)
+        outputs: F32 | None = None
+        for level, step in self.coarsen(DIRICHLET):
+            handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
+            down = (level.n, level.s, step, np.float32(1 / np.prod(step)), handed)
+            if outputs is None:
+                setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, *down)
+            else:
+                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, 2 * OUTPUTS, *down)
+            kind = min(len(self.levels) + 1, deepest)
+            outputs = self._coarse_level(level, handed, networks[kind - 1])
+            level.taps = Taps.of(float(self.tap[kind]), level.n)
         self.solve_exactly()
 
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:

@@ -8,7 +8,7 @@ and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -148,6 +148,35 @@ class Multigrid:
         """Return the bytes of all arrays that the cycle keeps."""
         owners = [self, *self.levels]
         return sum(a.nbytes for owner in owners for a in vars(owner).values() if isinstance(a, np.ndarray))
+
+    def coarsen(self, dirichlet: float) -> Iterator[tuple[CoarseLevel, Box]]:
+        """Append coarser levels until the box is small enough to be solved exactly.
+
+        Parameters
+        ----------
+        dirichlet : float
+            Share of the summed Dirichlet weights that a coarser level keeps.
+
+        Yields
+        ------
+        level : CoarseLevel
+            With face and Dirichlet weights; the caller completes it before the next one is formed from it.
+        step : tuple of int
+            Cells of the finer level that make one, per axis.
+        """
+        level, step = empty_coarse(self.n, self.s, (1.0, 1.0, 1.0), 1.0)
+        sums = (level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
+        setup.aggregate_stencil(self.n, self.s, self.diagonal, *sums)
+        while True:
+            halve_faces(level, step, dirichlet)
+            yield level, step
+            self.levels.append(level)
+            if math.prod(level.n) <= COARSEST:
+                return
+            fine = level
+            level, step = empty_coarse(fine.n, fine.s, fine.nominal, fine.capacity)
+            sums = (level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
+            setup.aggregate_faces(fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, *sums)
 
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
         """Name the cells whose coefficients differ from the interior's, ascending."""
