@@ -161,13 +161,13 @@ def test_smoothers_of_coarse_levels_are_limited() -> None:
     assert multigrid.LARGEST * (1 - 1e-4) <= after[0] * before < 2
 
 
-def test_coarse_cycles_are_damped_so_that_two_of_them_stay_positive_definite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, weights = embed(domain((16, 18), walls=["solid", ("solid", "air")])), random_weights(2, 0.0)
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][4] = 0.6  # psi: every correction is about three times too large
-    damped = LearnedMultigrid(embedding, weights)
-    assert min(level.damping for level in damped.levels) < 0.9
-    M = dense(damped, embedding)
+    weighted = LearnedMultigrid(embedding, weights)
+    assert min(level.second for level in weighted.levels) < 0.9
+    M = dense(weighted, embedding)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)
     M = dense(LearnedMultigrid(embedding, weights), embedding)

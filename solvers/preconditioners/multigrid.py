@@ -56,10 +56,10 @@ class CoarseLevel:
     phi: F32 = field(init=False)
     psi: F32 = field(init=False)
     taps: Taps = field(init=False)  # to the next coarser level
-    damping: np.float32 = field(init=False)  # of the cycle on this level
+    second: np.float32 = field(init=False)  # weight of the second visit
 
     def __post_init__(self) -> None:
-        self.damping = np.float32(1)
+        self.second = np.float32(1)
         self.r, self.z, self.t, self.e = (np.zeros_like(self.volume) for _ in range(4))
         self.row, self.buffer = np.zeros(self.n[2] + 4, dtype=np.float32), np.zeros(self.n[2] + 4, dtype=np.float32)
 
@@ -188,17 +188,18 @@ class Multigrid:
         return np.zeros(self.diagonal.size, dtype=np.float32)
 
     def solve_exactly(self) -> None:
-        """Prepare the dense pseudo-inverse of the coarsest level, and from there upwards damp cycles that need it."""
+        """Prepare the dense pseudo-inverse of the coarsest level and, upwards, the weights of second visits."""
         level = self.levels[-1]
         self.exact_cells = np.flatnonzero(level.inverse)
         self.exact = pseudo_inverse(level, self.exact_cells)
         for depth in reversed(range(len(self.levels) - 1)):
-            self._limit_cycle(depth)
+            self._weigh_second_visit(depth)
 
-    def _limit_cycle(self, depth: int) -> None:
-        """Damp the cycle M of a coarse level so that the largest eigenvalue of M A stays below two.
+    def _weigh_second_visit(self, depth: int) -> None:
+        """Give the second cycle M of a coarse level as much weight as positive definiteness allows.
 
-        From there on two cycles, 2 M - M A M, would not be positive definite.
+        Both visits make (1 + w) M - w M A M, which is positive definite while w (t - 1) < 1 for the largest eigenvalue
+        t of M A: up to two with the full weight one, and for every t with some weight.
         """
         level = self.levels[depth]
 
@@ -207,9 +208,9 @@ class Multigrid:
             self.cycle(depth)
             y[:] = level.z
 
-        largest = largest_eigenvalue(level, cycle)
-        if largest > LARGEST:
-            level.damping = np.float32(LARGEST / largest)
+        largest = largest_eigenvalue(level, cycle) * 2 / LARGEST  # at least, since the estimate is low
+        if largest > 2:
+            level.second = np.float32(1 / (largest - 1))
 
     def apply(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
         """Set z to M r and return (r.z, q.z)."""
@@ -234,6 +235,8 @@ class Multigrid:
         level.e[:] = level.z
         coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.r)
         self.cycle(depth)
+        if level.second != 1:
+            level.z *= level.second
         level.z += level.e
 
     def cycle(self, depth: int) -> None:
@@ -249,8 +252,6 @@ class Multigrid:
         np.multiply(lower.z, lower.psi, out=lower.z)
         coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
         self.smooth_level_up(level)
-        if level.damping != 1:
-            level.z *= level.damping
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
         """Pre-smooth on the finest level from zero, r left in `r32`; return the vector that holds the result."""
