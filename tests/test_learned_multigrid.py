@@ -239,3 +239,11 @@ def test_neither_right_hand_side_nor_operator_is_written() -> None:
     np.testing.assert_array_equal(z, again)  # whatever z held before, and the last call
     np.testing.assert_array_equal(r, kept)
     np.testing.assert_array_equal(embedding.diagonal, diagonal)
+
+
+def test_printed_it_tells_levels_cost_and_size_of_the_networks() -> None:
+    weights = random_weights(3, 0.1)
+    text = str(LearnedMultigrid(embed(domain((8, 8, 8), walls="air")), weights))
+    assert "8x8x8, 4x4x4, 2x2x2; the last solved exactly (8 unknowns)" in text
+    assert "8 passes over the finest grid" in text
+    assert f"networks of {sum(v.size for v in weights.values())} numbers" in text

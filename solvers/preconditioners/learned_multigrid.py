@@ -63,6 +63,7 @@ class LearnedMultigrid(Multigrid):
         self.second = self.zeros()
         self.rings = [(np.zeros((2, 3, s[0] + 4), dtype=np.float32),) for _ in range(self.team.threads)]
         parameters = shipped(len(embedding.shape)) if weights is None else weights
+        self.parameters = sum(np.size(v) for v in parameters.values())
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
@@ -81,6 +82,9 @@ class LearnedMultigrid(Multigrid):
             outputs = self._coarse_level(level, handed, networks[kind - 1])
             level.taps = Taps.of(float(self.tap[kind]), level.n)
         self.solve_exactly()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; networks of {self.parameters} numbers"
 
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
         """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""

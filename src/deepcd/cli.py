@@ -177,11 +177,14 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
     """Train the multigrid network on random domains."""
+    import logging
+
     from deepcd.solvers.training import train as run
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
     try:
         run(ndim=dim, out=out, steps=steps, seed=seed, resume=resume, threads=threads)
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         _refuse(str(error))
 
 
