@@ -100,6 +100,32 @@ class Grid:
         """Number of fluid cells, isolated ones included."""
         return int(np.count_nonzero(self.fluid))
 
+    def couplings(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return what surrounds every cell, fluid or not.
+
+        Returns
+        -------
+        neighbours : ndarray of uint8, shape of the grid
+            Fluid cells that share a face with it.
+        dirichlet : ndarray of uint8, shape of the grid
+            Air cells that do, counted twice where p = 0 lies on the face.
+
+        Examples
+        --------
+        >>> from deepcd.pde import Grid
+        >>> neighbours, dirichlet = Grid([[0, 0, 2], [0, 1, 0]], air_at="face").couplings()
+        >>> neighbours.tolist(), dirichlet.tolist()
+        ([[2, 1, 2], [1, 3, 0]], [[0, 2, 0], [0, 0, 2]])
+        """
+        cells, inner = self.padded(), tuple(slice(1, -1) for _ in self.shape)
+        neighbours, dirichlet = (np.zeros(self.shape, dtype=np.uint8) for _ in range(2))
+        for axis in range(len(self.shape)):
+            for side in (slice(None, -2), slice(2, None)):
+                beside = cells[(*inner[:axis], side, *inner[axis + 1 :])]
+                neighbours += beside == Cell.FLUID
+                dirichlet += (beside == Cell.AIR) * np.uint8(1 if self.air_at == "center" else 2)
+        return neighbours, dirichlet
+
     def padded(self) -> NDArray[np.uint8]:
         """Return the cell types with one ring of wall cells around them, each axis longer by two.
 

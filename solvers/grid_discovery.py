@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array, issparse
 
-from deepcd.pde import Cell, Grid
+from deepcd.pde import Grid
 from deepcd.solvers.kernels import discovery, intervals, placement
 
 SEARCH = 500_000  # rows that the search over guesses may look at, beside eight times all of them
@@ -210,14 +210,7 @@ def embed(grid: Grid) -> Embedding:
     """
     kept = [axis for axis, size in enumerate(grid.shape) if size > 1]
     shape = (1,) * (2 - len(kept)) + tuple(grid.shape[axis] for axis in kept)
-    cells = grid.padded()
-    inner = tuple(slice(1, -1) for _ in grid.shape)
-    neighbours, dirichlet = (np.zeros(grid.shape, dtype=np.uint8) for _ in range(2))
-    for axis in range(len(grid.shape)):
-        for side in (slice(None, -2), slice(2, None)):
-            beside = cells[(*inner[:axis], side, *inner[axis + 1 :])]
-            neighbours += beside == Cell.FLUID
-            dirichlet += (beside == Cell.AIR) * np.uint8(1 if grid.air_at == "center" else 2)
+    neighbours, dirichlet = grid.couplings()
     unknown = grid.fluid & (neighbours + dirichlet > 0)
     touching = (unknown & (neighbours > 0)).reshape(shape)
     if not touching.any():

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from deepcd.data import random_grid
-from deepcd.pde import Cell, Grid
+from deepcd.pde import Grid
 from deepcd.solvers.kernels.patterns import LARGEST_CODE, neighbourhood, number_patterns
 
 SHARES = {  # how often a family is drawn, relative to the others
@@ -45,14 +45,8 @@ class Batch:
 
 
 def dirichlet_count(grid: Grid) -> NDArray[np.uint8]:
-    """Return per cell its air neighbours, counted twice where p = 0 lies on the face."""
-    padded, fluid = grid.padded(), grid.fluid
-    count = np.zeros(grid.shape, dtype=np.uint8)
-    for axis in range(len(grid.shape)):
-        for step in (0, 2):
-            window = tuple(slice(step, step + n) if d == axis else slice(1, n + 1) for d, n in enumerate(grid.shape))
-            count += padded[window] == Cell.AIR
-    return np.asarray(count * fluid * (2 if grid.air_at == "face" else 1), dtype=np.uint8)
+    """Return per fluid cell its air neighbours, counted twice where p = 0 lies on the face; 0 elsewhere."""
+    return grid.couplings()[1] * grid.fluid
 
 
 def make_batch(grids: Sequence[NDArray[np.bool_]], counts: Sequence[NDArray[np.uint8]]) -> Batch:
