@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ SHAPES = {2: ((9, 10), 2), 3: ((4, 6, 5), 1)}
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boxes of two levels."""
     monkeypatch.setattr(samples, "random_shape", lambda ndim, rng: SHAPES[ndim])
+
+
+@pytest.fixture(autouse=True)
+def ground() -> Iterator[None]:
+    """One thread, since rounding depends on their number, and interrupts heard even in the background of a shell."""
+    threads, handler = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture
