@@ -29,35 +29,29 @@ def erode(flags, offsets, eroded):
 
 
 @njit(cache=True, nogil=True)
-def boundary_cells(codes, offsets, cells):
-    """List the unknowns whose neighbourhood is not all interior (code 1); return how many, write what `cells` holds."""
+def boundary_cells(codes, offsets):
+    """Mark the unknowns whose neighbourhood is not all interior (code 1)."""
     flags, eroded = np.empty(codes.size, dtype=np.uint8), np.empty(codes.size, dtype=np.uint8)
     for p in range(codes.size):
         flags[p] = codes[p] == 1
     erode(flags, offsets, eroded)
-    count = 0
+    marked = np.empty(codes.size, dtype=np.bool_)
     for p in range(codes.size):
-        if codes[p] != 0 and eroded[p] == 0:
-            if count < cells.size:
-                cells[count] = p
-            count += 1
-    return count
+        marked[p] = codes[p] != 0 and eroded[p] == 0
+    return marked
 
 
 @njit(cache=True, nogil=True)
-def listed_cells(codes, ids, neighbours, cells):
-    """List the unknowns that have, or have a neighbour with, another pattern than the interior; as `boundary_cells`."""
-    count, margin = 0, neighbours.max()
+def listed_cells(codes, ids, neighbours):
+    """Mark the unknowns that have, or have a neighbour with, another pattern than the interior."""
+    marked, margin = np.zeros(codes.size, dtype=np.bool_), neighbours.max()
     for p in range(margin, codes.size - margin):
         if codes[p]:
             listed = ids[p] != 0
             for o in neighbours:
                 listed |= (codes[p + o] != 0) and (ids[p + o] != 0)
-            if listed:
-                if count < cells.size:
-                    cells[count] = p
-                count += 1
-    return count
+            marked[p] = listed
+    return marked
 
 
 @njit(cache=True, nogil=True)

@@ -94,8 +94,7 @@ class LearnedMultigrid(Multigrid):
         adjacent = neighbours[neighbours != 0]
         codes = np.zeros_like(self.diagonal)
         cell_codes(self.diagonal, adjacent, codes)
-        cells = np.zeros(setup.boundary_cells(codes, self.around, np.zeros(0, dtype=np.int64)), dtype=np.int64)
-        setup.boundary_cells(codes, self.around, cells)
+        cells = np.flatnonzero(setup.boundary_cells(codes, self.around))
         table, numbers = evaluate(codes, cells, self.around, network)
         ids = np.zeros(codes.size, dtype=np.int32)
         ids[cells] = numbers
@@ -104,8 +103,7 @@ class LearnedMultigrid(Multigrid):
         each = C0 * np.exp(o[1:4]) / (d * d)
         total = sum(2 * each[a] for a in set(axes[neighbours != 0]))
         constants = np.array([A0 * np.exp(o[0]) / d + total, *each, np.exp(o[4])], dtype=np.float32)
-        listed = np.zeros(setup.listed_cells(codes, ids, adjacent, np.zeros(0, dtype=np.int64)), dtype=np.int64)
-        setup.listed_cells(codes, ids, adjacent, listed)
+        listed = np.flatnonzero(setup.listed_cells(codes, ids, adjacent))
         self.delta, ratio = np.zeros((len(listed), 7), dtype=np.float32), np.zeros(len(listed), dtype=np.float32)
         setup.listed_coefficients(
             listed, codes, self.diagonal, ids, table, axes, neighbours, C0, A0, constants, self.delta, ratio
@@ -142,7 +140,7 @@ class LearnedMultigrid(Multigrid):
 
     def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
         """Smooth from zero: S r, then z + S (r - A z)."""
-        smoothed, other = (self.second, z)
+        smoothed, other = self.second, z
         self.team.run(finest.smooth_first, *self._smoother, r, self.r32, smoothed)
         for _ in range(self.sweeps - 1):
             self.team.run(fused.smooth, *self._smoother, self.r32, smoothed, other, False, r, r, scratch=self.rings)
