@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.data.files import UnusableError, open_regular, replace
+
 FORMAT = "deepcd-weights/1"
 SHIPPED = Path(__file__).parent / "weights"
 MAX_HEADER = 1 << 20  # bytes; a thousand tensors with their record take a tenth of it
@@ -81,7 +83,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], reco
     content = serialize(arrays, metadata)
     if _header_length(content[:8]) > MAX_HEADER:
         raise ValueError(f"names and record take more than the {MAX_HEADER} bytes of a header; shorten the record")
-    _replace(Path(path), content)
+    replace(path, content)
 
 
 def load(path: str | os.PathLike[str] | None, architecture: str | None) -> tuple[Tensors, Record]:
@@ -112,14 +114,14 @@ def load(path: str | os.PathLike[str] | None, architecture: str | None) -> tuple
     shipped = path is None
     file = shipped_path(str(architecture)) if path is None else Path(path)
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             header = _read_header(stream)
             _check_metadata(header, architecture)
             content = header.content + stream.read(header.data_size)
         if shipped and hashlib.sha256(content).hexdigest() != checksums().get(file.name):
-            raise _UnusableError("does not match its line in CHECKSUMS")
+            raise UnusableError("does not match its line in CHECKSUMS")
         return _parse(content, header.metadata)
-    except (OSError, _UnusableError) as error:
+    except (OSError, UnusableError) as error:
         advice = (
             "reinstall deepcd, or train anew with `deepcd train`"
             if shipped
@@ -158,13 +160,9 @@ def checksums() -> dict[str, str]:
         Hexadecimal digest by file name; empty if nothing is shipped.
     """
     listing = SHIPPED / "CHECKSUMS"
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {name.lstrip("*").strip(): digest for digest, name in pairs}
-
-
-class _UnusableError(Exception):
-    """Why some content is no usable weight file."""
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.is_file() else []
+    pairs = (line.split(maxsplit=1) for line in lines)
+    return {name.lstrip("*").strip(): digest for digest, name in (pair for pair in pairs if len(pair) == 2)}
 
 
 class _Header(NamedTuple):
@@ -179,22 +177,22 @@ def _read_header(stream: BinaryIO) -> _Header:
     size = os.fstat(stream.fileno()).st_size
     length = _header_length(start)
     if start.startswith(b"PK\x03\x04"):
-        raise _UnusableError("is a zip archive, as torch.save and numpy.savez write them, not safetensors")
+        raise UnusableError("is a zip archive, as torch.save and numpy.savez write them, not safetensors")
     if start[:1] == b"\x80" and length > MAX_HEADER:
-        raise _UnusableError("is a pickle, which is never loaded because it can run code")
+        raise UnusableError("is a pickle, which is never loaded because it can run code")
     if len(start) == 8 and length > MAX_HEADER:
-        raise _UnusableError(f"claims a header of {length} bytes, {MAX_HEADER} at most are read: not safetensors")
+        raise UnusableError(f"claims a header of {length} bytes, {MAX_HEADER} at most are read: not safetensors")
     if size < 8 + max(length, 2):
-        raise _UnusableError(f"ends after {size} bytes, inside its header: truncated, or not safetensors")
+        raise UnusableError(f"ends after {size} bytes, inside its header: truncated, or not safetensors")
     text = stream.read(length)
     try:
         header = json.loads(text)
         metadata = header.pop("__metadata__", None)
         data_size = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
-        raise _UnusableError("has no safetensors header: damaged, or not safetensors") from error
+    except (ValueError, OverflowError, RecursionError, AttributeError, LookupError, TypeError) as error:
+        raise UnusableError("has no safetensors header: damaged, or not safetensors") from error
     if size != 8 + length + data_size:
-        raise _UnusableError(f"has {size} bytes, its header describes {8 + length + data_size}: truncated or damaged")
+        raise UnusableError(f"has {size} bytes, its header describes {8 + length + data_size}: truncated or damaged")
     return _Header(start + text, metadata if isinstance(metadata, dict) else {}, data_size)
 
 
@@ -202,11 +200,11 @@ def _check_metadata(header: _Header, architecture: str | None) -> None:
     """Refuse what another program, another version of this one, or another network wrote."""
     form, found = header.metadata.get("format"), header.metadata.get("architecture")
     if not str(form).startswith("deepcd-weights/"):
-        raise _UnusableError("is safetensors of another program: its metadata names no deepcd-weights format")
+        raise UnusableError("is safetensors of another program: its metadata names no deepcd-weights format")
     if form != FORMAT:
-        raise _UnusableError(f"has format {form!r}, but this version of deepcd reads {FORMAT!r}")
+        raise UnusableError(f"has format {form!r}, but this version of deepcd reads {FORMAT!r}")
     if architecture is not None and found != architecture:
-        raise _UnusableError(f"holds weights of {found!r}, but those of {architecture!r} were asked for")
+        raise UnusableError(f"holds weights of {found!r}, but those of {architecture!r} were asked for")
 
 
 def _parse(content: bytes, metadata: Mapping[str, str]) -> tuple[Tensors, Record]:
@@ -220,10 +218,15 @@ def _parse(content: bytes, metadata: Mapping[str, str]) -> tuple[Tensors, Record
         genuine = metadata["sha256"] == _digest(tensors, written)
         record = json.loads(written)
         genuine = genuine and record["architecture"] == metadata["architecture"]
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _UnusableError(f"is damaged ({error})") from error
+    except (SafetensorError, ValueError, RecursionError, TypeError, LookupError, AttributeError, ImportError) as error:
+        raise UnusableError(f"is damaged ({str(error)[:200]})") from error
     if not genuine:
-        raise _UnusableError("is damaged: tensors and record do not match the SHA-256 in the header")
+        raise UnusableError("is damaged: tensors and record do not match the SHA-256 in the header")
+    for name, tensor in tensors.items():  # by others than `save`, which writes neither
+        if tensor.dtype.kind not in "biuf":
+            raise UnusableError(f"has dtype {tensor.dtype} in tensor {name!r}; integers and floats are expected")
+        if not np.isfinite(tensor).all():
+            raise UnusableError(f"holds NaN or Inf in tensor {name!r}: a network that diverged")
     return tensors, record
 
 
@@ -240,22 +243,3 @@ def _digest(tensors: Mapping[str, NDArray[Any]], record: str) -> str:
         state.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
         state.update(little.tobytes())
     return state.hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put content at path such that a crash at any moment leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself is durable only once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

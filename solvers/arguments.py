@@ -55,7 +55,7 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     return matrix, dtype
 
 
-def as_vector(name: str, v: ArrayLike, n: int) -> NDArray[np.floating[Any]]:
+def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: bool = True) -> NDArray[Any]:
     """Convert a vector to float32 or float64 of shape (n,); v itself is not changed.
 
     Parameters
@@ -66,39 +66,83 @@ def as_vector(name: str, v: ArrayLike, n: int) -> NDArray[np.floating[Any]]:
         Real and finite. Integers and half precision become float64.
     n : int
         Number of rows of A.
+    columns : bool, default False
+        Take several columns, shape (n, k) with k > 1, too.
+    real : bool, default True
+        Whether to refuse complex numbers; if not, they become complex64 or complex128.
 
     Returns
     -------
-    ndarray of float32 or float64, shape (n,)
+    ndarray of float32 or float64, shape (n,), or (n, k) in C order
         May share its memory with v.
 
     Raises
     ------
     TypeError
-        If v is complex or not numeric.
+        If v is not numeric, or complex though it is to be real.
     ValueError
         If v has another shape, or holds NaN or infinity.
     """
     array = np.asarray(v)
-    refuse_type(name, array.dtype)
-    if array.shape not in ((n,), (n, 1)):
-        hint = "; solve for one column at a time" if array.ndim == 2 and array.shape[0] == n else ""
-        raise ValueError(f"{name} must have shape ({n},) or ({n}, 1) to match A, got {array.shape}{hint}")
-    array = array.reshape(n)
-    if array.dtype != np.float32:
-        array = array.astype(np.float64, copy=False)
-    if n and not math.isfinite(magnitude(array)):
-        entry = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite, got {array[entry]} at {name}[{entry}]")
+    refuse_type(name, array.dtype, real=real)
+    several = array.ndim == 2 and array.shape[0] == n and array.shape[1] > 1
+    if array.shape not in ((n,), (n, 1)) and not (columns and several):
+        expected = f"({n},), ({n}, 1) or ({n}, k)" if columns else f"({n},) or ({n}, 1)"
+        hint = "; solve for one column at a time" if several else ""
+        raise ValueError(f"{name} must have shape {expected} to match A, got {array.shape}{hint}")
+    array = np.ascontiguousarray(array) if several else array.reshape(n)
+    if array.dtype not in (np.float32, np.complex64):
+        array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
+    if n and not math.isfinite(magnitude(array) if array.dtype.kind == "f" else np.abs(array).max()):
+        entry = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, got {array[entry]} at {name}[{', '.join(map(str, entry))}]")
     return array
 
 
-def refuse_type(name: str, dtype: np.dtype[Any]) -> None:
-    """Raise a TypeError unless the dtype is real."""
-    if dtype.kind == "c":
-        raise TypeError(f"{name} must be real, got {dtype}; complex systems are not supported")
-    if dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+def as_columns(name: str, V: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Convert one or several vectors to float64 of shape (n, m), none of them zero, or raise as `as_vector` does."""
+    columns = as_vector(name, V, n, columns=True).astype(np.float64).reshape(n, -1)
+    if not columns.any(axis=0).all():
+        raise ValueError(f"{name} must not hold zero vectors, got one as column {np.argmin(columns.any(axis=0))}")
+    return columns
+
+
+def as_null_space(nullspace: ArrayLike | str, A: sp.csr_array, eps: float) -> NDArray[np.float64]:
+    """Convert a null space to float64 of shape (n, m) and make sure that A has it.
+
+    Parameters
+    ----------
+    nullspace : array_like, shape (n,) or (n, m), or "constant"
+    A : csr_array of float64, shape (n, n)
+    eps : float
+        Unit roundoff that the entries of A carry.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, m)
+
+    Raises
+    ------
+    ValueError
+        If it is malformed, or if A maps one of its vectors to anything but zero.
+    """
+    if isinstance(nullspace, str) and nullspace != "constant":
+        raise ValueError(f'nullspace must be an array of shape (n, m) or "constant", got {nullspace!r}')
+    null = np.ones((A.shape[0], 1)) if isinstance(nullspace, str) else as_columns("nullspace", nullspace, A.shape[0])
+    rounding = 8 * eps * (abs(A) @ abs(null)).max(axis=0, initial=0.0)
+    left = abs(A @ null).max(axis=0, initial=0.0)
+    if (left > rounding + math.sqrt(eps) * rounding).any():
+        j = int(np.argmax(left > rounding))
+        raise ValueError(f"nullspace must be mapped to zero by A, but |A v| reaches {left[j]:.3g} for its column {j}")
+    return null
+
+
+def refuse_type(name: str, dtype: np.dtype[Any], *, real: bool = True) -> None:
+    """Raise a TypeError unless the dtype is real, or merely a number's."""
+    if real and dtype.kind == "c":
+        raise TypeError(f"{name} must be real, got {dtype}; deepcd.cg solves complex Hermitian systems")
+    if dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold {'real ' * real}numbers, got dtype {dtype}")
 
 
 def tolerance(name: str, value: Any, *, zero: bool = False) -> float:
@@ -122,6 +166,23 @@ def count(name: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}")
     return number
+
+
+def options(
+    tol: Any, rtol: Any, atol: Any, maxiter: Any, callback: Any, residuals: Any, timeout: Any
+) -> tuple[float, int | None]:
+    """Check the options of a solve; return the relative tolerance, 1e-6 unless given, and maxiter."""
+    if tol is not None and rtol is not None:
+        raise TypeError("tol and rtol are two names for one tolerance: give one of them")
+    relative = tolerance("tol", tol) if tol is not None else tolerance("rtol", rtol) if rtol is not None else 1e-6
+    tolerance("atol", atol, zero=True)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable, got {callback!r}")
+    if residuals is not None and not isinstance(residuals, list):
+        raise TypeError(f"residuals must be a list to be filled, got {type(residuals).__name__}")
+    if timeout is not None:
+        tolerance("timeout", timeout)
+    return relative, None if maxiter is None else count("maxiter", maxiter)
 
 
 def magnitude(v: NDArray[np.floating[Any]]) -> float:

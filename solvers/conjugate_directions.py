@@ -37,8 +37,11 @@ class Operator(Protocol):
     def zeros(self) -> Vector:
         """Return a new zero vector."""
 
+    def norm(self, r: Vector) -> float:
+        """Return the norm that convergence is judged by: the Euclidean one, of many columns the largest."""
+
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
-        """Set r <- b - A x and return r.r."""
+        """Set r <- b - A x and return the square of its norm."""
 
     def direction(self, z: Vector, beta: float, p: Vector) -> None:
         """Set p <- z + beta p; z may be float32."""
@@ -47,7 +50,7 @@ class Operator(Protocol):
         """Set q <- A p and return p.q."""
 
     def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
+        """Set x <- x + alpha p and r <- r - alpha q, and return the square of the norm of r."""
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v."""
@@ -76,6 +79,9 @@ class Preconditioner(Protocol):
 
     def zeros(self) -> Vector:
         """Return a z of the kind that `apply` writes."""
+
+    def columns(self, k: int) -> Preconditioner:
+        """Return I (x) M on k vectors that interleave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +147,7 @@ def conjugate_directions(
     x, p, q, best = A.zeros(), A.zeros(), A.zeros(), A.zeros()
     r, z = b.copy(), M.zeros()
     kept: list[tuple[Vector, Vector, float]] = []
-    rr = A.dot(r, r)
-    norm = math.sqrt(rr)
+    norm = A.norm(r)
     residuals = [norm]
     # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first
     # down to the unit roundoff; once rounding has been seen, for one decade at a time.
@@ -158,7 +163,7 @@ def conjugate_directions(
         A.project(z)
         usable = math.isfinite(rz) and rz != 0
         if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
-            usable = abs(rz) > _EPS * math.sqrt(rr * A.dot(z, z))
+            usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
         flipped += usable and rz < 0
         if keep == 1:
             A.direction(z, -qz / pq, p)
@@ -175,7 +180,7 @@ def conjugate_directions(
                 break
             replaced += 1
             np.copyto(p, r)
-            rp, pq = rr, A.apply(p, q)
+            rp, pq = A.dot(r, r), A.apply(p, q)
             if not 0 < pq < math.inf:
                 if math.isfinite(pq):
                     status = Status.INDEFINITE_MATRIX if pq < 0 else Status.BREAKDOWN
@@ -193,7 +198,6 @@ def conjugate_directions(
         if norm <= max(target, trust * anchor):
             norm = math.sqrt(A.residual(b, x, r))
             A.project(r)
-            rr = A.dot(r, r)
             residuals[-1] = norm
             aligned = False
             if norm <= target:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.arguments import count, options
 from deepcd.solvers.solution import Solution
 from deepcd.solvers.system import PRECONDITIONERS, System
 
@@ -49,13 +49,15 @@ class _OnClassOrInstance(Generic[T, P, R]):
 
 @dataclass(frozen=True)
 class DeepCD:
-    """Conjugate directions led by a trained network: a solver for symmetric positive (semi)definite sparse systems.
+    """Conjugate directions led by a trained network: a solver for symmetric (semi)definite sparse systems.
 
     Parameters
     ----------
     preconditioner : str, default "auto"
-        "learned-multigrid" or "geometric-multigrid" for matrices with a Cartesian grid behind them, "pyamg-sa",
-        "pyamg-rs" or "none" for any. "auto" is "learned-multigrid" where a grid is found, else "pyamg-sa".
+        "learned-multigrid" or "geometric-multigrid" for matrices with a Cartesian grid behind them; "direct" (sparse
+        factors, for small matrices), "pyamg-sa", "pyamg-rs" or "none" for any. "auto" is "direct" for at most 2,000
+        unknowns; else "learned-multigrid" where a grid is found, and "pyamg-rs" after that if the grid's walls are too
+        thin for it; else the one of PyAMG's that suits A.
     weights : path, optional
         Weights of the learned multigrid; default: those shipped for 2D and for 3D.
     threads : int, optional
@@ -100,15 +102,29 @@ class DeepCD:
             if getattr(self, name) is not None:
                 count(name, getattr(self, name))
 
-    def setup(self, A: Any, grid: Grid | None = None, *, check: bool = True) -> System:
+    def setup(
+        self,
+        A: Any,
+        grid: Grid | None = None,
+        *,
+        nullspace: ArrayLike | Literal["constant"] | None = None,
+        B: ArrayLike | None = None,
+        check: bool = True,
+    ) -> System:
         """Do all work that depends on A alone.
 
         Parameters
         ----------
         A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
-            Symmetric positive (semi)definite; or a grid, whose Poisson system is meant. Not changed.
+            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. It is copied:
+            for new values there is `System.update`.
         grid : Grid, optional
             The grid that A was assembled on; it is compared with A entry by entry instead of being looked for.
+        nullspace : array_like, shape (n, m), or "constant", optional
+            The null space of a singular A; it is compared with A. Default: constants on the components whose rows sum
+            to zero; other null spaces are looked for where there are few unknowns, or where a solve fails.
+        B : array_like, shape (n, l), optional
+            Near null space for smoothed aggregation, such as the rigid-body modes of elasticity.
         check : bool, default True
             Probe a matrix without a grid for symmetry and definiteness, at the price of two products.
 
@@ -122,8 +138,10 @@ class DeepCD:
         TypeError, ValueError
             If A is complex, not square, not finite, not `grid`'s, or has no grid though the preconditioner needs one.
         """
-        threads = _usable_threads() if self.threads is None else self.threads
-        return System(A, self.preconditioner, self.weights, threads, self.keep, grid, check)
+        return System(self, A, grid, nullspace=nullspace, B=B, check=check, threads=self._threads())
+
+    def _threads(self) -> int:
+        return _usable_threads() if self.threads is None else self.threads
 
     @_OnClassOrInstance
     def solve(
@@ -139,6 +157,8 @@ class DeepCD:
         callback: Callable[[NDArray[np.floating[Any]]], object] | None = None,
         residuals: list[float] | None = None,
         grid: Grid | None = None,
+        nullspace: ArrayLike | Literal["constant"] | None = None,
+        B: ArrayLike | None = None,
         check: bool = True,
         timeout: float | None = None,
     ) -> Solution:
@@ -147,24 +167,24 @@ class DeepCD:
         Parameters
         ----------
         A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
-            Symmetric positive (semi)definite; or a grid, whose Poisson system is meant. Not changed.
-        b : array_like, shape (n,) or (n, 1)
-            Right-hand side.
+            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Not changed.
+        b : array_like, shape (n,), (n, 1) or (n, k)
+            Right-hand side, or k of them, which are solved for together.
         tol : float, default 1e-6
             Relative tolerance, positive.
         rtol : float, optional
             SciPy's name for `tol`.
-        x0 : array_like, shape (n,), optional
+        x0 : array_like, shape (n,), or that of b, optional
             Where to start; default zero. Not changed.
         atol : float, default 0.0
             Absolute tolerance.
         maxiter : int, optional
             At most so many iterations; default 10 n, but not more than 10,000.
         callback : callable, optional
-            Called as ``callback(x)`` after each iteration with the current x, shape (n,); returning True stops.
+            Called as ``callback(x)`` after each iteration with the current x, of the shape of b; returning True stops.
         residuals : list, optional
-            Its content is replaced by the residual norms.
-        grid, check
+            Its content is replaced by the residual norms; of several columns, by those of the whole block.
+        grid, nullspace, B, check
             See `setup`.
         timeout : float, optional
             Start no iteration after so many seconds, setup included; at least one iteration is done.
@@ -189,9 +209,9 @@ class DeepCD:
         (0, [0.0909, 0.6364])
         """
         start = time.perf_counter()
-        if timeout is not None:
-            tolerance("timeout", timeout)
-        system = self.setup(A, grid, check=check)
+        options(tol, rtol, atol, maxiter, callback, residuals, timeout)  # before the work on A
+        threads = self._threads()
+        system = System(self, A, grid, nullspace=nullspace, B=B, check=check, threads=threads, copy=False)
         if timeout is not None:
             timeout = max(timeout - (time.perf_counter() - start), 1e-9)
         return system.solve(

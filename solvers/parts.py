@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
 from deepcd.solvers.conjugate_directions import Preconditioner
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
-from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
+from deepcd.solvers.preconditioners.direct import LARGEST, Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
 
 if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.operators.csr import CSROperator
     from deepcd.solvers.operators.stencil import StencilOperator
 
 Fault = tuple[Status, str]
@@ -58,10 +58,20 @@ class Parts:
     singular: bool
     exact: bool
 
-    def spread(self, v: NDArray[np.floating[Any]], factor: float, x: NDArray[np.float64]) -> None:
-        """Add factor * v, a vector of the operator, to the rows of x, shape (n,), in place."""
-        assert self.operator is not None
-        x[self.rows] += np.multiply(self.operator.extract(v), factor, dtype=np.float64)
+    def solve_alone(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> None:
+        """Set x, shape (n,) or (n, k), on the rows without off-diagonal entries, unless they are empty."""
+        diagonal = self.diagonal if b.ndim == 1 else self.diagonal[:, None]
+        empty = diagonal == 0
+        with np.errstate(over="ignore"):
+            x[self.alone] = np.where(empty, x[self.alone], b[self.alone] / np.where(empty, 1.0, diagonal))
+
+    def spread(self, v: NDArray[np.floating[Any]], factor: Any, x: NDArray[np.float64], operator: Any = None) -> None:
+        """Add factor * v, a vector of the operator, to the rows of x, shape (n,), in place.
+
+        For k columns: a vector of `operator`, its ``columns(k)``, factors (k,) and x (n, k).
+        """
+        extract = (operator or self.operator).extract
+        x[self.rows] += np.multiply(extract(v), factor, dtype=np.float64)
 
     def precondition(self, v: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return M v on vectors of A's rows, shape (n,), in units of A's inverse."""
@@ -121,21 +131,36 @@ def on_grid(
     return Parts(A, rows, *_alone(A, rows), operator, embedding.scale, M, singular=singular, exact=exact)
 
 
-def on_matrix(A: sp.csr_array, preconditioner: str, eps: float, *, check: bool) -> Parts | Fault:
+def on_matrix(
+    A: sp.csr_array,
+    preconditioner: str,
+    eps: float,
+    *,
+    check: bool,
+    B: NDArray[np.float64] | None = None,
+    null: NDArray[np.float64] | None = None,
+    previous: Parts | None = None,
+) -> Parts | Fault:
     """Take a general matrix apart.
 
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
-    preconditioner : {"auto", "pyamg-sa", "pyamg-rs", "none"}
+    preconditioner : {"auto", "direct", "pyamg-sa", "pyamg-rs", "none"}
     eps : float
         Unit roundoff that the entries of A carry.
     check : bool
         Probe the coupled part for symmetry and definiteness.
+    B : ndarray of float64, shape (n, l), optional
+        Near null space, for algebraic multigrid.
+    null : ndarray of float64, shape (n, m), optional
+        Basis of the null space; default: constants on the components whose rows sum to zero.
+    previous : Parts, optional
+        Of a matrix with the same pattern: its algebraic multigrid is brought up to date instead of built anew.
 
     Returns
     -------
-    Parts, or a status and a detail if the probe failed.
+    Parts, or a status and a detail if the matrix cannot be positive semidefinite.
     """
     n = A.shape[0]
     row = np.repeat(np.arange(n, dtype=A.indices.dtype), np.diff(A.indptr))
@@ -148,16 +173,46 @@ def on_matrix(A: sp.csr_array, preconditioner: str, eps: float, *, check: bool) 
     if not 1e-100 < largest < 1e100:
         scale = power_of_two(largest)
         part = part * (1 / scale)
-    if check and (fault := _fault(part, rows, eps)) is not None:
+    if (fault := _fault(part, rows, eps, probe=check)) is not None:
         return fault
+    from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+    from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
+
     component, sealed = constant_null_space(part, eps)
+    if null is not None:
+        null = _orthonormal(null[rows])
+        sealed = np.zeros_like(sealed)
     M: Preconditioner
     if preconditioner == "none":
         M = Identity(part.shape[0])
+    elif preconditioner == "direct" or (preconditioner == "auto" and part.shape[0] <= LARGEST):
+        try:
+            M = Direct(part, eps)
+        except NotPositiveDefiniteError as error:
+            return Status.INDEFINITE_MATRIX, str(error)
+        if null is None and M.null.shape[1] > np.count_nonzero(sealed):
+            null, sealed = M.null, np.zeros_like(sealed)
+    elif previous is not None and _same_rows(previous.rows, rows) and isinstance(previous.M, AlgebraicMultigrid):
+        M = previous.M
+        M.update(part)
     else:
-        M = AlgebraicMultigrid(part, method="rs" if preconditioner == "pyamg-rs" else "sa")
-    operator = CSROperator(part, component, sealed)
-    return Parts(A, rows, *_alone(A, rows), operator, scale, M, singular=bool(sealed.any()), exact=False)
+        B = None if B is None else B[rows]
+        M = AlgebraicMultigrid(part, "auto" if preconditioner == "auto" else preconditioner[-2:], B)  # type: ignore[arg-type]
+    operator = CSROperator(part, component, sealed, null)
+    singular = null is not None or bool(sealed.any())
+    return Parts(A, rows, *_alone(A, rows), operator, scale, M, singular=singular, exact=False)
+
+
+def _orthonormal(null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an orthonormal basis of the columns' span."""
+    basis, values, _ = np.linalg.svd(null, full_matrices=False)
+    return np.ascontiguousarray(basis[:, values > values[0] * 1e-10])
+
+
+def _same_rows(a: slice | NDArray[np.int64], b: slice | NDArray[np.int64]) -> bool:
+    if isinstance(a, slice) or isinstance(b, slice):
+        return isinstance(a, slice) and isinstance(b, slice)
+    return np.array_equal(a, b)
 
 
 def _alone(A: sp.csr_array, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -170,8 +225,8 @@ def _alone(A: sp.csr_array, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np
     return alone, A.diagonal()[alone]
 
 
-def _fault(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float) -> Fault | None:
-    """Probe A for symmetry and definiteness at the price of two products.
+def _fault(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float, *, probe: bool) -> Fault | None:
+    """Look for diagonal entries that are not positive; probe for symmetry and definiteness by two products.
 
     u.A v = v.A u for Gaussian u and v, scaled by the diagonal so that no part of A hides behind larger coefficients.
     """
@@ -182,6 +237,8 @@ def _fault(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float) -> Faul
         if diagonal[least] == 0:
             return Status.ZERO_DIAGONAL, f"A[{row}, {row}] is zero."
         return Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative."
+    if not probe:
+        return None
     scaling = 1 / np.sqrt(diagonal)
     u, v = np.random.default_rng(0).standard_normal((2, A.shape[0])) * scaling
     Au, Av = A @ u, A @ v

@@ -33,6 +33,11 @@ class Outcome:
     residuals: list[float]
     detail: str = ""
 
+    def then(self, later: Outcome) -> Outcome:
+        """Return the outcome of both, the later one having started from this one's x."""
+        detail = f"{self.detail} {later.detail}".strip()
+        return Outcome(later.x, later.status, [*self.residuals, *later.residuals[1:]], detail)
+
 
 @dataclass(frozen=True, eq=False)
 class Limits:
@@ -123,10 +128,8 @@ def refine(
                 parts.operator.project(record.x)
             parts.spread(record.x, unit / parts.scale, x)
             if parts.exact and x0 is None and dtype == np.float64:
-                # A and its operator differ by roundings of their entries, whose magnitudes over scale sum to at most 18
-                # per row: far enough below the tolerance, the residual that the operator computed is as good as A's.
                 extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
-                certain = residuals[-1] + 64 * _EPS * (residuals[0] + 18 * extent) <= target
+                certain = is_certain(residuals[-1], residuals[0], extent, target)
 
         answer = x.astype(dtype, copy=False)
         if not math.isfinite(magnitude(answer)):
@@ -150,13 +153,21 @@ def refine(
             r = b - A @ x
 
 
+def is_certain(residual: float, initial: float, extent: float, target: float) -> bool:
+    """Return whether the residual that an exact operator computed proves that of A to meet the target.
+
+    A and its operator differ by roundings of their entries, whose magnitudes over the scale sum to at most 18 per row;
+    `extent` is the norm of scale * x.
+    """
+    return residual + 64 * _EPS * (initial + 18 * extent) <= target
+
+
 def _solve_alone(parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64], target: float) -> tuple[float, str]:
     """Set x on the rows without off-diagonal entries; return the norm of b on empty ones, with a sentence if large."""
     if not parts.alone.size:
         return 0.0, ""
+    parts.solve_alone(b, x)
     empty = parts.diagonal == 0
-    with np.errstate(over="ignore"):
-        x[parts.alone] = np.where(empty, x[parts.alone], b[parts.alone] / np.where(empty, 1.0, parts.diagonal))
     rows = parts.alone[empty]
     lost = norm(b[rows])
     if lost <= target:

@@ -29,8 +29,8 @@ class Status(enum.Enum):
     TIMEOUT = "The time limit was reached; x is the best iterate so far."
     CALLBACK = "The callback returned True; x is the iterate it stopped at."
     INDEFINITE_MATRIX = (
-        "A is not positive definite: a direction of non-positive curvature was found. Likely causes: the sign of A "
-        "(solve (-A) x = -b), a negative shift, or a saddle-point system."
+        "A is not positive definite: a direction of negative curvature was found. Likely causes: a negative shift, a "
+        "saddle-point system, or terms of the wrong sign."
     )
     INDEFINITE_PRECONDITIONER = (
         "The preconditioner is not positive definite, and the iteration did not converge with it. Likely causes: "
@@ -42,7 +42,7 @@ class Status(enum.Enum):
     )
     INCONSISTENT = (
         "A is singular and b has a part outside its range: no x solves the system; x is a least-squares solution. "
-        "Likely causes: a domain without Dirichlet data whose sources do not sum to zero."
+        "Likely causes: a closed or periodic domain whose sources do not sum to zero, or a body that nothing holds."
     )
     ZERO_DIAGONAL = "A diagonal entry of A is zero. Likely causes: a cell or node without equation, or a missing term."
     NOT_FINITE = (
@@ -72,10 +72,10 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
 
     Parameters
     ----------
-    x : ndarray of float, shape (n,)
+    x : ndarray of float, shape (n,) or (n, k)
         The answer, or the best iterate if the solve did not converge.
     status : Status
-        How the solve ended.
+        How the solve ended; of k right-hand sides, the first that failed.
     residuals : sequence of float, length iterations + 1
         Norms of b - A x, the initial one first.
     preconditioner : str, default "none"
@@ -86,6 +86,8 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         Seconds spent on A alone, and on this right-hand side.
     detail : str, default ""
         A sentence about this very system, for instance the row at fault.
+    columns : tuple of Solution, default ()
+        One for each of several right-hand sides.
 
     Attributes
     ----------
@@ -116,6 +118,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
     setup_time: float
     solve_time: float
     detail: str
+    columns: tuple[Solution, ...]
 
     def __new__(
         cls,
@@ -127,6 +130,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         setup_time: float = 0.0,
         solve_time: float = 0.0,
         detail: str = "",
+        columns: tuple[Solution, ...] = (),
     ) -> Solution:
         """Make the pair; ``info`` follows from the status and the number of residuals."""
         iterations = len(residuals) - 1
@@ -136,6 +140,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         self.residuals = np.array(residuals, dtype=np.float64)
         self.preconditioner, self.work = preconditioner, work
         self.setup_time, self.solve_time, self.detail = setup_time, solve_time, detail
+        self.columns = columns
         return self
 
     @property

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,22 +17,32 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from deepcd.pde import Grid, poisson
-from deepcd.solvers.arguments import as_matrix, as_vector, count, norm, tolerance
+from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, options
+from deepcd.solvers.columns import iterate_together
+from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.parts import Fault, Parts, on_grid, on_matrix
+from deepcd.solvers.preconditioners.direct import LARGEST
 from deepcd.solvers.refinement import Limits, Outcome, refine
 from deepcd.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
+    from deepcd.solvers.deepcd import DeepCD
     from deepcd.solvers.grid_discovery import Embedding
 
 ON_GRIDS = ("learned-multigrid", "geometric-multigrid")
-PRECONDITIONERS = ("auto", *ON_GRIDS, "pyamg-sa", "pyamg-rs", "none")
+PRECONDITIONERS = ("auto", *ON_GRIDS, "direct", "pyamg-sa", "pyamg-rs", "none")
 
+_PATIENCE = 50  # iterations of a learned cycle after which its progress is looked at
+_WORTH = 400  # of them take as long as the set-up of Ruge-Stueben coarsening: more to come, and that is the better way
 _MOST = 10_000  # iterations, unless the caller says otherwise: a method that needs more is the wrong one
+
+_PUZZLING = (Status.MAXITER, Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)
 
 
 class System:
-    """A symmetric positive (semi)definite matrix made ready for `solve`. Made by `DeepCD.setup`.
+    """A symmetric (semi)definite matrix made ready for `solve`. Made by `DeepCD.setup`.
+
+    It can be copied, pickled, and used from several threads, which take turns.
 
     Attributes
     ----------
@@ -46,42 +59,69 @@ class System:
 
     def __init__(
         self,
+        solver: DeepCD,
         A: Any,
-        preconditioner: str,
-        weights: Any,
-        threads: int,
-        keep: int | None,
-        grid: Grid | None,
-        check: bool,
+        grid: Grid | None = None,
+        *,
+        nullspace: ArrayLike | Literal["constant"] | None = None,
+        B: ArrayLike | None = None,
+        check: bool = True,
+        threads: int = 1,
+        copy: bool = True,
     ) -> None:
         start = time.perf_counter()
+        self._solver, self._grid, self._check, self._threads = solver, grid, check, threads
         if isinstance(A, Grid):
             if grid is not None:
                 raise TypeError("A is a grid itself: give no other as grid")
-            grid, A = A, poisson(A).A
-            self.A, self._dtype = as_matrix(A)
+            self._grid, matrix = A, poisson(A).A
         else:
-            self.A, self._dtype = as_matrix(A)
-            if grid is not None:
-                _match(self.A, grid)
+            matrix = A
+        self._take(matrix, copy=copy and matrix is A)
+        if self._grid is not None and matrix is A:
+            _match(self.A, self._grid)
+        self._null = None if nullspace is None else as_null_space(nullspace, self.A, float(np.finfo(self._dtype).eps))
+        self._B = None if B is None else as_columns("B", B, self.A.shape[0])
+        self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
+        self._prepare(None)
+        self.setup_time = time.perf_counter() - start
+
+    def _take(self, A: Any, *, copy: bool) -> None:
+        """Keep A as canonical CSR, in memory of its own if `copy`."""
+        self.A, self._dtype = as_matrix(A)
+        if copy and sp.issparse(A) and (self.A is A or np.may_share_memory(self.A.data, getattr(A, "data", None))):
+            self.A = self.A.copy()
+
+    def _prepare(self, previous: Parts | None) -> None:
+        """Look for structure in A and build its parts."""
+        wanted, n = self._solver.preconditioner, self.A.shape[0]
         self.embedding: Embedding | None = None
         self.no_grid = ""
-        if preconditioner in ("auto", *ON_GRIDS) and self.A.shape[0]:
-            self._find_grid(grid, required=preconditioner != "auto")
+        # The Laplacian has two signs in use. A look at one row tells whether a look at all of them is worth its time.
+        diagonal = self.A[:1].diagonal()
+        if n and diagonal[0] < 0:
+            diagonal = self.A.diagonal()
+        self._sign = -1 if n and diagonal.max() <= 0 and diagonal.min() < 0 else 1
+        A = -self.A if self._sign < 0 else self.A
+        small = wanted == "auto" and self._grid is None and n <= LARGEST
+        if wanted in ("auto", *ON_GRIDS) and n and not small:
+            self._find_grid(A, required=wanted != "auto")
         parts: Parts | Fault
         if self.embedding is not None:
             exact = self._dtype == np.float64
-            parts = on_grid(self.A, self.embedding, preconditioner, weights, threads, exact=exact)
+            parts = on_grid(A, self.embedding, wanted, self._solver.weights, self._threads, exact=exact)
         else:
-            parts = on_matrix(self.A, preconditioner, float(np.finfo(self._dtype).eps), check=check)
-        if check and isinstance(parts, Parts) and (parts.diagonal < 0).any():
+            eps = float(np.finfo(self._dtype).eps)
+            parts = on_matrix(A, wanted, eps, check=self._check, B=self._B, null=self._null, previous=previous)
+        if isinstance(parts, Parts) and (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
-            parts = Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative."
+            parts = Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not."
+        self._use(parts)
+
+    def _use(self, parts: Parts | Fault) -> None:
         self._parts = parts
         self.preconditioner = parts.M.name if isinstance(parts, Parts) else "none"
-        self._keep = keep or (1 if not isinstance(parts, Parts) or parts.M.symmetric else 2)
-        self._lock = threading.Lock()  # preconditioners own their work vectors
-        self.setup_time = time.perf_counter() - start
+        self._keep = self._solver.keep or (1 if not isinstance(parts, Parts) or parts.M.symmetric else 2)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,26 +141,26 @@ class System:
         residuals: list[float] | None = None,
         timeout: float | None = None,
     ) -> Solution:
-        """Solve A x = b to ``norm(b - A @ x) <= max(tol * norm(b), atol)``.
+        """Solve A x = b to ``norm(b - A @ x) <= max(tol * norm(b), atol)``, for each column if b has several.
 
         Parameters
         ----------
-        b : array_like, shape (n,) or (n, 1)
-            Right-hand side.
+        b : array_like, shape (n,), (n, 1) or (n, k)
+            Right-hand side, or k of them, which are solved for together.
         tol : float, default 1e-6
             Relative tolerance, positive.
         rtol : float, optional
             SciPy's name for `tol`.
-        x0 : array_like, shape (n,), optional
+        x0 : array_like, shape (n,), or that of b, optional
             Where to start; default zero. Not changed.
         atol : float, default 0.0
             Absolute tolerance.
         maxiter : int, optional
             At most so many iterations; default 10 n, but not more than 10,000.
         callback : callable, optional
-            Called as ``callback(x)`` after each iteration with the current x, shape (n,); returning True stops.
+            Called as ``callback(x)`` after each iteration with the current x, of the shape of b; returning True stops.
         residuals : list, optional
-            Its content is replaced by the residual norms.
+            Its content is replaced by the residual norms; of several columns, by those of the whole block.
         timeout : float, optional
             Start no iteration after so many seconds; at least one is done.
 
@@ -134,46 +174,154 @@ class System:
         ------
         TypeError, ValueError
             If an argument is malformed: wrong length, complex, NaN, no positive tolerance, both `tol` and `rtol`.
+        RuntimeError
+            If a callback calls the system that is calling it.
         """
         start = time.perf_counter()
         n = self.A.shape[0]
-        if tol is not None and rtol is not None:
-            raise TypeError("tol and rtol are two names for one tolerance: give one of them")
-        tol = tolerance("tol", tol) if tol is not None else tolerance("rtol", rtol) if rtol is not None else 1e-6
-        atol = tolerance("atol", atol, zero=True)
-        maxiter = min(max(10 * n, 1), _MOST) if maxiter is None else count("maxiter", maxiter)
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback must be callable, got {callback!r}")
-        if residuals is not None and not isinstance(residuals, list):
-            raise TypeError(f"residuals must be a list to be filled, got {type(residuals).__name__}")
-        deadline = math.inf if timeout is None else start + tolerance("timeout", timeout)
-        right = as_vector("b", b, n)
+        tol, maxiter = options(tol, rtol, atol, maxiter, callback, residuals, timeout)
+        maxiter = min(max(10 * n, 1), _MOST) if maxiter is None else maxiter
+        deadline = math.inf if timeout is None else start + timeout
+        right = as_vector("b", b, n, columns=True)
+        guess = None if x0 is None else as_vector("x0", x0, n, columns=right.ndim == 2)
+        if guess is not None and guess.shape != right.shape:
+            raise ValueError(f"x0 must have the shape of b, {right.shape}, got {guess.shape}")
         dtype = np.float32 if right.dtype == self._dtype == np.float32 else np.float64
         b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
-        guess = None if x0 is None else as_vector("x0", x0, n).astype(np.float64, copy=False)
-
-        size = norm(b64)
-        if size == 0:
-            outcome = Outcome(np.zeros(n, dtype), Status.CONVERGED, [0.0])
-        elif isinstance(self._parts, Parts):
-            limits = Limits(max(tol * size, atol), maxiter, deadline, callback)
-            with self._lock:
-                outcome = refine(self._parts, b64, guess, limits, self._keep, dtype)
-        else:
-            x = np.zeros(n) if guess is None else guess
-            outcome = Outcome(x.astype(dtype), self._parts[0], [norm(b64 - self.A @ x)], self._parts[1])
+        x64 = None if guess is None else guess.astype(np.float64, copy=False)
+        targets = np.array([max(tol * norm(column), atol) for column in np.atleast_2d(b64.T)])
+        limits = Limits(float(targets[0]), maxiter, deadline, callback)
+        with self._exclusive():
+            if b64.ndim == 1:
+                solution = self._solution(self._solve_vector(b64, x64, limits, dtype), time.perf_counter() - start)
+            else:
+                outcomes = self._solve_block(b64, x64, targets, limits, dtype)
+                elapsed = time.perf_counter() - start
+                x = np.stack([outcome.x for outcome in outcomes], axis=1).astype(dtype, copy=False)
+                solution = _block(tuple(self._solution(outcome, elapsed) for outcome in outcomes), x, elapsed)
         if residuals is not None:
-            residuals[:] = outcome.residuals
-        return Solution(
-            outcome.x,
-            outcome.status,
-            outcome.residuals,
-            preconditioner=self.preconditioner,
-            work=self._parts.M.work if isinstance(self._parts, Parts) else 0.0,
-            setup_time=self.setup_time,
-            solve_time=time.perf_counter() - start,
-            detail=outcome.detail,
-        )
+            residuals[:] = solution.residuals.tolist()
+        return solution
+
+    def _solve_vector(
+        self, b: NDArray[np.float64], x0: NDArray[np.float64] | None, limits: Limits, dtype: type[np.floating[Any]]
+    ) -> Outcome:
+        """Solve for one right-hand side; if that fails, find out whether another way leads further."""
+        if not b.any():
+            return Outcome(np.zeros(len(b), dtype), Status.CONVERGED, [0.0])
+        if not isinstance(self._parts, Parts):
+            x = np.zeros(len(b)) if x0 is None else x0
+            return Outcome(x.astype(dtype), self._parts[0], [norm(b - self.A @ x)], self._parts[1])
+        if self._sign < 0:
+            b = -b
+        outcome = refine(self._parts, b, x0, self._patient(limits), self._keep, dtype)
+        spent = len(outcome.residuals) - 1
+        if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
+            if spent < limits.maxiter:
+                if outcome.status is not Status.MAXITER or _left(outcome.residuals, limits.target) > _WORTH:
+                    self._switch()
+                rest = replace(limits, maxiter=limits.maxiter - spent)
+                outcome = outcome.then(refine(self._parts, b, outcome.x.astype(float), rest, self._keep, dtype))
+        elif outcome.status in _PUZZLING and spent:
+            singular = as_singular(self._parts, b, x0, limits.target, spent)
+            if singular is not None:
+                outcome = refine(singular, b, x0, limits, self._keep, dtype)
+        if self._sign < 0:
+            outcome = replace(
+                outcome, detail=f"{outcome.detail} The diagonal of A is negative: -A x = -b was solved.".lstrip()
+            )
+        return outcome
+
+    def _solve_block(
+        self,
+        B: NDArray[np.float64],
+        start: NDArray[np.float64] | None,
+        targets: NDArray[np.float64],
+        limits: Limits,
+        dtype: type[np.floating[Any]],
+    ) -> list[Outcome]:
+        """Solve for several right-hand sides: together, then each that has not certainly converged on its own."""
+        X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
+        tell = limits.callback
+        if tell is not None:
+            limits = replace(limits, callback=lambda block: tell(block.astype(dtype)))
+        outcomes = [Outcome(x, Status.MAXITER, []) for x in X.T]
+        if isinstance(self._parts, Parts) and self._parts.operator is not None:
+            outcomes = iterate_together(self._parts, self._sign * B, X, targets, self._patient(limits))
+        for j, before in enumerate(outcomes):
+            if before.status is Status.CONVERGED and dtype == np.float64:
+                continue
+
+            def tell_all(x: NDArray[np.floating[Any]], j: int = j) -> object:
+                X[:, j] = x
+                assert tell is not None
+                return tell(X.astype(dtype))
+
+            stopped = before.status in (Status.CALLBACK, Status.TIMEOUT)
+            rest = 0 if stopped else max(limits.maxiter - len(before.residuals) + 1, 0)
+            own = Limits(targets[j], rest, limits.deadline, None if tell is None else tell_all)
+            x0 = None if not before.residuals and start is None else X[:, j].copy()
+            after = self._solve_vector(B[:, j].copy(), x0, own, dtype)
+            if stopped and after.status is Status.MAXITER:
+                after = replace(after, status=before.status)
+            X[:, j] = after.x
+            outcomes[j] = before.then(after) if before.residuals else after
+        return outcomes
+
+    @property
+    def _may_switch(self) -> bool:
+        """Whether another preconditioner may take the place of the one in use."""
+        return self.embedding is not None and self._solver.preconditioner == "auto" and self.preconditioner in ON_GRIDS
+
+    def _patient(self, limits: Limits) -> Limits:
+        """Return the limits, with no more iterations than it takes to see whether to switch."""
+        return replace(limits, maxiter=min(limits.maxiter, _PATIENCE)) if self._may_switch else limits
+
+    def _switch(self) -> None:
+        """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
+        eps = float(np.finfo(self._dtype).eps)
+        self._use(on_matrix(self._sign * self.A, "pyamg-rs", eps, check=False))
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Let other threads wait, and refuse a callback that calls its own system."""
+        with self._lock:
+            if self._busy:
+                raise RuntimeError("a callback called the system that is calling it: use a copy.deepcopy of the system")
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
+
+    def update(self, A: Any) -> None:
+        """Take new values on the same pattern of entries.
+
+        Algebraic multigrid keeps its transfers and recomputes its coarse operators, which saves most of its set-up as
+        long as the new values resemble the old ones. Everything else is prepared anew.
+
+        Parameters
+        ----------
+        A : sparse array, sparse matrix or array_like, shape (n, n)
+            Entries where the old matrix has some. Not changed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If A is malformed or has another pattern; the system is as before.
+        """
+        start = time.perf_counter()
+        new, dtype = as_matrix(A)
+        if new.shape != self.A.shape:
+            raise ValueError(f"update takes a matrix of the shape of the old one, {self.A.shape}, got {new.shape}")
+        if not np.array_equal(new.indptr, self.A.indptr) or not np.array_equal(new.indices, self.A.indices):
+            raise ValueError("update takes new values on the old pattern, but the pattern differs: set up a new system")
+        with self._exclusive():
+            self._grid = None
+            self._take(new, copy=True)
+            self._dtype = dtype
+            self._prepare(self._parts if isinstance(self._parts, Parts) else None)
+            self.setup_time = time.perf_counter() - start
 
     def aspreconditioner(self) -> LinearOperator:
         """Return one application of the preconditioner as an operator on vectors of A's rows.
@@ -186,19 +334,34 @@ class System:
         Raises
         ------
         ValueError
-            If there is no symmetric preconditioner, which those methods rely on.
+            If there is no symmetric positive definite preconditioner, which those methods rely on.
         """
         parts = self._parts
         if not isinstance(parts, Parts):
             raise ValueError(f"this system has no preconditioner. {parts[0].value} {parts[1]}".rstrip())
         if not parts.M.symmetric:
             raise ValueError(f"{self.preconditioner} is not symmetric: use it through solve")
+        if self._sign < 0:
+            raise ValueError("A is negative definite, so no positive definite preconditioner suits it: set up -A")
 
         def matvec(v: NDArray[Any]) -> NDArray[np.float64]:
-            with self._lock:
+            with self._exclusive():
                 return parts.precondition(np.asarray(v, dtype=np.float64).reshape(-1))
 
         return LinearOperator(self.A.shape, matvec=matvec, rmatvec=matvec, dtype=np.dtype(np.float64))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock, which belongs to this process."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_busy")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Get a lock of its own."""
+        self.__dict__ = state
+        self._lock, self._busy = threading.RLock(), False
+
+    def __copy__(self) -> System:
+        """Return a deep copy: two systems that shared work vectors would disturb each other."""
+        return deepcopy(self)
 
     def __str__(self) -> str:
         """Return a few lines: unknowns, grid or why there is none, levels of the preconditioner and its cost."""
@@ -209,32 +372,53 @@ class System:
             lines.append(f"no grid: {self.no_grid}")
         if not isinstance(self._parts, Parts):
             return "\n".join([*lines, f"cannot be solved. {self._parts[0].value} {self._parts[1]}".rstrip()])
+        if self._sign < 0:
+            lines.append("negative definite: solved as -A x = -b")
         if self._parts.alone.size:
             lines.append(f"rows without off-diagonal entries, solved on their own: {self._parts.alone.size}")
         if self._parts.singular:
-            lines.append("singular: solved up to a constant on each component whose rows sum to zero")
+            lines.append("singular: solved up to a vector of the null space, such as a constant on a sealed component")
         lines.append(f"preconditioner: {self._parts.M}")
         lines.append(f"passes over the unknowns per iteration: {self._parts.M.work:.1f}, directions kept: {self._keep}")
         return "\n".join(lines)
 
-    def _find_grid(self, grid: Grid | None, *, required: bool) -> None:
+    def _solution(self, outcome: Outcome, elapsed: float) -> Solution:
+        return Solution(
+            outcome.x,
+            outcome.status,
+            outcome.residuals,
+            preconditioner=self.preconditioner,
+            work=self._parts.M.work if isinstance(self._parts, Parts) else 0.0,
+            setup_time=self.setup_time,
+            solve_time=elapsed,
+            detail=outcome.detail,
+        )
+
+    def _find_grid(self, A: sp.csr_array, *, required: bool) -> None:
         from deepcd.solvers.kernels import compilation, fused
 
         compilation.announce(fused.correct_smooth)
-        if grid is not None:
+        if self._grid is not None:
             from deepcd.solvers.grid_discovery import embed
 
-            self.embedding = embed(grid)
+            self.embedding = embed(self._grid)
             return
         from deepcd.solvers.grid_discovery import NotAGrid, discover
 
         try:
             # In A's own precision: what counts as equal depends on it.
-            self.embedding = discover(self.A if self._dtype == np.float64 else self.A.astype(self._dtype))
+            self.embedding = discover(A if self._dtype == np.float64 else A.astype(self._dtype))
         except NotAGrid as error:
             if required:
                 raise ValueError(f'there is no grid behind A: {error}; preconditioner="auto" takes any A') from error
             self.no_grid = str(error)
+
+
+def _left(residuals: list[float], target: float) -> float:
+    """Return how many iterations are left at the rate of the second half of those done."""
+    half = len(residuals) // 2
+    rate = math.log(residuals[half] / residuals[-1]) / (len(residuals) - 1 - half) if residuals[-1] > 0 else math.inf
+    return math.log(residuals[-1] / max(target, 1e-300)) / rate if rate > 0 else math.inf
 
 
 def _match(A: sp.csr_array, grid: Grid) -> None:
@@ -246,3 +430,24 @@ def _match(A: sp.csr_array, grid: Grid) -> None:
         raise ValueError("grid couples other cells than A does; describe A's own grid, numbered in C order")
     if not np.allclose(A.data, expected.data, rtol=8 * float(np.finfo(np.float64).eps), atol=0.0):
         raise ValueError("grid has other coefficients than A: check its spacing, walls and air_at")
+
+
+def _block(columns: tuple[Solution, ...], x: NDArray[np.floating[Any]], elapsed: float) -> Solution:
+    """Return one solution for several right-hand sides: the status is that of the first that failed."""
+    failed = [j for j, column in enumerate(columns) if column.info]
+    worst = columns[failed[0]] if failed else columns[0]
+    histories = [column.residuals for column in columns]
+    length = max(map(len, histories))
+    padded = np.array([np.pad(history, (0, length - len(history)), mode="edge") for history in histories])
+    detail = f"{len(failed)} of {len(columns)} columns failed, the first one is {failed[0]}. " if failed else ""
+    return Solution(
+        x,
+        worst.status,
+        np.linalg.norm(padded, axis=0),
+        preconditioner=worst.preconditioner,
+        work=worst.work,
+        setup_time=worst.setup_time,
+        solve_time=elapsed,
+        detail=(detail + worst.detail).rstrip(),
+        columns=columns,
+    )

@@ -7,6 +7,7 @@ number of threads only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ SMALLEST = 1 << 15  # cells per thread below which waking a thread costs more th
 
 
 class Team:
-    """A fixed number of threads.
+    """A fixed number of threads. It can be copied and pickled, and used in a forked process: new threads are started.
 
     Parameters
     ----------
@@ -28,7 +29,18 @@ class Team:
     def __init__(self, threads: int, planes: int, cells: int) -> None:
         self.threads = max(1, min(threads, planes, cells // SMALLEST))
         self.bounds = [planes * t // self.threads for t in range(self.threads + 1)]
-        self.pool = ThreadPoolExecutor(self.threads - 1, "deepcd") if self.threads > 1 else None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_pool": None}
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads but one, of this process: a fork copies what is known of them, not the threads themselves."""
+        pool = self._pool
+        if pool is None or pool[0] != os.getpid():
+            pool = self._pool = os.getpid(), ThreadPoolExecutor(self.threads - 1, "deepcd")
+        return pool[1]
 
     def run(
         self,
@@ -52,8 +64,9 @@ class Team:
         """
         ends = self.bounds if bounds is None else bounds
         own = scratch if scratch is not None else [()] * self.threads
-        if self.pool is None:
+        if self.threads == 1:
             return [kernel(*args, *own[0], ends[0], ends[-1])]
-        futures = [self.pool.submit(kernel, *args, *own[t], ends[t], ends[t + 1]) for t in range(1, self.threads)]
+        pool = self.pool
+        futures = [pool.submit(kernel, *args, *own[t], ends[t], ends[t + 1]) for t in range(1, self.threads)]
         first = kernel(*args, *own[0], ends[0], ends[1])
         return [first, *(f.result() for f in futures)]

@@ -1,7 +1,8 @@
-"""A general sparse matrix as an operator on plain vectors, and the constants in its null space."""
+"""A general sparse matrix as an operator on plain vectors, and its null space."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,38 +10,70 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from deepcd.solvers.kernels import csr
+
 Vector = NDArray[np.floating[Any]]
 
 
 class CSROperator:
-    """A on vectors of shape (n,), by SciPy's products.
+    """A on vectors of shape (n,), float64; nothing of that size is allocated but by `zeros`, `embed` and `extract`.
 
     Parameters
     ----------
-    A : csr_array of float64 or LinearOperator, shape (n, n)
-        Anything that ``A @ x`` works with.
+    A : csr_array of float32 or float64, shape (n, n)
+        Symmetric positive (semi)definite. Not copied, not changed.
     component : ndarray of int, shape (n,), optional
         The connected component of each row; needed when one of them is sealed.
     sealed : ndarray of bool, shape (number of components,), optional
         Which components have the constant in the null space of A.
+    null : ndarray of float64, shape (n, m), optional
+        Orthonormal columns: any null space of A, instead of the constants.
+
+    Raises
+    ------
+    ValueError
+        If both the constants on components and another null space are given.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from deepcd.solvers.operators.csr import CSROperator
+    >>> A = CSROperator(sp.csr_array([[2.0, -1.0], [-1.0, 2.0]]))
+    >>> p, q = np.array([1.0, 2.0]), A.zeros()
+    >>> A.apply(p, q), q.tolist()
+    (6.0, [0.0, 3.0])
     """
 
     def __init__(
         self,
-        A: Any,
+        A: sp.csr_array,
         component: NDArray[np.integer[Any]] | None = None,
         sealed: NDArray[np.bool_] | None = None,
+        null: NDArray[np.float64] | None = None,
     ) -> None:
         self.A = A
-        self._scratch = np.empty(A.shape[0])
-        self._component = component if sealed is not None and sealed.any() else None
-        if self._component is not None and sealed is not None:
-            sizes = np.bincount(self._component, minlength=sealed.size)
-            self._weights = np.where(sealed, 1.0 / np.maximum(sizes, 1), 0.0)
+        self._matrix = (A.indptr, A.indices, A.data)
+        self._n: int = A.shape[0]
+        self._component: NDArray[np.integer[Any]] | None = None
+        self._null: NDArray[np.float64] | None = None
+        if sealed is not None and sealed.any():
+            if component is None:
+                raise ValueError("sealed components are given without component, which says what rows they consist of")
+            if null is not None and null.shape[1]:
+                raise ValueError("give constants on sealed components or another null space, not both")
+            sizes = np.bincount(component, minlength=sealed.size)
+            self._component, self._weights = component, np.where(sealed, 1.0 / np.maximum(sizes, 1), 0.0)
+            self._sums = np.empty((sealed.size, 1))
+        elif null is not None and null.shape[1]:
+            self._null, self._scratch = null, np.empty((self._n, 1))
+
+    def columns(self, k: int) -> CSRColumns:
+        """Return A on k right-hand sides at once, which interleave in its vectors."""
+        return CSRColumns(self, k)
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
-        return np.zeros(self.A.shape[0])
+        return np.zeros(self._n)
 
     def embed(self, v: Vector, scale: float = 1.0) -> Vector:
         """Return scale * v as a new float64 vector."""
@@ -52,36 +85,91 @@ class CSROperator:
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
         """Set r <- b - A x and return r.r."""
-        np.subtract(b, self.A @ x, out=r)
-        return float(r @ r)
+        return csr.residual(*self._matrix, b, x, r, 0, self._n)
 
     def direction(self, z: Vector, beta: float, p: Vector) -> None:
-        """Set p <- z + beta p."""
-        p *= beta
-        p += z
+        """Set p <- z + beta p; z may be float32."""
+        csr.direction(z, beta, p, 0, p.size)
 
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
-        q[...] = self.A @ p
-        return float(p @ q)
+        return csr.matvec(*self._matrix, p, q, 0, self._n)
 
     def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
         """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
-        np.multiply(p, alpha, out=self._scratch)
-        x += self._scratch
-        np.multiply(q, alpha, out=self._scratch)
-        r -= self._scratch
-        return float(r @ r)
+        return csr.update(alpha, p, q, x, r, 0, self._n)
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v."""
-        return float(u @ v)
+        return csr.dot(u, v, 0, u.size)
+
+    def norm(self, r: Vector) -> float:
+        """Return the Euclidean norm of r."""
+        return math.sqrt(csr.dot(r, r, 0, r.size))
 
     def project(self, v: Vector) -> None:
-        """Subtract the mean of v on each sealed component, in place."""
+        """Remove the null space from v, in place: the mean on each sealed component, or the span of `null`."""
         if self._component is not None:
-            sums = np.bincount(self._component, weights=v, minlength=self._weights.size)
-            v -= (sums * self._weights)[self._component]
+            csr.remove_means(self._component, self._weights, self._sums, v)
+        elif self._null is not None:
+            block = v.reshape(self._scratch.shape)
+            np.matmul(self._null, self._null.T @ block, out=self._scratch)
+            block -= self._scratch
+
+
+class CSRColumns(CSROperator):
+    """I (x) A on k right-hand sides: entry (i, j) of the (n, k) block is entry i * k + j of a vector.
+
+    Parameters
+    ----------
+    operator : CSROperator
+        A and its null space.
+    k : int
+        At least 1.
+    """
+
+    def __init__(self, operator: CSROperator, k: int) -> None:
+        self.__dict__.update(operator.__dict__)
+        self._k = k
+        self.squares = np.empty(k)
+        if self._component is not None:
+            self._sums = np.empty((self._weights.size, k))
+        elif self._null is not None:
+            self._scratch = np.empty((self._n, k))
+
+    def zeros(self) -> Vector:
+        """Return a new zero vector, float64 of shape (n k,)."""
+        return np.zeros(self._n * self._k)
+
+    def embed(self, v: Vector, scale: float | Vector = 1.0) -> Vector:
+        """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a new vector."""
+        return np.multiply(v, scale, dtype=np.float64, order="C").reshape(-1)
+
+    def extract(self, v: Vector) -> Vector:
+        """Return the columns of v, shape (n, k)."""
+        return v.reshape(self._n, self._k).copy()
+
+    def residual(self, b: Vector, x: Vector, r: Vector) -> float:
+        """Set r <- b - A x and return the largest r.r of a column."""
+        self.squares[:] = 0
+        csr.residual_columns(*self._matrix, self._k, b, x, r, self.squares, 0, self._n)
+        return float(self.squares.max())
+
+    def apply(self, p: Vector, q: Vector) -> float:
+        """Set q <- A p and return p.q, over all columns."""
+        return csr.matvec_columns(*self._matrix, self._k, p, q, 0, self._n)
+
+    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha q, and return the largest r.r of a column."""
+        self.squares[:] = 0
+        csr.update_columns(alpha, p, q, x, r, self.squares, 0, self._n)
+        return float(self.squares.max())
+
+    def norm(self, r: Vector) -> float:
+        """Return the largest Euclidean norm of a column of r."""
+        self.squares[:] = 0
+        csr.square_columns(r, self.squares, 0, self._n)
+        return math.sqrt(self.squares.max())
 
 
 def constant_null_space(A: sp.csr_array, eps: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

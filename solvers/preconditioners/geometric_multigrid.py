@@ -77,7 +77,7 @@ class GeometricMultigrid(Multigrid):
             self.n, self.s, self.diagonal, np.float32(1), self.starts, self.cells, self.ratio,
             top.n, top.s, self.taps.near, self.taps.far, top.psi, plane, buffer, share, 0, self.n[0],
         )  # fmt: skip
-        neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
+        neighbours = sum(np.roll(self.diagonal, o) != 0 for d in set(self.s) - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
         self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 

@@ -30,6 +30,10 @@ class Identity:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
 
+    def columns(self, k: int) -> Identity:
+        """Return the identity on k interleaved vectors."""
+        return Identity(self._n * k)
+
     def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
         """Set z <- r and return (r.z, q.z)."""
         np.copyto(z, r)

@@ -67,7 +67,7 @@ class LearnedMultigrid(Multigrid):
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
-        self.around = neighbourhood((*s, 1))
+        self.around = neighbourhood(s)
         table, ids = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
         outputs: F32 | None = None
@@ -88,7 +88,7 @@ class LearnedMultigrid(Multigrid):
 
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
         """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""
-        s0, s1 = self.s
+        s0, s1, _ = self.s
         neighbours = np.array([-s0, s0, -s1, s1, -1, 1])
         axes = np.array([0, 0, 1, 1, 2, 2])
         adjacent = neighbours[neighbours != 0]
@@ -125,7 +125,7 @@ class LearnedMultigrid(Multigrid):
             features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
             features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
         outputs = np.zeros((size, len(network[5])), dtype=np.float32)
-        offsets = neighbourhood((*level.s, 1))
+        offsets = neighbourhood(level.s)
         setup.evaluate_features(level.n, level.s, offsets, features, *network, outputs)
         setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
         level.finish()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, finest, setup
 from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.preconditioners.by_columns import ByColumns
 
 F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
@@ -42,7 +43,7 @@ class CoarseLevel:
     """A level with face weights; arrays are flat padded boxes of float32."""
 
     n: Box
-    s: tuple[int, int]
+    s: Box
     nominal: tuple[float, float, float]  # face weight per axis in an undisturbed interior
     capacity: float  # finest cells in one cell
     volume: F32
@@ -66,7 +67,7 @@ class CoarseLevel:
     @property
     def strides(self) -> Box:
         """Flat distance of neighbours per axis, 0 where there are none."""
-        return self.s[0], self.s[1], 1
+        return self.s
 
     def finish(self) -> None:
         """Form the diagonal from face and Dirichlet weights."""
@@ -76,15 +77,15 @@ class CoarseLevel:
         self.diagonal[self.inverse == 0] = 0
 
 
-def halved(n: Box, s: tuple[int, int]) -> tuple[Box, tuple[int, int], Box]:
+def halved(n: Box, s: Box) -> tuple[Box, Box, Box]:
     """Return size, strides and steps (2 where the axis is halved) of the next coarser box."""
     m = ((n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2)
-    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2) if s[1] else (m[2] + 2, 0)
+    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2, 1) if s[1] else (m[2] + 2, 0, 1)
     return m, ms, (min(n[0], 2), min(n[1], 2), min(n[2], 2))
 
 
 def empty_coarse(
-    n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float
+    n: Box, s: Box, nominal: tuple[float, float, float], capacity: float
 ) -> tuple[CoarseLevel, Box]:
     """Return the next coarser level of a box, its sums still zero, and the steps to it."""
     m, ms, step = halved(n, s)
@@ -119,7 +120,7 @@ class Multigrid:
     symmetric = True
     work = 0.0
 
-    def __init__(self, n: Box, s: tuple[int, int], diagonal: NDArray[np.uint8], threads: int) -> None:
+    def __init__(self, n: Box, s: Box, diagonal: NDArray[np.uint8], threads: int) -> None:
         self.n, self.s, self.diagonal = n, s, diagonal
         self.team = Team(threads, n[0], diagonal.size)
         self.levels: list[CoarseLevel] = []
@@ -182,6 +183,10 @@ class Multigrid:
         """Name the cells whose coefficients differ from the interior's, ascending."""
         self.cells, self.ratio = cells, ratio
         self.starts = np.searchsorted(cells, (np.arange(self.n[0] + 1) + 1) * self.s[0])
+
+    def columns(self, k: int) -> ByColumns:
+        """Return I (x) M for k interleaved vectors."""
+        return ByColumns(self, k)
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""

@@ -6,20 +6,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from scipy.sparse import csr_array
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
 
@@ -55,15 +51,20 @@ def solve(
     """Solve A x = b for a symmetric positive (semi)definite A."""
     if out is not None and (out.suffix != ".npy" or not out.absolute().parent.is_dir()):
         _refuse(f"--out {out}: give a .npy file in a folder that exists")
-    A = read_matrix(matrix)
-    if rhs is None:
-        _say(f"no right-hand side given: b = 1 in all {A.shape[0]} entries")
-    b = read_vector(rhs, A.shape[0])
-
+    import numpy as np
     from rich.console import Console
 
     from deepcd import DeepCD
+    from deepcd.data import files
+    from deepcd.data.matrix_files import MatrixFileError, read_matrix, read_vector
 
+    try:
+        A = read_matrix(matrix)
+        if rhs is None:
+            _say(f"no right-hand side given: b = 1 in all {A.shape[0]} entries")
+        b = np.ones(A.shape[0]) if rhs is None else read_vector(rhs, A.shape[0])
+    except MatrixFileError as error:
+        _refuse(str(error))
     _say(f"A: {A.shape[0]} x {A.shape[1]}, {A.nnz} entries")
     try:
         with Console(stderr=True).status("solving (the first run compiles, which takes up to a minute)"):
@@ -73,8 +74,6 @@ def solve(
         _refuse(str(error))
 
     # Scaled first: the norm of a b near the limits of float64 overflows or underflows.
-    import numpy as np
-
     scale = float(np.abs(b).max(initial=0.0)) or 1.0
     relative = float(np.linalg.norm((b - A @ solution.x) / scale) / (np.linalg.norm(b / scale) or 1.0))
     converged = solution.info == 0
@@ -84,7 +83,12 @@ def solve(
         f"setup {solution.setup_time:.3f} s, solve {solution.solve_time:.3f} s"
     )
     if out is not None:
-        np.save(out, solution.x, allow_pickle=False)
+        content = io.BytesIO()
+        np.save(content, solution.x, allow_pickle=False)
+        try:
+            files.replace(out, content.getvalue())
+        except OSError as error:
+            _refuse(f"--out {out}: x was not written ({error.strerror})")
         _say(f"x written to {out}")
     elif not as_json:
         _say("x is not kept: give --out x.npy to write it")
@@ -186,77 +190,6 @@ def train(
         run(ndim=dim, out=out, steps=steps, seed=seed, resume=resume, threads=threads)
     except (ValueError, TypeError, OSError) as error:
         _refuse(str(error))
-
-
-def read_matrix(path: Path) -> csr_array:
-    """Read a square, real, sparse matrix; what cannot be used ends the program with status 2.
-
-    Parameters
-    ----------
-    path : Path
-        A .mtx or .mtx.gz file (Matrix Market) or an .npz file of :func:`scipy.sparse.save_npz`.
-
-    Returns
-    -------
-    csr_array of float64, shape (n, n)
-    """
-    import scipy.io
-    from scipy.sparse import csr_array, load_npz
-
-    if path.suffix == ".npz":
-        loaded = _parse(path, load_npz, "a sparse matrix written by scipy.sparse.save_npz")
-    elif path.name.endswith((".mtx", ".mtx.gz")):
-        loaded = _parse(path, scipy.io.mmread, "a Matrix Market file")
-    else:
-        _refuse(f"{path}: A must be a .mtx, .mtx.gz or .npz file")
-    if loaded.ndim != 2 or loaded.shape[0] != loaded.shape[1] or not loaded.shape[0]:
-        _refuse(f"{path}: A must be square and not empty, got shape {loaded.shape}")
-    if loaded.dtype.kind not in "biuf":
-        _refuse(f"{path}: A must be real, got {loaded.dtype}")
-    return csr_array(loaded).astype(float)
-
-
-def read_vector(path: Path | None, n: int) -> NDArray[np.float64]:
-    """Read a real vector of length n; what cannot be used ends the program with status 2.
-
-    Parameters
-    ----------
-    path : Path or None
-        A .npy file, or a .mtx or .mtx.gz file (Matrix Market), of shape (n,), (n, 1) or (1, n). None: all ones.
-    n : int
-        Its length.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-    """
-    import numpy as np
-    import scipy.io
-
-    if path is None:
-        return np.ones(n)
-    if path.suffix == ".npy":
-        loaded = _parse(path, np.load, "an array written by numpy.save, without pickled objects")
-    elif path.name.endswith((".mtx", ".mtx.gz")):
-        loaded = _parse(path, scipy.io.mmread, "a Matrix Market file")
-    else:
-        _refuse(f"{path}: b must be a .npy, .mtx or .mtx.gz file")
-    if loaded.shape not in ((n,), (n, 1), (1, n)):
-        _refuse(f"{path}: b must have the {n} entries of a column of A, got shape {loaded.shape}")
-    if loaded.dtype.kind not in "biuf":
-        _refuse(f"{path}: b must be real, got {loaded.dtype}")
-    dense = loaded if isinstance(loaded, np.ndarray) else loaded.toarray()
-    return np.asarray(dense, dtype=float).reshape(n)
-
-
-def _parse(path: Path, reader: Any, expected: str) -> Any:
-    """Run a reader of files; whatever it raises on a bad file becomes one sentence."""
-    if not path.is_file():
-        _refuse(f"{path}: no such file")
-    try:
-        return reader(path)
-    except Exception as error:  # the readers document no list of what they raise on malformed content
-        _refuse(f"{path}: is not {expected} ({error})")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,0 +1,488 @@
+"""Nasty inputs for linear solvers: each a Poisson system on a lattice of any size with one thing wrong with it.
+
+A problem says what counts as right besides an x that meets the tolerance: an exception, or true statuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+Cases = dict[str, Callable[[], "Problem"]]
+
+LIMIT = ("MAXITER", "ATTAINABLE_ACCURACY")  # true statuses of systems that are merely hard
+INDEFINITE = ("INDEFINITE_MATRIX",)
+NONSYMMETRIC = ("NONSYMMETRIC",)
+EMPTY = ("ZERO_DIAGONAL", "INCONSISTENT")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call of a solver.
+
+    Attributes
+    ----------
+    A, b
+        As the caller has them, of any type.
+    tol, atol, maxiter, x0, callback
+        Options of the call; None: not given.
+    statuses : tuple of str
+        True endings other than convergence; empty: it has to be solved, or refused where `refusal` says so.
+    refusal : bool
+        ValueError or TypeError is right.
+    propagates : type of exception, optional
+        What the callback raises and has to come through.
+    afterwards : callable, optional
+        Called with A between setup and solve.
+    """
+
+    A: Any
+    b: Any
+    tol: Any = 1e-8
+    atol: Any = 0.0
+    maxiter: Any = None
+    x0: Any = None
+    callback: Callable[[NDArray[Any]], Any] | None = None
+    statuses: tuple[str, ...] = ()
+    refusal: bool = False
+    propagates: type[BaseException] | None = None
+    afterwards: Callable[[Any], None] | None = None
+
+
+def chain(n: int, ends: str = "dirichlet") -> sp.csr_array:
+    """Return the second difference of n points with ends "dirichlet", "neumann" or "periodic"."""
+    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tolil()
+    if ends == "neumann":
+        T[0, 0] = T[-1, -1] = 1.0
+    if ends == "periodic":
+        T[0, n - 1] = T[n - 1, 0] = -1.0
+    return sp.csr_array(T)
+
+
+def lattice(shape: tuple[int, ...], *ends: str, weights: tuple[float, ...] = (1.0, 1.0, 1.0)) -> sp.csr_array:
+    """Return the Laplacian of a box; `ends` for all axes, or one per axis."""
+    total = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis, n in enumerate(shape):
+        before, after = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+        term = sp.kron(sp.kron(sp.eye_array(before), chain(n, ends[axis % len(ends)])), sp.eye_array(after))
+        total = sp.csr_array(total + weights[axis] * term)
+    total.sort_indices()
+    return total
+
+
+def among(fluid: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> sp.csr_array:
+    """Return the Laplacian of the cells of a mask, with walls around; `held` cells lean on a value outside."""
+    cells = np.flatnonzero(fluid)
+    off = sp.csr_array(lattice(fluid.shape, "dirichlet")[cells][:, cells])
+    off = sp.csr_array(off - sp.diags_array(off.diagonal()))
+    extra = np.zeros(len(cells)) if held is None else held.ravel()[cells].astype(float)
+    A = sp.csr_array(off + sp.diags_array(np.abs(off).sum(axis=1) + extra))
+    A.eliminate_zeros()
+    return A
+
+
+def changed(A: Any, *entries: tuple[int, int, float]) -> sp.csr_array:
+    """Return A with some entries replaced."""
+    matrix = sp.coo_array(A)
+    wanted = {(i, j): value for i, j, value in entries}
+    rows, cols = matrix.coords
+    keep = np.ones(matrix.nnz, dtype=bool)
+    for i, j in wanted:
+        keep &= (rows != i) | (cols != j)
+    i, j = np.array(list(wanted)).T
+    data = np.concatenate([matrix.data[keep], list(wanted.values())])
+    new = (np.concatenate([rows[keep], i]), np.concatenate([cols[keep], j]))
+    return sp.csr_array((data, new), shape=matrix.shape)
+
+
+def without(A: Any, index: Any, diagonal: float, *, cols: bool) -> sp.csr_array:
+    """Return A with these rows (and columns) emptied and this diagonal there; explicit zeros are removed."""
+    keep = np.ones(A.shape[0])
+    keep[index] = 0
+    K = sp.diags_array(keep)
+    matrix = sp.csr_array((K @ A @ K if cols else K @ A) + sp.diags_array(diagonal * (1 - keep)))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def random(n: int, seed: int = 20) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+def consistent(A: Any, **changes: Any) -> Problem:
+    """Return a problem that has a solution."""
+    return Problem(A, A @ random(A.shape[0], 2), **changes)
+
+
+def inconsistent(A: Any) -> Problem:
+    """Return a problem that has none, if A has the constant, or nearly that, in its null space."""
+    return Problem(A, 1 + random(A.shape[0], 2), statuses=("INCONSISTENT",))
+
+
+def blocks(*parts: Any, statuses: tuple[str, ...] = ()) -> Problem:
+    A = sp.csr_array(sp.block_diag(parts))
+    return Problem(A, random(A.shape[0]), statuses=statuses)
+
+
+def serpentine(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask of one channel, one cell wide, that winds through each plane."""
+    fluid = np.zeros(shape, dtype=bool)
+    fluid[..., ::2, :] = True
+    fluid[..., 1::4, -1] = True
+    fluid[..., 3::4, 0] = True
+    return fluid
+
+
+def raising(error: BaseException) -> Callable[[Any], None]:
+    def callback(x: Any) -> None:
+        raise error
+
+    return callback
+
+
+def overwrite(x: NDArray[Any]) -> None:
+    x[...] = 7.0
+
+
+def cases(shape: tuple[int, ...]) -> Cases:
+    """Return the problems on a lattice by name, each made when it is called."""
+    groups = (indefinite, nonsymmetric, singular, not_finite, precision, magnitudes, options, types, geometry, others)
+    A = lattice(shape, "dirichlet")
+    return {name: make for group in groups for name, make in group(shape, A, random(A.shape[0])).items()}
+
+
+def indefinite(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    n = len(b)
+    waves = [2 - 2 * np.cos(np.pi * np.array([1, 2]) / (m + 1)) for m in shape]
+    low = sum(wave[0] for wave in waves)
+    second = low + min(wave[1] - wave[0] for wave in waves)
+
+    def shifted(shift: float) -> sp.csr_array:
+        return sp.csr_array(A - shift * sp.eye_array(n))
+
+    def saddle(corner: float) -> Problem:
+        m = n // 4
+        B = sp.csr_array((np.ones(m), (np.arange(m), 4 * np.arange(m))), shape=(m, n))
+        K = sp.csr_array(sp.block_array([[A, B.T], [B, -corner * sp.eye_array(m)]]))
+        return Problem(K, random(n + m), statuses=(*INDEFINITE, "ZERO_DIAGONAL"))
+
+    exchange = sp.csr_array((np.ones(n), (np.arange(n), np.arange(n)[::-1])), shape=(n, n))
+    neumann = lattice(shape, "neumann")
+    return {
+        "one negative eigenvalue": lambda: Problem(shifted((low + second) / 2), b, statuses=INDEFINITE),
+        "one eigenvalue of -1e-6": lambda: Problem(shifted(low + 1e-6), b, statuses=(*INDEFINITE, *LIMIT)),
+        "strongly indefinite": lambda: Problem(shifted(float(len(shape))), b, statuses=INDEFINITE),
+        "saddle point": lambda: saddle(0.0),
+        "stabilised saddle point": lambda: saddle(0.1),
+        "A and -A side by side": lambda: blocks(A, -A, statuses=INDEFINITE),
+        "tiny indefinite block beside A": lambda: blocks(A, 1e-3 * np.array([[1, 2], [2, 1]]), statuses=INDEFINITE),
+        "one negative diagonal entry": lambda: Problem(changed(A, (7, 7, -4.0)), b, statuses=INDEFINITE),
+        "one negative row of its own": lambda: blocks(A, [[-1.0]], statuses=INDEFINITE),
+        "negative definite": lambda: Problem(-A, b, statuses=INDEFINITE),
+        "negative semidefinite, consistent": lambda: consistent(-neumann, statuses=INDEFINITE),
+        "exchange matrix": lambda: Problem(exchange, b, statuses=(*INDEFINITE, "ZERO_DIAGONAL")),
+    }
+
+
+def nonsymmetric(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    n = len(b)
+
+    def convection(speed: float) -> Problem:
+        wind = sp.diags_array([-speed, speed], offsets=[-1, 0], shape=(n, n))
+        return Problem(sp.csr_array(A + wind), b, statuses=NONSYMMETRIC)
+
+    skew = sp.csr_array(sp.diags_array([-1.0, 1.0], offsets=[-1, 1], shape=(n, n)))
+    side = np.arange(n // shape[0])
+    noisy = A.copy()
+    noisy.data *= 1 + 1e-15 * random(A.nnz)
+    pinned = without(lattice(shape, "neumann"), [n // 3], 1.0, cols=False)
+    return {
+        "convection, weak": lambda: convection(0.01),
+        "convection, strong": lambda: convection(20.0),
+        "rows eliminated without columns": lambda: Problem(without(A, side, 1.0, cols=False), b, statuses=NONSYMMETRIC),
+        "one wrong entry, 1e-3": lambda: Problem(changed(A, (3, 4, -1.001)), b, statuses=NONSYMMETRIC),
+        "one wrong entry, 1": lambda: Problem(changed(A, (3, 4, -2.0)), b, statuses=NONSYMMETRIC),
+        "one missing entry": lambda: Problem(changed(A, (3, 4, 0.0)), b, statuses=NONSYMMETRIC),
+        "skew-symmetric": lambda: Problem(skew, b, statuses=(*NONSYMMETRIC, "ZERO_DIAGONAL")),
+        "upper triangle only": lambda: Problem(sp.csr_array(sp.triu(A)), b, statuses=NONSYMMETRIC),
+        "one cell pinned, row only": lambda: Problem(pinned, b, statuses=NONSYMMETRIC),
+        "asymmetry of 1e-15": lambda: Problem(noisy, b),
+    }
+
+
+def singular(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    n = len(b)
+    L = lattice(shape, "neumann")
+    torus = lattice(shape, "periodic")
+    mixed = lattice(shape, "periodic", "dirichlet", "periodic")
+    D = sp.diags_array(np.random.default_rng(4).uniform(0.5, 2.0, n))
+    scaled = sp.csr_array(D @ L @ D)
+    two = sp.csr_array(sp.block_diag([A, L]))
+    slightly = L @ random(n, 2)
+    slightly += 1e-5 * np.linalg.norm(slightly) / np.sqrt(n)
+    hole = without(A, [n // 3], 0.0, cols=True)
+    there = np.where(np.arange(n) == n // 3, 1.0, b)
+    not_there = np.where(np.arange(n) == n // 3, 0.0, b)
+    return {
+        "pure Neumann, consistent": lambda: consistent(L),
+        "pure Neumann, inconsistent": lambda: inconsistent(L),
+        "pure Neumann, inconsistent by 1e-5": lambda: Problem(L, slightly, statuses=("INCONSISTENT",)),
+        "D L D, consistent": lambda: consistent(scaled),
+        "D L D, inconsistent": lambda: inconsistent(scaled),
+        "one of two parts singular, consistent": lambda: consistent(two),
+        "one of two parts singular, inconsistent": lambda: inconsistent(two),
+        "periodic, consistent": lambda: consistent(torus),
+        "periodic, inconsistent": lambda: inconsistent(torus),
+        "periodic in some axes": lambda: Problem(mixed, b),
+        "pure Neumann + 1e-12 I": lambda: Problem(sp.csr_array(L + 1e-12 * sp.eye_array(n)), 1 + b, statuses=LIMIT),
+        "one cell pinned, row and column": lambda: Problem(without(L, [n // 3], 1.0, cols=True), b),
+        "one cell pinned, diagonal doubled": lambda: Problem(
+            changed(L, (n // 3, n // 3, 2.0 * L.diagonal()[n // 3])), b
+        ),
+        "row and column zero, b zero there": lambda: Problem(hole, not_there),
+        "row and column zero, b not": lambda: Problem(hole, there, statuses=EMPTY),
+        "diagonal zero, couplings not": lambda: Problem(
+            changed(A, (n // 3, n // 3, 0.0)), b, statuses=("ZERO_DIAGONAL", *INDEFINITE)
+        ),
+        "A = 0": lambda: Problem(sp.csr_array((n, n)), b, statuses=EMPTY),
+    }
+
+
+def not_finite(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    made: Cases = {}
+    for name, value in (("NaN", np.nan), ("Inf", np.inf)):
+        spoilt, wrong = A.copy(), b.copy()
+        spoilt.data[11], wrong[11] = value, value
+        made[f"{name} in A"] = lambda spoilt=spoilt: Problem(spoilt, b, refusal=True)
+        made[f"{name} in b"] = lambda wrong=wrong: Problem(A, wrong, refusal=True)
+        made[f"{name} in x0"] = lambda wrong=wrong: Problem(A, b, x0=wrong, refusal=True)
+    return made
+
+
+def precision(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    made: Cases = {}
+    single, b32 = A.astype(np.float32), b.astype(np.float32)
+    for tol in (1e-5, 1e-7, 1e-9, 1e-12):
+        limit = LIMIT if tol < 1e-6 else ()
+        made[f"float32, tol {tol:.0e}"] = lambda tol=tol, limit=limit: Problem(single, b32, tol, statuses=limit)
+    for tol in (1e-13, 1e-14, 1e-15, 1e-16):
+        made[f"float64, tol {tol:.0e}"] = lambda tol=tol: Problem(A, b, tol, statuses=LIMIT)
+    made["float32 A, float64 b"] = lambda: Problem(single, b)
+    made["float64 A, float32 b"] = lambda: Problem(A, b32)
+    made["float32, x0 far away"] = lambda: Problem(
+        single, b32, 1e-5, x0=np.full(len(b), 1e4, np.float32), statuses=LIMIT
+    )
+    return made
+
+
+def magnitudes(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    made: Cases = {}
+    for size in (1e-200, 1e-170, 1e-150, 1e150, 1e200):
+        made[f"A x {size:.0e}"] = lambda size=size: Problem(A * size, b)
+        made[f"b x {size:.0e}"] = lambda size=size: Problem(A, b * size)
+        made[f"A and b x {size:.0e}"] = lambda size=size: Problem(A * size, b * size)
+    huge, tiny = b.copy(), np.full(len(b), 1e-310)
+    huge[5] = 1e30
+    limit = ("ATTAINABLE_ACCURACY",)
+    return made | {
+        "x beyond float64": lambda: Problem(A * 1e-200, b * 1e200, statuses=("NOT_FINITE",), refusal=True),
+        "|b| beyond float64": lambda: Problem(A, np.full(len(b), 1.7e308), statuses=("NOT_FINITE",), refusal=True),
+        "b subnormal": lambda: Problem(A, tiny, 1e-6, statuses=limit),
+        "A subnormal": lambda: Problem(A * 1e-310, b * 1e-310, 1e-6, statuses=("NOT_FINITE", *limit), refusal=True),
+        "float32, A and b x 1e-30": lambda: Problem((A * 1e-30).astype("f4"), (b * 1e-30).astype("f4"), 1e-4),
+        "float32, A and b x 1e+30": lambda: Problem((A * 1e30).astype("f4"), (b * 1e30).astype("f4"), 1e-4),
+        "b huge in one entry": lambda: Problem(A, huge),
+        "b zero but for one 1e-300": lambda: Problem(A, np.eye(1, len(b), 5)[0] * 1e-300),
+        "x0 of 1e100": lambda: Problem(A, b, x0=np.full(len(b), 1e100), statuses=LIMIT),
+        "x0 of 1e-300": lambda: Problem(A, b, x0=np.full(len(b), 1e-300)),
+    }
+
+
+def options(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    def refused(**changes: Any) -> Callable[[], Problem]:
+        return lambda: Problem(A, b, refusal=True, **changes)
+
+    return {
+        "b = 0": lambda: Problem(A, np.zeros(len(b))),
+        "b = 0, x0 not": lambda: Problem(A, np.zeros(len(b)), x0=b),
+        "x0 the solution of another b": lambda: Problem(A, A @ b, x0=1.01 * b),
+        "tol = 10": lambda: Problem(A, b, 10.0, refusal=True),
+        "tol = 0": refused(tol=0.0, statuses=LIMIT),
+        "tol = -1": refused(tol=-1.0),
+        "tol = NaN": refused(tol=float("nan")),
+        "atol = -1": refused(atol=-1.0),
+        "atol = Inf": refused(atol=float("inf")),
+        "maxiter = 0": refused(maxiter=0, statuses=("MAXITER",)),
+        "maxiter = -1": refused(maxiter=-1, statuses=("MAXITER",)),
+        "maxiter = 1": refused(maxiter=1, statuses=("MAXITER",)),
+        "b too short": lambda: Problem(A, b[:-1], refusal=True),
+        "x0 too short": refused(x0=b[:-1]),
+        "A not square": lambda: Problem(sp.csr_array(A[:-1]), b, refusal=True),
+        "callback raises": refused(callback=raising(OSError("disk full")), propagates=OSError),
+        "KeyboardInterrupt": refused(callback=raising(KeyboardInterrupt()), propagates=KeyboardInterrupt),
+        "callback returns True": refused(callback=lambda x: True, statuses=("CALLBACK",)),
+        "callback overwrites x": lambda: Problem(A, b, callback=overwrite),
+        "A doubled between setup and solve": lambda: Problem(A.copy(), b, refusal=True, afterwards=double),
+        "A partly changed between setup and solve": lambda: Problem(A.copy(), b, refusal=True, afterwards=stiffen),
+    }
+
+
+def double(A: Any) -> None:
+    A.data *= 2
+
+
+def stiffen(A: Any) -> None:
+    A.data[A.indices == np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))] += 1.0
+
+
+def types(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    n = len(b)
+    whole = np.rint(10 * b)
+    read_only = b.copy()
+    read_only.flags.writeable = False
+    rows, cols = A.tocoo().coords
+    twice = sp.coo_array((np.tile(A.data / 2, 2), (np.tile(rows, 2), np.tile(cols, 2))), shape=A.shape)
+    wider = (np.concatenate([rows, rows[: n // 2]]), np.concatenate([cols, (rows[: n // 2] + n // 2) % n]))
+    padded = sp.csr_array((np.concatenate([A.data, np.zeros(n // 2)]), wider), shape=A.shape)
+    order = np.lexsort((-cols, rows))
+    unsorted = sp.csr_array((A.data[order], cols[order], A.indptr.copy()), shape=A.shape)
+    long = sp.csr_array((A.data, A.indices.astype(np.int64), A.indptr.astype(np.int64)), shape=A.shape)
+    wide = np.repeat(b, 3)
+    made: Cases = {
+        "int A": lambda: Problem(A.astype(np.int64), b),
+        "int8 A and int b": lambda: Problem(A.astype(np.int8), whole.astype(np.int64)),
+        "bool b": lambda: Problem(A, b > 0),
+        "float16 b": lambda: Problem(A, b.astype(np.float16)),
+        "long double b": lambda: Problem(A, b.astype(np.longdouble)),
+        "long double A": lambda: Problem(A.astype(np.longdouble), b),
+        "object b": lambda: Problem(A, b.astype(object), refusal=True),
+        "string b": lambda: Problem(A, b.astype(str), refusal=True),
+        "complex b": lambda: Problem(A, b + 1j * b[::-1], refusal=True),
+        "complex A, real entries": lambda: Problem(A.astype(complex), b, refusal=True),
+        "list b": lambda: Problem(A, b.tolist()),
+        "b of shape (n, 1)": lambda: Problem(A, b[:, None]),
+        "b of shape (1, n)": lambda: Problem(A, b[None, :], refusal=True),
+        "b of shape (n, 2)": lambda: Problem(A, np.stack([b, b[::-1]], axis=1), refusal=True),
+        "b of shape (n, 2), one zero, one x 1e-12": lambda: Problem(
+            A, np.stack([b, 0 * b, 1e-12 * b], axis=1), refusal=True
+        ),
+        "b of shape (n, 2), Fortran order": lambda: Problem(
+            A, np.asfortranarray(np.stack([b, b[::-1]], axis=1)), refusal=True
+        ),
+        "read-only b": lambda: Problem(A, read_only),
+        "strided b": lambda: Problem(A, wide[::3]),
+        "reversed b": lambda: Problem(A, b[::-1]),
+        "big-endian b": lambda: Problem(A, b.astype(">f8")),
+        "COO with duplicates": lambda: Problem(twice, b),
+        "explicit zeros": lambda: Problem(padded, b),
+        "unsorted indices": lambda: Problem(unsorted, b),
+        "int64 indices": lambda: Problem(long, b),
+        "CSC": lambda: Problem(A.tocsc(), b),
+        "DIA": lambda: Problem(A.todia(), b),
+        "spmatrix": lambda: Problem(sp.csr_matrix(A), b),
+        "1 x 1": lambda: Problem(sp.csr_array([[3.0]]), [2.0]),
+        "0 x 0": lambda: Problem(sp.csr_array((0, 0)), np.zeros(0)),
+    }
+    if n <= 2_000:
+        dense = A.toarray()
+        made |= {
+            "dense A": lambda: Problem(dense, b),
+            "dense A, Fortran order": lambda: Problem(np.asfortranarray(dense), b),
+            "nested list A": lambda: Problem(dense.tolist(), b),
+            "np.matrix": lambda: Problem(np.asmatrix(dense), b),
+            "object A": lambda: Problem(dense.astype(object), b, refusal=True),
+            "float16 A": lambda: Problem(dense.astype(np.float16), b),
+            "LIL": lambda: Problem(A.tolil(), b),
+        }
+    return made
+
+
+def geometry(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    rng = np.random.default_rng(7)
+    order = rng.permutation(len(b))
+    top = np.zeros(shape, dtype=bool)
+    top[..., -1] = True
+    index = np.indices(shape)
+    checks = index.sum(axis=0) % 2 == 0
+    half = rng.random(shape) < 0.55
+    plates = index[0] % 3 != 1
+    channel = serpentine(shape)
+    start = np.zeros(shape, dtype=bool)
+    start[(0,) * len(shape)] = True
+    line = (1,) * (len(shape) - 1) + (len(b),)
+    small = tuple(max(n // 3, 2) for n in shape)
+    return {
+        "unknowns permuted": lambda: Problem(sp.csr_array(A[order][:, order]), b),
+        "Fortran numbering of a long box": lambda: consistent(
+            lattice((*shape[:-1], shape[-1] // 2)[::-1], "dirichlet")
+        ),
+        "checkerboard of walls": lambda: _masked(checks, checks),
+        "checkerboard of walls, half of it dry": lambda: _masked(checks, None),
+        "random walls, 45 %": lambda: _masked(half, top),
+        "random walls, no air": lambda: consistent(among(half)),
+        "plates of two cells": lambda: _masked(plates, top),
+        "plates of two cells, no air": lambda: consistent(among(plates)),
+        "a winding channel one cell wide": lambda: Problem(
+            among(channel, start), random(int(channel.sum())), 1e-6, statuses=LIMIT
+        ),
+        "a line of cells": lambda: Problem(lattice(line, "dirichlet"), b, 1e-6, statuses=LIMIT),
+        "unequal parts, 1 and 1e-12": lambda: blocks(A, 1e-12 * lattice(small, "dirichlet")),
+        "unequal parts, 1 and 1e+12": lambda: blocks(A, 1e12 * lattice(small, "dirichlet")),
+        "a thousand parts": lambda: Problem(
+            sp.csr_array(sp.kron(sp.eye_array(len(b) // 4), chain(4))), random(len(b) // 4 * 4)
+        ),
+        "a star of n arms": lambda: Problem(_star(len(b)), b),
+    }
+
+
+def _masked(fluid: NDArray[np.bool_], held: NDArray[np.bool_] | None) -> Problem:
+    """Return a consistent problem on a mask: what touches no held cell is singular, a lone cell an empty row."""
+    return consistent(among(fluid, held))
+
+
+def _star(n: int) -> sp.csr_array:
+    """Return the Laplacian of a star, its centre coupled to all others, plus the identity."""
+    arms, centre = np.arange(1, n), np.zeros(n - 1, dtype=int)
+    off = sp.coo_array((-np.ones(2 * n - 2), (np.r_[arms, centre], np.r_[centre, arms])), shape=(n, n))
+    return sp.csr_array(off + sp.diags_array(1 - off.sum(axis=1)))
+
+
+def others(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
+    n = len(b)
+    rng = np.random.default_rng(9)
+    wild = sp.diags_array(10 ** rng.uniform(-4, 4, n))
+    jumps = 10 ** rng.uniform(-4, 4, n)
+    upper = sp.csr_array(sp.triu(A, 1)).tocoo()
+    i, j = upper.coords
+    weight = 2 / (1 / jumps[i] + 1 / jumps[j])
+    off = sp.coo_array((weight, (i, j)), shape=A.shape)
+    off = off + off.T
+    varied = sp.csr_array(sp.diags_array(off.sum(axis=1) + jumps) - off)
+    squared = sp.csr_array(A @ A)
+    made: Cases = {
+        "badly scaled rows, 1e-8 .. 1e+8": lambda: consistent(sp.csr_array(wild @ A @ wild), statuses=LIMIT),
+        "coefficients of 1e-4 .. 1e+4": lambda: Problem(varied, b, statuses=LIMIT),
+        "anisotropy 1e6": lambda: Problem(lattice(shape, "dirichlet", weights=(1.0, 1e6, 1.0)), b),
+        "biharmonic": lambda: Problem(squared, b, statuses=LIMIT),
+        "huge shift": lambda: Problem(sp.csr_array(A + 1e12 * sp.eye_array(n)), b),
+        "off-diagonals positive": lambda: Problem(abs(A) + 0, b),
+    }
+    if n <= 2_000:
+        k = np.arange(12)
+        pascal = np.array([[float(math.comb(i + j, i)) for j in range(14)] for i in range(14)])
+        made |= {
+            "Hilbert 12": lambda: Problem(1 / (k[:, None] + k + 1), np.ones(12), statuses=LIMIT),
+            "Pascal 14": lambda: Problem(pascal, np.ones(14), statuses=LIMIT),
+            "diagonal 1 .. 1e12": lambda: Problem(np.diag(10.0**k), np.ones(12), statuses=LIMIT),
+            "dense of rank one, consistent": lambda: Problem(np.outer(b, b), b, statuses=LIMIT),
+            "all entries one, inconsistent": lambda: Problem(
+                np.ones((9, 9)), np.arange(9.0), statuses=("INCONSISTENT",)
+            ),
+        }
+    return made
