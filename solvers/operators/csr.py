@@ -200,8 +200,10 @@ def constant_null_space(A: sp.csr_array, eps: float) -> tuple[NDArray[np.int32],
     [True, False]
     """
     ones = np.ones(A.shape[0])
-    bound = eps * np.diff(A.indptr) * (abs(A) @ ones)
-    open_rows = np.abs(A @ ones) > bound
+    sums, lengths = np.abs(A @ ones), np.diff(A.indptr)
+    open_rows = sums > eps * lengths.max(initial=0) ** 2 * np.abs(A.data).max(initial=0.0)
+    if not open_rows.all():  # the bound above is the largest of these
+        open_rows = sums > eps * lengths * (abs(A) @ ones)
     if open_rows.all():
         return np.zeros(A.shape[0], dtype=np.int32), np.zeros(1, dtype=np.bool_)
     count, component = connected_components(A, directed=False)
