@@ -11,8 +11,15 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 class UnusableError(Exception):
@@ -90,14 +97,41 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what writers of path that were killed left beside it; none may be writing it now.
+@contextmanager
+def sole_writer(path: Path, *others: Path) -> Iterator[None]:
+    """Keep every other process out of the same context, and remove what killed writers left beside the files.
+
+    The operating system drops the lock with its owner, however that ends; the lock file is then taken over.
 
     Parameters
     ----------
     path : Path
+        A file that is written in this context, in a folder that exists: the lock is that of this path.
+    *others : Path
+        More such files.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody is in such a context for the same path.
+    OSError
+        If the folder cannot be written.
     """
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\.tmp")
-    for other in path.parent.iterdir():
-        if leftover.fullmatch(other.name):
-            other.unlink(missing_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with ExitStack() as stack:
+        if fcntl is not None:
+            stream = stack.enter_context(lock.open("ab"))
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # An owner that ended just now has removed the file: a lock on what has no name keeps nobody out.
+                if not (lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())):
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            except BlockingIOError as error:
+                reason = "Another process is writing it; wait for its end or name another file"
+                raise BlockingIOError(error.errno, reason, str(path)) from error
+            stack.callback(lock.unlink, missing_ok=True)  # while it is still held
+        names = "|".join(re.escape(file.name) for file in (path, *others))
+        for file in path.parent.iterdir():
+            if re.fullmatch(rf"\.({names})\.[0-9a-f]+\.tmp", file.name):
+                file.unlink(missing_ok=True)
+        yield

@@ -229,9 +229,11 @@ def _read_npy_header(stream: IO[bytes]) -> _NpyHeader:
     length = stream.read(width)
     if int.from_bytes(length, "little") > MAX_NPY_HEADER:
         raise UnusableError(f"is damaged: it claims a header of {int.from_bytes(length, 'little')} bytes")
-    text = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
+    text = stream.read(int.from_bytes(length, "little"))
+    if b"\\" in text:  # NumPy reads it as a Python literal, and Python warns of escapes that it does not know
+        raise UnusableError("is damaged: a backslash stands in its header")
     parse = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
-    return _NpyHeader(*parse(text))
+    return _NpyHeader(*parse(io.BytesIO(length + text)))
 
 
 def _read_npy_data(stream: IO[bytes], header: _NpyHeader, size: int, kinds: str) -> NDArray[Any]:

@@ -24,9 +24,7 @@ from deepcd.data.files import UnusableError
 CHUNK = 1 << 18  # bytes of text turned into numbers at a time
 MAX_HEADER = 1 << 20  # bytes of comments
 MAX_TOKEN = 256  # bytes per number and the space around it, on average; seventeen digits take 25
-MAX_RATIO = (
-    100  # of text to its compressed form: lists of distinct entries reach 6, the same entry repeated reaches 1000
-)
+MAX_RATIO = 50  # of a text to its compressed form: lists of distinct entries reach 15, one entry repeated reaches 500
 FIELDS = ("real", "double", "integer", "unsigned-integer")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from deepcd.solvers.arguments import as_vector, count, magnitude, norm, power_of_two, refuse_type, tolerance
-from deepcd.solvers.conjugate_directions import Preconditioner, conjugate_directions
+from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
+from deepcd.solvers.conjugate_directions import Operator, Preconditioner, conjugate_directions
 from deepcd.solvers.operators.csr import CSROperator
+from deepcd.solvers.operators.linear_map import LinearMap, scaling_exponent
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Solution, Status
 
@@ -24,17 +27,18 @@ class _Given:
     symmetric = True
     work = 2.0
 
-    def __init__(self, M: LinearOperator) -> None:
+    def __init__(self, M: LinearMap) -> None:
         self._M = M
 
-    def zeros(self) -> NDArray[np.float64]:
-        return np.zeros(self._M.shape[0])
+    def zeros(self) -> NDArray[np.floating[Any]]:
+        return self._M.zeros()
 
     def apply(self, r: NDArray[Any], q: NDArray[Any], z: NDArray[Any]) -> tuple[float, float]:
-        z[...] = self._M.matvec(r)
-        return float(r @ z), float(q @ z)
+        self._M.multiply(r, z)
+        return self._M.dot(r, z), self._M.dot(q, z)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the status says it
 def cg(
     A: Any,
     b: ArrayLike,
@@ -44,17 +48,17 @@ def cg(
     atol: float = 0.0,
     maxiter: int | None = None,
     M: Any = None,
-    callback: Callable[[NDArray[np.floating[Any]]], object] | None = None,
+    callback: Callable[[NDArray[Any]], object] | None = None,
 ) -> Solution:
     """Solve A x = b by (preconditioned) conjugate gradients, as `scipy.sparse.linalg.cg` does.
 
     Unlike there, ``info == 0`` says that the residual recomputed from A, b and the returned x meets the tolerance; zero
-    b gives a fresh x; magnitudes like 1e-200 in b do no harm; failures have a name.
+    b gives a fresh x; magnitudes like 1e-200 or 1e+200 in A, b or M do no harm; failures have a name.
 
     Parameters
     ----------
-    A : sparse array, sparse matrix, ndarray or LinearOperator, shape (n, n)
-        Real symmetric positive definite.
+    A : sparse array, sparse matrix, array_like or LinearOperator, shape (n, n)
+        Symmetric or, if complex, Hermitian positive definite. This is not checked beforehand.
     b : array_like, shape (n,) or (n, 1)
         Right-hand side.
     x0 : array_like, shape (n,), or "Mb", optional
@@ -63,15 +67,17 @@ def cg(
         Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``. Both zero: as far as rounding allows.
     maxiter : int, optional
         At most so many iterations; default 10 n.
-    M : sparse array, sparse matrix, ndarray or LinearOperator, shape (n, n), optional
-        Approximate inverse of A, symmetric positive definite.
+    M : sparse array, sparse matrix, array_like or LinearOperator, shape (n, n), optional
+        Approximate inverse of A, symmetric or Hermitian positive definite. Real where A and b are. One of single
+        precision is handed single-precision vectors.
     callback : callable, optional
         Called as ``callback(x)`` after each iteration; returning True stops.
 
     Returns
     -------
     Solution
-        The pair ``x, info``, with attributes.
+        The pair ``x, info``, with attributes. x is complex if A or b is, and of single precision (float32, complex64)
+        if both are. Computed is in double precision; long double input is rounded to it.
 
     Raises
     ------
@@ -85,72 +91,127 @@ def cg(
     >>> x, info = deepcd.cg(np.array([[4.0, 1.0], [1.0, 3.0]]), [1.0, 2.0], rtol=1e-12)
     >>> info, x.round(4).tolist()
     (0, [0.0909, 0.6364])
+    >>> x, info = deepcd.cg(np.array([[2.0, 1j], [-1j, 2.0]]), [3.0, 0.0], rtol=1e-12)
+    >>> info, x.round(4).tolist()
+    (0, [(2+0j), 1j])
     """
     start = time.perf_counter()
-    A = _operator("A", A)
-    n = A.shape[0]
-    b = as_vector("b", b, n)
-    dtype = np.float32 if b.dtype == A.dtype == np.float32 else np.float64
-    b = b.astype(np.float64, copy=False)
-    rtol, atol = tolerance("rtol", rtol, zero=True), tolerance("atol", atol, zero=True)
+    A, own = _in_double("A", A)
+    n: int = A.shape[0]
+    right = as_vector("b", b, n, real=False)
+    dtype = _common(own, right.dtype)
+    double = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+    right = right.astype(double, copy=False)
+    rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
     maxiter = max(10 * n, 1) if maxiter is None else count("maxiter", maxiter)
-    preconditioner: Preconditioner = Identity(n)
+    mapped = LinearMap(aslinearoperator(A), double)
+    preconditioner: Preconditioner = Identity(mapped.zeros().size)
     if M is not None:
-        M = _operator("M", M)
+        M, kind = _in_double("M", M)
         if M.shape != A.shape:
             raise ValueError(f"M must have the shape of A, {A.shape}, got {M.shape}")
+        if kind.kind == "c" and double.kind == "f":
+            raise TypeError(f"M must be real where A and b are, got {kind}")
+        M = LinearMap(aslinearoperator(M), double, narrow=True)
         preconditioner = _Given(M)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
-    if isinstance(x0, str):
-        if x0 != "Mb":
-            raise ValueError(f'x0 must be a vector or "Mb", got {x0!r}')
-        x0 = b.copy() if M is None else M.matvec(b)
-    x = np.zeros(n) if x0 is None else as_vector("x0", x0, n).astype(np.float64)
+    if not isinstance(x0, str):
+        x = np.zeros(n, double) if x0 is None else as_vector("x0", x0, n, real=double.kind == "f").astype(double)
+    elif x0 == "Mb":
+        x = right.copy() if M is None else M.product(right)
+    else:
+        raise ValueError(f'x0 must be a vector or "Mb", got {x0!r}')
 
-    def solution(answer: NDArray[np.float64], status: Status, residuals: list[float]) -> Solution:
+    residuals = [0.0]
+
+    def solution(answer: NDArray[Any], status: Status) -> Solution:
         elapsed = time.perf_counter() - start
         work = preconditioner.work
         return Solution(answer.astype(dtype), status, residuals, preconditioner.name, work, solve_time=elapsed)
 
-    target = max(rtol * norm(b), atol)
-    if not b.any():
-        return solution(np.zeros(n), Status.CONVERGED, [0.0])
-    operator = CSROperator(A)
-    residuals: list[float] = []
+    def iterate(v: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        exponent = mapped.exponent if operator is mapped else scaled
+        return origin + np.ldexp(v, unit - exponent).view(double)
+
+    def told(v: NDArray[np.floating[Any]]) -> object:
+        assert callback is not None
+        return callback(iterate(v).astype(dtype))
+
+    if not right.any():
+        return solution(np.zeros(n, double), Status.CONVERGED)
+    size = norm(right.view(np.float64))
+    target = max(rtol * size, atol)
+    operator: Operator = mapped
+    scaled = 0
+    if sp.issparse(A) and double.kind == "f":
+        operator, scaled = _compiled(A)
+    unit, origin, before = 0, x, math.inf
     while True:
-        r = b - operator.A @ x.astype(dtype).astype(np.float64)
-        true = norm(r)
-        residuals[-1:] = [true]
-        if true <= target or not np.isfinite(true):
-            return solution(x, Status.CONVERGED if true <= target else Status.NOT_FINITE, residuals)
-        if len(residuals) > 1:
-            return solution(x, Status.ATTAINABLE_ACCURACY, residuals)
-        unit = power_of_two(magnitude(r))
-        origin = x
-
-        def shifted(correction: NDArray[np.floating[Any]], origin: Any = origin, unit: float = unit) -> object:
-            assert callback is not None
-            return callback((origin + unit * correction).astype(dtype))
-
+        answer = x.astype(dtype).astype(double)
+        r = right - mapped.product(answer) if x.any() else right
+        true = norm(r.view(np.float64))
+        residuals[-1] = true
+        if true <= target or not math.isfinite(true):
+            return solution(answer, Status.CONVERGED if true <= target else Status.NOT_FINITE)
+        # Another round pays where the start was so far off that the rounding of its residual is what is left.
+        if before < math.inf and (dtype != double or before <= size or true > 0.5 * before):
+            return solution(answer, Status.ATTAINABLE_ACCURACY)
+        if len(residuals) > maxiter:
+            return solution(answer, Status.MAXITER)
+        unit, origin, before = math.frexp(magnitude(r.view(np.float64)))[1], x, true
         record = conjugate_directions(
             operator,
-            operator.embed(r, 1 / unit),
+            np.ldexp(r.view(np.float64), -unit),
             preconditioner,
-            target / unit,
-            maxiter=maxiter,
-            callback=None if callback is None else shifted,
+            math.ldexp(target, -unit),
+            maxiter=maxiter - len(residuals) + 1,
+            callback=None if callback is None else told,
         )
-        residuals += [unit * value for value in record.residuals[1:]]
-        x = origin + unit * record.x
-        if record.status is not Status.CONVERGED:
-            return solution(x, record.status, residuals)
+        residuals += np.ldexp(record.residuals[1:], unit).tolist()
+        x = iterate(record.x)
+        if record.status not in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY):
+            return solution(x, record.status)
 
 
-def _operator(name: str, A: Any) -> LinearOperator:
-    """Return A as a square real operator, or raise."""
-    operator = aslinearoperator(A)
-    if operator.shape[0] != operator.shape[1]:
-        raise ValueError(f"{name} must be square, got shape {operator.shape}")
-    refuse_type(name, np.dtype(operator.dtype))
-    return operator
+def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:
+    """Return a square matrix as csr_array or ndarray in double precision, or an operator as it is, and its dtype."""
+    if not sp.issparse(A) and hasattr(A, "matvec"):
+        A = aslinearoperator(A)
+    elif not sp.issparse(A):
+        A = np.asarray(A)
+    refuse_type(name, np.dtype(A.dtype), real=False)
+    if len(A.shape) != 2 or A.shape[0] != A.shape[1]:
+        raise ValueError(f"{name} must be square, got shape {A.shape}")
+    own = np.dtype(A.dtype)
+    if isinstance(A, LinearOperator):
+        return A, own
+    A = A.astype(np.complex128 if own.kind == "c" else np.float64, copy=False)
+    if sp.issparse(A):
+        A = sp.csr_array(A)
+    if not np.isfinite(A.data if sp.issparse(A) else A).all():
+        entries = sp.coo_array(A)
+        k = int(np.argmin(np.isfinite(entries.data)))
+        raise ValueError(f"{name} must be finite, got {entries.data[k]} at {name}[{entries.row[k]}, {entries.col[k]}]")
+    return A, own
+
+
+def _common(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of x as SciPy does: single precision only if that is all there is, complex if anything is."""
+    single = all(dtype in (np.float32, np.complex64) for dtype in dtypes)
+    if any(dtype.kind == "c" for dtype in dtypes):
+        return np.dtype(np.complex64 if single else np.complex128)
+    return np.dtype(np.float32 if single else np.float64)
+
+
+def _tolerance(name: str, value: Any) -> float:
+    """Return a tolerance that may be zero or, as in SciPy, infinite."""
+    return math.inf if value == math.inf else tolerance(name, value, zero=True)
+
+
+def _compiled(A: sp.csr_array) -> tuple[CSROperator, int]:
+    """Return A / 2^exponent as an operator with compiled products, and the exponent."""
+    exponent = scaling_exponent(magnitude(A.data))
+    if exponent:
+        A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
+    return CSROperator(A), exponent

@@ -106,6 +106,46 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path: Path, state: St
         checkpoints.load(path, fresh())
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("net.tap", None, "tap"),
+        ("net.tap", np.ones(99, dtype=np.float32), "tap"),
+        ("net.other", np.ones(1), "other"),
+        ("adam.exp_avg.tap", None, "moments of tap"),
+        ("adam.exp_avg.tap", np.ones(99, dtype=np.float32), "moments of tap"),
+        ("adam.step.tap", np.ones(2), "moments of tap"),
+        ("log.step", None, "log.step"),
+        ("log.step", np.array([0, 1, 2]), "its log is not that of 4 steps"),
+        ("log.unrolled", np.array([3]), "is damaged"),
+        ("log.shape", np.ones(3), "is damaged"),
+        ("step", None, "step"),
+        ("step", -1, "its log is not that of -1 steps"),
+        ("step", 11, "its log is not that of 11 steps"),
+        ("step", "four", "four"),
+        ("step", 1e999, "is damaged"),
+        ("seconds", None, "seconds"),
+        ("seconds", [1], "is damaged"),
+    ],
+)
+def test_what_another_program_wrote_is_refused(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch, name: str, change: Any, says: str
+) -> None:
+    """With a checksum that holds."""
+    path = tmp_path / "c"
+    checkpoints.save(path, state)
+    tensors, record = weight_files.load(path, None)
+    target: dict[str, Any] = tensors if "." in name else record
+    if change is None:
+        del target[name]
+    else:
+        target[name] = change
+    monkeypatch.setattr(weight_files, "load", lambda *_: (tensors, record))
+    with pytest.raises(ValueError, match="start anew without resume") as caught:
+        checkpoints.load(path, fresh())
+    assert says in str(caught.value)
+
+
 def test_a_checkpoint_is_not_taken_for_weights(tmp_path: Path, state: State) -> None:
     checkpoints.save(tmp_path / "c", state)
     with pytest.raises(weight_files.WeightFileError, match="checkpoint of learned-multigrid-2d/1"):

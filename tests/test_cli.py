@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -203,6 +204,17 @@ class TestBadInput:
         self, tmp_path: Path, matrix: Path, out: str
     ) -> None:
         refused(matrix, "--out", tmp_path / out, says="in a folder that exists")
+
+    def test_an_answer_that_cannot_be_written_after_all(self, tmp_path: Path, matrix: Path) -> None:
+        (tmp_path / "x.npy").mkdir()
+        refused(matrix, "--out", tmp_path / "x.npy", says="x was not written (Is a directory)")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["A.mtx", "x.npy"]
+
+    def test_bombs_and_pipes(self, tmp_path: Path) -> None:
+        (tmp_path / "A.mtx").write_text("%%MatrixMarket matrix coordinate real general\n9 9 1000000000000\n1 1 1\n")
+        refused(tmp_path / "A.mtx", says="it holds 1 of the 1000000000000 entries")
+        os.mkfifo(tmp_path / "A.npz")
+        refused(tmp_path / "A.npz", says="Not a regular file")
 
 
 class TestInfo:

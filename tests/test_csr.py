@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -93,3 +96,111 @@ def test_rounded_row_sums_count_as_zero(rng: np.random.Generator) -> None:
     off = sp.diags_array([-weights, -weights], offsets=[-1, 1], shape=(31, 31))
     A = sp.csr_array(off - sp.diags_array(np.asarray(off.sum(axis=1)).ravel()))
     assert constant_null_space(A, EPS)[1].tolist() == [True]
+
+
+def test_project_removes_any_null_space(rng: np.random.Generator) -> None:
+    null = np.linalg.qr(rng.standard_normal((9, 2)))[0]
+    v = rng.standard_normal(9)
+    w = v.copy()
+    CSROperator(neumann(9), null=null).project(w)
+    np.testing.assert_allclose(w, v - null @ (null.T @ v), atol=1e-15)
+    again = w.copy()
+    CSROperator(neumann(9), null=null).project(again)
+    np.testing.assert_allclose(again, w, atol=1e-15)
+
+
+def test_contradicting_null_spaces_are_refused() -> None:
+    component, sealed = constant_null_space(neumann(5), EPS)
+    with pytest.raises(ValueError, match="not both"):
+        CSROperator(neumann(5), component, sealed, np.ones((5, 1)) / np.sqrt(5))
+    with pytest.raises(ValueError, match="component"):
+        CSROperator(neumann(5), None, sealed)
+
+
+def test_norm(rng: np.random.Generator) -> None:
+    r = rng.standard_normal(8)
+    assert CSROperator(neumann(8)).norm(r) == pytest.approx(np.linalg.norm(r))
+
+
+@pytest.mark.parametrize("kind", ["none", "constants", "any"])
+def test_columns_against_one_by_one(rng: np.random.Generator, kind: str) -> None:
+    A, k = blocks(neumann(7), neumann(5)), 3
+    operator = CSROperator(A)
+    if kind == "constants":
+        operator = CSROperator(A, *constant_null_space(A, EPS))
+    elif kind == "any":
+        operator = CSROperator(A, null=np.linalg.qr(rng.standard_normal((12, 2)))[0])
+    columns = operator.columns(k)
+    B, X, P = rng.standard_normal((3, 12, k))
+    scale = np.array([1.0, 2.0, -0.5])
+    b, x, p = columns.embed(B, scale), columns.embed(X), columns.embed(P, 2.0)
+    np.testing.assert_array_equal(columns.extract(b), scale * B)
+    np.testing.assert_array_equal(columns.extract(p), 2 * P)
+    r, q = columns.zeros(), columns.zeros()
+
+    expected = scale * B - A @ X
+    assert columns.residual(b, x, r) == pytest.approx(np.max(np.sum(expected**2, axis=0)))
+    np.testing.assert_allclose(columns.extract(r), expected, atol=1e-14)
+    assert columns.norm(r) == pytest.approx(np.max(np.linalg.norm(expected, axis=0)))
+    assert columns.apply(p, q) == pytest.approx(np.sum(4 * P * (A @ P)))
+    np.testing.assert_allclose(columns.extract(q), 2 * (A @ P), atol=1e-14)
+    assert columns.dot(r, q) == pytest.approx(r @ q)
+    r2 = columns.extract(r) - 0.2 * columns.extract(q)
+    assert columns.update(0.2, p, q, x, r) == pytest.approx(np.max(np.sum(r2**2, axis=0)))
+    np.testing.assert_allclose(columns.extract(r), r2, atol=1e-14)
+    np.testing.assert_allclose(columns.extract(x), X + 0.4 * P)
+
+    V = rng.standard_normal((12, k))
+    v = columns.embed(V)
+    columns.project(v)
+    for j in range(k):
+        one = V[:, j].copy()
+        operator.project(one)
+        np.testing.assert_allclose(columns.extract(v)[:, j], one, atol=1e-14)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("value", [np.float32, np.float64])
+def test_every_type_of_index_and_value(index: type, value: type) -> None:
+    A = neumann(6)
+    typed = sp.csr_array((A.data.astype(value), A.indices.astype(index), A.indptr.astype(index)), shape=A.shape)
+    p = np.arange(6.0) ** 2
+    q = np.empty(6)
+    assert CSROperator(typed).apply(p, q) == p @ (A @ p)
+    np.testing.assert_array_equal(q, A @ p)
+
+
+def test_can_be_pickled(rng: np.random.Generator) -> None:
+    A = neumann(9)
+    operator = CSROperator(A, *constant_null_space(A, EPS))
+    twin, v = pickle.loads(pickle.dumps(operator)), rng.standard_normal(9)
+    w = v.copy()
+    operator.project(v)
+    twin.project(w)
+    np.testing.assert_array_equal(v, w)
+    assert twin.columns(2).apply(np.ones(18), np.empty(18)) == 0
+
+
+def test_an_iteration_allocates_no_vector() -> None:
+    n = 20_000
+    A = neumann(4)
+    A = blocks(*[A] * (n // 4))
+    null = np.linalg.qr(np.random.default_rng(0).standard_normal((n, 2)))[0]
+    for operator in (CSROperator(A, *constant_null_space(A, EPS)), CSROperator(A, null=null)):
+        for kind in (operator, operator.columns(2)):
+            v = [kind.zeros() + i for i in range(4)]
+
+            def iterate(kind: CSROperator = kind, v: list[np.ndarray] = v) -> None:
+                kind.direction(v[0], 0.5, v[1])
+                kind.apply(v[1], v[2])
+                kind.update(0.1, v[1], v[2], v[3], v[0])
+                kind.residual(v[0], v[1], v[2])
+                kind.norm(v[2])
+                kind.project(v[2])
+
+            iterate()
+            tracemalloc.start()
+            iterate()
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < n  # bytes; a vector has 8 n

@@ -36,7 +36,7 @@ def numbered(
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (3, 1, 5), (1, 1, 4), (8, 8), (1, 6), (4, 1)], ids=str)
 def test_every_cell_finds_its_neighbourhood_and_none_is_numbered_twice(shape: tuple[int, ...]) -> None:
-    codes, around = random_codes(shape, 1), neighbourhood(geometry(shape)[1])
+    codes, around = random_codes(shape, 1), neighbourhood((*geometry(shape)[1], 1))
     patterns, ids = numbered(codes, around, 512, 2048)
     expected = codes[np.flatnonzero(codes)[:, None] + around]
     np.testing.assert_array_equal(patterns[ids], expected)
@@ -51,13 +51,13 @@ def test_repeated_neighbourhoods_share_a_number() -> None:
 
 
 def test_a_full_table_stops_and_goes_on() -> None:
-    codes, around = random_codes((5, 4, 6), 2), neighbourhood(geometry((5, 4, 6))[1])
+    codes, around = random_codes((5, 4, 6), 2), neighbourhood((*geometry((5, 4, 6))[1], 1))
     patterns, ids = numbered(codes, around, 7, 16)
     np.testing.assert_array_equal(patterns[ids], codes[np.flatnonzero(codes)[:, None] + around])
 
 
 def test_crowded_hash_tables_tell_patterns_apart() -> None:
-    codes, around = random_codes((5, 4, 6), 3), neighbourhood(geometry((5, 4, 6))[1])
+    codes, around = random_codes((5, 4, 6), 3), neighbourhood((*geometry((5, 4, 6))[1], 1))
     patterns, ids = numbered(codes, around, 127, 128)
     np.testing.assert_array_equal(patterns[ids], codes[np.flatnonzero(codes)[:, None] + around])
 

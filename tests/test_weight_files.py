@@ -8,6 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,18 @@ def tensors() -> dict[str, np.ndarray]:
         "step": np.array(1000, dtype=np.int64),
         "empty": np.zeros((0, 4), dtype=np.float32),
     }
+
+
+def saved() -> bytes:
+    """The content of a good file."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(f"{folder}/w", tensors(), RECORD)
+        return Path(folder, "w").read_bytes()
+
+
+CONTENT = saved()
+START = 8 + int.from_bytes(CONTENT[:8], "little")
+HEADER, DATA = json.loads(CONTENT[8:START]), CONTENT[START:]
 
 
 @pytest.fixture
@@ -106,6 +120,116 @@ def test_every_single_byte_flip_is_noticed(tmp_path_factory: pytest.TempPathFact
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
     refused(path)
+
+
+@st.composite
+def mutated_headers(draw: st.DrawFn) -> tuple[list[tuple[str, Any]], bytes]:
+    """A header in which something was replaced by something else, and what follows it, perhaps cut or prolonged."""
+    header = json.loads(json.dumps(HEADER))
+    for _ in range(draw(st.integers(1, 3))):
+        entry = header[draw(st.sampled_from(sorted(header)))]
+        if not isinstance(entry, dict) or not entry:
+            continue
+        key = draw(st.sampled_from(sorted(entry)))
+        numbers = st.sampled_from(
+            [0, -1, -8, 1, 2**31, 2**53, 2**62, 2**63, 2**64, 10**40, 1.5, float("inf"), float("nan")]
+        )
+        words = st.sampled_from(
+            ["", "F32", "F64", "BF16", "F8_E4M3", "F4", "C64", "U64", "BOOL", "[" * 3000, "{}", "\ud800"]
+        )
+        scalars = numbers | words | st.none() | st.booleans() | st.text(max_size=4)
+        entry[key] = draw(
+            scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars, max_size=2)
+        )
+    return list(header.items()), DATA[: draw(st.sampled_from([len(DATA), len(DATA), 0, 5]))]
+
+
+@given(st.data())
+def test_mutations_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Bytes inserted, removed, repeated: equal to what was saved, or refused by the one documented error."""
+    path = tmp_path_factory.getbasetemp() / "mutated"
+    content = bytearray(CONTENT)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        until = at + data.draw(st.sampled_from([0, 1, 2, 8, 50]))
+        tokens = [b"", b"-", b"9" * 19, b"1e999", b"null", b"{", b"}", b"[", b'"', b"\\u0000", b"\xff", b"\0" * 8, b" "]
+        content[at:until] = data.draw(st.sampled_from([*tokens, bytes(content[at:until]) * 2]) | st.binary(max_size=8))
+    loads_equal_or_is_refused(path, bytes(content))
+
+
+@given(mutated_headers())
+def test_mutated_headers_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, parts: tuple[list[tuple[str, Any]], bytes]
+) -> None:
+    text = json.dumps(dict(parts[0])).encode()
+    content = len(text).to_bytes(8, "little") + text + parts[1]
+    loads_equal_or_is_refused(tmp_path_factory.getbasetemp() / "mutated", content)
+
+
+def loads_equal_or_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    try:
+        loaded, record = load(path, ARCHITECTURE)
+    except WeightFileError:
+        return
+    assert record == RECORD
+    for name, expected in tensors().items():
+        np.testing.assert_array_equal(loaded[name], expected, strict=True)
+
+
+def forged(path: Path, tensors_: dict[str, np.ndarray], record: str) -> None:
+    """Write a file whose checksum holds, as anybody can."""
+    digest = weight_files._digest(tensors_, record)
+    metadata = {"format": weight_files.FORMAT, "architecture": ARCHITECTURE, "record": record, "sha256": digest}
+    path.write_bytes(raw_save(tensors_, metadata))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_forged_weights_that_are_not_finite(tmp_path: Path, bad: float) -> None:
+    forged(tmp_path / "w", {"a": np.ones(2), "b": np.array([1, bad], dtype=np.float32)}, json.dumps(RECORD))
+    refused(tmp_path / "w", "NaN or Inf in tensor 'b'")
+
+
+def test_forged_dtypes(tmp_path: Path) -> None:
+    forged(tmp_path / "w", {"w": np.ones(2, dtype=np.complex64)}, json.dumps(RECORD))
+    refused(tmp_path / "w", "complex64 in tensor 'w'")
+
+
+def test_a_forged_record_that_nests_too_deeply(tmp_path: Path) -> None:
+    forged(tmp_path / "w", {"w": np.ones(2)}, "[" * 100_000)
+    refused(tmp_path / "w", "damaged")
+
+
+def test_claimed_sizes_are_not_allocated(tmp_path: Path) -> None:
+    """A terabyte of tensors, and shapes whose product overflows, in files of a few hundred bytes."""
+    for entry in (
+        {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]},
+        {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2**33, 2**33], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e999]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [2**64 - 4, 2**64]},
+    ):
+        text = json.dumps({"__metadata__": HEADER["__metadata__"], "w": entry}).encode()
+        (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+        tracemalloc.start()
+        refused(tmp_path / "w")
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("offsets", [([0, 8], [0, 8]), ([0, 8], [4, 12]), ([0, 8], [12, 20])])
+def test_tensors_that_overlap_or_leave_gaps(tmp_path: Path, offsets: tuple[list[int], list[int]]) -> None:
+    a, b = ({"dtype": "F32", "shape": [2], "data_offsets": pair} for pair in offsets)
+    text = json.dumps({"__metadata__": HEADER["__metadata__"], "a": a, "b": b}).encode()
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text + bytes(max(offsets[1])))
+    refused(tmp_path / "w", "damaged")
+
+
+def test_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w")
+    refused(tmp_path / "w", "Not a regular file")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 50, -100, -1])
@@ -271,9 +395,12 @@ class TestShipped:
     def test_loads(self, folder: Path) -> None:
         assert load(None, ARCHITECTURE)[1] == RECORD
 
-    @pytest.mark.parametrize("listing", ["", "0" * 64 + "  learned-multigrid-3d-1.safetensors\n", "\n\n"])
-    def test_wrong_or_missing_checksum(self, folder: Path, listing: str) -> None:
-        (folder / "CHECKSUMS").write_text(listing)
+    @pytest.mark.parametrize(
+        "listing",
+        [b"", b"0" * 64 + b"  learned-multigrid-3d-1.safetensors\n", b"\n\n", b"0" * 64, b"\xff\xfe\0", b"a b c\n"],
+    )
+    def test_wrong_or_missing_checksum(self, folder: Path, listing: bytes) -> None:
+        (folder / "CHECKSUMS").write_bytes(listing)
         with pytest.raises(WeightFileError, match="CHECKSUMS; reinstall"):
             load(None, ARCHITECTURE)
 

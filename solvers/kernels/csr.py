@@ -135,108 +135,147 @@ def square_columns(r, squares, start, stop):
 
 
 # The cycle of algebraic multigrid, on levels scaled to unit diagonal: A = L + I + U, both strict triangles on their own.
-# Gauss-Seidel is sequential, so these take all rows. Vectors are of k interleaved columns as above.
+# Gauss-Seidel is sequential, so these take all rows. Vectors are of k interleaved columns as above; a single one keeps
+# its sums in registers.
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True)
 def count_triangles(indptr, indices, lower, upper):
-    """Set row pointers `lower` and `upper` (n + 1,) of the strict triangles of a matrix in CSR."""
-    lower[0] = upper[0] = 0
-    for i in range(indptr.size - 1):
-        below = above = 0
+    """Set row pointers (n + 1,) of the strict lower triangle of a matrix in CSR, and of its transpose."""
+    n = indptr.size - 1
+    lower[:] = 0
+    upper[:] = 0
+    for i in range(n):
         for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
-            below += indices[e] < i
-            above += indices[e] > i
-        lower[i + 1] = lower[i] + below
-        upper[i + 1] = upper[i] + above
+            if indices[e] < i:
+                lower[i + 1] += 1
+                upper[indices[e] + 1] += 1
+    for i in range(n):
+        lower[i + 1] += lower[i]
+        upper[i + 1] += upper[i]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True)
 def split_triangles(indptr, indices, data, scale, lower, lower_indices, lower_data, upper, upper_indices, upper_data):
-    """Fill the strict triangles of diag(scale) A diag(scale); row pointers from `count_triangles`."""
+    """Fill the strict lower triangle of diag(scale) A diag(scale) and, with the same numbers, its transpose."""
+    below, free = 0, upper[:-1].copy()
     for i in range(indptr.size - 1):
-        below, above = np.uint64(lower[i]), np.uint64(upper[i])
         for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
             j = indices[e]
             if j < i:
-                lower_indices[below] = j
-                lower_data[below] = scale[i] * data[e] * scale[j]
-                below += np.uint64(1)
-            elif j > i:
-                upper_indices[above] = j
-                upper_data[above] = scale[i] * data[e] * scale[j]
-                above += np.uint64(1)
+                above = free[j]
+                free[j] += 1
+                lower_indices[below], upper_indices[above] = j, i
+                lower_data[below] = upper_data[above] = scale[i] * data[e] * scale[j]
+                below += 1
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def forward_from_zero(indptr, indices, data, b, x):
+def forward_from_zero(indptr, indices, data, k, b, x):
     """(I + L) x = b: one forward Gauss-Seidel sweep from x = 0."""
-    for i in range(np.uint64(b.size)):
-        value = b[i]
-        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-            value -= data[e] * x[np.uint64(indices[e])]
-        x[i] = value
+    one, width = np.uint64(1), np.uint64(k)
+    for i in range(np.uint64(indptr.size - 1)):
+        if k == 1:
+            value = b[i]
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
+                value -= data[e] * x[np.uint64(indices[e])]
+            x[i] = value
+        else:
+            row = x[i * width : (i + one) * width]
+            row[:] = b[i * width : (i + one) * width]
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
+                value, column = np.float64(data[e]), np.uint64(indices[e]) * width
+                for j in range(width):
+                    row[j] -= value * x[column + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def restrict_residual(indptr, indices, data, x, p_indptr, p_indices, p_data, coarse):
-    """coarse <- P' r with r = -U x, the residual that a forward sweep from zero leaves; r is not stored."""
-    coarse[:] = 0
-    for i in range(np.uint64(x.size)):
-        value = x[i] - x[i]
-        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-            value -= data[e] * x[np.uint64(indices[e])]
-        for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + np.uint64(1)])):
-            coarse[np.uint64(p_indices[e])] += p_data[e] * value
+def restrict_residual(indptr, indices, data, p_indptr, p_indices, p_data, k, x, row, coarse):
+    """coarse <- P' r with r = -U x, the residual that a forward sweep from zero leaves; `row` (k,) is scratch."""
+    one, width = np.uint64(1), np.uint64(k)
+    coarse[:] = 0.0
+    for i in range(np.uint64(indptr.size - 1)):
+        if k == 1:
+            value = 0.0
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
+                value -= data[e] * x[np.uint64(indices[e])]
+            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
+                coarse[np.uint64(p_indices[e])] += p_data[e] * value
+        else:
+            row[:] = 0.0
+            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
+                value, column = np.float64(data[e]), np.uint64(indices[e]) * width
+                for j in range(width):
+                    row[j] -= value * x[column + j]
+            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
+                value, column = np.float64(p_data[e]), np.uint64(p_indices[e]) * width
+                for j in range(width):
+                    coarse[column + j] += value * row[j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def prolong_add(p_indptr, p_indices, p_data, coarse, x):
+def prolong_add(p_indptr, p_indices, p_data, k, coarse, x):
     """x <- x + P e."""
-    for i in range(np.uint64(x.size)):
-        value = x[i]
-        for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + np.uint64(1)])):
-            value += p_data[e] * coarse[np.uint64(p_indices[e])]
-        x[i] = value
+    one, width = np.uint64(1), np.uint64(k)
+    for i in range(np.uint64(p_indptr.size - 1)):
+        if k == 1:
+            value = x[i]
+            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
+                value += p_data[e] * coarse[np.uint64(p_indices[e])]
+            x[i] = value
+        else:
+            row = x[i * width : (i + one) * width]
+            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
+                value, column = np.float64(p_data[e]), np.uint64(p_indices[e]) * width
+                for j in range(width):
+                    row[j] += value * coarse[column + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def backward(l_indptr, l_indices, l_data, u_indptr, u_indices, u_data, b, x):
+def backward(l_indptr, l_indices, l_data, u_indptr, u_indices, u_data, k, b, x):
     """One backward Gauss-Seidel sweep: (I + U) x <- b - L x."""
-    one = np.uint64(1)
-    for step in range(b.size):
-        i = np.uint64(b.size - 1 - step)
-        value = b[i]
-        for e in range(np.uint64(l_indptr[i]), np.uint64(l_indptr[i + one])):
-            value -= l_data[e] * x[np.uint64(l_indices[e])]
-        for e in range(np.uint64(u_indptr[i]), np.uint64(u_indptr[i + one])):
-            value -= u_data[e] * x[np.uint64(u_indices[e])]
-        x[i] = value
+    one, width, n = np.uint64(1), np.uint64(k), l_indptr.size - 1
+    for step in range(n):
+        i = np.uint64(n - 1 - step)
+        if k == 1:
+            value = b[i]
+            for e in range(np.uint64(l_indptr[i]), np.uint64(l_indptr[i + one])):
+                value -= l_data[e] * x[np.uint64(l_indices[e])]
+            for e in range(np.uint64(u_indptr[i]), np.uint64(u_indptr[i + one])):
+                value -= u_data[e] * x[np.uint64(u_indices[e])]
+            x[i] = value
+        else:
+            row = x[i * width : (i + one) * width]
+            row[:] = b[i * width : (i + one) * width]
+            for e in range(np.uint64(l_indptr[i]), np.uint64(l_indptr[i + one])):
+                value, column = np.float64(l_data[e]), np.uint64(l_indices[e]) * width
+                for j in range(width):
+                    row[j] -= value * x[column + j]
+            for e in range(np.uint64(u_indptr[i]), np.uint64(u_indptr[i + one])):
+                value, column = np.float64(u_data[e]), np.uint64(u_indices[e]) * width
+                for j in range(width):
+                    row[j] -= value * x[column + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def scaled_maximum(scale, r):
-    """Return the largest |scale r|."""
-    largest = 0.0
-    for i in range(np.uint64(r.size)):
-        largest = max(largest, abs(scale[i] * r[i]))
-    return largest
+def gather_scaled(order, scale, k, r, b):
+    """b <- diag(scale) r[order]."""
+    width = np.uint64(k)
+    for i in range(np.uint64(order.size)):
+        row = np.uint64(order[i]) * width
+        for j in range(width):
+            b[i * width + j] = scale[i] * r[row + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def scale_down(factor, scale, r, b):
-    """b <- factor scale r, in the precision of b."""
-    for i in range(np.uint64(r.size)):
-        b[i] = factor * (scale[i] * r[i])
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def scale_up(factor, scale, x, r, q, z):
-    """z <- factor scale x; returns r.z and q.z."""
-    rz = qz = 0.0
-    for i in range(np.uint64(r.size)):
-        value = factor * scale[i] * x[i]
-        z[i] = value
-        rz += r[i] * value
-        qz += q[i] * value
+def scatter_scaled(order, scale, k, x, r, q, z):
+    """z[order] <- diag(scale) x; returns r.z and q.z."""
+    width, rz, qz = np.uint64(k), 0.0, 0.0
+    for i in range(np.uint64(order.size)):
+        row = np.uint64(order[i]) * width
+        for j in range(width):
+            value = scale[i] * x[i * width + j]
+            z[row + j] = value
+            rz += r[row + j] * value
+            qz += q[row + j] * value
     return rz, qz

@@ -5,8 +5,8 @@ one step ahead with the residual, of which only three planes exist at any time, 
 the coarse correction is added on the way. The result goes to another vector, so threads do not disturb each other;
 each computes the planes beside its share anew.
 
-Geometry, listed cells and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (2, 3, plane +
-4), zero outside the cells.
+Geometry, columns, listed cells and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (2, 3, plane +
+4 cells), zero outside the cells.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.finest import gather_row
-from deepcd.solvers.kernels.outer import FAST
+from deepcd.solvers.kernels.finest import add_listed, gather_row, scale_listed
+from deepcd.solvers.kernels.outer import FAST, width
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -24,51 +24,45 @@ def _residual_plane(n, s, diagonal, r, below, here, above, i, t):
     if i < 0 or i >= n[0]:
         t[:] = 0
         return
-    one, s1, base = np.uint64(1), np.uint64(s[1]), np.uint64((i + 1) * s[0])
+    s1, s2, base = np.uint64(s[1]), width(s), np.uint64((i + 1) * s[0])
     for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1] + 1)
+        first = np.uint64((j + 1) * s[1]) + width(s)
         if s[1] > 0:
             for step in range(n[2]):
                 h = first + np.uint64(step)
                 d = diagonal[base + h]
-                around = below[h] + above[h] + here[h - s1] + here[h + s1] + here[h - one] + here[h + one]
+                around = below[h] + above[h] + here[h - s1] + here[h + s1] + here[h - s2] + here[h + s2]
                 t[h] = r[base + h] + around - np.float32(d) * here[h] if d != 0 else np.float32(0)
         else:
             for step in range(n[2]):
                 h = first + np.uint64(step)
                 d = diagonal[base + h]
-                around = below[h] + above[h] + here[h - one] + here[h + one]
+                around = below[h] + above[h] + here[h - s2] + here[h + s2]
                 t[h] = r[base + h] + around - np.float32(d) * here[h] if d != 0 else np.float32(0)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _smooth_plane(n, s, diagonal, a, c, starts, cells, delta, z, below, here, above, i, out):
     """out <- z + S t in plane i, z given there, t by three planes."""
-    one, s1, base = np.uint64(1), np.uint64(s[1]), np.uint64((i + 1) * s[0])
+    s1, s2, base = np.uint64(s[1]), width(s), np.uint64((i + 1) * s[0])
     c0, c1, c2 = c
     for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1] + 1)
+        first = np.uint64((j + 1) * s[1]) + width(s)
         if s[1] > 0:
             for step in range(n[2]):
                 h = first + np.uint64(step)
                 around = (
                     c0 * (below[h] + above[h])
                     + c1 * (here[h - s1] + here[h + s1])
-                    + c2 * (here[h - one] + here[h + one])
+                    + c2 * (here[h - s2] + here[h + s2])
                 )
                 out[base + h] = z[h] + a * here[h] + around if diagonal[base + h] != 0 else np.float32(0)
         else:
             for step in range(n[2]):
                 h = first + np.uint64(step)
-                around = c0 * (below[h] + above[h]) + c2 * (here[h - one] + here[h + one])
+                around = c0 * (below[h] + above[h]) + c2 * (here[h - s2] + here[h + s2])
                 out[base + h] = z[h] + a * here[h] + around if diagonal[base + h] != 0 else np.float32(0)
-    for e in range(starts[i], starts[i + 1]):
-        h = np.uint64(cells[e]) - base
-        value = delta[e, 0] * here[h] + delta[e, 1] * below[h] + delta[e, 2] * above[h]
-        value += delta[e, 5] * here[h - one] + delta[e, 6] * here[h + one]
-        if s[1] > 0:
-            value += delta[e, 3] * here[h - s1] + delta[e, 4] * here[h + s1]
-        out[base + h] += value
+        add_listed(n, s, starts, cells, delta, below, here, above, i, j, out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -117,11 +111,9 @@ def _corrected_plane(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far
         return
     base = np.uint64((i + 1) * s[0])
     for j in range(n[1]):
-        gather_row(n, m, ms, near, far, coarse, buffer, i, j, plane, np.uint64((j + 1) * s[1] + 1))
-    for e in range(starts[i], starts[i + 1]):
-        plane[np.uint64(cells[e]) - base] *= ratio[e]
-    for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1] + 1)
+        first = np.uint64((j + 1) * s[1]) + width(s)
+        gather_row(n, m, ms, near, far, coarse, buffer, i, j, plane, first)
+        scale_listed(n, s, starts, cells, ratio, i, j, plane, first)
         for step in range(n[2]):
             h = first + np.uint64(step)
             plane[h] = z[base + h] + phi * plane[h] if diagonal[base + h] != 0 else np.float32(0)

@@ -18,8 +18,8 @@ F64 = NDArray[np.float64]
 Box = tuple[int, int, int]
 
 
-def geometry(shape: tuple[int, ...], columns: int = 1) -> tuple[Box, Box]:
-    """Return entries per axis as three numbers and the strides (planes, rows, cells) of the padded box.
+def geometry(shape: tuple[int, ...], columns: int = 1) -> tuple[Box, tuple[int, ...]]:
+    """Return entries per axis as three numbers and the strides of the padded box, as `kernels/outer.py` wants them.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def geometry(shape: tuple[int, ...], columns: int = 1) -> tuple[Box, Box]:
     Examples
     --------
     >>> geometry((4, 5, 6)), geometry((4, 6)), geometry((4, 6), 10)
-    (((4, 5, 6), (56, 8, 1)), ((4, 1, 6), (8, 0, 1)), ((4, 1, 60), (80, 0, 10)))
+    (((4, 5, 6), (56, 8)), ((4, 1, 6), (8, 0)), ((4, 1, 60), (80, 0, 10)))
     """
     row = (shape[-1] + 2) * columns
-    if len(shape) == 2:
-        return (shape[0], 1, shape[1] * columns), (row, 0, columns)
-    return (shape[0], shape[1], shape[2] * columns), ((shape[1] + 2) * row, row, columns)
+    strides = (row, 0) if len(shape) == 2 else ((shape[1] + 2) * row, row)
+    middle = 1 if len(shape) == 2 else shape[1]
+    return (shape[0], middle, shape[-1] * columns), (strides if columns == 1 else (*strides, columns))
 
 
 class StencilOperator:

@@ -72,12 +72,12 @@ class GeometricMultigrid(Multigrid):
         last = self.levels[-1]
         last.phi = np.zeros_like(last.volume)
         top, share = self.levels[0], np.zeros(self.diagonal.size, dtype=np.float32)
-        plane, buffer = self.scratch[0]
+        row, buffer = self.scratch[0]
         finest.prolong_add(
             self.n, self.s, self.diagonal, np.float32(1), self.starts, self.cells, self.ratio,
-            top.n, top.s, self.taps.near, self.taps.far, top.psi, plane, buffer, share, 0, self.n[0],
+            top.n, top.s, self.taps.near, self.taps.far, top.psi, row, buffer, share, 0, self.n[0],
         )  # fmt: skip
-        neighbours = sum(np.roll(self.diagonal, o) != 0 for d in set(self.s) - {0} for o in (d, -d))
+        neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
         self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 
@@ -96,7 +96,7 @@ class GeometricMultigrid(Multigrid):
         self.team.run(
             finest.prolong_add, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
             top.n, top.s, self.taps.near, self.taps.far, top.z,
-            scratch=[(plane, buffer, z) for plane, buffer in self.scratch],
+            scratch=[(row, buffer, z) for row, buffer in self.scratch],
         )  # fmt: skip
         for _ in range(self.sweeps):
             for colour in (1, 0):
@@ -105,7 +105,7 @@ class GeometricMultigrid(Multigrid):
         return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
 
     def _half_sweep(self, z: F32, colour: int) -> None:
-        rows = [(buffer,) for _, buffer in self.scratch]
+        rows = [(row,) for row, _ in self.scratch]
         self.team.run(finest.red_black, self.n, self.s, self.diagonal, self.r32, z, colour, scratch=rows)
 
     def smooth_level_down(self, level: CoarseLevel) -> None:
@@ -113,10 +113,10 @@ class GeometricMultigrid(Multigrid):
         level.z[:] = 0
         for _ in range(self.sweeps):
             for colour in (0, 1):
-                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.buffer)
+                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.row)
 
     def smooth_level_up(self, level: CoarseLevel) -> None:
         """Gauss-Seidel, black first."""
         for _ in range(self.sweeps):
             for colour in (1, 0):
-                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.buffer)
+                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.row)

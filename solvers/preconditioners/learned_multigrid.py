@@ -60,14 +60,12 @@ class LearnedMultigrid(Multigrid):
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
         self.sweeps = sweeps
         self.work = 2.0 * sweeps + 1 + 3  # smoothing, with the correction on the way; restriction; the outer three
-        self.second = self.zeros()
-        self.rings = [(np.zeros((2, 3, s[0] + 4), dtype=np.float32),) for _ in range(self.team.threads)]
         parameters = shipped(len(embedding.shape)) if weights is None else weights
         self.parameters = sum(np.size(v) for v in parameters.values())
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
-        self.around = neighbourhood(s)
+        self.around = neighbourhood((*s, 1))
         table, ids = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
         outputs: F32 | None = None
@@ -86,9 +84,16 @@ class LearnedMultigrid(Multigrid):
     def __str__(self) -> str:
         return f"{super().__str__()}; networks of {self.parameters} numbers"
 
+    def allocate(self) -> None:
+        """Make the work vectors, and three planes of residual and of corrected vector per thread."""
+        super().allocate()
+        self.second = self.zeros()
+        length = self.s[0] + 4 * self.width
+        self.rings = [(np.zeros((2, 3, length), dtype=np.float32),) for _ in range(self.team.threads)]
+
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
         """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""
-        s0, s1, _ = self.s
+        s0, s1 = self.s
         neighbours = np.array([-s0, s0, -s1, s1, -1, 1])
         axes = np.array([0, 0, 1, 1, 2, 2])
         adjacent = neighbours[neighbours != 0]
@@ -111,8 +116,11 @@ class LearnedMultigrid(Multigrid):
         self.list_cells(listed, ratio)
         self.a, self.phi = constants[0], constants[4]
         self.c = tuple(constants[1:4])
-        self._smoother = (self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta)
         return table, ids
+
+    @property
+    def _smoother(self) -> tuple[Any, ...]:
+        return self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta
 
     def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
         """Evaluate a coarse network and form operator, smoother and transfer scalings; return its outputs."""
@@ -125,7 +133,7 @@ class LearnedMultigrid(Multigrid):
             features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
             features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
         outputs = np.zeros((size, len(network[5])), dtype=np.float32)
-        offsets = neighbourhood(level.s)
+        offsets = neighbourhood((*level.s, 1))
         setup.evaluate_features(level.n, level.s, offsets, features, *network, outputs)
         setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
         level.finish()
@@ -168,7 +176,8 @@ class LearnedMultigrid(Multigrid):
     def smooth_level_up(self, level: CoarseLevel) -> None:
         """Add S (r - A z) to z."""
         coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.t)
-        coarse.sweep(level.n, level.s, ONE, level.z, ONE, level.a, ONE, *level.c, level.t, level.z)
+        coarse.sweep(level.n, level.s, ONE, level.z, ONE, level.a, ONE, *level.c, level.t, level.y)
+        level.z, level.y = level.y, level.z
 
 
 def shipped(ndim: int) -> dict[str, Any]:

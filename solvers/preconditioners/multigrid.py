@@ -7,16 +7,17 @@ and McCormick, A Multigrid Tutorial (SIAM 2000), chapter 3.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, finest, setup
 from deepcd.solvers.kernels.team import Team
-from deepcd.solvers.preconditioners.by_columns import ByColumns
 
 F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
@@ -43,7 +44,7 @@ class CoarseLevel:
     """A level with face weights; arrays are flat padded boxes of float32."""
 
     n: Box
-    s: Box
+    s: tuple[int, ...]
     nominal: tuple[float, float, float]  # face weight per axis in an undisturbed interior
     capacity: float  # finest cells in one cell
     volume: F32
@@ -61,13 +62,18 @@ class CoarseLevel:
 
     def __post_init__(self) -> None:
         self.second = np.float32(1)
-        self.r, self.z, self.t, self.e = (np.zeros_like(self.volume) for _ in range(4))
-        self.row, self.buffer = np.zeros(self.n[2] + 4, dtype=np.float32), np.zeros(self.n[2] + 4, dtype=np.float32)
+        self.allocate(1)
 
     @property
     def strides(self) -> Box:
-        """Flat distance of neighbours per axis, 0 where there are none."""
-        return self.s
+        """Flat distance of neighbours per axis, 0 where there are none; of one column."""
+        return self.s[0], self.s[1], 1
+
+    def allocate(self, k: int) -> None:
+        """Make work vectors for k interleaved columns; the coefficients, one per cell, serve them all."""
+        self.n, self.s = interleaved(self.n, self.s, k)
+        self.r, self.z, self.t, self.e, self.y = np.zeros((5, self.volume.size * k), dtype=np.float32)
+        self.row, self.buffer = np.zeros((2, self.n[2] + 4 * k), dtype=np.float32)
 
     def finish(self) -> None:
         """Form the diagonal from face and Dirichlet weights."""
@@ -77,15 +83,20 @@ class CoarseLevel:
         self.diagonal[self.inverse == 0] = 0
 
 
-def halved(n: Box, s: Box) -> tuple[Box, Box, Box]:
+def interleaved(n: Box, s: tuple[int, ...], k: int) -> tuple[Box, tuple[int, ...]]:
+    """Return entries per axis and strides for k columns, given those for one."""
+    return (n, s) if k == 1 else ((n[0], n[1], n[2] * k), (s[0] * k, s[1] * k, k))
+
+
+def halved(n: Box, s: tuple[int, ...]) -> tuple[Box, tuple[int, ...], Box]:
     """Return size, strides and steps (2 where the axis is halved) of the next coarser box."""
     m = ((n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2)
-    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2, 1) if s[1] else (m[2] + 2, 0, 1)
+    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2) if s[1] else (m[2] + 2, 0)
     return m, ms, (min(n[0], 2), min(n[1], 2), min(n[2], 2))
 
 
 def empty_coarse(
-    n: Box, s: Box, nominal: tuple[float, float, float], capacity: float
+    n: Box, s: tuple[int, ...], nominal: tuple[float, float, float], capacity: float
 ) -> tuple[CoarseLevel, Box]:
     """Return the next coarser level of a box, its sums still zero, and the steps to it."""
     m, ms, step = halved(n, s)
@@ -120,19 +131,15 @@ class Multigrid:
     symmetric = True
     work = 0.0
 
-    def __init__(self, n: Box, s: Box, diagonal: NDArray[np.uint8], threads: int) -> None:
+    def __init__(self, n: Box, s: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> None:
         self.n, self.s, self.diagonal = n, s, diagonal
-        self.team = Team(threads, n[0], diagonal.size)
+        self.threads = threads
         self.levels: list[CoarseLevel] = []
-        self.r32 = np.zeros(diagonal.size, dtype=np.float32)
         self.phi = np.float32(1)
-        self.starts, self.cells = np.zeros(n[0] + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        self.starts, self.cells = np.zeros(n[0] * n[1] + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         self.ratio = np.zeros(0, dtype=np.float32)
         self.taps = Taps.of(0.25, n)
-        length = s[0] + 4
-        self.scratch = [
-            (np.zeros(length, dtype=np.float32), np.zeros(n[2] + 4, dtype=np.float32)) for _ in range(self.team.threads)
-        ]
+        self.allocate()
 
     def __str__(self) -> str:
         sizes = [tuple(k for k in self.n if k > 1), *(tuple(k for k in level.n if k > 1) for level in self.levels)]
@@ -182,11 +189,32 @@ class Multigrid:
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
         """Name the cells whose coefficients differ from the interior's, ascending."""
         self.cells, self.ratio = cells, ratio
-        self.starts = np.searchsorted(cells, (np.arange(self.n[0] + 1) + 1) * self.s[0])
+        i, j = np.divmod(np.arange(self.n[0] * self.n[1] + 1), self.n[1])
+        self.starts = np.searchsorted(cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
 
-    def columns(self, k: int) -> ByColumns:
-        """Return I (x) M for k interleaved vectors."""
-        return ByColumns(self, k)
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return 1 if len(self.s) == 2 else self.s[2]
+
+    def allocate(self) -> None:
+        """Make the work vectors of the finest level and of its threads."""
+        self.team = Team(self.threads, self.n[0], self.diagonal.size)
+        self.r32 = np.zeros(self.diagonal.size, dtype=np.float32)
+        length = self.n[2] + 4 * self.width
+        self.scratch = [tuple(np.zeros((2, length), dtype=np.float32)) for _ in range(self.team.threads)]
+
+    def columns(self, k: int) -> Self:
+        """Return I (x) M for k interleaved vectors: a twin with work vectors of its own and the same coefficients."""
+        twin = copy.copy(self)
+        twin.n, twin.s = interleaved(self.n, self.s, k)
+        twin.diagonal = np.repeat(self.diagonal, k)
+        twin.levels = [copy.copy(level) for level in self.levels]
+        for level in twin.levels:
+            level.allocate(k)
+        twin.exact_r, twin.exact_z = np.zeros((2, len(self.exact_cells), k), dtype=np.float32)
+        twin.allocate()
+        return twin
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
@@ -197,6 +225,7 @@ class Multigrid:
         level = self.levels[-1]
         self.exact_cells = np.flatnonzero(level.inverse)
         self.exact = pseudo_inverse(level, self.exact_cells)
+        self.exact_r, self.exact_z = np.zeros((2, len(self.exact_cells), 1), dtype=np.float32)
         for depth in reversed(range(len(self.levels) - 1)):
             self._weigh_second_visit(depth)
 
@@ -223,22 +252,25 @@ class Multigrid:
         self.team.run(
             finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
             self.r32, smoothed, top.n, top.s, self.taps.near, self.taps.far, top.psi,
-            scratch=[(plane, buffer, top.r) for plane, buffer in self.scratch],
+            scratch=[(row, buffer, top.r) for row, buffer in self.scratch],
             bounds=[(b + 1) // 2 for b in self.team.bounds],
         )  # fmt: skip
         self.visit(0)
-        np.multiply(top.z, top.psi, out=top.z)
+        finest.scale(self.s, top.psi, top.z)
         return self.smooth_up(r, q, smoothed, z)
 
     def visit(self, depth: int) -> None:
         """Set z of a coarse level from its r: two cycles, or the exact solution on the coarsest."""
         level = self.levels[depth]
         if depth == len(self.levels) - 1:
-            level.z[self.exact_cells] = self.exact @ level.r[self.exact_cells]
+            np.take(level.r.reshape(-1, self.width), self.exact_cells, axis=0, out=self.exact_r, mode="clip")
+            np.matmul(self.exact, self.exact_r, out=self.exact_z)
+            level.z.reshape(-1, self.width)[self.exact_cells] = self.exact_z
             return
         self.cycle(depth)
-        level.e[:] = level.z
-        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.r)
+        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.t)
+        level.r, level.t = level.t, level.r
+        level.z, level.e = level.e, level.z
         self.cycle(depth)
         if level.second != 1:
             level.z *= level.second
@@ -254,7 +286,7 @@ class Multigrid:
             level.row, level.buffer, lower.r,
         )  # fmt: skip
         self.visit(depth + 1)
-        np.multiply(lower.z, lower.psi, out=lower.z)
+        finest.scale(level.s, lower.psi, lower.z)
         coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
         self.smooth_level_up(level)
 

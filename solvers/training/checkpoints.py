@@ -22,6 +22,7 @@ from deepcd.data import weight_files
 from deepcd.solvers.training.network import LearnedMultigrid
 
 LONGEST = 6  # steps unrolled at most
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam
 LIBRARIES = ("deepcd", "numba", "numpy", "scipy", "torch")
 
 
@@ -161,14 +162,28 @@ def load(path: Path, state: State) -> None:
             f"checkpoint {path} belongs to another run: {', '.join(differing) or record['architecture']}; "
             "give the settings it was started with, or start anew without resume"
         )
+    try:
+        _restore(state, tensors, record)
+    except (LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is damaged ({str(error)[:200]}); start anew without resume") from error
+
+
+def _restore(state: State, tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> None:
+    """Put tensors and record into a fresh state, after a look at what only another program can have written."""
     state.net.load_state_dict(
         {k.removeprefix("net."): torch.from_numpy(v) for k, v in tensors.items() if k[:4] == "net."}
     )
     for name, parameter in state.net.named_parameters():
-        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
-        if keys:
-            state.optimizer.state[parameter] = {key: torch.from_numpy(tensors[f"adam.{key}.{name}"]) for key in keys}
+        moments = {k: torch.from_numpy(tensors[f"adam.{k}.{name}"]) for k in MOMENTS if f"adam.{k}.{name}" in tensors}
+        if not moments:
+            continue
+        expected = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        if {key: moment.shape for key, moment in moments.items()} != expected:
+            raise ValueError(f"the moments of {name} are not those of its shape {tuple(parameter.shape)}")
+        state.optimizer.state[parameter] = moments
     state.step, state.seconds, state.log = int(record["step"]), float(record["seconds"]), Log.of(tensors)
+    if sorted(state.log.step + state.log.skipped) != list(range(state.step)) or state.step > state.settings.steps:
+        raise ValueError(f"its log is not that of {state.step} steps")
 
 
 def check_room(out: Path, state: State) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from deepcd.data import weight_files
+from deepcd.data.files import sole_writer
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import Settings, State
@@ -132,7 +133,8 @@ def train(
     FileNotFoundError
         If there is no checkpoint to resume from.
     OSError
-        If the folder of `out` cannot be written or is full; where that can be known, before the training starts.
+        If the folder of `out` cannot be written or is full, where that can be known before the training starts; or if
+        another process trains to the same `out`.
     """
     if ndim not in (2, 3):
         raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")
@@ -148,12 +150,18 @@ def train(
         torch.manual_seed(settings.seed)
         net = LearnedMultigrid(settings.ndim, settings.hidden)
     state = State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
-    kept = checkpoints.path_for(out)
+    checkpoints.check_room(out, state)
+    with sole_writer(out, checkpoints.path_for(out), out.with_suffix(".png")):
+        _run(out, state, resume=resume, threads=threads, progress=progress)
+
+
+def _run(out: Path, state: State, *, resume: bool, threads: int, progress: bool) -> None:
+    """Take the steps that are left and write what comes of them."""
+    settings, kept = state.settings, checkpoints.path_for(out)
     if resume:
         checkpoints.load(kept, state)
     elif kept.exists():
         LOG.warning("%s will be overwritten after %d steps; to go on from it, stop now and resume", kept, KEEP_EVERY)
-    checkpoints.check_room(out, state)
 
     source = commit()  # now: the files may change during a long run, the code in memory does not
     before, started = torch.get_num_threads(), time.perf_counter() - state.seconds
@@ -169,7 +177,7 @@ def train(
     finally:
         torch.set_num_threads(before)
     if state.step == settings.steps:
-        weights = {name: value.numpy() for name, value in net.state_dict().items()}
+        weights = {name: value.numpy() for name, value in state.net.state_dict().items()}
         weight_files.save(out, weights, training_record(state, threads) | {"commit": source})
     else:
         LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)

@@ -1,0 +1,195 @@
+"""A thousand random systems, each answer verified independently: is a success ever wrong, or a status untrue?
+
+    python benchmarks/soak.py                             systems 0 .. 999, under ten minutes on one core
+    python benchmarks/soak.py --first 417 --count 1       one of them again, alone
+
+The systems come from `random_systems.py`, where their truth is known by construction. What is asked of DeepCD.solve
+and of deepcd.cg:
+
+- ``info == 0`` only with an x that meets the tolerance (`verification.py`): the exit status is 1 if one does not;
+- a solvable system whose tolerance rounding allows is solved, unless the limit of iterations was small;
+- every other ending has a status that is true of that very system;
+- the residual reported is that of x, x is no worse than the start, and the input is left as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import verification
+from problems import save_results
+from random_systems import System, draw
+
+Solver = Callable[[System], Any]
+
+SLOW = 60.0  # seconds
+TRUE = {  # statuses, besides convergence, that are true of what is not simply solvable
+    "negative": {"INDEFINITE_MATRIX"},
+    "inconsistent": {"INCONSISTENT"},
+    "indefinite": {"INDEFINITE_MATRIX"},
+    "nonsymmetric": {"NONSYMMETRIC"},
+    "empty row": {"ZERO_DIAGONAL", "INCONSISTENT"},
+}
+# Plain conjugate gradients make no probe: what they meet on the way is less than the whole truth, and not untrue.
+TRUE_OF_CG = {"nonsymmetric": {"BREAKDOWN"}, "inconsistent": {"BREAKDOWN"}, "empty row": {"BREAKDOWN"}}
+
+
+def front_door(system: System) -> Any:
+    from deepcd import DeepCD
+
+    return DeepCD(system.preconditioner, threads=1).solve(system.A, system.b, system.tol, **system.options)
+
+
+def plain_cg(system: System) -> Any:
+    from deepcd import cg
+
+    return cg(system.A, system.b, rtol=system.tol, **system.options)
+
+
+SOLVERS: dict[str, Solver] = {"DeepCD.solve": front_door, "deepcd.cg": plain_cg}
+
+
+def attainable(system: System, x: Any) -> float:
+    """Return the residual that rounding may well leave: x to its own precision, entries of A to theirs."""
+    eps = float(np.finfo(np.float32 if np.asarray(x).dtype == np.float32 else np.float64).eps)
+    return 1e3 * verification.rounding_level(system.A, system.b, x, eps)
+
+
+def hard_for_cg(system: System) -> bool:
+    """Whether plain conjugate gradients may need more than a third of their 10 n iterations."""
+    n = system.A.shape[0]
+    if n > 400:
+        return True
+    values = np.linalg.eigvalsh(verification.plain(system.A / verification.plain(system.A).diagonal().max()).toarray())
+    positive = values[values > 1e-13 * values[-1]]
+    return bool(np.sqrt(positive[-1] / positive[0]) * np.log(2e3 / system.tol) > 3 * n)
+
+
+def judge(system: System, name: str, solver: Solver) -> tuple[str, str]:
+    """Solve a system and return the name of what is wrong with the answer, empty if nothing is, and what was said."""
+    given = [system.A, system.b, *(value for key, value in system.options.items() if key == "x0")]
+    before = verification.fingerprint(*given)
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answer = solver(system)
+    except Exception as error:
+        return f"raised {type(error).__name__}", traceback.format_exc(limit=-2)
+    seconds = time.perf_counter() - start
+    said = f"{answer.status.name}, info={answer.info}, {len(answer.residuals) - 1} iterations, {seconds:.2f} s"
+    if answer.detail:
+        said += f", {answer.detail}"
+    if verification.fingerprint(*given) != before:
+        return "input changed", said
+    if any(isinstance(value, np.ndarray) and np.shares_memory(answer.x, value) for value in given):
+        return "input returned", said
+    x, b = np.asarray(answer.x), np.asarray(system.b)
+    if x.shape not in (b.shape, b.shape[: 1 if b.size == len(b) else 2]):
+        return "x is of the wrong shape", said
+    if not np.isfinite(x).all():
+        return "wrong success" if answer.info == 0 else "x is not finite", said
+    atol = system.options.get("atol", 0.0)
+    if (answer.info == 0) != (answer.status.name == "CONVERGED"):
+        return "info and status disagree", said
+    if answer.info == 0 and not verification.meets(system.A, b, x, system.tol, atol):
+        true, bound = verification.residual_norms(system.A, b, x), verification.targets(b, system.tol, atol)
+        return "wrong success", f"{said}, residual {true} for {bound}"
+    if seconds > SLOW:
+        return "slow", said
+    if wrong := _reported(system, answer):
+        return wrong, said
+    if answer.info == 0 or answer.status.name in _true_statuses(system, name, answer, atol):
+        return "", said
+    return f"{answer.status.name} is not true", said
+
+
+def _true_statuses(system: System, name: str, answer: Any, atol: float) -> set[str]:
+    true = set(TRUE.get(system.truth, set()))
+    if name == "deepcd.cg":
+        true |= TRUE_OF_CG.get(system.truth, set())
+    if system.truth == "nonsymmetric" and system.A.shape[0] <= 400:
+        dense = verification.plain(system.A).toarray()
+        if np.linalg.eigvalsh(dense + dense.T)[0] <= 0:
+            true.add("INDEFINITE_MATRIX")
+    target = float(verification.targets(system.b, system.tol, atol).min())
+    if system.truth in ("solvable", "negative"):
+        rounding = attainable(system, answer.x)
+        if target <= rounding and float(verification.residual_norms(system.A, system.b, answer.x).max()) <= rounding:
+            true.add("ATTAINABLE_ACCURACY")
+    unaided = name == "deepcd.cg" or system.preconditioner == "none"
+    if "maxiter" in system.options or (unaided and hard_for_cg(system)):
+        true.add("MAXITER")
+    return true
+
+
+def _reported(system: System, answer: Any) -> str:
+    """Compare the residuals that the solver reports with the true ones."""
+    if np.ndim(system.b) > 1:
+        return ""  # the report is of all columns at once
+    true = float(verification.residual_norms(system.A, system.b, answer.x)[0])
+    level = attainable(system, answer.x)
+    # The last one, or that of the best iterate, which is returned where there is no convergence.
+    reported = np.array([answer.residuals[-1], min(answer.residuals)])[: 1 if answer.info == 0 else 2]
+    if not (np.abs(reported - true) <= 1e-3 * true + level).any():
+        return "reports a residual that is not that of x"
+    first = float(verification.norms(system.b)[0])
+    if "x0" in system.options:
+        first = float(verification.residual_norms(system.A, system.b, system.options["x0"])[0])
+    if true > first * (1 + 1e-6) + level:
+        return "x is worse than the start"
+    return ""
+
+
+def soak(first: int, count: int, solvers: dict[str, Solver], progress: Any = sys.stderr) -> list[dict[str, Any]]:
+    """Solve systems first .. first + count - 1 with every solver and return a row for each answer."""
+    rows: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    for seed in range(first, first + count):
+        system = draw(seed)
+        for name, solver in solvers.items():
+            if name == "deepcd.cg" and np.ndim(system.b) > 1 and np.shape(system.b)[1] > 1:
+                continue  # SciPy's signature is for one right-hand side
+            failure, said = judge(system, name, solver)
+            rows.append({"seed": seed, "solver": name, "truth": system.truth, "failure": failure, "said": said})
+            if failure:
+                print(f"\r{name}: {failure}\n    {system}\n    {said}", file=progress)
+        failures = sum(bool(row["failure"]) for row in rows)
+        seconds = time.perf_counter() - start
+        print(f"\r{seed - first + 1} of {count} systems, {failures} failures, {seconds:.0f} s", end="", file=progress)
+        progress.flush()
+    print(file=progress)
+    return rows
+
+
+def main() -> None:
+    """Print and save the counts; exit with 1 on any wrong success."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first system")
+    parser.add_argument("--count", type=int, default=1000, help="how many")
+    parser.add_argument("--solver", action="append", choices=SOLVERS, help="default: both")
+    arguments = parser.parse_args()
+    chosen = {name: SOLVERS[name] for name in arguments.solver or SOLVERS}
+    rows = soak(arguments.first, arguments.count, chosen)
+    for name in chosen:
+        answers = [row for row in rows if row["solver"] == name]
+        endings = Counter(row["said"].split(",")[0] for row in answers if not row["failure"])
+        print(f"{name}: {len(answers)} systems,", ", ".join(f"{n} {ending}" for ending, n in endings.most_common()))
+        for failure, n in Counter(row["failure"] for row in answers if row["failure"]).most_common():
+            seeds = [str(row["seed"]) for row in answers if row["failure"] == failure]
+            print(f"    {n} {failure}: systems {' '.join(seeds[:20])}{' ...' if n > 20 else ''}")
+    if arguments.count >= 1000:
+        print("saved", save_results("soak", rows, first=arguments.first, count=arguments.count))
+    sys.exit(any(row["failure"] == "wrong success" for row in rows))
+
+
+if __name__ == "__main__":
+    main()

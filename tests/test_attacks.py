@@ -1,0 +1,276 @@
+"""Attacks on the solvers: what must hold of every answer, for matrices, right-hand sides and options of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import deepcd
+from deepcd import DeepCD, Solution, Status
+
+from . import strategies as some
+
+GENERAL = ("auto", "pyamg-sa", "pyamg-rs", "none")
+
+few = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+more = settings(few, max_examples=60)
+
+
+def front_door(preconditioner: str) -> Callable[..., Solution]:
+    return DeepCD(preconditioner, threads=1).solve
+
+
+def plain_cg(A: Any, b: Any, tol: float, **options: Any) -> Solution:
+    return deepcd.cg(A, b, rtol=tol, **options)
+
+
+every_solver = pytest.mark.parametrize(
+    "solve",
+    [*(pytest.param(front_door(name), id=name) for name in GENERAL), pytest.param(plain_cg, id="cg")],
+)
+
+
+def true_residual(A: Any, b: Any, x: Any) -> tuple[np.longdouble, np.longdouble]:
+    """Return norms of b - A x and of b, in extended precision, of any magnitude."""
+    wide = (A.toarray() if sp.issparse(A) else np.asarray(A)).astype(np.longdouble)
+    r = np.asarray(b).astype(np.longdouble) - wide @ x.astype(np.longdouble)
+    return np.sqrt(r @ r), np.sqrt((np.asarray(b).astype(np.longdouble) ** 2).sum())
+
+
+def rounding(A: Any, b: Any, x: Any) -> float:
+    """Return what rounding in float64 leaves of a residual: norm of (|A||x| + |b|), times the unit roundoff."""
+    return float(np.finfo(float).eps * np.linalg.norm(abs(A) @ np.abs(x) + np.abs(b)))
+
+
+class TestSuccess:
+    @every_solver
+    @few
+    @given(st.data(), some.semidefinite(), some.tolerances)
+    def test_success_means_that_the_true_residual_meets_the_tolerance(
+        self, solve: Any, data: Any, A: sp.csr_array, tol: float
+    ) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        options = data.draw(some.options(A.shape[0]))
+        solution = solve(A, b, tol, **options)
+        residual, size = true_residual(A, b, solution.x)
+        target = max(tol * size, options.get("atol", 0.0))
+        assert np.isfinite(solution.x).all()
+        assert (solution.info == 0) == (solution.status is Status.CONVERGED)
+        if solution.info == 0:
+            assert residual <= target + rounding(A, b, solution.x)
+
+    @more
+    @given(st.data(), some.definite(), st.sampled_from(["auto", "pyamg-sa", "none"]))
+    def test_what_is_definite_is_solved(self, data: Any, A: sp.csr_array, preconditioner: str) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        solution = DeepCD(preconditioner, threads=1).solve(A, b, 1e-8)
+        assert solution.status is Status.CONVERGED, solution.message
+
+    @more
+    @given(st.data(), st.one_of(some.grids(), some.permuted(some.grids())), some.tolerances)
+    def test_what_has_a_solution_is_solved_though_singular(self, data: Any, A: sp.csr_array, tol: float) -> None:
+        b = data.draw(some.right_hand_sides(A, consistent=True))
+        solution = DeepCD.solve(A, b, tol)
+        residual, size = true_residual(A, b, solution.x)
+        if tol * size > 100 * rounding(A, b, solution.x):
+            assert solution.status is Status.CONVERGED, solution.message
+        else:
+            assert solution.status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY), solution.message
+            assert residual <= max(tol * size, 100 * rounding(A, b, solution.x))
+
+    @more
+    @given(some.grids(open_top=False), some.seeds, st.integers(0, 4))
+    def test_what_has_none_is_called_inconsistent(self, A: sp.csr_array, seed: int, digits: int) -> None:
+        b = A @ np.random.default_rng(seed).standard_normal(A.shape[0])
+        b += 10.0**-digits * max(float(np.linalg.norm(b)), 1.0)
+        solution = DeepCD.solve(A, b, 1e-8)
+        empty = bool((A.diagonal() == 0).any())
+        assert solution.status is Status.INCONSISTENT or (empty and solution.status is Status.ZERO_DIAGONAL)
+        assert solution.info > 0 or empty
+
+    @every_solver
+    @few
+    @given(st.data(), some.definite(), st.floats(0.01, 0.99))
+    def test_an_indefinite_matrix_is_named_or_solved(
+        self, solve: Any, data: Any, A: sp.csr_array, where: float
+    ) -> None:
+        values = np.linalg.eigvalsh(A.toarray())
+        shift = values[0] + where * (values[-1] - values[0])
+        if np.abs(values - shift).min() < 1e-4 * values[-1]:
+            return
+        B = sp.csr_array(A - shift * sp.eye_array(A.shape[0]))
+        b = data.draw(some.right_hand_sides(B))
+        solution = solve(B, b, 1e-8)
+        assert solution.status in (Status.INDEFINITE_MATRIX, Status.ZERO_DIAGONAL, Status.CONVERGED), solution.message
+        residual, size = true_residual(B, b, solution.x)
+        assert residual <= (1e-8 if solution.info == 0 else 1 + 1e-9) * size + rounding(B, b, solution.x)
+
+
+class TestInput:
+    @every_solver
+    @few
+    @given(st.data(), some.semidefinite())
+    def test_is_never_changed(self, solve: Any, data: Any, A: sp.csr_array) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        options = data.draw(some.options(A.shape[0]))
+        arrays = [A.data, A.indices, A.indptr, b, *(value for value in options.values() if np.ndim(value))]
+        before = [array.tobytes() for array in arrays]
+        solution = solve(A, b, 1e-6, **options)
+        assert [array.tobytes() for array in arrays] == before
+        assert not any(np.shares_memory(solution.x, array) for array in arrays)
+
+    @every_solver
+    @few
+    @given(st.data(), some.definite(), st.sampled_from(["csc", "coo", "dia", "dense", "F", "int64", "matrix"]))
+    def test_every_layout_gives_the_same_answer(self, solve: Any, data: Any, A: sp.csr_array, layout: str) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        other = {
+            "csc": A.tocsc,
+            "coo": A.tocoo,
+            "dia": A.todia,
+            "dense": A.toarray,
+            "F": lambda: np.asfortranarray(A.toarray()),
+            "int64": lambda: sp.csr_array((A.data, A.indices.astype(np.int64), A.indptr.astype(np.int64)), A.shape),
+            "matrix": lambda: sp.csr_matrix(A),
+        }[layout]()
+        first, second = solve(A, b, 1e-9), solve(other, b, 1e-9)
+        assert first.status is second.status
+        np.testing.assert_allclose(second.x, first.x, rtol=1e-5, atol=1e-7 * np.abs(first.x).max(initial=0))
+
+    @every_solver
+    @few
+    @given(some.definite(), some.seeds, st.sampled_from(["i8", "f2", "f4", "f8", ">f8", "g", "?", "list"]))
+    def test_every_dtype_gives_the_same_answer(self, solve: Any, A: sp.csr_array, seed: int, dtype: str) -> None:
+        whole = np.random.default_rng(seed).integers(0, 2, A.shape[0])
+        first = solve(A, whole.astype(float), 1e-9)
+        second = solve(A, whole.tolist() if dtype == "list" else whole.astype(dtype), 1e-9)
+        np.testing.assert_array_equal(second.x, first.x)
+
+    @every_solver
+    @few
+    @given(some.definite(), some.seeds)
+    def test_strided_reversed_and_read_only_vectors(self, solve: Any, A: sp.csr_array, seed: int) -> None:
+        b = np.random.default_rng(seed).standard_normal(A.shape[0])
+        first = solve(A, b, 1e-9)
+        backwards = b[::-1].copy()[::-1]
+        strided = np.repeat(b, 3)[::3]
+        strided.flags.writeable = False
+        for vector in (backwards, strided, b[:, None], np.asfortranarray(b[:, None])):
+            np.testing.assert_array_equal(solve(A, vector, 1e-9).x.ravel(), first.x)
+
+
+class TestInvariance:
+    @every_solver
+    @few
+    @given(st.data(), some.semidefinite(), some.exponents, some.exponents)
+    def test_powers_of_two_leave_the_bits_alone(
+        self, solve: Any, data: Any, A: sp.csr_array, left: int, right: int
+    ) -> None:
+        b = data.draw(some.right_hand_sides(A, consistent=True))
+        first = solve(A, b, 1e-8)
+        second = solve(sp.csr_array(A * 2.0**left), b * 2.0**right, 1e-8)
+        assert second.status is first.status
+        np.testing.assert_array_equal(second.x, np.ldexp(first.x, right - left))
+
+    @every_solver
+    @few
+    @given(st.data(), some.definite(), st.floats(-150, 150), st.floats(-150, 150))
+    def test_other_factors_leave_the_status_alone(
+        self, solve: Any, data: Any, A: sp.csr_array, left: float, right: float
+    ) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        first, second = solve(A, b, 1e-9), solve(sp.csr_array(A * 10**left), b * 10**right, 1e-9)
+        assert second.status is first.status
+        size = float(np.abs(first.x).max(initial=0))
+        np.testing.assert_allclose(second.x / 10 ** (right - left), first.x, rtol=1e-5, atol=1e-3 * size)
+
+    @every_solver
+    @few
+    @given(st.data(), some.definite(), some.seeds)
+    def test_permuted_unknowns_give_the_permuted_solution(
+        self, solve: Any, data: Any, A: sp.csr_array, seed: int
+    ) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        order = np.random.default_rng(seed).permutation(A.shape[0])
+        first, second = solve(A, b, 1e-11), solve(sp.csr_array(A[order][:, order]), b[order], 1e-11)
+        assert second.status is first.status
+        np.testing.assert_allclose(second.x, first.x[order], rtol=1e-4, atol=1e-4 * np.abs(first.x).max(initial=0))
+
+    @every_solver
+    @few
+    @given(st.data(), some.semidefinite())
+    def test_twice_the_same_gives_the_same_bits(self, solve: Any, data: Any, A: sp.csr_array) -> None:
+        b = data.draw(some.right_hand_sides(A))
+        options = data.draw(some.options(A.shape[0]))
+        first, second = solve(A, b, 1e-8, **options), solve(A, b, 1e-8, **options)
+        np.testing.assert_array_equal(second.x, first.x)
+        np.testing.assert_array_equal(second.residuals, first.residuals)
+        assert second.status is first.status
+
+
+class TestColumns:
+    @few
+    @given(some.definite(), some.seeds, st.integers(2, 5), st.sampled_from(GENERAL), st.booleans())
+    def test_columns_equal_one_by_one(self, A: sp.csr_array, seed: int, k: int, name: str, uneven: bool) -> None:
+        rng = np.random.default_rng(seed)
+        B = rng.standard_normal((A.shape[0], k))
+        if uneven:
+            B *= 10.0 ** rng.integers(-40, 40, k)
+            B[:, rng.integers(k)] = 0.0
+        system = DeepCD(name, threads=1).setup(A)
+        together = system.solve(B, 1e-10)
+        assert together.info == 0
+        assert together.x.shape == B.shape
+        for j in range(k):
+            residual, size = true_residual(A, B[:, j], together.x[:, j])
+            assert residual <= 1e-10 * size + rounding(A, B[:, j], together.x[:, j])
+            alone = system.solve(B[:, j], 1e-10).x
+            np.testing.assert_allclose(together.x[:, j], alone, rtol=1e-3, atol=1e-3 * np.abs(alone).max())
+
+    @few
+    @given(some.grids(open_top=False), some.seeds, st.sampled_from(GENERAL))
+    def test_one_inconsistent_column_does_not_spoil_the_others(self, A: sp.csr_array, seed: int, name: str) -> None:
+        B = A @ np.random.default_rng(seed).standard_normal((A.shape[0], 3))
+        B[:, 1] += max(1.0, float(np.abs(B).max()))
+        solution = DeepCD(name, threads=1).solve(A, B, 1e-8)
+        assert solution.info != 0
+        for j in (0, 2):
+            residual, size = true_residual(A, B[:, j], solution.x[:, j])
+            assert residual <= 1e-8 * size + rounding(A, B[:, j], solution.x[:, j])
+
+
+class TestPreconditioner:
+    @staticmethod
+    def check(M: Any, seed: int, null: bool) -> None:
+        rng = np.random.default_rng(seed)
+        u, v = rng.standard_normal((2, M.shape[0]))
+        image_u, image_v = M.matvec(u), M.matvec(v)
+        size = np.linalg.norm(u) * np.linalg.norm(image_v) + np.linalg.norm(v) * np.linalg.norm(image_u)
+        assert abs(u @ image_v - v @ image_u) <= 1e-5 * size
+        assert u @ image_u > 0 or null
+        np.testing.assert_allclose(
+            M.matvec(3 * u - v), 3 * image_u - image_v, rtol=1e-3, atol=1e-4 * np.abs(3 * image_u - image_v).max()
+        )
+
+    @more
+    @given(some.definite(), some.seeds, st.sampled_from(GENERAL))
+    def test_symmetric_positive_and_linear(self, A: sp.csr_array, seed: int, name: str) -> None:
+        self.check(DeepCD(name, threads=1).setup(A).aspreconditioner(), seed, null=False)
+
+    @pytest.mark.compiled
+    @few
+    @given(some.grids(most=9), some.seeds, st.sampled_from(["geometric-multigrid", "learned-multigrid"]))
+    def test_multigrid_on_grids_with_obstacles(self, A: sp.csr_array, seed: int, name: str) -> None:
+        system = DeepCD(name, threads=1).setup(A)
+        self.check(system.aspreconditioner(), seed, null=True)
+        b = A @ np.random.default_rng(seed).standard_normal(A.shape[0])
+        solution = system.solve(b, 1e-8)
+        assert solution.status is Status.CONVERGED, solution.message
+        residual, size = true_residual(A, b, solution.x)
+        assert residual <= 1e-8 * size + rounding(A, b, solution.x)
