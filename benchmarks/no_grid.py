@@ -184,7 +184,9 @@ def main() -> None:
     rows = []
     for run in METHODS.values():
         run(permuted(14), np.ones(14**3), TOL)
-    print(f"{'problem':32s} {'unknowns':>8s}  {'deepcd':>26s}  {'pyamg SA':>14s}  {'pyamg RS':>14s}  ratio to the better")
+    print(
+        f"{'problem':32s} {'unknowns':>8s}  {'deepcd':>26s}  {'pyamg SA':>14s}  {'pyamg RS':>14s}  ratio to the better"
+    )
     for name, make in PROBLEMS.items():
         if args.only and not any(name.startswith(start) for start in args.only):
             continue

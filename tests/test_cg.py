@@ -254,7 +254,9 @@ def test_magnitudes_do_no_harm(kind: str, scale: float, of: str, field: str) -> 
     A_ = scaled(matrix, scale if "A" in of else 1.0, kind)
     right = right * (scale if "b" in of else 1.0)
     M = scaled(np.diag(inverse), scale, kind) if "M" in of else None
-    plain = deepcd.cg(matrix, right / (scale if "b" in of else 1.0), rtol=1e-9, M=None if M is None else np.diag(inverse))
+    plain = deepcd.cg(
+        matrix, right / (scale if "b" in of else 1.0), rtol=1e-9, M=None if M is None else np.diag(inverse)
+    )
     seen: list[np.ndarray] = []
     with np.errstate(all="raise", under="ignore"):
         x, info = solution = deepcd.cg(A_, right, rtol=1e-9, M=M, callback=seen.append)
@@ -414,7 +416,9 @@ def test_an_operator_that_returns_one_buffer_again_and_again() -> None:
     x, info = deepcd.cg(LinearOperator(A.shape, matvec=matvec, dtype=float), b, rtol=1e-9)
     assert info == 0
     assert relative(x) <= 1e-9
-    x, info = deepcd.cg(A, b + 1j * b[::-1], M=LinearOperator(A.shape, matvec=matvec, dtype=float), rtol=1e-30, maxiter=2)
+    x, info = deepcd.cg(
+        A, b + 1j * b[::-1], M=LinearOperator(A.shape, matvec=matvec, dtype=float), rtol=1e-30, maxiter=2
+    )
     assert np.isfinite(x).all()
 
 

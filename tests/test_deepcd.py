@@ -311,7 +311,9 @@ class TestDiagnosis:
         assert (solution.status, solution.iterations) == (Status.ZERO_DIAGONAL, 0)
         assert "A[1, 1]" in solution.message
 
-    @pytest.mark.parametrize("matrix", [sp.diags_array([1.0, -1.0]), np.array([[1.0, 2.0], [2.0, 1.0]]), -np.array([[1.0, 2.0], [2.0, 1.0]])])
+    @pytest.mark.parametrize(
+        "matrix", [sp.diags_array([1.0, -1.0]), np.array([[1.0, 2.0], [2.0, 1.0]]), -np.array([[1.0, 2.0], [2.0, 1.0]])]
+    )
     def test_indefinite(self, matrix: Any) -> None:
         solution = DeepCD.solve(matrix, np.linspace(-1, 1, matrix.shape[0]))
         assert solution.status is Status.INDEFINITE_MATRIX

@@ -36,7 +36,8 @@ class Case:
         self.flat = self.pad(self.diagonal)
         unknown = np.flatnonzero(self.flat)
         self.cells = unknown[self.rng.random(len(unknown)) < 0.5]
-        self.starts = np.searchsorted(self.cells, (np.arange(self.n[0] + 1) + 1) * self.s[0])
+        i, j = np.divmod(np.arange(self.n[0] * self.n[1] + 1), self.n[1])
+        self.starts = np.searchsorted(self.cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
         self.delta = self.rng.standard_normal((len(self.cells), 7)).astype(np.float32)
         self.ratio = self.rng.uniform(0.5, 2, len(self.cells)).astype(np.float32)
         self.near, self.far = (t.astype(np.float32) for t in reference.taps(0.2, self.n))

@@ -39,10 +39,10 @@ class TestPreconditionerInSciPy:
     def test_far_fewer_iterations(self, method: Callable[..., Any], preconditioner: str) -> None:
         M = DeepCD(preconditioner).setup(A).aspreconditioner()
         plain, preconditioned = Counter(), Counter()
-        assert method(A, b, rtol=1e-8, callback=plain)[1] == 0
-        x, info = method(A, b, rtol=1e-8, M=M, callback=preconditioned)
+        assert method(A, b, rtol=1e-9, callback=plain)[1] == 0
+        x, info = method(A, b, rtol=1e-9, M=M, callback=preconditioned)
         assert info == 0
-        assert relative(x) <= 1e-6  # minres measures in the norm of M
+        assert relative(x) <= 1e-6  # minres measures in the norm of M, and relative to that of A too
         assert preconditioned.calls < plain.calls / 4
 
     def test_complex_systems_by_parts(self) -> None:
@@ -134,9 +134,9 @@ class NotConverged(RuntimeError):
     """What a user of scikit-fem may raise: `solve` returns x alone."""
 
 
-def by_deepcd(K: Any, f: np.ndarray, **options: Any) -> np.ndarray:
+def by_deepcd(K: Any, f: np.ndarray, solver: DeepCD | None = None, maxiter: int | None = None) -> np.ndarray:
     """Solve for scikit-fem, whose solvers return x alone, and stop if that failed."""
-    solution = DeepCD.solve(K, f, **{"tol": 1e-10, **options})
+    solution = (solver or DeepCD()).solve(K, f, tol=1e-10, maxiter=maxiter)
     if solution.info != 0:
         raise NotConverged(solution.message)
     return solution.x
@@ -149,14 +149,14 @@ class TestScikitFem:
         from skfem.models.poisson import laplace, unit_load
 
         mesh, element = {
-            "triangles": lambda: (skfem.MeshTri().refined(5), skfem.ElementTriP1()),
-            "tetrahedra": lambda: (skfem.MeshTet().refined(3), skfem.ElementTetP1()),
-            "quadratic triangles": lambda: (skfem.MeshTri().refined(4), skfem.ElementTriP2()),
+            "triangles": lambda: (skfem.MeshTri().refined(6), skfem.ElementTriP1()),
+            "tetrahedra": lambda: (skfem.MeshTet().refined(4), skfem.ElementTetP1()),
+            "quadratic triangles": lambda: (skfem.MeshTri().refined(5), skfem.ElementTriP2()),
         }[request.param]()
         basis = skfem.Basis(mesh, element)
         K, f = laplace.assemble(basis), unit_load.assemble(basis)
         system = skfem.condense(K, f, D=basis.get_dofs())
-        assert system[0].shape[0] > 300
+        assert system[0].shape[0] > 2000  # fewer are solved directly
         return skfem, system, skfem.solve(*system)
 
     def test_deepcd(self, poisson: tuple[Any, ...]) -> None:
@@ -174,14 +174,14 @@ class TestScikitFem:
     @pytest.mark.parametrize("with_m", [False, True])
     def test_cg_through_its_krylov_solver(self, poisson: tuple[Any, ...], with_m: bool) -> None:
         skfem, system, expected = poisson
-        M = {"M": DeepCD.setup(system[0]).aspreconditioner()} if with_m else {}  # its own is the diagonal
+        M = {"M": DeepCD().setup(system[0]).aspreconditioner()} if with_m else {}  # its own is the diagonal
         solver = skfem.solver_iter_krylov(krylov=deepcd.cg, rtol=1e-10, **M)
         np.testing.assert_allclose(skfem.solve(*system, solver=solver), expected, atol=1e-8 * abs(expected).max())
 
     def test_failure_stops_the_program(self, poisson: tuple[Any, ...]) -> None:
         skfem, (K, f, *rest), _ = poisson
         with pytest.raises(NotConverged, match="limit of iterations"):
-            skfem.solve(K, f, *rest, solver=lambda A, b: by_deepcd(A, b, maxiter=1, preconditioner="none"))
+            skfem.solve(K, f, *rest, solver=lambda A, b: by_deepcd(A, b, DeepCD("none"), maxiter=1))
 
     def test_failure_is_logged_by_its_krylov_solver(
         self, poisson: tuple[Any, ...], caplog: pytest.LogCaptureFixture

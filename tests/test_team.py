@@ -17,7 +17,6 @@ def test_planes_are_divided_without_gap_or_overlap() -> None:
 
 def test_one_thread_runs_where_it_is_called() -> None:
     team = Team(1, 10, LARGE)
-    assert team.pool is None
     assert team.run(lambda a, start, stop: (a, start, stop, threading.get_ident()), "x") == [
         ("x", 0, 10, threading.get_ident())
     ]

@@ -52,9 +52,7 @@ def _smooth_plane(n, s, diagonal, a, c, starts, cells, delta, z, below, here, ab
             for step in range(n[2]):
                 h = first + np.uint64(step)
                 around = (
-                    c0 * (below[h] + above[h])
-                    + c1 * (here[h - s1] + here[h + s1])
-                    + c2 * (here[h - s2] + here[h + s2])
+                    c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
                 )
                 out[base + h] = z[h] + a * here[h] + around if diagonal[base + h] != 0 else np.float32(0)
         else:
