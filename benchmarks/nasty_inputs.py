@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ Cases = dict[str, Callable[[], "Problem"]]
 
 LIMIT = ("MAXITER", "ATTAINABLE_ACCURACY")  # true statuses of systems that are merely hard
 INDEFINITE = ("INDEFINITE_MATRIX",)
-NONSYMMETRIC = ("NONSYMMETRIC",)
-EMPTY = ("ZERO_DIAGONAL", "INCONSISTENT")
+# A breakdown is what plain iterations notice of these; its sentence names singular and nonsymmetric matrices as causes.
+NONSYMMETRIC = ("NONSYMMETRIC", "BREAKDOWN")
+INCONSISTENT = ("INCONSISTENT", "BREAKDOWN")
+EMPTY = ("ZERO_DIAGONAL", *INCONSISTENT)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def consistent(A: Any, **changes: Any) -> Problem:
 
 def inconsistent(A: Any) -> Problem:
     """Return a problem that has none, if A has the constant, or nearly that, in its null space."""
-    return Problem(A, 1 + random(A.shape[0], 2), statuses=("INCONSISTENT",))
+    return Problem(A, 1 + random(A.shape[0], 2), statuses=INCONSISTENT)
 
 
 def blocks(*parts: Any, statuses: tuple[str, ...] = ()) -> Problem:
@@ -209,7 +212,7 @@ def nonsymmetric(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]
         "one wrong entry, 1e-3": lambda: Problem(changed(A, (3, 4, -1.001)), b, statuses=NONSYMMETRIC),
         "one wrong entry, 1": lambda: Problem(changed(A, (3, 4, -2.0)), b, statuses=NONSYMMETRIC),
         "one missing entry": lambda: Problem(changed(A, (3, 4, 0.0)), b, statuses=NONSYMMETRIC),
-        "skew-symmetric": lambda: Problem(skew, b, statuses=(*NONSYMMETRIC, "ZERO_DIAGONAL")),
+        "skew-symmetric": lambda: Problem(skew, b, statuses=(*NONSYMMETRIC, *INDEFINITE, "ZERO_DIAGONAL")),
         "upper triangle only": lambda: Problem(sp.csr_array(sp.triu(A)), b, statuses=NONSYMMETRIC),
         "one cell pinned, row only": lambda: Problem(pinned, b, statuses=NONSYMMETRIC),
         "asymmetry of 1e-15": lambda: Problem(noisy, b),
@@ -232,7 +235,7 @@ def singular(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) ->
     return {
         "pure Neumann, consistent": lambda: consistent(L),
         "pure Neumann, inconsistent": lambda: inconsistent(L),
-        "pure Neumann, inconsistent by 1e-5": lambda: Problem(L, slightly, statuses=("INCONSISTENT",)),
+        "pure Neumann, inconsistent by 1e-5": lambda: Problem(L, slightly, statuses=INCONSISTENT),
         "D L D, consistent": lambda: consistent(scaled),
         "D L D, inconsistent": lambda: inconsistent(scaled),
         "one of two parts singular, consistent": lambda: consistent(two),
@@ -259,9 +262,9 @@ def not_finite(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) 
     for name, value in (("NaN", np.nan), ("Inf", np.inf)):
         spoilt, wrong = A.copy(), b.copy()
         spoilt.data[11], wrong[11] = value, value
-        made[f"{name} in A"] = lambda spoilt=spoilt: Problem(spoilt, b, refusal=True)
-        made[f"{name} in b"] = lambda wrong=wrong: Problem(A, wrong, refusal=True)
-        made[f"{name} in x0"] = lambda wrong=wrong: Problem(A, b, x0=wrong, refusal=True)
+        made[f"{name} in A"] = partial(Problem, spoilt, b, refusal=True)
+        made[f"{name} in b"] = partial(Problem, A, wrong, refusal=True)
+        made[f"{name} in x0"] = partial(Problem, A, b, x0=wrong, refusal=True)
     return made
 
 
@@ -270,9 +273,9 @@ def precision(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -
     single, b32 = A.astype(np.float32), b.astype(np.float32)
     for tol in (1e-5, 1e-7, 1e-9, 1e-12):
         limit = LIMIT if tol < 1e-6 else ()
-        made[f"float32, tol {tol:.0e}"] = lambda tol=tol, limit=limit: Problem(single, b32, tol, statuses=limit)
+        made[f"float32, tol {tol:.0e}"] = partial(Problem, single, b32, tol, statuses=limit)
     for tol in (1e-13, 1e-14, 1e-15, 1e-16):
-        made[f"float64, tol {tol:.0e}"] = lambda tol=tol: Problem(A, b, tol, statuses=LIMIT)
+        made[f"float64, tol {tol:.0e}"] = partial(Problem, A, b, tol, statuses=LIMIT)
     made["float32 A, float64 b"] = lambda: Problem(single, b)
     made["float64 A, float32 b"] = lambda: Problem(A, b32)
     made["float32, x0 far away"] = lambda: Problem(
@@ -281,12 +284,16 @@ def precision(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -
     return made
 
 
+def _scaled(A: Any, b: NDArray[np.float64], left: float, right: float) -> Problem:
+    return Problem(A * left, b * right)
+
+
 def magnitudes(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
     made: Cases = {}
     for size in (1e-200, 1e-170, 1e-150, 1e150, 1e200):
-        made[f"A x {size:.0e}"] = lambda size=size: Problem(A * size, b)
-        made[f"b x {size:.0e}"] = lambda size=size: Problem(A, b * size)
-        made[f"A and b x {size:.0e}"] = lambda size=size: Problem(A * size, b * size)
+        made[f"A x {size:.0e}"] = partial(_scaled, A, b, size, 1.0)
+        made[f"b x {size:.0e}"] = partial(_scaled, A, b, 1.0, size)
+        made[f"A and b x {size:.0e}"] = partial(_scaled, A, b, size, size)
     huge, tiny = b.copy(), np.full(len(b), 1e-310)
     huge[5] = 1e30
     limit = ("ATTAINABLE_ACCURACY",)
@@ -481,8 +488,6 @@ def others(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> C
             "Pascal 14": lambda: Problem(pascal, np.ones(14), statuses=LIMIT),
             "diagonal 1 .. 1e12": lambda: Problem(np.diag(10.0**k), np.ones(12), statuses=LIMIT),
             "dense of rank one, consistent": lambda: Problem(np.outer(b, b), b, statuses=LIMIT),
-            "all entries one, inconsistent": lambda: Problem(
-                np.ones((9, 9)), np.arange(9.0), statuses=("INCONSISTENT",)
-            ),
+            "all entries one, inconsistent": lambda: Problem(np.ones((9, 9)), np.arange(9.0), statuses=INCONSISTENT),
         }
     return made

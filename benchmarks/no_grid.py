@@ -1,6 +1,7 @@
 """How long does a system without a grid take, beside the better of PyAMG's methods?
 
     python benchmarks/no_grid.py [--repeats 5] [--only NAME ...]
+    python benchmarks/no_grid.py --matrices     # instead: every matrix of tests/matrices and of PyAMG to 1e-8
 
 Set-up and solve to 1e-6 from a bare matrix, one thread, fresh A and b in every repeat, medians. PyAMG is given its best
 known settings: smoothed aggregation with forward/backward Gauss-Seidel, and Ruge-Stueben, both accelerated by CG; the
@@ -18,6 +19,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +28,15 @@ import pyamg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from problems import save_results
-from scipy.spatial import Delaunay
-from time_to_solution import pyamg_solve, smoothed_aggregation
+from scipy.io import mmread
+from scipy.spatial import Delaunay, cKDTree
+from time_to_solution import pyamg_solve
 
 from deepcd import DeepCD
 
 TOL = 1e-6
+MATRICES = Path(__file__).parents[1] / "tests" / "matrices"
+EXAMPLES = ("airfoil", "bar", "knot", "local_disc_galerkin_diffusion", "unit_cube", "unit_square")
 
 
 def simplex_laplacian(points: NDArray[np.float64], boundary: NDArray[np.bool_]) -> sp.csr_array:
@@ -115,9 +121,20 @@ def anisotropic(n: int) -> sp.csr_array:
     return sp.csr_array(pyamg.gallery.stencil_grid(stencil, (n, n), format="csr"))
 
 
+def finite_elements(n: int) -> sp.csr_array:
+    """Anisotropic diffusion, 1 : 0.001, along an axis, bilinear elements: strong couplings of the wrong sign."""
+    stencil = pyamg.gallery.diffusion_stencil_2d(epsilon=0.001, theta=0, type="FE")
+    return sp.csr_array(pyamg.gallery.stencil_grid(stencil, (n, n), format="csr"))
+
+
 def elasticity(n: int) -> sp.csr_array:
-    """Linear elasticity, bilinear elements, without telling anybody of the rigid-body modes."""
+    """Linear elasticity, bilinear elements."""
     return sp.csr_array(pyamg.gallery.linear_elasticity((n, n))[0])
+
+
+def rigid_body_modes(n: int) -> NDArray[np.float64]:
+    """Near null space of the same."""
+    return np.asarray(pyamg.gallery.linear_elasticity((n, n))[1])
 
 
 def graph(n: int) -> sp.csr_array:
@@ -127,6 +144,15 @@ def graph(n: int) -> sp.csr_array:
     W = sp.coo_array((rng.uniform(0.1, 1, 5 * n), tuple(ends)), shape=(n, n)).tocsr()
     W = sp.csr_array(W + W.T)
     W.setdiag(0)
+    return sp.csr_array(sp.diags_array(np.asarray(W.sum(axis=1)).ravel() + 1e-3) - W)
+
+
+def proximity(n: int) -> sp.csr_array:
+    """Laplacian of the six nearest neighbours of random points in a square, plus a small multiple of the identity."""
+    points = np.random.default_rng(7).uniform(0, 1, (n, 2))
+    beside = cKDTree(points).query(points, k=7)[1][:, 1:]
+    W = sp.coo_array((np.ones(6 * n), (np.repeat(np.arange(n), 6), beside.ravel())), shape=(n, n)).tocsr()
+    W = sp.csr_array(W.maximum(W.T))
     return sp.csr_array(sp.diags_array(np.asarray(W.sum(axis=1)).ravel() + 1e-3) - W)
 
 
@@ -147,31 +173,49 @@ PROBLEMS: dict[str, Callable[[], sp.csr_array]] = {
     "7-point scaled, 48^3": lambda: scaled(48),
     "7-point periodic, 40^3": lambda: periodic(40),
     "anisotropic, 300^2": lambda: anisotropic(300),
+    "anisotropic elements, 200^2": lambda: finite_elements(200),
     "elasticity, 100^2": lambda: elasticity(100),
+    "elasticity and its modes, 100^2": lambda: elasticity(100),
     "random graph, 30k": lambda: graph(30_000),
-    "airfoil": lambda: example("airfoil"),
-    "bar": lambda: example("bar"),
-    "local_disc_galerkin_diffusion": lambda: example("local_disc_galerkin_diffusion"),
+    "proximity graph, 50k": lambda: proximity(50_000),
+    **{name: partial(example, name) for name in EXAMPLES},
 }
+NEAR_NULL = {"elasticity and its modes, 100^2": lambda: rigid_body_modes(100)}  # B, for deepcd and SA alike
 
 
-def deepcd_solve(A: Any, b: Any, tol: float) -> tuple[Any, int, str]:
+def deepcd_solve(A: Any, b: Any, B: Any) -> tuple[Any, int, str]:
     """DeepCD as a newcomer calls it."""
-    solution = DeepCD(threads=1).solve(A, b, tol)
+    solution = DeepCD(threads=1).solve(A, b, TOL, B=B)
     return solution.x, solution.iterations, solution.preconditioner
 
 
-def peer(build: Callable[[Any], Any]) -> Callable[[Any, Any, float], tuple[Any, int, str]]:
-    """One of PyAMG's methods."""
-    run = pyamg_solve(build)
-    return lambda A, b, tol: (*run(A, b, tol), "")
+def sa_solve(A: Any, b: Any, B: Any) -> tuple[Any, int, str]:
+    """Smoothed aggregation, Gauss-Seidel forward before and backward after."""
+    sweeps = [("gauss_seidel", {"sweep": way}) for way in ("forward", "backward")]
+    build = partial(pyamg.smoothed_aggregation_solver, B=B, presmoother=sweeps[0], postsmoother=sweeps[1])
+    return (*pyamg_solve(build)(A, b, TOL), "")
 
 
-METHODS = {
-    "deepcd": deepcd_solve,
-    "pyamg SA": peer(smoothed_aggregation),
-    "pyamg RS": peer(pyamg.ruge_stuben_solver),
-}
+def rs_solve(A: Any, b: Any, _: Any) -> tuple[Any, int, str]:
+    """Ruge-Stueben."""
+    return (*pyamg_solve(pyamg.ruge_stuben_solver)(A, b, TOL), "")
+
+
+METHODS = {"deepcd": deepcd_solve, "pyamg SA": sa_solve, "pyamg RS": rs_solve}
+
+
+def matrices() -> None:
+    """Solve every matrix from practice to 1e-8 and print how it went."""
+    systems = {path.name.removesuffix(".mtx.gz"): sp.csr_array(mmread(path)) for path in sorted(MATRICES.glob("*.gz"))}
+    systems |= {name: example(name) for name in EXAMPLES}
+    print(f"{'matrix':32s} {'unknowns':>8s}  {'preconditioner':14s} {'iterations':>10s} {'true residual':>13s}  status")
+    for name, A in systems.items():
+        b = A @ np.random.default_rng(777).standard_normal(A.shape[0])
+        for preconditioner in ("auto", "pyamg-sa", "pyamg-rs"):
+            solution = DeepCD(preconditioner, threads=1).solve(A, b, 1e-8)
+            true = float(np.linalg.norm(b - A @ solution.x) / np.linalg.norm(b))
+            used = f"{solution.preconditioner:14s} {solution.iterations:10d} {true:13.1e}"
+            print(f"{name:32s} {A.shape[0]:8d}  {used}  {solution.status.value}")
 
 
 def main() -> None:
@@ -179,11 +223,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="names of problems, or their beginnings")
+    parser.add_argument("--matrices", action="store_true", help="solve the matrices from practice to 1e-8 instead")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # PyAMG's remarks on efficiency
+    if args.matrices:
+        matrices()
+        return
     rows = []
     for run in METHODS.values():
-        run(permuted(14), np.ones(14**3), TOL)
+        run(permuted(14), np.ones(14**3), None)
     print(
         f"{'problem':32s} {'unknowns':>8s}  {'deepcd':>26s}  {'pyamg SA':>14s}  {'pyamg RS':>14s}  ratio to the better"
     )
@@ -191,6 +239,7 @@ def main() -> None:
         if args.only and not any(name.startswith(start) for start in args.only):
             continue
         original = make()
+        B = NEAR_NULL[name]() if name in NEAR_NULL else None
         seconds: dict[str, list[float]] = {method: [] for method in METHODS}
         facts: dict[str, Any] = {}
         for repeat in range(args.repeats):
@@ -198,7 +247,7 @@ def main() -> None:
             for method, run in METHODS.items():
                 A, right = original.copy(), b.copy()
                 start = time.perf_counter()
-                x, iterations, used = run(A, right, TOL)
+                x, iterations, used = run(A, right, B)
                 seconds[method].append(time.perf_counter() - start)
                 true = float(np.linalg.norm(b - original @ x) / np.linalg.norm(b))
                 facts[method] = {"iterations": iterations, "residual": true, "used": used}
@@ -215,8 +264,9 @@ def main() -> None:
 
         text = f"{cell('deepcd')} {facts['deepcd']['used']}"
         shown = "no peer converged" if ratio is None else f"{ratio:.2f}"
+        peers_text = f"{cell('pyamg SA'):>14s}  {cell('pyamg RS'):>14s}"
         print(
-            f"{name:32s} {original.shape[0]:8d}  {text:>26s}  {cell('pyamg SA'):>14s}  {cell('pyamg RS'):>14s}  {shown}",
+            f"{name:32s} {original.shape[0]:8d}  {text:>26s}  {peers_text}  {shown}",
             flush=True,
         )
     print("(!: the true residual misses the tolerance)")

@@ -96,7 +96,7 @@ def draw(seed: int) -> System:
         tol = min(tol, 1e-2 * lost / float(np.linalg.norm(b)))
     single = null is None and truth in ("solvable", "negative") and rng.random() < 0.2
     if single:
-        A, b = A.astype(np.float32), b.astype(rng.choice([np.float32, np.float64], p=[0.8, 0.2]))
+        A, b = A.astype(np.float32), b.astype(np.float32 if rng.random() < 0.8 else np.float64)
     elif rng.random() < 0.2:
         big = float(10.0 ** rng.integers(-200, 200)), float(10.0 ** rng.integers(-80, 80))
         A, b, lost = A * big[0], b * (big[0] * big[1]), lost * big[0] * big[1]

@@ -34,6 +34,10 @@ def columns(v: Any) -> NDArray[Any]:
     return array[:, None] if array.ndim == 1 else array
 
 
+def _double(v: Any) -> type:
+    return np.complex128 if np.asarray(v).dtype.kind == "c" else np.float64
+
+
 def norms(v: NDArray[Any]) -> Long:
     """Return the norm of each column in extended precision: no under- or overflow for anything that float64 holds."""
     return np.sqrt((np.abs(columns(v)) ** 2).sum(axis=0))
@@ -58,14 +62,14 @@ def meets(A: Any, b: Any, x: Any, tol: float, atol: float = 0.0) -> bool:
     The promise counts as kept where either the residual in extended precision or the one that a user gets by float64
     arithmetic meets it: near the unit roundoff neither implies the other. NaN never does.
     """
-    if not np.isfinite(columns(x).astype(np.complex128)).all() or columns(x).shape != columns(b).shape:
+    if columns(x).shape != columns(b).shape or not all(np.isfinite(columns(v)).all() for v in (x, b)):
         return False
     bound = targets(b, tol, atol) * (1 + np.longdouble(SLACK))
     kept = residual_norms(A, b, x) <= bound
     if not kept.all():
         matrix = plain(A)
         with np.errstate(all="ignore"):
-            double = norms(columns(b).astype(matrix.dtype) - matrix @ columns(x).astype(matrix.dtype))
+            double = norms(np.asarray(columns(b), dtype=_double(b)) - matrix @ np.asarray(columns(x), dtype=_double(x)))
         kept |= double <= bound
     return bool(kept.all())
 

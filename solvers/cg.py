@@ -14,7 +14,6 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
 from deepcd.solvers.conjugate_directions import Operator, Preconditioner, conjugate_directions
-from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.operators.linear_map import LinearMap, scaling_exponent
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Solution, Status
@@ -152,8 +151,10 @@ def cg(
         r = right - mapped.product(answer) if x.any() else right
         true = norm(r.view(np.float64))
         residuals[-1] = true
-        if true <= target or not math.isfinite(true):
-            return solution(answer, Status.CONVERGED if true <= target else Status.NOT_FINITE)
+        if not math.isfinite(true + size):
+            return solution(answer, Status.NOT_FINITE)
+        if true <= target:
+            return solution(answer, Status.CONVERGED)
         # Another round pays where the start was so far off that the rounding of its residual is what is left.
         if before < math.inf and (dtype != double or before <= size or true > 0.5 * before):
             return solution(answer, Status.ATTAINABLE_ACCURACY)
@@ -209,9 +210,11 @@ def _tolerance(name: str, value: Any) -> float:
     return math.inf if value == math.inf else tolerance(name, value, zero=True)
 
 
-def _compiled(A: sp.csr_array) -> tuple[CSROperator, int]:
+def _compiled(A: sp.csr_array) -> tuple[Operator, int]:
     """Return A / 2^exponent as an operator with compiled products, and the exponent."""
     exponent = scaling_exponent(magnitude(A.data))
     if exponent:
         A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
+    from deepcd.solvers.operators.csr import CSROperator
+
     return CSROperator(A), exponent

@@ -7,9 +7,12 @@ tolerance goes on alone from where it is (`refinement.refine`), which recomputes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.arguments import norm
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.refinement import Limits, Outcome, is_certain
@@ -66,7 +69,7 @@ def _iterate_group(
     own = X[:, chosen]
     from_zero = not own.any()
     start = B if from_zero else B - parts.A @ own
-    initial = np.linalg.norm(start, axis=0)
+    initial = np.array([norm(column) for column in start.T])
     parts.solve_alone(B, own)
     R = start if from_zero and not parts.alone.size else B - parts.A @ own
     part = R[parts.rows]
@@ -75,7 +78,8 @@ def _iterate_group(
     moving = largest > 0
     goal = float((targets[moving] / largest[moving]).min(initial=1.0))
     units = np.where(moving, targets / goal, 1.0)
-    operator, M = parts.operator.columns(k), parts.M.columns(k)
+    operator: Any = parts.operator.columns(k)
+    M = parts.M.columns(k)
     right = operator.embed(part, 1 / units)
     reach = goal
     if parts.singular:

@@ -80,6 +80,10 @@ class Preconditioner(Protocol):
     def zeros(self) -> Vector:
         """Return a z of the kind that `apply` writes."""
 
+
+class ColumnsPreconditioner(Preconditioner, Protocol):
+    """A preconditioner that serves several right-hand sides as well."""
+
     def columns(self, k: int) -> Preconditioner:
         """Return I (x) M on k vectors that interleave."""
 

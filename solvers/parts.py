@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
-from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.conjugate_directions import ColumnsPreconditioner
 from deepcd.solvers.preconditioners.direct import LARGEST, Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
@@ -40,7 +40,7 @@ class Parts:
     operator : CSROperator or StencilOperator or None
         A[rows, rows] / scale; None if there are no such rows.
     scale : float
-    M : Preconditioner
+    M : ColumnsPreconditioner
         Of the operator.
     singular : bool
         Constants on some components are in the null space of the operator.
@@ -54,7 +54,7 @@ class Parts:
     diagonal: NDArray[np.float64]
     operator: CSROperator | StencilOperator | None
     scale: float
-    M: Preconditioner
+    M: ColumnsPreconditioner
     singular: bool
     exact: bool
 
@@ -70,8 +70,9 @@ class Parts:
 
         For k columns: a vector of `operator`, its ``columns(k)``, factors (k,) and x (n, k).
         """
-        extract = (operator or self.operator).extract
-        x[self.rows] += np.multiply(extract(v), factor, dtype=np.float64)
+        operator = operator or self.operator
+        assert operator is not None
+        x[self.rows] += np.multiply(operator.extract(v), factor, dtype=np.float64)
 
     def precondition(self, v: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return M v on vectors of A's rows, shape (n,), in units of A's inverse."""
@@ -113,7 +114,7 @@ def on_grid(
         return Parts(A, rows, *_alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
     from deepcd.solvers.operators.stencil import StencilOperator
 
-    M: Preconditioner
+    M: ColumnsPreconditioner
     if preconditioner == "geometric-multigrid":
         from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
@@ -182,7 +183,7 @@ def on_matrix(
     if null is not None:
         null = _orthonormal(null[rows])
         sealed = np.zeros_like(sealed)
-    M: Preconditioner
+    M: ColumnsPreconditioner
     if preconditioner == "none":
         M = Identity(part.shape[0])
     elif preconditioner == "direct" or (preconditioner == "auto" and part.shape[0] <= LARGEST):

@@ -134,14 +134,17 @@ def refine(
         answer = x.astype(dtype, copy=False)
         if not math.isfinite(magnitude(answer)):
             return Outcome(start, Status.NOT_FINITE, residuals, detail)
-        if beyond > target:
-            if status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY):
-                status = Status.ZERO_DIAGONAL if lost > target else Status.INCONSISTENT
-            return Outcome(answer, status, residuals, detail)
-        if status is Status.CONVERGED and certain:
+        if status is Status.CONVERGED and certain and beyond <= target:
             return Outcome(answer, status, residuals, detail)
         r = b - A @ answer.astype(np.float64, copy=False)
         residuals[-1] = norm(r)
+        if beyond > target:
+            # What b has in the null space stays: being at that level is the end, however the iteration came to it.
+            stopped = status in (Status.CALLBACK, Status.TIMEOUT)
+            reached = status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY)
+            if reached or (residuals[-1] <= 1.01 * beyond and not stopped):
+                status = Status.ZERO_DIAGONAL if lost > target else Status.INCONSISTENT
+            return Outcome(answer, status, residuals, detail)
         if residuals[-1] <= target and status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER):
             return Outcome(answer, Status.CONVERGED, residuals, detail)
         if status is not Status.CONVERGED:

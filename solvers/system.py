@@ -197,7 +197,9 @@ class System:
             else:
                 outcomes = self._solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
-                x = np.stack([outcome.x for outcome in outcomes], axis=1).astype(dtype, copy=False)
+                x: NDArray[np.floating[Any]] = np.stack(
+                    [outcome.x.astype(dtype, copy=False) for outcome in outcomes], axis=1
+                )
                 solution = _block(tuple(self._solution(outcome, elapsed) for outcome in outcomes), x, elapsed)
         if residuals is not None:
             residuals[:] = solution.residuals.tolist()

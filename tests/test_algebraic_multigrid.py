@@ -86,6 +86,7 @@ def test_cycle_is_symmetric_positive_definite(name: str, method: Method) -> None
     assert np.linalg.eigvalsh(M)[0] > 1e-6
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("method", METHODS)
 def test_cycle_is_close_to_the_inverse(method: Method) -> None:
     A = poisson(20)
@@ -112,6 +113,7 @@ def test_iterations_do_not_grow_with_the_size(method: Method) -> None:
     assert iterations(poisson(80), AlgebraicMultigrid(poisson(80), method)) < 18
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("method", METHODS)
 def test_bad_scaling_costs_nothing(method: Method) -> None:
     A = poisson(30)
@@ -161,6 +163,7 @@ class TestChoice:
         A = poisson(20)
         assert AlgebraicMultigrid(A, B=np.ones((400, 1))).name == "pyamg-sa"
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize("epsilon", [0.001, 0.1])
     def test_it_is_the_better_one(self, epsilon: float) -> None:
         for angle in (0.0, np.pi / 6):
@@ -170,10 +173,12 @@ class TestChoice:
             assert costs[choose(A)] <= 1.1 * min(costs.values())
 
 
+@pytest.mark.compiled
 def test_rigid_body_modes_help() -> None:
     A, B = pyamg.gallery.linear_elasticity((40, 40))
     A = sp.csr_array(A)
-    assert iterations(A, AlgebraicMultigrid(A, B=B)) < 15 < 40 < iterations(A, AlgebraicMultigrid(A))
+    assert iterations(A, AlgebraicMultigrid(A, B=B)) < 15
+    assert iterations(A, AlgebraicMultigrid(A)) > 40
     S = 10 ** np.random.default_rng(0).uniform(-3, 3, A.shape[0])
     bad = sp.csr_array(sp.diags_array(S) @ A @ sp.diags_array(S))
     assert iterations(bad, AlgebraicMultigrid(bad, B=B / S[:, None]), 1e-6) < 25
@@ -198,8 +203,8 @@ class TestUpdate:
         new = sp.csr_array(A + sp.diags_array(np.linspace(0, 3, 1600)))
         new = sp.csr_array(100 * new)
         stale, fresh = AlgebraicMultigrid(A, method), AlgebraicMultigrid(new, method)
-        columns = stale.columns(2)
         stale.update(new)
+        columns = stale.columns(2)
         assert iterations(new, stale) <= iterations(new, fresh) + 3
         r = np.random.default_rng(0).standard_normal((1600, 2))
         z, one = columns.zeros(), stale.zeros()
@@ -231,11 +236,12 @@ def test_columns_against_one_by_one(method: Method) -> None:
     assert (columns.name, columns.work, str(columns)) == (M.name, M.work, str(M))
 
 
+@pytest.mark.compiled
 def test_a_large_matrix_is_renumbered(monkeypatch: pytest.MonkeyPatch) -> None:
     A = shuffled(poisson(30))
     r = np.random.default_rng(0).standard_normal(900)
     exact = np.linalg.solve(A.toarray(), r)
-    plain, reordered = AlgebraicMultigrid(A, "rs"), None
+    plain = AlgebraicMultigrid(A, "rs")
     monkeypatch.setattr(algebraic_multigrid, "_LARGE", 100)
     reordered = AlgebraicMultigrid(A, "rs")
     assert plain._order is None
@@ -245,10 +251,10 @@ def test_a_large_matrix_is_renumbered(monkeypatch: pytest.MonkeyPatch) -> None:
         z = M.zeros()
         M.apply(r, r, z)
         assert np.linalg.norm(z - exact) < 0.3 * np.linalg.norm(exact)
-    M = dense(reordered, 900)
-    np.testing.assert_allclose(M, M.T, atol=1e-13)
+    before = dense(reordered, 900)
+    np.testing.assert_allclose(before, before.T, atol=1e-13)
     reordered.update(A)
-    np.testing.assert_allclose(dense(reordered, 900), M, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(dense(reordered, 900), before, rtol=1e-4, atol=1e-6)
     B = np.ones((900, 1))
     assert (
         abs(iterations(A, AlgebraicMultigrid(A, B=B)) - iterations(poisson(30), AlgebraicMultigrid(poisson(30), "sa")))
@@ -300,6 +306,7 @@ def test_a_matrix_too_small_to_coarsen_is_solved_exactly() -> None:
 class TestStalls:
     """PyAMG may fail, and coarsening may stop early: no dense inverse of a large level is ever made."""
 
+    @pytest.mark.compiled
     def test_a_failure_leaves_gauss_seidel(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: Any, **__: Any) -> None:
             raise ValueError("array must not contain infs or NaNs")
@@ -351,6 +358,7 @@ def test_can_be_pickled_and_copied() -> None:
         np.testing.assert_allclose(again, z / 3, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_a_cycle_allocates_no_vector() -> None:
     A = poisson(100)
     M = AlgebraicMultigrid(A)

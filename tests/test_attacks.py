@@ -18,8 +18,8 @@ from . import strategies as some
 
 GENERAL = ("auto", "pyamg-sa", "pyamg-rs", "none")
 
-few = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-more = settings(few, max_examples=60)
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+more = settings(few, max_examples=100)
 
 
 def front_door(preconditioner: str) -> Callable[..., Solution]:
@@ -78,11 +78,12 @@ class TestSuccess:
         b = data.draw(some.right_hand_sides(A, consistent=True))
         solution = DeepCD.solve(A, b, tol)
         residual, size = true_residual(A, b, solution.x)
-        if tol * size > 100 * rounding(A, b, solution.x):
+        level: Any = 100 * rounding(A, b, solution.x)
+        if tol * size > level:
             assert solution.status is Status.CONVERGED, solution.message
         else:
             assert solution.status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY), solution.message
-            assert residual <= max(tol * size, 100 * rounding(A, b, solution.x))
+            assert residual <= max(tol * size, level)
 
     @more
     @given(some.grids(open_top=False), some.seeds, st.integers(0, 4))
@@ -174,9 +175,9 @@ class TestInvariance:
     ) -> None:
         b = data.draw(some.right_hand_sides(A, consistent=True))
         first = solve(A, b, 1e-8)
-        second = solve(sp.csr_array(A * 2.0**left), b * 2.0**right, 1e-8)
+        second = solve(sp.csr_array(A * 4.0 ** (left // 2)), b * 2.0**right, 1e-8)  # of 4, whose square roots are exact
         assert second.status is first.status
-        np.testing.assert_array_equal(second.x, np.ldexp(first.x, right - left))
+        np.testing.assert_array_equal(second.x, np.ldexp(first.x, right - 2 * (left // 2)))
 
     @every_solver
     @few

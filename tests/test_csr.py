@@ -181,6 +181,7 @@ def test_can_be_pickled(rng: np.random.Generator) -> None:
     assert twin.columns(2).apply(np.ones(18), np.empty(18)) == 0
 
 
+@pytest.mark.compiled
 def test_an_iteration_allocates_no_vector() -> None:
     n = 20_000
     A = neumann(4)

@@ -105,12 +105,13 @@ def level(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     dense = dense + dense.T + 5 * np.eye(N)
     A = sp.csr_array(dense + np.triu(np.full((N, N), 1e-9), 1))  # the upper triangle is not looked at
     scale = 1 / np.sqrt(np.diag(dense))
-    triangles = []
     lower, upper = np.empty((2, N + 1), dtype=index)
     indptr, indices = A.indptr.astype(index), A.indices.astype(index)
     csr.count_triangles(indptr, indices, lower, upper)
-    for pointers in (lower, upper):
-        triangles.append((pointers, np.empty(pointers[-1], dtype=index), np.empty(pointers[-1], dtype=value)))
+    triangles = [
+        (pointers, np.empty(pointers[-1], dtype=index), np.empty(pointers[-1], dtype=value))
+        for pointers in (lower, upper)
+    ]
     csr.split_triangles(indptr, indices, A.data, scale, *triangles[0], *triangles[1])
     return (*triangles, dense * scale * scale[:, None], *matrix((N, M), index, value))
 
@@ -124,7 +125,7 @@ def test_split(level: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_cycle_passes(level: tuple[Any, ...], k: int) -> None:
-    lower, upper, _, P, P_dense = level
+    lower, upper, _, P, transfer = level
     L, U = (sp.csr_array((T[2], T[1], T[0]), shape=(N, N)).toarray().astype(np.float64) for T in (lower, upper))
     B, X = vectors(2, N * k).reshape(2, N, k)
     x = np.full(N * k, np.nan)
@@ -135,10 +136,10 @@ def test_cycle_passes(level: tuple[Any, ...], k: int) -> None:
     coarse = np.full(M * k, np.nan)
     csr.restrict_residual(*upper, *P, k, x, np.empty(k), coarse)
     residual = B - (np.eye(N) + L + U) @ first
-    np.testing.assert_allclose(coarse.reshape(M, k), P_dense.T.astype(np.float64) @ residual, atol=1e-12)
+    np.testing.assert_allclose(coarse.reshape(M, k), transfer.T.astype(np.float64) @ residual, atol=1e-12)
 
     csr.prolong_add(*P, k, coarse, x)
-    second = first + P_dense.astype(np.float64) @ coarse.reshape(M, k)
+    second = first + transfer.astype(np.float64) @ coarse.reshape(M, k)
     np.testing.assert_allclose(x.reshape(N, k), second, atol=1e-12)
 
     x = X.ravel().copy()

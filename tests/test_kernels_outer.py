@@ -13,7 +13,7 @@ from deepcd.solvers.kernels import outer, reference
 from deepcd.solvers.operators.stencil import geometry
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (1, 1, 1), (7, 6), (1, 5), (4, 1)]
-Box = tuple[tuple[int, int, int], tuple[int, int], bool, NDArray[np.uint8]]
+Box = tuple[tuple[int, int, int], tuple[int, ...], bool, NDArray[np.uint8]]
 
 
 def random_box(shape: tuple[int, ...], rng: np.random.Generator) -> Box:

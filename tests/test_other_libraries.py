@@ -72,7 +72,8 @@ class TestInPyAMG:
         assert solution.iterations == pytest.approx(theirs.calls, abs=1)
 
     def test_accelerates_its_cycle(self, setup: Callable[[Any], Any]) -> None:
-        ml, residuals, seen = setup(A), [], Counter()
+        residuals: list[float] = []
+        ml, seen = setup(A), Counter()
         x, info = ml.solve(b, tol=1e-8, accel=deepcd.cg, residuals=residuals, callback=seen, return_info=True)
         assert info == 0
         assert relative(x) <= 1e-8

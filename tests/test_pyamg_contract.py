@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyamg
@@ -105,9 +105,9 @@ def run(solver: str, folder: Path) -> tuple[dict[str, str], dict[str, int]]:
     }
     options = ["-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "test_pyamg_contract"]
     command = [sys.executable, "-m", "pytest", "-q", *options, "--junitxml", "outcomes.xml", *map(str, THEIR_TESTS)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    cases = ElementTree.parse(folder / "outcomes.xml").iter("testcase")
+    cases = ET.parse(folder / "outcomes.xml").iter("testcase")
     outcomes = {
         f"{case.attrib['classname']}.{case.attrib['name']}": next((child.tag for child in case), "passed")
         for case in cases

@@ -18,8 +18,8 @@ FILES = ("494_bus", "bcsstk01", "bcsstk16", "gr_30_30", "mesh1e1", "pts5ldd03")
 EXAMPLES = ("airfoil", "bar", "knot", "local_disc_galerkin_diffusion", "unit_cube", "unit_square")
 SINGULAR = ("unit_square",)  # the constant is in its null space
 
-# bcsstk16 as plain Python takes minutes.
-NAMES = [pytest.param(name, marks=pytest.mark.compiled) if name == "bcsstk16" else name for name in FILES + EXAMPLES]
+LARGE = ("bcsstk16", "local_disc_galerkin_diffusion", "bar")
+NAMES = [pytest.param(name, marks=pytest.mark.compiled) if name in LARGE else name for name in FILES + EXAMPLES]
 
 
 def matrix(name: str) -> sp.csr_array:

@@ -247,7 +247,7 @@ class TestThreads:
         A = laplacian(12)
         system = DeepCD().setup(A)
         with pytest.raises(RuntimeError, match="callback called the system"):
-            system.solve(np.ones(144), callback=lambda x: system.solve(x))
+            system.solve(np.ones(144), callback=system.solve)
         assert system.solve(np.ones(144)).info == 0, "the system is free again"
 
     def test_a_callback_that_raises_leaves_the_system_usable(self, system: System) -> None:
@@ -321,7 +321,7 @@ class TestNullSpaces:
         solution = DeepCD(preconditioner).solve(A, b + null * np.linalg.norm(b), 1e-8)
         assert solution.status is Status.INCONSISTENT
         assert solution.residuals[-1] == pytest.approx(np.linalg.norm(b), rel=1e-6), "a least-squares solution"
-        np.testing.assert_allclose(b - A @ solution.x, 0 * b, atol=1e-6 * np.linalg.norm(b))
+        assert np.linalg.norm(b - A @ solution.x) <= 1e-6 * np.linalg.norm(b)
 
     def test_given(self) -> None:
         A, null = self.weighted(60)
@@ -340,7 +340,7 @@ class TestNullSpaces:
         with pytest.raises(ValueError, match="mapped to zero by A"):
             DeepCD().setup(A, nullspace="constant")
         with pytest.raises(ValueError, match=r'or "constant", got \'ones\''):
-            DeepCD().setup(A, nullspace="ones")  # type: ignore[arg-type]
+            DeepCD().setup(A, nullspace="ones")
         with pytest.raises(ValueError, match="zero vectors"):
             DeepCD().setup(A, nullspace=np.zeros(400))
         with pytest.raises(ValueError, match="shape"):

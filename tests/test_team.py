@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+import signal
 import threading
 
 import pytest
@@ -52,3 +56,24 @@ def test_errors_of_any_share_are_raised(failing: int) -> None:
 
     with pytest.raises(ZeroDivisionError, match=str(failing)):
         Team(2, 4, LARGE).run(kernel)
+
+
+def test_copies_and_pickles_start_threads_of_their_own() -> None:
+    team = Team(2, 4, LARGE)
+    shares = team.run(lambda start, stop: (start, stop))
+    for twin in (copy.copy(team), copy.deepcopy(team), pickle.loads(pickle.dumps(team))):
+        assert twin.bounds == team.bounds
+        assert twin.run(lambda start, stop: (start, stop)) == shares
+        assert twin.pool is not team.pool
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_starts_threads_of_its_own() -> None:
+    team = Team(2, 4, LARGE)
+    shares = team.run(lambda start, stop: (start, stop))
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        signal.alarm(20)  # a hanging child ends by this signal
+        os._exit(0 if team.run(lambda start, stop: (start, stop)) == shares else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -17,7 +17,7 @@ from deepcd.solvers.kernels.outer import FAST, rows, width
 
 @njit(cache=True, nogil=True, inline="always")
 def _stencil_row(n, s, alpha, base, sigma, diagonal, tau, w0, w1, w2, x, i, j, out, first):
-    """out[first:] <- alpha base + sigma diagonal x + tau (sum over the neighbours of face weight times x) in row (i, j)."""
+    """out[first:] <- row (i, j) of alpha base + sigma diagonal x + tau (sum of face weight times neighbouring x)."""
     p, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
     one, s2 = np.uint64(1), width(s)
     if len(s) == 2:

@@ -134,7 +134,7 @@ def square_columns(r, squares, start, stop):
             squares[j] += np.float64(r[i * width + j]) * np.float64(r[i * width + j])
 
 
-# The cycle of algebraic multigrid, on levels scaled to unit diagonal: A = L + I + U, both strict triangles on their own.
+# The cycle of algebraic multigrid, on levels scaled to unit diagonal: A = L + I + U, both triangles on their own.
 # Gauss-Seidel is sequential, so these take all rows. Vectors are of k interleaved columns as above; a single one keeps
 # its sums in registers.
 

@@ -5,8 +5,8 @@ one step ahead with the residual, of which only three planes exist at any time, 
 the coarse correction is added on the way. The result goes to another vector, so threads do not disturb each other;
 each computes the planes beside its share anew.
 
-Geometry, columns, listed cells and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (2, 3, plane +
-4 cells), zero outside the cells.
+Geometry, columns, listed cells and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (2, 3,
+plane + 4 cells), zero outside the cells.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def number_patterns(codes, positions, start, offsets, keys, slots, patterns, cou
     return positions.size, count
 
 
-def neighbourhood(strides: tuple[int, int, int]) -> NDArray[np.int64]:
+def neighbourhood(strides: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the flat offsets of a 3 x 3 x 3 neighbourhood, first axis slowest; 3 x 3 where the middle stride is zero.
 
     Parameters

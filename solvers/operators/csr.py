@@ -49,13 +49,13 @@ class CSROperator:
         A: sp.csr_array,
         component: NDArray[np.integer[Any]] | None = None,
         sealed: NDArray[np.bool_] | None = None,
-        null: NDArray[np.float64] | None = None,
+        null: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
         self._component: NDArray[np.integer[Any]] | None = None
-        self._null: NDArray[np.float64] | None = None
+        self._null: NDArray[np.floating[Any]] | None = None
         if sealed is not None and sealed.any():
             if component is None:
                 raise ValueError("sealed components are given without component, which says what rows they consist of")

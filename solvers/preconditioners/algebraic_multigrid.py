@@ -12,6 +12,7 @@ and U is made of L: M is symmetric, and positive definite whatever the rounding 
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -152,18 +153,18 @@ class AlgebraicMultigrid:
         self.work = 1 + read / max(operators[0].nnz, 1)
 
     def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n,)."""
-        return np.zeros(self._scale.size)
+        """Return a new zero vector, float64 of shape (n,), or (n k,) for k columns."""
+        return np.zeros(self._scale.size * self._vectors.k)
 
-    def columns(self, k: int) -> AlgebraicMultigridColumns:
-        """Return I (x) M on k vectors that interleave; they share every read of a matrix."""
-        return AlgebraicMultigridColumns(self, k)
+    def columns(self, k: int) -> AlgebraicMultigrid:
+        """Return I (x) M on k vectors that interleave: the same matrices, read once for all columns."""
+        twin = copy.copy(self)
+        twin._vectors = _Vectors(self, k)
+        return twin
 
     def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
         """Set z <- M r and return (r.z, q.z)."""
-        return self._cycle(self._vectors, r, q, z)
-
-    def _cycle(self, vectors: _Vectors, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
+        vectors = self._vectors
         k, b, x = vectors.k, vectors.b, vectors.x
         csr.gather_scaled(self._rows, self._scale, k, r, b[0])
         for depth, level in enumerate(self._levels):
@@ -182,37 +183,8 @@ class AlgebraicMultigrid:
 
     def __str__(self) -> str:
         """Return the smoother and the unknowns per level."""
-        sizes = " > ".join(str(b.size) for b in self._vectors.b)
+        sizes = " > ".join(str(b.size // self._vectors.k) for b in self._vectors.b)
         return f"{self.name}: V(1,1) by forward and backward Gauss-Seidel, levels {sizes}"
-
-
-class AlgebraicMultigridColumns:
-    """I (x) M for k right-hand sides: entry (i, j) of the (n, k) block is entry i * k + j of a vector.
-
-    Parameters
-    ----------
-    M : AlgebraicMultigrid
-    k : int
-        At least 1.
-    """
-
-    symmetric = True
-
-    def __init__(self, M: AlgebraicMultigrid, k: int) -> None:
-        self._M, self._vectors = M, _Vectors(M, k)
-        self.name, self.work = M.name, M.work
-
-    def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n k,)."""
-        return np.zeros(self._vectors.b[0].size)
-
-    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
-        """Set z <- M r in every column and return (r.z, q.z), over all of them."""
-        return self._M._cycle(self._vectors, r, q, z)
-
-    def __str__(self) -> str:
-        """Return what is applied to each column."""
-        return str(self._M)
 
 
 class _Vectors:

@@ -106,9 +106,14 @@ class Direct:
     def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
         """Set z <- M r and return (r.z, q.z)."""
         assert self._factors is not None
-        scaling = self._scaling[:, None]
-        z.reshape(-1, self._k)[...] = scaling * self._factors.solve(scaling * r.reshape(-1, self._k))
+        scaling, right = self._scaling[:, None], r.reshape(-1, self._k)
+        answer = scaling * self._factors.solve(scaling * self._in_range(right))
+        z.reshape(-1, self._k)[...] = self._in_range(answer)
         return float(r @ z), float(q @ z)
+
+    def _in_range(self, block: Vector) -> Vector:
+        """Return a block without its part in the null space, which the shift would magnify."""
+        return block - self.null @ (self.null.T @ block) if self.null.size else block
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the factors, which SuperLU cannot store."""

@@ -65,7 +65,7 @@ class LearnedMultigrid(Multigrid):
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
-        self.around = neighbourhood((*s, 1))
+        self.around = neighbourhood((s[0], s[1], 1))
         table, ids = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
         outputs: F32 | None = None
@@ -133,7 +133,7 @@ class LearnedMultigrid(Multigrid):
             features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
             features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
         outputs = np.zeros((size, len(network[5])), dtype=np.float32)
-        offsets = neighbourhood((*level.s, 1))
+        offsets = neighbourhood(level.strides)
         setup.evaluate_features(level.n, level.s, offsets, features, *network, outputs)
         setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
         level.finish()
