@@ -55,8 +55,8 @@ class Operator(Protocol):
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v."""
 
-    def project(self, v: Vector) -> None:
-        """Remove the null space of A from v in place."""
+    def project(self, v: Vector) -> bool:
+        """Remove the null space of A from v in place; return whether A has one."""
 
 
 class Preconditioner(Protocol):
@@ -164,7 +164,8 @@ def conjugate_directions(
 
     while status is not Status.CONVERGED and len(residuals) <= maxiter:
         rz, qz = M.apply(r, q, z)
-        A.project(z)
+        if A.project(z):  # which rounds z, and the products are those of the z that is used
+            rz, qz = A.dot(r, z), A.dot(q, z)
         usable = math.isfinite(rz) and rz != 0
         if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
             usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))

@@ -184,21 +184,21 @@ def on_matrix(
         null = _orthonormal(null[rows])
         sealed = np.zeros_like(sealed)
     M: ColumnsPreconditioner
-    if preconditioner == "none":
-        M = Identity(part.shape[0])
-    elif preconditioner == "direct" or (preconditioner == "auto" and part.shape[0] <= LARGEST):
-        try:
+    try:
+        if preconditioner == "none":
+            M = Identity(part.shape[0])
+        elif preconditioner == "direct" or (preconditioner == "auto" and part.shape[0] <= LARGEST):
             M = Direct(part, eps)
-        except NotPositiveDefiniteError as error:
-            return Status.INDEFINITE_MATRIX, str(error)
-        if null is None and M.null.shape[1] > np.count_nonzero(sealed):
-            null, sealed = M.null, np.zeros_like(sealed)
-    elif previous is not None and _same_rows(previous.rows, rows) and isinstance(previous.M, AlgebraicMultigrid):
-        M = previous.M
-        M.update(part)
-    else:
-        B = None if B is None else B[rows]
-        M = AlgebraicMultigrid(part, "auto" if preconditioner == "auto" else preconditioner[-2:], B)  # type: ignore[arg-type]
+            if null is None and M.null.shape[1] > np.count_nonzero(sealed):
+                null, sealed = M.null, np.zeros_like(sealed)
+        elif previous is not None and _same_rows(previous.rows, rows) and isinstance(previous.M, AlgebraicMultigrid):
+            M = previous.M
+            M.update(part)
+        else:
+            B = None if B is None else B[rows]
+            M = AlgebraicMultigrid(part, "auto" if preconditioner == "auto" else preconditioner[-2:], B)  # type: ignore[arg-type]
+    except NotPositiveDefiniteError as error:
+        return Status.INDEFINITE_MATRIX, str(error)
     operator = CSROperator(part, component, sealed, null)
     singular = null is not None or bool(sealed.any())
     return Parts(A, rows, *_alone(A, rows), operator, scale, M, singular=singular, exact=False)

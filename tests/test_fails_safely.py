@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
 from nasty_inputs import Problem, among, cases, lattice
 
+pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
+
 SHAPE = (8, 7)
 A = lattice(SHAPE, "dirichlet")
 b = np.ones(A.shape[0])

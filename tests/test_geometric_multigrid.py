@@ -145,7 +145,7 @@ def made(name: str, threads: int = 1) -> tuple[GeometricMultigrid, StencilOperat
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize(("k", "threads"), [(1, 1), (3, 1), (16, 1), (3, 2)])
+@pytest.mark.parametrize(("k", "threads"), [(1, 1), (3, 1), pytest.param(16, 1, marks=pytest.mark.compiled), (3, 2)])
 def test_columns_are_preconditioned_as_one_by_one(
     name: str, k: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +203,7 @@ def test_copies_and_pickles_compute_the_same(k: int, monkeypatch: pytest.MonkeyP
     assert M.apply(r, r, z) == products
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("k", [1, 4])
 def test_an_application_allocates_no_vector(k: int) -> None:
     embedding = embed(domain((24, 20, 22), walls="air"))

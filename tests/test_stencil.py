@@ -161,6 +161,7 @@ def test_copies_and_pickles_compute_the_same(threads: int) -> None:
         np.testing.assert_array_equal(q, expected)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("k", [1, 4])
 def test_an_iteration_allocates_no_vector(k: int) -> None:
     operator = StencilOperator(embed(domain((24, 20, 22), walls="air"))).columns(k)

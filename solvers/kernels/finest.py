@@ -54,9 +54,9 @@ def add_listed(n, s, starts, cells, delta, below, here, above, i, j, out):
 def scale_listed(n, s, starts, cells, ratio, i, j, v, first):
     """Multiply row (i, j), which begins at v[first], by the ratios of its listed cells."""
     row, s2 = i * n[1] + j, width(s)
-    shift = first - rows(n, s, i, j)[0]
+    begin = rows(n, s, i, j)[0]
     for e in range(starts[row], starts[row + 1]):
-        h = np.uint64(cells[e]) * s2 + shift
+        h = first + (np.uint64(cells[e]) * s2 - begin)
         if len(s) == 2:
             v[h] *= ratio[e]
         else:

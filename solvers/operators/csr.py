@@ -107,14 +107,15 @@ class CSROperator:
         """Return the Euclidean norm of r."""
         return math.sqrt(csr.dot(r, r, 0, r.size))
 
-    def project(self, v: Vector) -> None:
-        """Remove the null space from v, in place: the mean on each sealed component, or the span of `null`."""
+    def project(self, v: Vector) -> bool:
+        """Remove the null space from v, in place: means on sealed components, or the span of `null`; False if none."""
         if self._component is not None:
             csr.remove_means(self._component, self._weights, self._sums, v)
         elif self._null is not None:
             block = v.reshape(self._scratch.shape)
             np.matmul(self._null, self._null.T @ block, out=self._scratch)
             block -= self._scratch
+        return self._component is not None or self._null is not None
 
 
 class CSRColumns(CSROperator):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from deepcd.solvers.arguments import magnitude
-from deepcd.solvers.kernels import csr as kernels
 
 Vector = NDArray[np.floating[Any]]
 
@@ -56,6 +55,9 @@ class LinearMap:
     """
 
     def __init__(self, A: LinearOperator, dtype: np.dtype[Any], *, narrow: bool = False) -> None:
+        from deepcd.solvers.kernels import csr  # not before there is something to compute: it loads the compiler
+
+        self._kernels = csr
         self._A = A
         self._dtype = np.dtype(dtype)
         own = np.dtype(A.dtype)
@@ -98,7 +100,7 @@ class LinearMap:
 
     def direction(self, z: Vector, beta: float, p: Vector) -> None:
         """Set p <- z + beta p."""
-        kernels.direction(z, beta, p, 0, p.size)
+        self._kernels.direction(z, beta, p, 0, p.size)
 
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
@@ -107,18 +109,19 @@ class LinearMap:
 
     def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
         """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
-        return float(kernels.update(alpha, p, q, x, r, 0, p.size))
+        return float(self._kernels.update(alpha, p, q, x, r, 0, p.size))
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v: the real part of u^H v."""
-        return float(kernels.dot(u, v, 0, u.size))
+        return float(self._kernels.dot(u, v, 0, u.size))
 
     def norm(self, r: Vector) -> float:
         """Return the Euclidean norm of r."""
         return math.sqrt(self.dot(r, r))
 
-    def project(self, v: Vector) -> None:
-        """Do nothing: no null space is known of an operator without entries."""
+    def project(self, v: Vector) -> bool:
+        """Return False: no null space is known of an operator without entries."""
+        return False
 
     def _into(self, v: NDArray[Any], out: NDArray[Any]) -> None:
         if self._apart:

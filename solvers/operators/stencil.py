@@ -123,10 +123,11 @@ class StencilOperator:
         """Return u.v, summed in float64."""
         return float(sum(self.team.run(outer.dot, self.s, u, v)))
 
-    def project(self, v: NDArray[np.floating]) -> None:
-        """Remove the constants on sealed chambers from v in place."""
+    def project(self, v: NDArray[np.floating]) -> bool:
+        """Remove the constants on sealed chambers from v in place; return whether there are any."""
         for cells in self._sealed:
             outer.remove_mean(cells, self._columns, v)
+        return bool(self._sealed)
 
     def _largest_square(self) -> float:
         """Add up what the threads summed, and return the largest square of a column."""

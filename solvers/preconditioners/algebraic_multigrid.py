@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from deepcd.solvers.kernels import csr
+from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 
 Vector = NDArray[np.floating[Any]]
 Triple = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]  # row pointers, columns, values
@@ -71,6 +72,8 @@ class AlgebraicMultigrid:
     ------
     ValueError
         If A has more entries than PyAMG can count.
+    NotPositiveDefiniteError
+        If a coarse operator P'A P has a negative eigenvalue, so that A has one, too.
 
     Examples
     --------
@@ -145,6 +148,8 @@ class AlgebraicMultigrid:
             self._levels.append(_Level(*_triangles(A, scale), None))
         else:
             values, vectors = np.linalg.eigh(A.toarray() * scale * scale[:, None])
+            if values[0] < -1e-6 * values[-1]:  # P'A P is as definite as A, and float32 data is rounded above 1e-7
+                raise NotPositiveDefiniteError("A coarse operator has a negative eigenvalue.")
             kept = values > 1e-12 * values[-1]  # a null space of A arrives here as rounding
             self._bottom = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
         read = 0 if self._bottom is None else self._bottom.size
