@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from nasty_inputs import lattice
+from lattices import lattice
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 

@@ -38,6 +38,7 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
         raise TypeError("A must be a sparse or dense matrix, got an operator without entries: use deepcd.cg")
     if not sp.issparse(A):
         A = np.asarray(A)
+        A = A.astype(np.float32) if A.dtype == np.float16 else A  # scipy.sparse knows no half precision
     refuse_type("A", A.dtype)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise ValueError(f"A must be a square matrix, got shape {A.shape}")

@@ -20,6 +20,7 @@ from deepcd.solvers.parts import Parts
 from deepcd.solvers.solution import Status
 
 _EPS = float(np.finfo(np.float64).eps)
+_ROUND = 1e-13  # of its right-hand side: no round asks for a smaller residual, which rounding might not allow
 
 Callback = Callable[[NDArray[np.floating[Any]]], object]
 
@@ -119,6 +120,7 @@ def refine(
             # No x reaches what is beyond the range of A. It uses up its share of the tolerance.
             g, h = goal / unit, beyond / unit
             reach = g if beyond > target else math.sqrt(max(g - h, 0.0) * (g + h))
+            reach = max(reach, _ROUND * norm(right))
             record = _iterate(parts, right, x, unit, reach, limits, limits.maxiter - len(residuals) + 1, keep, dtype)
             residuals += [math.hypot(unit * value, beyond) for value in record.residuals[1:]]
             status = record.status
@@ -147,9 +149,9 @@ def refine(
             return Outcome(answer, status, residuals, detail)
         if residuals[-1] <= target and status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER):
             return Outcome(answer, Status.CONVERGED, residuals, detail)
-        if status is not Status.CONVERGED:
+        if status not in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY):
             return Outcome(answer, status, residuals, detail)
-        if residuals[-1] > 0.9 * previous:
+        if residuals[-1] > (0.9 if status is Status.CONVERGED else 0.1) * previous:
             return Outcome(answer, Status.ATTAINABLE_ACCURACY, residuals, detail)
         previous, goal = residuals[-1], 0.5 * goal
         if dtype != np.float64:

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
-from nasty_inputs import Problem, among, cases, lattice
+from lattices import among, lattice
+from nasty_inputs import Problem, cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
