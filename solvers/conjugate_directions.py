@@ -161,6 +161,11 @@ def conjugate_directions(
     aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
     pq = 1.0
     status = Status.CONVERGED if norm <= target else Status.MAXITER
+    curvature = 0.0  # of the first direction: a measure of the size of A, and so of what rounding makes of zero
+
+    def is_negative(product: float) -> bool:
+        square = A.dot(p, p)
+        return product < -_EPS * (10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * curvature * square)
 
     while status is not Status.CONVERGED and len(residuals) <= maxiter:
         rz, qz = M.apply(r, q, z)
@@ -180,7 +185,7 @@ def conjugate_directions(
         rp = rz if aligned and keep == 1 else A.dot(r, p)
         pq = A.apply(p, q) if usable else 0.0
         if not (0 < pq < math.inf and math.isfinite(rp)):
-            if pq < -10 * _EPS * math.sqrt(p.size * A.dot(p, p) * A.dot(q, q)):
+            if is_negative(pq):
                 status = Status.INDEFINITE_MATRIX
                 break
             replaced += 1
@@ -188,10 +193,12 @@ def conjugate_directions(
             rp, pq = A.dot(r, r), A.apply(p, q)
             if not 0 < pq < math.inf:
                 if math.isfinite(pq):
-                    status = Status.INDEFINITE_MATRIX if pq < 0 else Status.BREAKDOWN
+                    status = Status.INDEFINITE_MATRIX if is_negative(pq) else Status.BREAKDOWN
                 else:
                     status = Status.NOT_FINITE
                 break
+        if not curvature:
+            curvature = pq / A.dot(p, p)
         alpha = rp / pq
         rr = A.update(alpha, p, q, x, r)
         aligned = True

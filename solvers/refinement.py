@@ -146,6 +146,8 @@ def refine(
             reached = status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY)
             if reached or (residuals[-1] <= 1.01 * beyond and not stopped):
                 status = Status.ZERO_DIAGONAL if lost > target else Status.INCONSISTENT
+                if beyond <= 64 * _EPS * (norm(b) + residuals[0]):  # as much as rounding leaves there of any b
+                    status = Status.ATTAINABLE_ACCURACY
             return Outcome(answer, status, residuals, detail)
         if residuals[-1] <= target and status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER):
             return Outcome(answer, Status.CONVERGED, residuals, detail)
