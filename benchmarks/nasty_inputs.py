@@ -375,8 +375,8 @@ def geometry(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) ->
             among(channel, start), random(int(channel.sum())), 1e-6, statuses=LIMIT
         ),
         "a line of cells": lambda: Problem(lattice(line, "dirichlet"), b, 1e-6, statuses=LIMIT),
-        "unequal parts, 1 and 1e-12": lambda: blocks(A, 1e-12 * lattice(small, "dirichlet")),
-        "unequal parts, 1 and 1e+12": lambda: blocks(A, 1e12 * lattice(small, "dirichlet")),
+        "unequal parts, 1 and 1e-12": lambda: blocks(A, 1e-12 * lattice(small, "dirichlet"), statuses=LIMIT),
+        "unequal parts, 1 and 1e+12": lambda: blocks(A, 1e12 * lattice(small, "dirichlet"), statuses=LIMIT),
         "a thousand parts": lambda: Problem(
             sp.csr_array(sp.kron(sp.eye_array(len(b) // 4), chain(4))), random(len(b) // 4 * 4)
         ),

@@ -219,9 +219,10 @@ def _spoil(
     if truth == "negative":
         return sp.csr_array(-A), null, truth
     if truth == "indefinite" and n > 1:
-        if n <= 400:  # between two eigenvalues, as near to definite as it comes
-            values = np.linalg.eigvalsh(A.toarray())
-            k = min(int(rng.geometric(0.5)), n - 1)
+        values = np.linalg.eigvalsh(A.toarray()) if n <= 400 else np.zeros(1)
+        above = np.flatnonzero(values > values[0] + 1e-4 * abs(values[-1]))
+        if len(above):  # between two eigenvalues, as near to definite as it comes
+            k = above[min(int(rng.geometric(0.5)), len(above)) - 1]
             shift = float(values[k - 1] + values[k]) / 2
         else:  # above the lowest diagonal entry, which by Rayleigh's principle is above the lowest eigenvalue
             shift = 1.001 * float(A.diagonal().min())

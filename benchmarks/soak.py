@@ -39,7 +39,7 @@ TRUE = {  # statuses, besides convergence, that are true of what is not simply s
     "empty row": {"ZERO_DIAGONAL", "INCONSISTENT"},
 }
 # Plain conjugate gradients make no probe: what they meet on the way is less than the whole truth, and not untrue.
-TRUE_OF_CG = {"nonsymmetric": {"BREAKDOWN"}, "inconsistent": {"BREAKDOWN"}, "empty row": {"BREAKDOWN"}}
+TRUE_OF_CG = {truth: {"BREAKDOWN", "MAXITER"} for truth in ("nonsymmetric", "inconsistent", "empty row")}
 
 
 def front_door(system: System) -> Any:
@@ -68,9 +68,10 @@ def hard_for_cg(system: System) -> bool:
     n = system.A.shape[0]
     if n > 400:
         return True
-    values = np.linalg.eigvalsh(verification.plain(system.A / verification.plain(system.A).diagonal().max()).toarray())
+    matrix = verification.plain(system.A)
+    values = np.linalg.eigvalsh(matrix.toarray() / max(np.abs(matrix.data).max(initial=0), 1e-300))
     positive = values[values > 1e-13 * values[-1]]
-    return bool(np.sqrt(positive[-1] / positive[0]) * np.log(2e3 / system.tol) > 3 * n)
+    return not len(positive) or bool(np.sqrt(positive[-1] / positive[0]) * np.log(2e3 / system.tol) > 3 * n)
 
 
 def judge(system: System, name: str, solver: Solver) -> tuple[str, str]:
@@ -120,6 +121,8 @@ def _true_statuses(system: System, name: str, answer: Any, atol: float) -> set[s
         matrix = verification.plain(system.A)  # beyond 400 unknowns, p.Ap <= 0 has to be believed
         if system.A.shape[0] > 400 or np.linalg.eigvalsh((matrix + matrix.T).toarray())[0] <= 0:
             true.add("INDEFINITE_MATRIX")
+    if (verification.plain(system.A).diagonal() == 0).any():
+        true.add("ZERO_DIAGONAL")
     target = float(verification.targets(system.b, system.tol, atol).min())
     if system.truth in ("solvable", "negative"):
         rounding = attainable(system, answer.x)
