@@ -32,9 +32,9 @@ def iterate_together(
     parts : Parts
         Of A; with an operator.
     B : ndarray of float64, shape (n, k)
-        Finite, no column zero.
+        Finite.
     X : ndarray of float64, shape (n, k)
-        Where to start; overwritten by the answer.
+        Where to start, zero where a column of B is; overwritten by the answer.
     targets : ndarray of float64, shape (k,)
         For the norms of the columns of B - A X.
     limits : Limits

@@ -77,20 +77,21 @@ class System:
             self._grid, matrix = A, poisson(A).A
         else:
             matrix = A
-        self._take(matrix, copy=copy and matrix is A)
+        self.A, self._dtype = as_matrix(matrix)
+        if copy and matrix is A:
+            self.A = _apart(self.A, A)
         if self._grid is not None and matrix is A:
             _match(self.A, self._grid)
-        self._null = None if nullspace is None else as_null_space(nullspace, self.A, float(np.finfo(self._dtype).eps))
+        self._null = None if nullspace is None else as_null_space(nullspace, self.A, self._eps)
         self._B = None if B is None else as_columns("B", B, self.A.shape[0])
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         self._prepare(None)
         self.setup_time = time.perf_counter() - start
 
-    def _take(self, A: Any, *, copy: bool) -> None:
-        """Keep A as canonical CSR, in memory of its own if `copy`."""
-        self.A, self._dtype = as_matrix(A)
-        if copy and sp.issparse(A) and (self.A is A or np.may_share_memory(self.A.data, getattr(A, "data", None))):
-            self.A = self.A.copy()
+    @property
+    def _eps(self) -> float:
+        """Unit roundoff that the entries of A carry."""
+        return float(np.finfo(self._dtype).eps)
 
     def _prepare(self, previous: Parts | None) -> None:
         """Look for structure in A and build its parts."""
@@ -111,8 +112,7 @@ class System:
             exact = self._dtype == np.float64
             parts = on_grid(A, self.embedding, wanted, self._solver.weights, self._threads, exact=exact)
         else:
-            eps = float(np.finfo(self._dtype).eps)
-            parts = on_matrix(A, wanted, eps, check=self._check, B=self._B, null=self._null, previous=previous)
+            parts = on_matrix(A, wanted, self._eps, check=self._check, B=self._B, null=self._null, previous=previous)
         if isinstance(parts, Parts) and (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             parts = Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not."
@@ -281,8 +281,7 @@ class System:
 
     def _switch(self) -> None:
         """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
-        eps = float(np.finfo(self._dtype).eps)
-        self._use(on_matrix(self._sign * self.A, "pyamg-rs", eps, check=False))
+        self._use(on_matrix(self._sign * self.A, "pyamg-rs", self._eps, check=False))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -316,12 +315,11 @@ class System:
         new, dtype = as_matrix(A)
         if new.shape != self.A.shape:
             raise ValueError(f"update takes a matrix of the shape of the old one, {self.A.shape}, got {new.shape}")
-        if not np.array_equal(new.indptr, self.A.indptr) or not np.array_equal(new.indices, self.A.indices):
+        if not _same_pattern(new, self.A):
             raise ValueError("update takes new values on the old pattern, but the pattern differs: set up a new system")
         with self._exclusive():
             self._grid = None
-            self._take(new, copy=True)
-            self._dtype = dtype
+            self.A, self._dtype = _apart(new, A), dtype
             self._prepare(self._parts if isinstance(self._parts, Parts) else None)
             self.setup_time = time.perf_counter() - start
 
@@ -423,12 +421,22 @@ def _left(residuals: list[float], target: float) -> float:
     return math.log(residuals[-1] / max(target, 1e-300)) / rate if rate > 0 else math.inf
 
 
+def _apart(matrix: sp.csr_array, A: Any) -> sp.csr_array:
+    """Return the matrix that A was converted to, in memory of its own."""
+    shared = sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
+    return matrix.copy() if shared else matrix
+
+
+def _same_pattern(A: sp.csr_array, B: sp.csr_array) -> bool:
+    return np.array_equal(A.indptr, B.indptr) and np.array_equal(A.indices, B.indices)
+
+
 def _match(A: sp.csr_array, grid: Grid) -> None:
     """Raise a ValueError unless A is the matrix of the grid, entry by entry."""
     expected = poisson(grid).A
     if A.shape != expected.shape:
         raise ValueError(f"grid has {expected.shape[0]} unknowns, but A has {A.shape[0]} rows; describe A's own grid")
-    if not np.array_equal(A.indptr, expected.indptr) or not np.array_equal(A.indices, expected.indices):
+    if not _same_pattern(A, expected):
         raise ValueError("grid couples other cells than A does; describe A's own grid, numbered in C order")
     if not np.allclose(A.data, expected.data, rtol=8 * float(np.finfo(np.float64).eps), atol=0.0):
         raise ValueError("grid has other coefficients than A: check its spacing, walls and air_at")

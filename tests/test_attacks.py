@@ -10,6 +10,8 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from verification import norms, residual_norms
+from verification import rounding_level as rounding
 
 import deepcd
 from deepcd import DeepCD, Solution, Status
@@ -38,14 +40,7 @@ every_solver = pytest.mark.parametrize(
 
 def true_residual(A: Any, b: Any, x: Any) -> tuple[np.longdouble, np.longdouble]:
     """Return norms of b - A x and of b, in extended precision, of any magnitude."""
-    wide = (A.toarray() if sp.issparse(A) else np.asarray(A)).astype(np.longdouble)
-    r = np.asarray(b).astype(np.longdouble) - wide @ x.astype(np.longdouble)
-    return np.sqrt(r @ r), np.sqrt((np.asarray(b).astype(np.longdouble) ** 2).sum())
-
-
-def rounding(A: Any, b: Any, x: Any) -> float:
-    """Return what rounding in float64 leaves of a residual: norm of (|A||x| + |b|), times the unit roundoff."""
-    return float(np.finfo(float).eps * np.linalg.norm(abs(A) @ np.abs(x) + np.abs(b)))
+    return residual_norms(A, b, x)[0], norms(b)[0]
 
 
 def same(A: Any, x: Any, y: Any, b: Any, tol: float) -> bool:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
 from lattices import among, lattice
 from nasty_inputs import Problem, cases

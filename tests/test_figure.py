@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib.image
 import pytest
@@ -44,8 +44,8 @@ def test_the_picture_before_stays_where_the_new_one_fails(tmp_path: Path, monkey
     path = tmp_path / "f.png"
     path.write_bytes(b"old")
 
-    def broken(self: Any, to: Path, **_: Any) -> None:
-        to.write_bytes(b"half")
+    def broken(self: Any, to: BinaryIO, **_: Any) -> None:
+        to.write(b"half")
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(Figure, "savefig", broken)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -12,56 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.data import random_grid
-from deepcd.pde import Grid, box, domain
+from deepcd.pde import domain
 from deepcd.solvers.grid_discovery import Embedding, embed
 from deepcd.solvers.kernels import reference, team
 from deepcd.solvers.operators.stencil import StencilOperator, geometry
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
-
-def chambers(shape: tuple[int, ...]) -> Grid:
-    """A wall across the first axis: a sealed chamber and one under air at the face."""
-    wall = box((2,) + (0,) * (len(shape) - 1), (3, *shape[1:]))
-    return domain(shape, solid=wall, walls=[("solid", "air")] + ["solid"] * (len(shape) - 1), air_at="face")
-
-
-def some_grids() -> dict[str, Grid]:
-    grids = {
-        f"{family} {shape}": random_grid(family, shape, np.random.default_rng(3))
-        for family, shape in [
-            ("mixed-walls", (5, 4, 6)),
-            ("pure-neumann", (4, 5, 3)),
-            ("porous", (3, 6, 5)),
-            ("baffles", (6, 7)),
-            ("closed-cube", (2, 5, 4)),
-            ("free-surface", (7, 9)),
-            ("closed-cube", (1, 7)),
-            ("pure-neumann", (2, 2)),
-        ]
-    }
-    return grids | {
-        "chambers 3D": chambers((6, 3, 4)),
-        "chambers 2D": chambers((7, 6)),
-        "3 x 1 x 5": domain((3, 1, 5), walls="air"),
-    }
-
-
-GRIDS = some_grids()
-
-
-def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:
-    """Return M on the unknowns, one application per column, and check the inner products that come with them."""
-    size = embedding.diagonal.size
-    columns, rng = [], np.random.default_rng(0)
-    for p in embedding.position:
-        r, q, z = np.zeros(size), np.zeros(size), M.zeros()
-        r[p], q[embedding.position] = 1, rng.standard_normal(len(embedding.position))
-        products = M.apply(r, q, z)
-        np.testing.assert_allclose(products, [r @ z, q @ z], atol=1e-12)
-        assert not z[embedding.diagonal.ravel() == 0].any()
-        columns.append(z[embedding.position].astype(float))
-    return np.stack(columns, axis=1)
+from .cycles import GRIDS, dense
 
 
 def definition(embedding: Embedding) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
@@ -136,82 +91,3 @@ def test_work_counts_the_passes_over_the_finest_grid() -> None:
     assert [GeometricMultigrid(embedding, sweeps).work for sweeps in (1, 2)] == [9, 13]
     assert GeometricMultigrid(embedding).name == "geometric-multigrid"
     assert GeometricMultigrid.symmetric
-
-
-def made(name: str, threads: int = 1) -> tuple[GeometricMultigrid, StencilOperator]:
-    embedding = embed(GRIDS[name])
-    M = GeometricMultigrid(embedding, threads=threads)
-    return M, StencilOperator(embedding, threads)
-
-
-@pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize(("k", "threads"), [(1, 1), (3, 1), pytest.param(16, 1, marks=pytest.mark.compiled), (3, 2)])
-def test_columns_are_preconditioned_as_one_by_one(
-    name: str, k: int, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", 8)
-    monkeypatch.setattr(team, "SMALLEST", 1)
-    M, operator = made(name, threads)
-    together, columns = M.columns(k), operator.columns(k)
-    m = len(operator.embedding.position)
-    r, q = np.random.default_rng(0).standard_normal((2, m, k))
-    z, products = together.zeros(), np.zeros(2)
-    for _ in range(2):  # the second time in used scratch
-        computed = together.apply(columns.embed(r), columns.embed(q), z)
-    assert not z[columns.diagonal == 0].any()
-    for j in range(k):
-        own = M.zeros()
-        products += M.apply(operator.embed(r[:, j]), operator.embed(q[:, j]), own)
-        expected = operator.extract(own)
-        error = columns.extract(z).reshape(m, k)[:, j] - expected
-        assert np.abs(error).max() <= 1e-5 * np.abs(expected).max()
-    np.testing.assert_allclose(np.array(computed), products, rtol=1e-5, atol=1e-5 * float(np.linalg.norm(r)))
-
-
-def test_the_preconditioner_of_columns_is_symmetric() -> None:
-    M, operator = made("mixed-walls (5, 4, 6)")
-    together, columns = M.columns(3), operator.columns(3)
-    u, v = (
-        columns.embed(w) for w in np.random.default_rng(0).standard_normal((2, len(operator.embedding.position), 3))
-    )
-    z = together.zeros()
-    uu, vu = together.apply(u, v, z)
-    vv, uv = together.apply(v, u, z)
-    assert uv == pytest.approx(vu, abs=1e-5 * (uu * vv) ** 0.5)
-
-
-def test_columns_share_coefficients_and_own_their_work_vectors() -> None:
-    M, _ = made("porous (3, 6, 5)")
-    twin = M.columns(2)
-    assert twin.levels[0].w is M.levels[0].w
-    assert twin.exact is M.exact
-    assert not np.shares_memory(twin.levels[0].z, M.levels[0].z)
-    assert twin.zeros().size == 2 * M.zeros().size
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_copies_and_pickles_compute_the_same(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team, "SMALLEST", 1)
-    M, operator = made("mixed-walls (5, 4, 6)", threads=2)
-    M, operator = M.columns(k), operator.columns(k)
-    r = operator.embed(np.random.default_rng(0).standard_normal((len(operator.embedding.position), k)))
-    expected, z = M.zeros(), M.zeros()
-    products = M.apply(r, r, expected)  # starts the threads
-    for twin in (copy.deepcopy(M), pickle.loads(pickle.dumps(M))):
-        assert twin.apply(r, r, z) == products
-        np.testing.assert_array_equal(z, expected)
-    assert M.apply(r, r, z) == products
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("k", [1, 4])
-def test_an_application_allocates_no_vector(k: int) -> None:
-    embedding = embed(domain((24, 20, 22), walls="air"))
-    M = GeometricMultigrid(embedding).columns(k)
-    r, q, z = np.zeros(M.diagonal.size), np.zeros(M.diagonal.size), M.zeros()
-    M.apply(r, q, z)  # compiles
-    tracemalloc.start()
-    M.apply(r, q, z)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < z.nbytes / 10

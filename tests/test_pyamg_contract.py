@@ -6,15 +6,9 @@ adapter; users need none, since PyAMG's ``accel=`` takes SciPy's signature as we
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyamg
@@ -24,6 +18,8 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
 import deepcd
+
+from . import foreign
 
 ROOT = Path(pyamg.__file__).parent
 THEIR_TESTS = [ROOT / "krylov/tests", ROOT / "tests/test_multilevel.py"]
@@ -75,15 +71,8 @@ def adapter(
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put our cg in the place of PyAMG's and SciPy's, as a plugin."""
-    module = importlib.import_module("deepcd.solvers.cg")
-    loop: Callable[..., Any] = module.conjugate_directions
-
-    def conjugate_directions(*args: Any, **kwargs: Any) -> Any:
-        counts["iterations started"] += 1
-        return loop(*args, **kwargs)
-
-    vars(module)["conjugate_directions"] = conjugate_directions
-    if os.environ["SOLVER"] == "deepcd":
+    foreign.count_iterations(counts)
+    if foreign.solver() == "deepcd":
         adapter.__name__ = "cg"  # pytest names the tests by it
         pyamg.krylov.cg = adapter
         sla.cg = deepcd.cg
@@ -91,33 +80,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Tell what was counted, as a plugin."""
-    Path(os.environ["COUNTS"]).write_text(json.dumps(counts))
-
-
-def run(solver: str, folder: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """Run their tests on a solver; return the outcome of each test, and the counts."""
-    folder.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
-    environment |= {
-        "COUNTS": str(folder / "counts.json"),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(deepcd.__file__).parents[1])]),
-        "SOLVER": solver,
-    }
-    options = ["-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "test_pyamg_contract"]
-    command = [sys.executable, "-m", "pytest", "-q", *options, "--junitxml", "outcomes.xml", *map(str, THEIR_TESTS)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    cases = ET.parse(folder / "outcomes.xml").iter("testcase")
-    outcomes = {
-        f"{case.attrib['classname']}.{case.attrib['name']}": next((child.tag for child in case), "passed")
-        for case in cases
-    }
-    return outcomes, json.loads((folder / "counts.json").read_text())
+    foreign.tell(counts)
 
 
 def test_every_test_of_pyamg_ends_as_with_its_own_cg(tmp_path: Path) -> None:
-    theirs, their_counts = run("pyamg", tmp_path / "pyamg")
-    ours, our_counts = run("deepcd", tmp_path / "deepcd")
+    theirs, their_counts = foreign.run("tests.test_pyamg_contract", "pyamg", tmp_path / "pyamg", *THEIR_TESTS)
+    ours, our_counts = foreign.run("tests.test_pyamg_contract", "deepcd", tmp_path / "deepcd", *THEIR_TESTS)
     assert ours == theirs
     assert set(ours.values()) == {"passed"}
     assert any(name.endswith("test_defaults[cg]") for name in ours)

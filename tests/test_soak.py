@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-from deepcd import Solution, Status
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import random_systems
 import soak
 import verification
+
+from deepcd import Solution, Status
 
 
 def failures(count: int, solver: soak.Solver) -> list[tuple[str, str]]:

@@ -27,14 +27,29 @@ def matvec(indptr, indices, data, p, q, start, stop):
     return total
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def subtract_row(indptr, indices, data, i, x, value):
+    """Return value - (A x)_i."""
+    for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
+        value -= data[e] * x[np.uint64(indices[e])]
+    return value
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def subtract_row_columns(indptr, indices, data, i, width, x, row):
+    """row <- row - (A x)_i for interleaved vectors; `row` (k,). A call: inlined, it takes half as long again."""
+    for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
+        value, column = np.float64(data[e]), np.uint64(indices[e]) * width
+        for j in range(width):
+            row[j] -= value * x[column + j]
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def residual(indptr, indices, data, b, x, r, start, stop):
     """r <- b - A x; returns r.r."""
     total = 0.0
     for i in range(np.uint64(start), np.uint64(stop)):
-        value = np.float64(b[i])
-        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-            value -= data[e] * x[np.uint64(indices[e])]
+        value = subtract_row(indptr, indices, data, i, x, np.float64(b[i]))
         r[i] = value
         total += value * value
     return total
@@ -104,10 +119,7 @@ def residual_columns(indptr, indices, data, k, b, x, r, squares, start, stop):
     for i in range(np.uint64(start), np.uint64(stop)):
         row = r[i * width : (i + np.uint64(1)) * width]
         row[:] = b[i * width : (i + np.uint64(1)) * width]
-        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-            value, column = data[e], np.uint64(indices[e]) * width
-            for j in range(width):
-                row[j] -= value * x[column + j]
+        subtract_row_columns(indptr, indices, data, i, width, x, row)
         for j in range(width):
             squares[j] += row[j] * row[j]
 
@@ -176,17 +188,11 @@ def forward_from_zero(indptr, indices, data, k, b, x):
     one, width = np.uint64(1), np.uint64(k)
     for i in range(np.uint64(indptr.size - 1)):
         if k == 1:
-            value = b[i]
-            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
-                value -= data[e] * x[np.uint64(indices[e])]
-            x[i] = value
+            x[i] = subtract_row(indptr, indices, data, i, x, b[i])
         else:
             row = x[i * width : (i + one) * width]
             row[:] = b[i * width : (i + one) * width]
-            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
-                value, column = np.float64(data[e]), np.uint64(indices[e]) * width
-                for j in range(width):
-                    row[j] -= value * x[column + j]
+            subtract_row_columns(indptr, indices, data, i, width, x, row)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -196,17 +202,12 @@ def restrict_residual(indptr, indices, data, p_indptr, p_indices, p_data, k, x, 
     coarse[:] = 0.0
     for i in range(np.uint64(indptr.size - 1)):
         if k == 1:
-            value = 0.0
-            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
-                value -= data[e] * x[np.uint64(indices[e])]
+            value = subtract_row(indptr, indices, data, i, x, 0.0)
             for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
                 coarse[np.uint64(p_indices[e])] += p_data[e] * value
         else:
             row[:] = 0.0
-            for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + one])):
-                value, column = np.float64(data[e]), np.uint64(indices[e]) * width
-                for j in range(width):
-                    row[j] -= value * x[column + j]
+            subtract_row_columns(indptr, indices, data, i, width, x, row)
             for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
                 value, column = np.float64(p_data[e]), np.uint64(p_indices[e]) * width
                 for j in range(width):
@@ -238,23 +239,13 @@ def backward(l_indptr, l_indices, l_data, u_indptr, u_indices, u_data, k, b, x):
     for step in range(n):
         i = np.uint64(n - 1 - step)
         if k == 1:
-            value = b[i]
-            for e in range(np.uint64(l_indptr[i]), np.uint64(l_indptr[i + one])):
-                value -= l_data[e] * x[np.uint64(l_indices[e])]
-            for e in range(np.uint64(u_indptr[i]), np.uint64(u_indptr[i + one])):
-                value -= u_data[e] * x[np.uint64(u_indices[e])]
-            x[i] = value
+            value = subtract_row(l_indptr, l_indices, l_data, i, x, b[i])
+            x[i] = subtract_row(u_indptr, u_indices, u_data, i, x, value)
         else:
             row = x[i * width : (i + one) * width]
             row[:] = b[i * width : (i + one) * width]
-            for e in range(np.uint64(l_indptr[i]), np.uint64(l_indptr[i + one])):
-                value, column = np.float64(l_data[e]), np.uint64(l_indices[e]) * width
-                for j in range(width):
-                    row[j] -= value * x[column + j]
-            for e in range(np.uint64(u_indptr[i]), np.uint64(u_indptr[i + one])):
-                value, column = np.float64(u_data[e]), np.uint64(u_indices[e]) * width
-                for j in range(width):
-                    row[j] -= value * x[column + j]
+            subtract_row_columns(l_indptr, l_indices, l_data, i, width, x, row)
+            subtract_row_columns(u_indptr, u_indices, u_data, i, width, x, row)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

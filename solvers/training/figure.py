@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
+from deepcd.data.files import replace
 from deepcd.solvers.training.checkpoints import LONGEST, Log, Settings
 
 
@@ -58,12 +59,9 @@ def draw(path: Path, log: Log, settings: Settings) -> None:
     skipped = f", {len(log.skipped)} skipped" if log.skipped else ""
     done = max([*log.step, *log.skipped], default=-1) + 1
     figure.suptitle(f"{settings.architecture}, seed {settings.seed}: step {done} of {settings.steps}{skipped}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    replace(path, picture.getvalue())
 
 
 def _curve(axes: Axes, x: NDArray[np.int64], y: NDArray[np.float64], colour: ColorType, label: str | None) -> None:
