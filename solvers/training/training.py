@@ -233,7 +233,7 @@ def training_record(state: State, threads: int) -> dict[str, Any]:
         "steps_skipped": len(log.skipped),
         "hidden": settings.hidden,
         "rate": settings.rate,
-        "seconds": round(state.seconds, 1),
+        "seconds": round(state.seconds, 3),
         "threads": threads,
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
         "versions": checkpoints.versions(),
