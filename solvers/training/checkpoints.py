@@ -35,11 +35,12 @@ class Settings:
     seed: int
     hidden: int
     rate: float
+    start: str = ""  # SHA-256 of the weight file that the run starts from, if it starts from one
 
     @property
     def architecture(self) -> str:
         """Name of the network in weight files."""
-        return f"learned-multigrid-{self.ndim}d/1"
+        return f"learned-multigrid-{self.ndim}d/2"
 
 
 @dataclass

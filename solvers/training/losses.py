@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepcd.solvers.training.autograd import sweep
-from deepcd.solvers.training.network import LearnedMultigrid, Level, apply
+from deepcd.solvers.training.network import LearnedMultigrid, Level, apply, smooth
 from deepcd.solvers.training.samples import Batch, random_batch, random_rhs, remove_constants
 
 
@@ -109,17 +108,13 @@ def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.G
     """
     total = torch.zeros(())
     for level in levels[:-1]:
-        with torch.no_grad():
-            v = torch.from_numpy(rng.standard_normal(tuple(level.mask.shape), dtype=np.float32)) * level.mask
-            for _ in range(6):
-                v = smooth(level, apply(level, v))
-                v = v / dot(v, v).clamp_min(1e-30).sqrt()
-        av = apply(level, v)
-        quotient = dot(av, smooth(level, av)) / dot(v, av).clamp_min(1e-12)
-        total = total + torch.relu(quotient - limit).square().mean()
+        for S in level.smoothers:
+            with torch.no_grad():
+                v = torch.from_numpy(rng.standard_normal(tuple(level.mask.shape), dtype=np.float32)) * level.mask
+                for _ in range(6):
+                    v = smooth(S, apply(level, v))
+                    v = v / dot(v, v).clamp_min(1e-30).sqrt()
+            av = apply(level, v)
+            quotient = dot(av, smooth(S, av)) / dot(v, av).clamp_min(1e-12)
+            total = total + torch.relu(quotient - limit).square().mean()
     return total
-
-
-def smooth(level: Level, r: Tensor) -> Tensor:
-    """Return S r."""
-    return sweep(level.a, level.c, r, 1.0)

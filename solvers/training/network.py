@@ -1,13 +1,14 @@
 """The learned multigrid cycle as a differentiable torch module: the definition that is trained.
 
-One symmetric V(1,1) step per level (V(2,2) on the finest when it is applied), everything local and linear in the
-residual; the coefficients come from small convolutional networks that read the local geometry.
-`solvers/preconditioners/learned_multigrid.py` runs the same cycle compiled, and a test compares the two.
+One symmetric V step per level, everything local and linear in the residual; the coefficients come from small
+convolutional networks that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same cycle
+compiled, and a test compares the two.
 
 Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
 
 * smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij
-  + a0 exp(output) / d_i: diagonally dominant, hence positive definite;
+  + a0 exp(output) / d_i: diagonally dominant, hence positive definite; the finest level has two of them, applied one
+  after the other before the coarse correction and in reverse after it;
 * transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the
   adjoint downwards;
 * coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise;
@@ -30,9 +31,17 @@ KINDS = 3  # finest, second, and one network for all deeper levels: any number o
 COARSEST = 64  # cells of a box that is solved exactly in training
 C0, A0, DIRICHLET = 0.4, 0.4, 0.4
 HANDED = 6  # learned features that a cell hands down to its coarse cell
-FINE_OUTPUTS = 5 + HANDED  # a, c0, c1, c2, phi, features handed down
-COARSE_OUTPUTS = 5 + FINE_OUTPUTS  # faces 0, 1, 2, Dirichlet, psi, then those of the finest
+FINE_OUTPUTS = 9 + HANDED  # phi; a, c0, c1, c2 of the first smoother and of the second; features handed down
+COARSE_OUTPUTS = 10 + HANDED  # faces 0, 1, 2, Dirichlet, psi; phi; a, c0, c1, c2; features handed down
 FEATURES = 8 + HANDED  # volume, Dirichlet, faces inside and towards the next cell per axis, features handed down
+
+
+@dataclass
+class Smoother:
+    """S of a level: diagonal and face weights, tensors (batch, n0, n1, n2)."""
+
+    a: Tensor
+    c: list[Tensor]
 
 
 @dataclass
@@ -48,8 +57,7 @@ class Level:
     diagonal: Tensor = field(init=False)
     mask: Tensor = field(init=False)
     inverse: Tensor = field(init=False)  # 1 / diagonal, 0 outside
-    a: Tensor = field(init=False)
-    c: list[Tensor] = field(init=False)
+    smoothers: list[Smoother] = field(init=False)
     phi: Tensor = field(init=False)
     handed: Tensor = field(init=False)  # (HANDED, batch, n0, n1, n2)
     psi: Tensor = field(init=False)
@@ -87,14 +95,11 @@ class LearnedMultigrid(nn.Module):
     ndim : {2, 3}
     hidden : int, default 32
         Width of the two hidden layers.
-    sweeps : int, default 1
-        Smoothing steps on the finest level. Training unrolls one, which is cheaper; the solver applies two with the
-        same weights.
     """
 
-    def __init__(self, ndim: int, hidden: int = 32, sweeps: int = 1) -> None:
+    def __init__(self, ndim: int, hidden: int = 32) -> None:
         super().__init__()
-        self.ndim, self.sweeps = ndim, sweeps
+        self.ndim = ndim
         cells = 3**ndim
         kernel, padding = ((3, 1, 3), (1, 0, 1)) if ndim == 2 else ((3, 3, 3), (1, 1, 1))
         self.fine = nn.Sequential(
@@ -148,7 +153,7 @@ class LearnedMultigrid(nn.Module):
         level = Level(shape, (1.0, 1.0, 1.0), 1.0, fluid, faces, dirichlet)
         level.finish()
         table = self.fine(torch.cat([(patterns > 0).float(), 0.5 * (patterns.float() - 1).clamp_min(0)], 1))
-        self._smoother(level, table[ids.flatten()].reshape(*fluid.shape, FINE_OUTPUTS).movedim(-1, 0))
+        self._smoothers(level, table[ids.flatten()].reshape(*fluid.shape, FINE_OUTPUTS).movedim(-1, 0))
         levels = [level]
         while len(levels) == 1 or math.prod(level.shape) > COARSEST:
             level = self._coarsen(level, min(len(levels), KINDS - 1))
@@ -156,17 +161,18 @@ class LearnedMultigrid(nn.Module):
         level.exact = pseudo_inverse(level)
         return levels
 
-    def _smoother(self, level: Level, o: Tensor) -> None:
-        """Set S, phi and what is handed down from outputs (FINE_OUTPUTS, batch, n0, n1, n2)."""
-        level.c = []
-        for d, w in enumerate(level.faces, 1):
-            after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
-            level.c.append(C0 * torch.exp(between(o[d].clamp(-4, 3), d)) * w * level.inverse * after)
-        level.a = A0 * torch.exp(o[0].clamp(-3, 3)) * level.inverse + sum(
-            c + shifted(c, d) for d, c in enumerate(level.c, 1)
-        )
-        level.phi = torch.exp(o[4].clamp(-3, 3)) * level.mask
-        level.handed = o[5:] * (level.volume > 0)
+    def _smoothers(self, level: Level, o: Tensor) -> None:
+        """Set phi, S and what is handed down from outputs (channels, batch, n0, n1, n2)."""
+        level.phi = torch.exp(o[0].clamp(-3, 3)) * level.mask
+        level.smoothers = []
+        for first in range(1, len(o) - HANDED, 4):
+            c = []
+            for d, w in enumerate(level.faces, 1):
+                after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
+                c.append(C0 * torch.exp(between(o[first + d].clamp(-4, 3), d)) * w * level.inverse * after)
+            a = A0 * torch.exp(o[first].clamp(-3, 3)) * level.inverse
+            level.smoothers.append(Smoother(a + sum(w + shifted(w, d) for d, w in enumerate(c, 1)), c))
+        level.handed = o[-HANDED:] * (level.volume > 0)
 
     def _coarsen(self, fine: Level, kind: int) -> Level:
         halved = [n > 1 for n in fine.shape]
@@ -196,7 +202,7 @@ class LearnedMultigrid(nn.Module):
         level = Level(shape, (nominal[0], nominal[1], nominal[2]), capacity, volume, faces, dirichlet)
         level.finish()
         level.psi = torch.exp(o[4].clamp(-2, 2)) * level.mask
-        self._smoother(level, o[5:])
+        self._smoothers(level, o[5:])
         return level
 
     def cycle(self, levels: list[Level], r: Tensor, depth: int = 0) -> Tensor:
@@ -205,22 +211,27 @@ class LearnedMultigrid(nn.Module):
         if depth == len(levels) - 1:
             return (level.exact @ r.flatten(1)[:, :, None])[:, :, 0].reshape(r.shape)
         coarse, q = levels[depth + 1], self.tap[min(depth, KINDS - 1)]
-        z = sweep(level.a, level.c, r, 1.0)
-        for _ in range(self.sweeps - 1 if depth == 0 else 0):
-            z = z + sweep(level.a, level.c, r - apply(level, z), 1.0)
+        z = smooth(level.smoothers[0], r)
+        for S in level.smoothers[1:]:
+            z = z + smooth(S, r - apply(level, z))
         rc = restrict((r - apply(level, z)) * level.phi, q) * coarse.psi
         e = self.cycle(levels, rc, depth + 1)
         if depth + 1 < len(levels) - 1:
             e = e + self.cycle(levels, rc - apply(coarse, e), depth + 1)
         z = z + prolong(e * coarse.psi, q, level.shape) * level.phi
-        for _ in range(self.sweeps if depth == 0 else 1):
-            z = z + sweep(level.a, level.c, r - apply(level, z), 1.0)
+        for S in reversed(level.smoothers):
+            z = z + smooth(S, r - apply(level, z))
         return z
 
 
 def apply(level: Level, x: Tensor) -> Tensor:
     """Return A x on a level."""
     return sweep(level.diagonal, level.faces, x, -1.0)
+
+
+def smooth(S: Smoother, r: Tensor) -> Tensor:
+    """Return S r."""
+    return sweep(S.a, S.c, r, 1.0)
 
 
 def pseudo_inverse(level: Level) -> Tensor:

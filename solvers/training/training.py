@@ -6,6 +6,7 @@ linear warm-up and a cosine schedule counted in steps, and more unrolled iterati
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import operator
@@ -31,7 +32,7 @@ from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import Settings, State
 from deepcd.solvers.training.figure import draw
 from deepcd.solvers.training.losses import sample_loss
-from deepcd.solvers.training.network import LearnedMultigrid
+from deepcd.solvers.training.network import HANDED, KINDS, LearnedMultigrid
 from deepcd.solvers.training.progress import reporting
 from deepcd.solvers.training.samples import SHARES
 
@@ -92,6 +93,7 @@ def train(
     *,
     steps: int,
     seed: int = 0,
+    start: str | os.PathLike[str] | None = None,
     resume: bool = False,
     threads: int = 1,
     hidden: int = 32,
@@ -114,6 +116,9 @@ def train(
         Optimiser steps of the whole schedule.
     seed : int, default 0
         Of domains, right-hand sides and initial weights.
+    start : path-like, optional
+        Weights to start from instead, of the same `hidden`; a lower `rate` may suit them. Files of "/1", with one
+        smoother on the finest level, are understood: it becomes both of the two.
     resume : bool, default False
         Go on from the checkpoint.
     threads : int, default 1
@@ -141,7 +146,12 @@ def train(
     if not 0 <= operator.index(seed) < 2**63:
         raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")
     settings = Settings(
-        int(ndim), count("steps", steps), operator.index(seed), count("hidden", hidden), tolerance("rate", rate)
+        int(ndim),
+        count("steps", steps),
+        operator.index(seed),
+        count("hidden", hidden),
+        tolerance("rate", rate),
+        "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest(),
     )
     threads, out = count("threads", threads), Path(out)
     if out.is_dir() or out.suffix in (".png", ".checkpoint"):
@@ -149,10 +159,30 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = LearnedMultigrid(settings.ndim, settings.hidden)
+    if start is not None:
+        _start_from(Path(start), net, settings)
     state = State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
     checkpoints.check_room(out, state)
     with sole_writer(out, checkpoints.path_for(out), out.with_suffix(".png")):
         _run(out, state, resume=resume, threads=threads, progress=progress)
+
+
+def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
+    """Load weights to start from into a network."""
+    tensors, record = weight_files.load(path, None)
+    if record["architecture"] == settings.architecture.replace("/2", "/1"):
+        # One smoother on the finest level becomes both; its outputs (a, c, phi) are now in the order phi, a, c.
+        orders = {"fine.4": [4, 0, 1, 2, 3, 0, 1, 2, 3, *range(5, 5 + HANDED)]}
+        orders |= {f"coarse.{k}.4": [0, 1, 2, 3, 4, 9, 5, 6, 7, 8, *range(10, 10 + HANDED)] for k in range(KINDS - 1)}
+        for layer, order in orders.items():
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                tensors[name] = tensors[name][order]
+    elif record["architecture"] != settings.architecture:
+        raise ValueError(f"start {path} holds {record['architecture']!r}, needed are weights of {settings.architecture!r}")
+    try:
+        net.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"start {path} does not fit a network with hidden={settings.hidden}: {error}") from error
 
 
 def _run(out: Path, state: State, *, resume: bool, threads: int, progress: bool) -> None:
@@ -233,6 +263,7 @@ def training_record(state: State, threads: int) -> dict[str, Any]:
         "steps_skipped": len(log.skipped),
         "hidden": settings.hidden,
         "rate": settings.rate,
+        "start": settings.start,
         "seconds": round(state.seconds, 3),
         "threads": threads,
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},

@@ -177,6 +177,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the domains, right-hand sides and initial weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from; give a lower rate, too.")] = None,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
@@ -187,7 +189,7 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
     try:
-        run(ndim=dim, out=out, steps=steps, seed=seed, resume=resume, threads=threads)
+        run(ndim=dim, out=out, steps=steps, seed=seed, start=start, rate=rate, resume=resume, threads=threads)
     except (ValueError, TypeError, OSError) as error:
         _refuse(str(error))
 
