@@ -24,6 +24,7 @@ class _Given:
 
     name = "M"
     symmetric = True
+    linear = False
     work = 2.0
 
     def __init__(self, M: LinearMap) -> None:
@@ -32,9 +33,9 @@ class _Given:
     def zeros(self) -> NDArray[np.floating[Any]]:
         return self._M.zeros()
 
-    def apply(self, r: NDArray[Any], q: NDArray[Any], z: NDArray[Any]) -> tuple[float, float]:
+    def apply(self, r: NDArray[Any], z: NDArray[Any]) -> float:
         self._M.multiply(r, z)
-        return self._M.dot(r, z), self._M.dot(q, z)
+        return self._M.dot(r, z)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the status says it

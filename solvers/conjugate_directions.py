@@ -6,7 +6,8 @@ with a network as M and two kept directions, the deep conjugate direction method
 
 How this differs from the textbook's PCG:
 
-1. beta = -(A p).z / p.A p (the flexible form), which needs no exactly symmetric and constant M.
+1. Unless M is known to be linear, beta = -(A p).z / p.A p (the flexible form), which needs no exactly symmetric and
+   constant M.
 2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
    recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
 3. The iterate of the smallest residual is returned when there is no convergence.
@@ -18,7 +19,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,26 +32,46 @@ _EPS = float(np.finfo(np.float64).eps)
 _GROWTH = 1e8  # of the residual over the initial one: about the square root of the worst condition number
 
 
+class Workspace(NamedTuple):
+    """Vectors that an iteration works on; those of an operator are the same ones at every call."""
+
+    b: Vector  # for the caller's right-hand side; not used by the iteration
+    x: Vector
+    p: Vector
+    r: Vector
+    z: Vector  # of the preconditioner's kind
+
+
 class Operator(Protocol):
-    """A symmetric positive (semi)definite A on its own kind of vector: a float64 ndarray of any shape."""
+    """A symmetric positive (semi)definite A on its own kinds of vector: x and b in float64, r and p as it likes."""
+
+    @property
+    def roundoff(self) -> float:
+        """Unit roundoff of r."""
 
     def zeros(self) -> Vector:
-        """Return a new zero vector."""
+        """Return a new zero vector of the kind of x."""
+
+    def workspace(self, M: Preconditioner) -> Workspace:
+        """Return vectors to iterate on, until the next call."""
 
     def norm(self, r: Vector) -> float:
         """Return the norm that convergence is judged by: the Euclidean one, of many columns the largest."""
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
-        """Set r <- b - A x and return the square of its norm."""
+        """Set r <- b - A x and return the square of its norm, before r is rounded."""
 
-    def direction(self, z: Vector, beta: float, p: Vector) -> None:
-        """Set p <- z + beta p; z may be float32."""
+    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
+        """Set p <- z + beta p and return p.A p."""
 
-    def apply(self, p: Vector, q: Vector) -> float:
-        """Set q <- A p and return p.q."""
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
 
-    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha q, and return the square of the norm of r."""
+    def overlap(self, p: Vector, z: Vector) -> float:
+        """Return (A p).z, p that of the last `conjugate`."""
+
+    def image(self, p: Vector) -> Vector:
+        """Return A p, a new vector."""
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v."""
@@ -68,14 +89,18 @@ class Preconditioner(Protocol):
 
     @property
     def symmetric(self) -> bool:
-        """Whether M is a symmetric positive definite linear map."""
+        """Whether M is symmetric positive definite."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether M is one linear map, symmetric up to rounding, of this library's making."""
 
     @property
     def work(self) -> float:
         """Passes over the finest grid per iteration, outer loop included."""
 
-    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
-        """Set z <- M r and return (r.z, q.z)."""
+    def apply(self, r: Vector, z: Vector) -> float:
+        """Set z <- M r and return r.z."""
 
     def zeros(self) -> Vector:
         """Return a z of the kind that `apply` writes."""
@@ -148,62 +173,64 @@ def conjugate_directions(
     -------
     Record
     """
-    x, p, q, best = A.zeros(), A.zeros(), A.zeros(), A.zeros()
-    r, z = b.copy(), M.zeros()
+    _, x, p, r, z = A.workspace(M)
+    x[...], p[...], r[...] = 0, 0, b  # which may round b
+    best = np.empty(0)
     kept: list[tuple[Vector, Vector, float]] = []
     norm = A.norm(r)
     residuals = [norm]
     # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first
     # down to the unit roundoff; once rounding has been seen, for one decade at a time.
-    anchor, trust = norm, _EPS
+    anchor, trust = norm, A.roundoff if A.roundoff == _EPS else 32 * A.roundoff
     lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
     replaced = flipped = 0
     aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
-    pq = 1.0
+    rz_before, pq = 0.0, 1.0
     status = Status.CONVERGED if norm <= target else Status.MAXITER
     curvature = 0.0  # of the first direction: a measure of the size of A, and so of what rounding makes of zero
 
     def is_negative(product: float) -> bool:
-        square = A.dot(p, p)
-        return product < -_EPS * (10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * curvature * square)
+        square, q = A.dot(p, p), A.image(p)
+        return product < -A.roundoff * (10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * curvature * square)
 
     while status is not Status.CONVERGED and len(residuals) <= maxiter:
-        rz, qz = M.apply(r, q, z)
-        if A.project(z):  # which rounds z, and the products are those of the z that is used
-            rz, qz = A.dot(r, z), A.dot(q, z)
+        rz = M.apply(r, z)
+        if A.project(z):  # which rounds z, and the product is that of the z that is used
+            rz = A.dot(r, z)
         usable = math.isfinite(rz) and rz != 0
         if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
             usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
         flipped += usable and rz < 0
-        if keep == 1:
-            A.direction(z, -qz / pq, p)
-        else:
-            p, q = (A.zeros(), A.zeros()) if len(kept) <= keep else kept.pop(0)[:2]
-            p[...] = z
+        if keep > 1:
+            np.copyto(p, z)
             for p_old, q_old, pq_old in kept:
                 p -= A.dot(q_old, p) / pq_old * p_old
+        beta = 0.0
+        if rz_before and keep == 1:
+            beta = rz / rz_before if M.linear else -A.overlap(p, z) / pq
+        pq = A.conjugate(z if keep == 1 else p, beta, p) if usable else 0.0
         rp = rz if aligned and keep == 1 else A.dot(r, p)
-        pq = A.apply(p, q) if usable else 0.0
         if not (0 < pq < math.inf and math.isfinite(rp)):
             if is_negative(pq):
                 status = Status.INDEFINITE_MATRIX
                 break
             replaced += 1
             np.copyto(p, r)
-            rp, pq = A.dot(r, r), A.apply(p, q)
+            rp, pq = A.dot(r, r), A.conjugate(p, 0.0, p)
             if not 0 < pq < math.inf:
                 if math.isfinite(pq):
                     status = Status.INDEFINITE_MATRIX if is_negative(pq) else Status.BREAKDOWN
                 else:
                     status = Status.NOT_FINITE
                 break
+        rz_before = rz
         if not curvature:
             curvature = pq / A.dot(p, p)
         alpha = rp / pq
-        rr = A.update(alpha, p, q, x, r)
+        rr = A.step(alpha, p, x, r)
         aligned = True
         if keep > 1:
-            kept.append((p, q, pq))
+            kept = [*kept[len(kept) == keep :], (p.copy(), A.image(p), pq)]
 
         norm = math.sqrt(rr) if math.isfinite(rr) else math.inf
         residuals.append(norm)
@@ -216,11 +243,12 @@ def conjugate_directions(
                 status = Status.CONVERGED
             elif norm > 0.5 * anchor:
                 status = Status.ATTAINABLE_ACCURACY
-            anchor, trust = norm, 0.1
+            anchor, trust = norm, 0.1 if A.roundoff == _EPS else 1e3 * A.roundoff
             lowest = norm  # what the recursion said before is void
         if norm <= lowest:
             lowest, lowest_is_x = norm, True
         elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector
+            best = best if best.size else A.zeros()
             np.multiply(p, -alpha, out=best)
             best += x
             lowest_is_x = False

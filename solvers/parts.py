@@ -72,7 +72,12 @@ class Parts:
         """
         operator = operator or self.operator
         assert operator is not None
-        x[self.rows] += np.multiply(operator.extract(v), factor, dtype=np.float64)
+        if isinstance(self.rows, slice) and x.flags.c_contiguous:
+            operator.spread(v, factor, x)
+        else:
+            part = np.ascontiguousarray(x[self.rows])
+            operator.spread(v, factor, part)
+            x[self.rows] = part
 
     def precondition(self, v: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return M v on vectors of A's rows, shape (n,), in units of A's inverse."""
@@ -81,9 +86,11 @@ class Parts:
         largest = magnitude(v[self.rows])
         if self.operator is not None and largest > 0:
             unit = power_of_two(largest)
-            r, z = self.operator.embed(v[self.rows], 1 / unit), self.M.zeros()
-            self.operator.project(r)
-            self.M.apply(r, self.operator.zeros(), z)
+            b, _, _, r, z = self.operator.workspace(self.M)
+            self.operator.embed(v[self.rows], 1 / unit, out=b)
+            self.operator.project(b)
+            r[...] = b
+            self.M.apply(r, z)
             self.operator.project(z)
             self.spread(z, unit / self.scale, result)
         return result

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import magnitude, norm, power_of_two
+from deepcd.solvers.arguments import norm, power_of_two
 from deepcd.solvers.conjugate_directions import Record, conjugate_directions
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.solution import Status
@@ -105,13 +105,13 @@ def refine(
     goal, previous = target, math.inf
     while True:
         part = r[parts.rows]
-        largest = magnitude(part)
+        largest = norm(part)
         beyond, certain, status = lost, False, Status.CONVERGED
         if parts.operator is None or largest == 0:
             residuals.append(lost)
         else:
             unit = power_of_two(largest)
-            right = parts.operator.embed(part, 1 / unit)
+            right = parts.operator.embed(part, 1 / unit, out=parts.operator.workspace(parts.M).b)
             if parts.singular:
                 null = right.copy()
                 parts.operator.project(right)
@@ -134,7 +134,7 @@ def refine(
                 certain = is_certain(residuals[-1], residuals[0], extent, target)
 
         answer = x.astype(dtype, copy=False)
-        if not math.isfinite(magnitude(answer)):
+        if not math.isfinite(norm(answer)):
             return Outcome(start, Status.NOT_FINITE, residuals, detail)
         if status is Status.CONVERGED and certain and beyond <= target:
             return Outcome(answer, status, residuals, detail)

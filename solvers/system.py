@@ -397,7 +397,7 @@ class System:
     def _find_grid(self, A: sp.csr_array, *, required: bool) -> None:
         from deepcd.solvers.kernels import compilation, fused
 
-        compilation.announce(fused.correct_smooth)
+        compilation.announce(fused.ascend)
         if self._grid is not None:
             from deepcd.solvers.grid_discovery import embed
 

@@ -259,14 +259,13 @@ def gather_scaled(order, scale, k, r, b):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def scatter_scaled(order, scale, k, x, r, q, z):
-    """z[order] <- diag(scale) x; returns r.z and q.z."""
-    width, rz, qz = np.uint64(k), 0.0, 0.0
+def scatter_scaled(order, scale, k, x, r, z):
+    """z[order] <- diag(scale) x; returns r.z."""
+    width, rz = np.uint64(k), 0.0
     for i in range(np.uint64(order.size)):
         row = np.uint64(order[i]) * width
         for j in range(width):
             value = scale[i] * x[i * width + j]
             z[row + j] = value
             rz += r[row + j] * value
-            qz += q[row + j] * value
-    return rz, qz
+    return rz

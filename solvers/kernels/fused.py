@@ -1,12 +1,12 @@
-"""Several steps of the learned cycle on the finest level in one pass over memory.
+"""The learned cycle's way down and way up on the finest level, each in one pass over memory.
 
-Smoothing after the first time is z + S (r - A z): a residual, then a product with S. Here a pass walks up the planes
-one step ahead with the residual, of which only three planes exist at any time, and with the corrected z before it if
-the coarse correction is added on the way. The result goes to another vector, so threads do not disturb each other;
-each computes the planes beside its share anew.
+What happens on the way, two smoothing steps and a transfer, reaches four planes far. So a pass walks up the planes with
+a wave of stages, each one plane behind the one before; of what lies between two stages only three planes exist, in
+`rings`. Planes too large for the processor's cache are cut into tiles of rows, which are walked up one after the other;
+the rows around a tile that a later stage needs are computed anew, as are the planes around the share of a thread.
 
-Geometry, columns, listed cells and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (2, 3,
-plane + 4 cells), zero outside the cells.
+Geometry, columns, listed cells and threads as in `kernels/finest.py`. A smoother is given by its constants (a, c0, c1,
+c2) and its `delta`. `rings` is scratch of a thread, float32 (4, 3, plane and a row), zero outside the rows of the box.
 """
 
 from __future__ import annotations
@@ -14,130 +14,193 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.finest import add_listed, gather_row, scale_listed
-from deepcd.solvers.kernels.outer import FAST, width
+from deepcd.solvers.kernels.finest import add_listed, prolong_plane, restrict_plane, row_weights, scale_listed
+from deepcd.solvers.kernels.outer import FAST, middle, planes, span, width
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _residual_plane(n, s, diagonal, r, below, here, above, i, t):
-    """t <- r - A z in plane i, z given by three planes; zero beyond the box."""
-    if i < 0 or i >= n[0]:
-        t[:] = 0
-        return
-    s1, s2, base = np.uint64(s[1]), width(s), np.uint64((i + 1) * s[0])
-    for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1]) + width(s)
-        if s[1] > 0:
-            for step in range(n[2]):
-                h = first + np.uint64(step)
-                d = diagonal[base + h]
-                around = below[h] + above[h] + here[h - s1] + here[h + s1] + here[h - s2] + here[h + s2]
-                t[h] = r[base + h] + around - np.float32(d) * here[h] if d != 0 else np.float32(0)
-        else:
-            for step in range(n[2]):
-                h = first + np.uint64(step)
-                d = diagonal[base + h]
-                around = below[h] + above[h] + here[h - s2] + here[h + s2]
-                t[h] = r[base + h] + around - np.float32(d) * here[h] if d != 0 else np.float32(0)
+def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above, i, begin, end, out):
+    """out <- S t in rows begin .. end - 1 of plane i, t given by three planes."""
+    s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    ds = planes(s, diagonal, i)[1]
+    lo, hi = span(n, s, begin, end)
+    for h in range(np.uint64(lo), np.uint64(hi)):
+        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
+        value = a * here[h] + around
+        out[h] = value if ds[h] != 0 else np.float32(0)
+    add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _smooth_plane(n, s, diagonal, a, c, starts, cells, delta, z, below, here, above, i, out):
-    """out <- z + S t in plane i, z given there, t by three planes."""
-    s1, s2, base = np.uint64(s[1]), width(s), np.uint64((i + 1) * s[0])
-    c0, c1, c2 = c
-    for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1]) + width(s)
-        if s[1] > 0:
-            for step in range(n[2]):
-                h = first + np.uint64(step)
-                around = (
-                    c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
-                )
-                out[base + h] = z[h] + a * here[h] + around if diagonal[base + h] != 0 else np.float32(0)
-        else:
-            for step in range(n[2]):
-                h = first + np.uint64(step)
-                around = c0 * (below[h] + above[h]) + c2 * (here[h - s2] + here[h + s2])
-                out[base + h] = z[h] + a * here[h] + around if diagonal[base + h] != 0 else np.float32(0)
-        add_listed(n, s, starts, cells, delta, below, here, above, i, j, out)
+def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here, above, i, begin, end, out):
+    """out <- z + S t in rows begin .. end - 1 of plane i, t given by three planes."""
+    s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    ds = planes(s, diagonal, i)[1]
+    lo, hi = span(n, s, begin, end)
+    for h in range(np.uint64(lo), np.uint64(hi)):
+        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
+        value = z[h] + a * here[h] + around
+        out[h] = value if ds[h] != 0 else np.float32(0)
+    add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _products(s, r, q, z, i):
-    """Return r.z and q.z over plane i."""
-    rz, qz = 0.0, 0.0
-    for k in range(np.uint64((i + 1) * s[0]), np.uint64((i + 2) * s[0])):
-        value = np.float64(z[k])
-        rz += r[k] * value
-        qz += q[k] * value
-    return rz, qz
+def residual_plane(n, s, diagonal, phi, r, below, here, above, i, begin, end, out):
+    """out <- phi (r - A z) in rows begin .. end - 1 of plane i, z given by three planes."""
+    s1, s2, m = np.uint64(s[1]), width(s), middle(s)
+    right, ds = planes(s, r, i)[1], planes(s, diagonal, i)[1]
+    lo, hi = span(n, s, begin, end)
+    for h in range(np.uint64(lo), np.uint64(hi)):
+        d = ds[h]
+        around = below[h] + above[h] + m * (here[h - s1] + here[h + s1]) + (here[h - s2] + here[h + s2])
+        value = phi * (right[h] + around - np.float32(d) * here[h])
+        out[h] = value if d != 0 else np.float32(0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rows_around(n, begin, end, more):
+    """Return the rows within `more` of a tile."""
+    return max(begin - more, 0), min(end + more, n[1])
 
 
 @njit(cache=True, nogil=True)
-def smooth(n, s, diagonal, a, c, starts, cells, delta, r32, z, out, last, r, q, rings, start, stop):
-    """out <- z + S (r32 - A z); returns r.out and q.out if it is the `last` step, zeros before."""
-    t, s0 = rings[0], s[0]
-    rz, qz = 0.0, 0.0
-    for i in range(start - 1, stop + 1):
-        if i >= 0 and i < n[0]:
-            below, here, above = (
-                z[i * s0 : (i + 1) * s0],
-                z[(i + 1) * s0 : (i + 2) * s0],
-                z[(i + 2) * s0 : (i + 3) * s0],
-            )
-            _residual_plane(n, s, diagonal, r32, below, here, above, i, t[i % 3])
-        else:
-            t[i % 3] = 0
-        if i > start:
-            k = i - 1
-            own = z[(k + 1) * s0 : (k + 2) * s0]
-            below, here, above = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3]
-            _smooth_plane(n, s, diagonal, a, c, starts, cells, delta, own, below, here, above, k, out)
-            if last:
-                parts = _products(s, r, q, out, k)
-                rz += parts[0]
-                qz += parts[1]
-    return rz, qz
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _corrected_plane(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, buffer, z, i, plane):
-    """plane <- z + phi P e in plane i; zero beyond the box."""
-    if i < 0 or i >= n[0]:
-        plane[:] = 0
-        return
-    base = np.uint64((i + 1) * s[0])
-    for j in range(n[1]):
-        first = np.uint64((j + 1) * s[1]) + width(s)
-        gather_row(n, m, ms, near, far, coarse, buffer, i, j, plane, first)
-        scale_listed(n, s, starts, cells, ratio, i, j, plane, first)
-        for step in range(n[2]):
-            h = first + np.uint64(step)
-            plane[h] = z[base + h] + phi * plane[h] if diagonal[base + h] != 0 else np.float32(0)
-
-
-@njit(cache=True, nogil=True)
-def correct_smooth(
-    n, s, diagonal, a, c, starts, cells, delta, r32, z, out, last, r, q,
-    phi, ratio, m, ms, near, far, coarse, buffer, rings, start, stop,
+def descend(
+    n, s, diagonal, first, second, starts, cells, phi, ratio, r, z,
+    m, ms, near, far, coarse, tile, rings, buffer, start, stop,
 ):  # fmt: skip
-    """out <- y + S (r32 - A y) with y = z + phi P e; `coarse` holds psi e; returns as `smooth`."""
-    t, y = rings[0], rings[1]
-    rz, qz = 0.0, 0.0
-    for i in range(start - 2, start):
-        _corrected_plane(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, buffer, z, i, y[i % 3])
-    for i in range(start - 1, stop + 1):
-        _corrected_plane(
-            n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, buffer, z, i + 1, y[(i + 1) % 3]
-        )
-        _residual_plane(n, s, diagonal, r32, y[(i - 1) % 3], y[i % 3], y[(i + 1) % 3], i, t[i % 3])
-        if i > start:
+    """z <- S1 r, z + S2 (r - A z) and coarse <- P' phi (r - A z) on coarse planes start .. stop - 1, fine ones with it.
+
+    `first` and `second` are (constants, delta) of S1 and S2. `tile` counts coarse rows.
+    """
+    s0, one = s[0], np.float32(1)
+    t, u, v, w = rings[0], rings[1], rings[2], rings[3, 0]
+    coarse[(start + 1) * ms[0] : (stop + 1) * ms[0]] = 0
+    low, high = (2 * start, min(2 * stop, n[0])) if n[0] > 1 else (0, 1)
+    for top in range(0, m[1], tile):
+        bottom = min(top + tile, m[1])
+        begin, end = (2 * top, min(2 * bottom, n[1])) if n[1] > 1 else (0, 1)
+        r1, r2 = rows_around(n, begin, end, 1)
+        z1, z2 = rows_around(n, begin, end, 2)
+        u1, u2 = rows_around(n, begin, end, 3)
+        t1, t2 = rows_around(n, begin, end, 4)
+        for i in range(low - 4, high + 4):
+            if 0 <= i < n[0]:
+                below, here, above = planes(s, r, i)
+                _smooth(n, s, diagonal, first[0], starts, cells, first[1], below, here, above, i, t1, t2, t[i % 3])
+            else:
+                t[i % 3] = 0
             k = i - 1
-            below, here, above = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3]
-            _smooth_plane(n, s, diagonal, a, c, starts, cells, delta, y[k % 3], below, here, above, k, out)
-            if last:
-                parts = _products(s, r, q, out, k)
-                rz += parts[0]
-                qz += parts[1]
-    return rz, qz
+            if low - 3 <= k:
+                if 0 <= k < n[0]:
+                    below, here, above = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3]
+                    residual_plane(n, s, diagonal, one, r, below, here, above, k, u1, u2, u[k % 3])
+                else:
+                    u[k % 3] = 0
+            k = i - 2
+            if low - 2 <= k:
+                if 0 <= k < n[0]:
+                    below, here, above, own = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3], v[k % 3]
+                    _add_smooth(
+                        n, s, diagonal, second[0], starts, cells, second[1], t[k % 3], below, here, above, k, z1, z2, own
+                    )
+                    if low <= k < high:
+                        lo, hi = span(n, s, begin, end)
+                        z[(k + 1) * s0 + lo : (k + 1) * s0 + hi] = own[lo:hi]
+                else:
+                    v[k % 3] = 0
+            k = i - 3
+            if low - 1 <= k <= high and 0 <= k < n[0]:
+                below, here, above = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3]
+                residual_plane(n, s, diagonal, phi, r, below, here, above, k, r1, r2, w)
+                scale_listed(n, s, starts, cells, ratio, k, r1, r2, w)
+                restrict_plane(n, s, m, ms, near, far, w, buffer, coarse, k, start, stop, top, bottom)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _corrected(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, mixed, along, z, i, begin, end, y):
+    """y <- z + phi P e in rows begin .. end - 1 of plane i."""
+    s2 = width(s)
+    prolong_plane(n, s, m, ms, near, far, coarse, i, begin, end, mixed, along)
+    own, ds = planes(s, z, i)[1], planes(s, diagonal, i)[1]
+    for j in range(begin, end):
+        a, b, w_a, w_b = row_weights(near, far, j)
+        row_a, row_b, v_a, v_b = along[a], along[b], phi * w_a, phi * w_b
+        p = np.uint64((j + 1) * s[1])
+        for step in range(n[2]):
+            k = np.uint64(step) + s2
+            value = own[p + k] + (v_a * row_a[k] + v_b * row_b[k])
+            y[p + k] = value if ds[p + k] != 0 else np.float32(0)
+        for e in range(starts[i * n[1] + j], starts[i * n[1] + j + 1]):
+            more, first = ratio[e] - np.float32(1), np.uint64(cells[e]) * s2
+            for c in range(s2):
+                k = first - p + c
+                y[first + c] += more * (v_a * row_a[k] + v_b * row_b[k])
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def product_plane(n, s, r, z, i, begin, end):
+    """Return r.z over rows begin .. end - 1 of plane i."""
+    right, own = planes(s, r, i)[1], planes(s, z, i)[1]
+    total = 0.0
+    lo, hi = span(n, s, begin, end)
+    for h in range(np.uint64(lo), np.uint64(hi)):
+        total += np.float64(right[h]) * np.float64(own[h])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def ascend(
+    n, s, diagonal, first, second, starts, cells, phi, ratio, r, z, out,
+    m, ms, near, far, coarse, tile, rings, buffer, along, start, stop,
+):  # fmt: skip
+    """y <- z + phi P e, y + S2 (r - A y), out <- y + S1 (r - A y); returns r.out. `coarse` holds psi e.
+
+    `tile` counts fine rows.
+    """
+    s0, one, product = s[0], np.float32(1), 0.0
+    y, t, u, v = rings[0], rings[1], rings[2], rings[3]
+    for begin in range(0, n[1], tile):
+        end = min(begin + tile, n[1])
+        v1, v2 = rows_around(n, begin, end, 1)
+        u1, u2 = rows_around(n, begin, end, 2)
+        t1, t2 = rows_around(n, begin, end, 3)
+        y1, y2 = rows_around(n, begin, end, 4)
+        for i in range(start - 4, stop + 4):
+            if 0 <= i < n[0]:
+                _corrected(
+                    n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, buffer, along, z, i, y1, y2,
+                    y[i % 3],
+                )  # fmt: skip
+            else:
+                y[i % 3] = 0
+            k = i - 1
+            if start - 3 <= k:
+                if 0 <= k < n[0]:
+                    below, here, above = y[(k - 1) % 3], y[k % 3], y[(k + 1) % 3]
+                    residual_plane(n, s, diagonal, one, r, below, here, above, k, t1, t2, t[k % 3])
+                else:
+                    t[k % 3] = 0
+            k = i - 2
+            if start - 2 <= k:
+                if 0 <= k < n[0]:
+                    below, here, above, own = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3], y[k % 3]
+                    _add_smooth(
+                        n, s, diagonal, second[0], starts, cells, second[1], own, below, here, above, k, u1, u2, u[k % 3]
+                    )
+                else:
+                    u[k % 3] = 0
+            k = i - 3
+            if start - 1 <= k:
+                if 0 <= k < n[0]:
+                    below, here, above = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3]
+                    residual_plane(n, s, diagonal, one, r, below, here, above, k, v1, v2, v[k % 3])
+                else:
+                    v[k % 3] = 0
+            k = i - 4
+            if start <= k:
+                below, here, above, plane = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3], out[(k + 1) * s0 : (k + 2) * s0]
+                _add_smooth(
+                    n, s, diagonal, first[0], starts, cells, first[1], u[k % 3], below, here, above, k, begin, end, plane
+                )
+                product += product_plane(n, s, r, out, k, begin, end)
+    return product

@@ -1,13 +1,16 @@
-"""Compiled passes of the outer iteration on the finest grid, float64.
+"""Compiled passes of the outer iteration on the finest grid, matrix-free: one byte per cell is the operator.
 
 A box is a flat padded array: rows along the last axis, `n = (n0, n1, n2)` entries, strides `s = (s0, s1)` between
 planes and rows; in 2D n1 = 1 and s1 = 0. Row (i, j) starts at (i + 1) s0 + (j + 1) s1 + 1. Everything outside the
-unknowns is zero, so neighbours need no test; in 2D the two neighbours along the missing axis are read from row 0,
-which is padding.
+unknowns is zero, so neighbours need no test, and a pass runs over a plane in one loop, padding included: it is no
+unknown either. In 2D the two neighbours along the missing axis are the cell itself, with weight `middle(s)` = 0.
 
 Several vectors lie interleaved: k entries of one cell, one per column, then those of the next. To most passes that is
 a box with rows k times as long, whose last neighbour is k entries away; then `s = (s0, s1, k)`, all counted in
 entries. The length of s is known to the compiler, so that one column is not slowed down by the others.
+
+Residual r and direction p are float32, x and b float64. That costs no digit: x + alpha p and r - alpha A p are taken
+of the same p in float64, and r, rounded to float32, only ever shrinks.
 
 Each function works on planes start .. stop - 1, so that threads share a pass, and returns its part of the inner
 product. Indices are unsigned: signed ones cost a test for negative ones.
@@ -30,6 +33,18 @@ def width(s):
 
 
 @njit(cache=True, nogil=True, inline="always")
+def middle(s):
+    """Return 1, or 0 where there is no middle axis."""
+    return np.float32(1) if s[1] > 0 else np.float32(0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def span(n, s, begin, end):
+    """Return the first entry of row `begin` and the end of row `end` - 1, counted from the start of a plane."""
+    return (begin + 1) * s[1] + np.int64(width(s)), end * s[1] + np.int64(width(s)) + n[2]
+
+
+@njit(cache=True, nogil=True, inline="always")
 def rows(n, s, i, j):
     """Return where row (i, j) starts, and its four neighbouring rows (i -+ 1, j -+ 1)."""
     s0, s1, s2 = np.uint64(s[0]), np.uint64(s[1]), width(s)
@@ -39,76 +54,142 @@ def rows(n, s, i, j):
     return p, p - s0, p + s0, s2, s2
 
 
+@njit(cache=True, nogil=True, inline="always")
+def planes(s, v, i):
+    """Return planes i - 1, i and i + 1 of a box."""
+    return v[i * s[0] : (i + 1) * s[0]], v[(i + 1) * s[0] : (i + 2) * s[0]], v[(i + 2) * s[0] : (i + 3) * s[0]]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _product(d, below, here, above, h, s1, s2, m):
+    """Return entry h of d v minus its neighbours, in float64, v given by three planes."""
+    around = np.float64(below[h]) + np.float64(above[h])
+    around += m * (np.float64(here[h - s1]) + np.float64(here[h + s1]))
+    around += np.float64(here[h - s2]) + np.float64(here[h + s2])
+    return np.float64(d) * np.float64(here[h]) - around
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def residual(n, s, diagonal, b, x, r, squares, start, stop):
-    """r <- b - A x; squares <- the squares of r summed over all rows, shape (n2,)."""
-    s2 = width(s)
+    """r <- b - A x; squares <- the squares of b - A x summed over all cells, one sum per column."""
+    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+    lo, hi = span(n, s, 0, n[1])
     squares[:] = 0
     for i in range(start, stop):
-        for j in range(n[1]):
-            p, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
-            for step in range(n[2]):
-                k = np.uint64(step)
-                h = p + k
-                d = diagonal[h]
-                value = b[h] + (x[lo0 + k] + x[hi0 + k] + x[lo1 + k] + x[hi1 + k] + x[h - s2] + x[h + s2]) - d * x[h]
+        below, here, above = planes(s, x, i)
+        right, out, ds = planes(s, b, i)[1], planes(s, r, i)[1], planes(s, diagonal, i)[1]
+        if len(s) == 2:
+            total = 0.0
+            for h in range(np.uint64(lo), np.uint64(hi)):
+                d = ds[h]
+                value = right[h] - _product(d, below, here, above, h, s1, s2, m)
                 value = value if d != 0 else 0.0
-                r[h] = value
-                squares[k] += value * value
+                out[h] = value
+                total += value * value
+            squares[0] += total
+        else:
+            for first in range(np.uint64(lo), np.uint64(hi), s2):
+                for c in range(s2):
+                    h = first + c
+                    d = ds[h]
+                    value = right[h] - _product(d, below, here, above, h, s1, s2, m)
+                    value = value if d != 0 else 0.0
+                    out[h] = value
+                    squares[c] += value * value
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def matvec(n, s, diagonal, p, q, start, stop):
-    """q <- A p; returns p.q."""
-    s2, total = width(s), 0.0
+def image(n, s, diagonal, p, q, start, stop):
+    """q <- A p."""
+    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+    lo, hi = span(n, s, 0, n[1])
     for i in range(start, stop):
-        for j in range(n[1]):
-            c, lo0, hi0, lo1, hi1 = rows(n, s, i, j)
-            for step in range(n[2]):
-                k = np.uint64(step)
-                h = c + k
-                d = diagonal[h]
-                value = d * p[h] - (p[lo0 + k] + p[hi0 + k] + p[lo1 + k] + p[hi1 + k] + p[h - s2] + p[h + s2])
-                value = value if d != 0 else 0.0
-                q[h] = value
-                total += value * p[h]
+        below, here, above = planes(s, p, i)
+        out, ds = planes(s, q, i)[1], planes(s, diagonal, i)[1]
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            d = ds[h]
+            value = _product(d, below, here, above, h, s1, s2, m)
+            out[h] = value if d != 0 else 0.0
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def conjugate(n, s, diagonal, z, beta, p, start, stop):
+    """p <- z + beta p; returns p.A p, but for the couplings with plane start - 1, which other threads change.
+
+    Every coupling is counted once, from the later one of its cells: p.A p is the sum of d p p - 2 p p' over them.
+    """
+    s1, s2, m = np.uint64(s[1]), width(s), np.float32(2) * middle(s)
+    total = 0.0
+    for i in range(start, stop):
+        base = np.uint64((i + 1) * s[0])
+        before, here = planes(s, p, i)[:2]
+        own, ds = z[base : base + np.uint64(s[0])], diagonal[base : base + np.uint64(s[0])]
+        for h in range(np.uint64(s[0])):
+            here[h] = np.float32(own[h] + beta * here[h])
+        two = np.float32(2 if i > start else 0)
+        lo, hi = span(n, s, 0, n[1])
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            around = two * before[h] + m * here[h - s1] + np.float32(2) * here[h - s2]
+            total += np.float64(here[h] * (np.float32(ds[h]) * here[h] - around))
     return total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def direction(s, z, beta, p, start, stop):
-    """p <- z + beta p on whole padded planes (z float32 or float64)."""
-    for k in range(np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])):
-        p[k] = z[k] + beta * p[k]
-    return 0.0
+def coupling(s, p, i):
+    """Return twice the product of planes i - 1 and i, which `conjugate` leaves out where the shares of threads meet."""
+    below, here, _ = planes(s, p, i)
+    total = 0.0
+    for h in range(np.uint64(s[0])):
+        total += np.float64(below[h] * here[h])
+    return 2 * total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def update(n, s, alpha, p, q, x, r, squares, start, stop):
-    """x <- x + alpha p, r <- r - alpha q; squares <- the squares of r summed over all rows, shape (n2,)."""
+def step(n, s, diagonal, alpha, p, x, r, squares, start, stop):
+    """x <- x + alpha p and r <- r - alpha A p; squares <- the squares of r summed over all cells, per column."""
+    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+    lo, hi = span(n, s, 0, n[1])
     squares[:] = 0
     for i in range(start, stop):
-        for j in range(n[1]):
-            first = rows(n, s, i, j)[0]
-            for step in range(n[2]):
-                k = np.uint64(step)
-                h = first + k
-                x[h] += alpha * p[h]
-                value = r[h] - alpha * q[h]
-                r[h] = value
-                squares[k] += value * value
+        below, here, above = planes(s, p, i)
+        y, out, ds = planes(s, x, i)[1], planes(s, r, i)[1], planes(s, diagonal, i)[1]
+        if len(s) == 2:
+            total = 0.0
+            for h in range(np.uint64(lo), np.uint64(hi)):
+                d = ds[h]
+                value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, s2, m)
+                value = value if d != 0 else 0.0
+                y[h] += alpha * np.float64(here[h])
+                out[h] = np.float32(value)
+                total += value * value
+            squares[0] += total
+        else:
+            for first in range(np.uint64(lo), np.uint64(hi), s2):
+                for c in range(s2):
+                    h = first + c
+                    d = ds[h]
+                    value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, s2, m)
+                    value = value if d != 0 else 0.0
+                    y[h] += alpha * np.float64(here[h])
+                    out[h] = np.float32(value)
+                    squares[c] += value * value
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def sum_squares(n, s, v, squares, start, stop):
-    """squares <- the squares of v summed over all rows, shape (n2,)."""
+def sum_squares(s, v, squares, start, stop):
+    """squares <- the squares of v summed over all cells, per column."""
+    s2 = width(s)
     squares[:] = 0
-    for i in range(start, stop):
-        for j in range(n[1]):
-            first = rows(n, s, i, j)[0]
-            for step in range(n[2]):
-                k = np.uint64(step)
-                squares[k] += v[first + k] * v[first + k]
+    begin, end = np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])
+    if len(s) == 2:
+        total = 0.0
+        for h in range(begin, end):
+            total += np.float64(v[h]) * np.float64(v[h])
+        squares[0] = total
+    else:
+        for first in range(begin, end, s2):
+            for c in range(s2):
+                squares[c] += np.float64(v[first + c]) * np.float64(v[first + c])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -130,3 +211,29 @@ def dot(s, u, v, start, stop):
     for k in range(np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])):
         total += np.float64(u[k]) * np.float64(v[k])
     return total
+
+
+@njit(cache=True, nogil=True)
+def embed(position, columns, v, scale, box):
+    """box <- scale v in the cells at `position`, one row of v, shape (m, columns), and one factor per column."""
+    if columns == 1:
+        for e in range(position.size):
+            box[np.uint64(position[e])] = v[e, 0] * scale[0]
+    else:
+        for e in range(position.size):
+            first = np.uint64(position[e] * columns)
+            for c in range(columns):
+                box[first + np.uint64(c)] = v[e, c] * scale[c]
+
+
+@njit(cache=True, nogil=True)
+def spread(position, columns, box, factor, v):
+    """v <- v + factor box, for the cells at `position`."""
+    if columns == 1:
+        for e in range(position.size):
+            v[e, 0] += factor[0] * box[np.uint64(position[e])]
+    else:
+        for e in range(position.size):
+            first = np.uint64(position[e] * columns)
+            for c in range(columns):
+                v[e, c] += factor[c] * box[first + np.uint64(c)]

@@ -55,29 +55,36 @@ def listed_cells(codes, ids, neighbours):
 
 
 @njit(cache=True, nogil=True)
-def listed_coefficients(cells, codes, diagonal, ids, table, axes, neighbours, c0, a0, constants, delta, ratio):
-    """Coefficients of the listed cells as differences from, and ratio to, the constant (a, c, phi) of the interior.
+def listed_coefficients(cells, codes, diagonal, ids, table, first, axes, neighbours, c0, a0, constants, delta):
+    """Smoother coefficients of the listed cells as differences from the constants (a, c0, c1, c2) of the interior.
 
-    table : float32 (patterns, 5 or more)
-        Network outputs a, c0, c1, c2, phi, clipped.
+    table : float32 (patterns, outputs)
+        Clipped network outputs; those of the smoother are first .. first + 3.
     axes, neighbours
         Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such
         neighbour).
     """
+    common = (constants[1], constants[2], constants[3])
     for e in range(cells.size):
         p = cells[e]
-        own = table[ids[p]]
+        own = table[ids[p], first : first + 4]
         total = np.float32(0)
         for k in range(6):
             q = p + neighbours[k]
             c = np.float32(0)
             if neighbours[k] != 0 and codes[q] != 0:
-                mean = np.float32(0.5) * (own[1 + axes[k]] + table[ids[q], 1 + axes[k]])
+                mean = np.float32(0.5) * (own[1 + axes[k]] + table[ids[q], first + 1 + axes[k]])
                 c = c0 * np.exp(mean) / (np.float32(diagonal[p]) * np.float32(diagonal[q]))
             total += c
-            delta[e, 1 + k] = c - constants[1 + axes[k]] if c != 0 else np.float32(0)
+            delta[e, 1 + k] = c - common[axes[k]] if c != 0 else np.float32(0)
         delta[e, 0] = a0 * np.exp(own[0]) / np.float32(diagonal[p]) + total - constants[0]
-        ratio[e] = np.exp(own[4]) / constants[4]
+
+
+@njit(cache=True, nogil=True)
+def listed_ratios(cells, ids, table, phi, ratio):
+    """Transfer scaling exp(output 0) of the listed cells over the interior's, phi."""
+    for e in range(cells.size):
+        ratio[e] = np.exp(table[ids[cells[e]], 0]) / phi
 
 
 @njit(cache=True, nogil=True)
@@ -278,14 +285,14 @@ def form_diagonal(strides, w, dirichlet, smallest, diagonal, inverse):
 
 @njit(cache=True, nogil=True)
 def smoother_coefficients(strides, outputs, first, w, inverse, c0, a0, a, c, phi):
-    """S and phi of a coarse level from the outputs first .. first + 4."""
+    """Phi and S of a coarse level from the outputs first .. first + 4: phi, a, c0, c1, c2."""
     half = np.float32(0.5)
     for p in range(outputs.shape[0]):
         for axis in range(3):
             if w[axis, p] != 0:
                 q = p + strides[axis]
-                own = min(max(outputs[p, first + 1 + axis], np.float32(-4)), np.float32(3))
-                other = min(max(outputs[q, first + 1 + axis], np.float32(-4)), np.float32(3))
+                own = min(max(outputs[p, first + 2 + axis], np.float32(-4)), np.float32(3))
+                other = min(max(outputs[q, first + 2 + axis], np.float32(-4)), np.float32(3))
                 c[axis, p] = c0 * np.exp(half * (own + other)) * w[axis, p] * inverse[p] * inverse[q]
     for p in range(strides[0], outputs.shape[0]):
         if inverse[p] != 0:
@@ -293,5 +300,5 @@ def smoother_coefficients(strides, outputs, first, w, inverse, c0, a0, a, c, phi
             for axis in range(3):
                 if strides[axis]:
                     total += c[axis, p] + c[axis, p - strides[axis]]
-            a[p] = total + a0 * np.exp(min(max(outputs[p, first], np.float32(-3)), np.float32(3))) * inverse[p]
-            phi[p] = np.exp(min(max(outputs[p, first + 4], np.float32(-3)), np.float32(3)))
+            a[p] = total + a0 * np.exp(min(max(outputs[p, first + 1], np.float32(-3)), np.float32(3))) * inverse[p]
+            phi[p] = np.exp(min(max(outputs[p, first], np.float32(-3)), np.float32(3)))

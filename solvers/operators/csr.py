@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
 from deepcd.solvers.kernels import csr
 
 Vector = NDArray[np.floating[Any]]
@@ -44,6 +45,8 @@ class CSROperator:
     (6.0, [0.0, 3.0])
     """
 
+    roundoff = float(np.finfo(np.float64).eps)
+
     def __init__(
         self,
         A: sp.csr_array,
@@ -54,6 +57,8 @@ class CSROperator:
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
+        self._work: tuple[Preconditioner, Workspace] | None = None
+        self._q: Vector = np.empty(0)  # A p
         self._component: NDArray[np.integer[Any]] | None = None
         self._null: NDArray[np.floating[Any]] | None = None
         if sealed is not None and sealed.any():
@@ -67,6 +72,9 @@ class CSROperator:
         elif null is not None and null.shape[1]:
             self._null, self._scratch = null, np.empty((self._n, 1))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_work": None}
+
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once, which interleave in its vectors."""
         return CSRColumns(self, k)
@@ -75,9 +83,13 @@ class CSROperator:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
 
-    def embed(self, v: Vector, scale: float = 1.0) -> Vector:
-        """Return scale * v as a new float64 vector."""
-        return np.multiply(v, scale, dtype=np.float64)
+    def embed(self, v: Vector, scale: float = 1.0, out: Vector | None = None) -> Vector:
+        """Return scale * v as a float64 vector, a new one or `out`."""
+        return np.multiply(v, scale, dtype=np.float64, out=out)
+
+    def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
+        """Add factor * v to x, in place."""
+        x += np.multiply(v, factor)
 
     def extract(self, v: Vector) -> Vector:
         """Return a copy of v: the vectors of this operator are those of A."""
@@ -87,17 +99,35 @@ class CSROperator:
         """Set r <- b - A x and return r.r."""
         return csr.residual(*self._matrix, b, x, r, 0, self._n)
 
-    def direction(self, z: Vector, beta: float, p: Vector) -> None:
-        """Set p <- z + beta p; z may be float32."""
+    def workspace(self, M: Preconditioner) -> Workspace:
+        """Return vectors to iterate on, until the next call."""
+        if self._work is None or self._work[0] is not M:
+            self._work = M, Workspace(*(self.zeros() for _ in range(4)), M.zeros())
+            self._q = self.zeros()
+        return self._work[1]
+
+    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
+        """Set p <- z + beta p and return p.A p."""
         csr.direction(z, beta, p, 0, p.size)
+        return self.apply(p, self._q)
+
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
+        return csr.update(alpha, p, self._q, x, r, 0, self._n)
+
+    def overlap(self, p: Vector, z: Vector) -> float:
+        """Return (A p).z, p that of the last `conjugate`."""
+        return self.dot(self._q, z)
+
+    def image(self, p: Vector) -> Vector:
+        """Return A p, a new vector."""
+        q = self.zeros()
+        self.apply(p, q)
+        return q
 
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
         return csr.matvec(*self._matrix, p, q, 0, self._n)
-
-    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
-        return csr.update(alpha, p, q, x, r, 0, self._n)
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v."""
@@ -131,7 +161,7 @@ class CSRColumns(CSROperator):
 
     def __init__(self, operator: CSROperator, k: int) -> None:
         self.__dict__.update(operator.__dict__)
-        self._k = k
+        self._k, self._work = k, None
         self.squares = np.empty(k)
         if self._component is not None:
             self._sums = np.empty((self._weights.size, k))
@@ -142,9 +172,14 @@ class CSRColumns(CSROperator):
         """Return a new zero vector, float64 of shape (n k,)."""
         return np.zeros(self._n * self._k)
 
-    def embed(self, v: Vector, scale: float | Vector = 1.0) -> Vector:
-        """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a new vector."""
-        return np.multiply(v, scale, dtype=np.float64, order="C").reshape(-1)
+    def embed(self, v: Vector, scale: float | Vector = 1.0, out: Vector | None = None) -> Vector:
+        """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a vector."""
+        block = None if out is None else out.reshape(self._n, self._k)
+        return np.multiply(v, scale, dtype=np.float64, order="C", out=block).reshape(-1)
+
+    def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
+        """Add the columns of v, each times its factor, to x, shape (n, k), in place."""
+        x += np.multiply(v.reshape(self._n, self._k), factor)
 
     def extract(self, v: Vector) -> Vector:
         """Return the columns of v, shape (n, k)."""
@@ -160,10 +195,10 @@ class CSRColumns(CSROperator):
         """Set q <- A p and return p.q, over all columns."""
         return csr.matvec_columns(*self._matrix, self._k, p, q, 0, self._n)
 
-    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha q, and return the largest r.r of a column."""
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the largest r.r."""
         self.squares[:] = 0
-        csr.update_columns(alpha, p, q, x, r, self.squares, 0, self._n)
+        csr.update_columns(alpha, p, self._q, x, r, self.squares, 0, self._n)
         return float(self.squares.max())
 
     def norm(self, r: Vector) -> float:

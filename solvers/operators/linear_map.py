@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from deepcd.solvers.arguments import magnitude
+from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
 
 Vector = NDArray[np.floating[Any]]
 
@@ -54,6 +55,8 @@ class LinearMap:
     (2.0, [(1+0j), 1j])
     """
 
+    roundoff = float(np.finfo(np.float64).eps)
+
     def __init__(self, A: LinearOperator, dtype: np.dtype[Any], *, narrow: bool = False) -> None:
         from deepcd.solvers.kernels import csr  # not before there is something to compute: it loads the compiler
 
@@ -64,6 +67,7 @@ class LinearMap:
         self._apart = self._dtype.kind == "c" and own.kind != "c"
         self._takes = own if narrow and own in (np.float32, np.complex64) else None
         self._measured = False
+        self._q: Vector = np.empty(0)  # A p
         self.exponent = 0
 
     def product(self, v: NDArray[Any]) -> NDArray[Any]:
@@ -98,18 +102,34 @@ class LinearMap:
         np.subtract(b, r, out=r)
         return self.dot(r, r)
 
-    def direction(self, z: Vector, beta: float, p: Vector) -> None:
-        """Set p <- z + beta p."""
+    def workspace(self, M: Preconditioner) -> Workspace:
+        """Return new vectors to iterate on."""
+        self._q = self.zeros()
+        return Workspace(*(self.zeros() for _ in range(4)), M.zeros())
+
+    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
+        """Set p <- z + beta p and return p.A p."""
         self._kernels.direction(z, beta, p, 0, p.size)
+        return self.apply(p, self._q)
+
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
+        return float(self._kernels.update(alpha, p, self._q, x, r, 0, p.size))
+
+    def overlap(self, p: Vector, z: Vector) -> float:
+        """Return (A p).z, p that of the last `conjugate`."""
+        return self.dot(self._q, z)
+
+    def image(self, p: Vector) -> Vector:
+        """Return A p, a new vector."""
+        q = self.zeros()
+        self.multiply(p, q)
+        return q
 
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
         self.multiply(p, q)
         return self.dot(p, q)
-
-    def update(self, alpha: float, p: Vector, q: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha q, and return r.r."""
-        return float(self._kernels.update(alpha, p, q, x, r, 0, p.size))
 
     def dot(self, u: Vector, v: Vector) -> float:
         """Return u.v: the real part of u^H v."""

@@ -82,12 +82,12 @@ class AlgebraicMultigrid:
     >>> A = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(1000, 1000), format="csr")
     >>> M = AlgebraicMultigrid(A)
     >>> r, z = np.ones(1000), M.zeros()
-    >>> rz, _ = M.apply(r, np.zeros(1000), z)
+    >>> rz = M.apply(r, z)
     >>> M.name, bool(rz > 0)
     ('pyamg-rs', True)
     """
 
-    symmetric = True
+    symmetric, linear = True, False
 
     def __init__(
         self,
@@ -167,8 +167,8 @@ class AlgebraicMultigrid:
         twin._vectors = _Vectors(self, k)
         return twin
 
-    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
-        """Set z <- M r and return (r.z, q.z)."""
+    def apply(self, r: Vector, z: Vector) -> float:
+        """Set z <- M r and return r.z."""
         vectors = self._vectors
         k, b, x = vectors.k, vectors.b, vectors.x
         csr.gather_scaled(self._rows, self._scale, k, r, b[0])
@@ -183,8 +183,7 @@ class AlgebraicMultigrid:
             if level.P is not None:
                 csr.prolong_add(*level.P, k, x[depth + 1], x[depth])
             csr.backward(*level.lower, *level.upper, k, b[depth], x[depth])
-        rz, qz = csr.scatter_scaled(self._rows, self._scale, k, x[0], r, q, z)
-        return rz, qz
+        return float(csr.scatter_scaled(self._rows, self._scale, k, x[0], r, z))
 
     def __str__(self) -> str:
         """Return the smoother and the unknowns per level."""

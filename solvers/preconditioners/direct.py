@@ -57,7 +57,7 @@ class Direct:
     """
 
     name = "direct"
-    symmetric = True
+    symmetric, linear = True, False
     work = 2.0
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS) -> None:
@@ -103,13 +103,13 @@ class Direct:
         twin.__dict__ = self.__dict__ | {"_k": k}
         return twin
 
-    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
-        """Set z <- M r and return (r.z, q.z)."""
+    def apply(self, r: Vector, z: Vector) -> float:
+        """Set z <- M r and return r.z."""
         assert self._factors is not None
         scaling, right = self._scaling[:, None], r.reshape(-1, self._k)
         answer = scaling * self._factors.solve(scaling * self._in_range(right))
         z.reshape(-1, self._k)[...] = self._in_range(answer)
-        return float(r @ z), float(q @ z)
+        return float(r @ z)
 
     def _in_range(self, block: Vector) -> Vector:
         """Return a block without its part in the null space, which the shift would magnify."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, finest
+from deepcd.solvers.kernels import coarse, gauss_seidel
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
+    Box,
     CoarseLevel,
     Multigrid,
     Taps,
@@ -40,12 +41,12 @@ class GeometricMultigrid(Multigrid):
     """
 
     name = "geometric-multigrid"
+    work = 4.0  # passes: down, up, and the outer two
 
     def __init__(self, embedding: Embedding, sweeps: int = 2, threads: int = 1) -> None:
         n, s = geometry(embedding.shape)
-        super().__init__(n, s, embedding.diagonal.ravel(), threads)
         self.sweeps = sweeps
-        self.work = 2.0 * (2 * sweeps) + 2 + 3  # half-sweeps; restrict, prolong; direction, product, update
+        super().__init__(n, s, embedding.diagonal.ravel(), threads)
         for level, _ in self.coarsen(DIRICHLET):
             level.finish()
             level.taps = Taps.of(0.25, level.n)
@@ -60,63 +61,64 @@ class GeometricMultigrid(Multigrid):
         for level in self.levels:
             level.psi = (level.inverse > 0).astype(np.float32)
         for fine, lower in zip(self.levels, self.levels[1:], strict=False):
-            share = np.zeros_like(fine.volume)
-            coarse.prolong_add(
-                fine.n, fine.s, np.ones_like(share), lower.n, lower.s, fine.taps.near, fine.taps.far, lower.psi,
-                fine.row, fine.buffer, share,
-            )  # fmt: skip
+            share = _interpolated(fine.n, fine.s, fine.taps, lower)
             share[fine.dirichlet > 0] = 1
             fine.phi = np.where(
                 fine.inverse > 0, 1 / np.maximum(share, np.float32(LEAST_WEIGHT)), np.float32(0)
             ).astype(np.float32)
         last = self.levels[-1]
         last.phi = np.zeros_like(last.volume)
-        top, share = self.levels[0], np.zeros(self.diagonal.size, dtype=np.float32)
-        row, buffer = self.scratch[0]
-        finest.prolong_add(
-            self.n, self.s, self.diagonal, np.float32(1), self.starts, self.cells, self.ratio,
-            top.n, top.s, self.taps.near, self.taps.far, top.psi, row, buffer, share, 0, self.n[0],
-        )  # fmt: skip
+        share = _interpolated(self.n, self.s, self.taps, self.levels[0])
         neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
         self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
-        """Gauss-Seidel from zero, red first."""
-        self.team.run(finest.cast, self.s, r, self.r32)
-        z[:] = 0
-        for _ in range(self.sweeps):
-            for colour in (0, 1):
-                self._half_sweep(z, colour)
-        return z
-
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
-        """Gauss-Seidel on the corrected vector, black first."""
+    def descend(self, r: F32) -> None:
+        """Gauss-Seidel from zero, red first, into `smoothed`; restrict the residual."""
         top = self.levels[0]
         self.team.run(
-            finest.prolong_add, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
-            top.n, top.s, self.taps.near, self.taps.far, top.z,
-            scratch=[(row, buffer, z) for row, buffer in self.scratch],
+            gauss_seidel.descend, self.n, self.s, self.diagonal, self.sweeps, self.starts, self.cells, self.phi,
+            self.ratio, r, self.smoothed, top.n, top.s, self.taps.near, self.taps.far, top.r,
+            scratch=[(ring, new, row) for ring, new, row, _ in self.planes], bounds=self.coarse_bounds,
         )  # fmt: skip
-        for _ in range(self.sweeps):
-            for colour in (1, 0):
-                self._half_sweep(z, colour)
-        parts = self.team.run(finest.dots, self.s, r, q, z)
-        return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
 
-    def _half_sweep(self, z: F32, colour: int) -> None:
-        rows = [(row,) for row, _ in self.scratch]
-        self.team.run(finest.red_black, self.n, self.s, self.diagonal, self.r32, z, colour, scratch=rows)
+    def ascend(self, r: F32, z: F32) -> float:
+        """Gauss-Seidel on the corrected vector, black first."""
+        top = self.levels[0]
+        parts = self.team.run(
+            gauss_seidel.ascend, self.n, self.s, self.diagonal, self.sweeps, self.starts, self.cells, self.phi,
+            self.ratio, r, self.smoothed, z, top.n, top.s, self.taps.near, self.taps.far, top.z, scratch=self.planes,
+        )  # fmt: skip
+        return float(sum(parts))
 
-    def smooth_level_down(self, level: CoarseLevel) -> None:
-        """Gauss-Seidel from zero, red first."""
-        level.z[:] = 0
-        for _ in range(self.sweeps):
-            for colour in (0, 1):
-                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.row)
+    def allocate(self) -> None:
+        """Make the work vectors; a thread's rings of planes are a ring of as many planes as half-sweeps need."""
+        super().allocate()
+        self.planes = [
+            (rings.reshape(-1, rings.shape[-1])[: 2 * self.sweeps + 2], np.zeros_like(rings[0, 0]), row, along)
+            for rings, row, along in self.scratch
+        ]
 
-    def smooth_level_up(self, level: CoarseLevel) -> None:
-        """Gauss-Seidel, black first."""
-        for _ in range(self.sweeps):
-            for colour in (1, 0):
-                coarse.red_black(level.n, level.s, level.inverse, *level.w, level.r, level.z, colour, level.row)
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
+        """Gauss-Seidel from zero, red first; restrict the residual."""
+        gauss_seidel.descend_coarse(
+            level.n, level.s, level.diagonal, level.inverse, level.w, self.sweeps, level.phi, level.r, level.z,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, level.rings, level.row, lower.r,
+        )  # fmt: skip
+
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
+        """Gauss-Seidel on the corrected vector, black first."""
+        gauss_seidel.ascend_coarse(
+            level.n, level.s, level.diagonal, level.inverse, level.w, self.sweeps, level.phi, level.r, level.z,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.rings, level.row, level.along, left,
+        )  # fmt: skip
+
+
+def _interpolated(n: Box, s: tuple[int, ...], taps: Taps, lower: CoarseLevel) -> F32:
+    """Return P psi on the box (n, s)."""
+    size = (n[0] + 2) * s[0]
+    share, ones = np.zeros(size, dtype=np.float32), np.ones(size, dtype=np.float32)
+    row = np.zeros(n[2] + 4, dtype=np.float32)
+    along = np.zeros(((n[1] + 1) // 2 + 2, n[2] + 4), dtype=np.float32)
+    coarse.prolong(n, s, ones, lower.n, lower.s, taps.near, taps.far, lower.psi, row, along, share)
+    return share

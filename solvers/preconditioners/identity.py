@@ -20,7 +20,7 @@ class Identity:
     """
 
     name = "none"
-    symmetric = True
+    symmetric = linear = True
     work = 1.0
 
     def __init__(self, n: int) -> None:
@@ -34,10 +34,10 @@ class Identity:
         """Return the identity on k interleaved vectors."""
         return Identity(self._n * k)
 
-    def apply(self, r: Vector, q: Vector, z: Vector) -> tuple[float, float]:
-        """Set z <- r and return (r.z, q.z)."""
+    def apply(self, r: Vector, z: Vector) -> float:
+        """Set z <- r and return r.z."""
         np.copyto(z, r)
-        return float(r @ z), float(q @ z)
+        return float(r @ z)
 
     def __str__(self) -> str:
         """Return what it is."""

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, finest, fused, setup
+from deepcd.solvers.kernels import coarse, fused, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood, number_patterns
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
-    ONE,
-    ZERO,
     CoarseLevel,
     Multigrid,
     Taps,
@@ -29,10 +27,11 @@ if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
 
 C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
-# Outputs of the finest network: a, c0, c1, c2, phi, then the features handed down to the next level. The coarse
-# networks put five before them: the factors on faces 0, 1, 2 and on Dirichlet weights, and psi.
-OUTPUTS = 5
-LOWEST = np.array([-3, -4, -4, -4, -3], dtype=np.float32)
+# Outputs of the finest network: phi, a, c0, c1, c2 of the first smoother and of the second, then the features handed
+# down to the next level. Those of the coarse networks: factors on faces 0, 1, 2 and on Dirichlet weights, psi, phi, a,
+# c0, c1, c2 of one smoother, then the features.
+OUTPUTS, COARSE_OUTPUTS = 9, 10
+LOWEST = np.array([-3, -3, -4, -4, -4, -3, -4, -4, -4], dtype=np.float32)
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
 
@@ -46,20 +45,14 @@ class LearnedMultigrid(Multigrid):
     weights : dict of str to float32 ndarray, optional
         Parameters of the networks as they are stored; default: those that ship for the number of axes.
     threads : int, default 1
-    sweeps : int, default 2
-        Smoothing steps on the finest level before, and after, the coarse correction. The networks are trained through
-        one; a second one costs two passes and saves a fifth to a quarter of the iterations.
     """
 
     name = "learned-multigrid"
+    work = 4.0  # passes: down, up, and the outer two
 
-    def __init__(
-        self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1, sweeps: int = 2
-    ) -> None:
+    def __init__(self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1) -> None:
         n, s = geometry(embedding.shape)
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
-        self.sweeps = sweeps
-        self.work = 2.0 * sweeps + 1 + 3  # smoothing, with the correction on the way; restriction; the outer three
         parameters = shipped(len(embedding.shape)) if weights is None else weights
         self.parameters = sum(np.size(v) for v in parameters.values())
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
@@ -75,7 +68,7 @@ class LearnedMultigrid(Multigrid):
             if outputs is None:
                 setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, *down)
             else:
-                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, 2 * OUTPUTS, *down)
+                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, COARSE_OUTPUTS, *down)
             kind = min(len(self.levels) + 1, deepest)
             outputs = self._coarse_level(level, handed, networks[kind - 1])
             level.taps = Taps.of(float(self.tap[kind]), level.n)
@@ -83,13 +76,6 @@ class LearnedMultigrid(Multigrid):
 
     def __str__(self) -> str:
         return f"{super().__str__()}; networks of {self.parameters} numbers"
-
-    def allocate(self) -> None:
-        """Make the work vectors, and three planes of residual and of corrected vector per thread."""
-        super().allocate()
-        self.second = self.zeros()
-        length = self.s[0] + 4 * self.width
-        self.rings = [(np.zeros((2, 3, length), dtype=np.float32),) for _ in range(self.team.threads)]
 
     def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
         """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""
@@ -103,24 +89,25 @@ class LearnedMultigrid(Multigrid):
         table, numbers = evaluate(codes, cells, self.around, network)
         ids = np.zeros(codes.size, dtype=np.int32)
         ids[cells] = numbers
-        o = table[0]
-        d = np.float32(len(adjacent))
-        each = C0 * np.exp(o[1:4]) / (d * d)
-        total = sum(2 * each[a] for a in set(axes[neighbours != 0]))
-        constants = np.array([A0 * np.exp(o[0]) / d + total, *each, np.exp(o[4])], dtype=np.float32)
+        d, phi = np.float32(len(adjacent)), np.exp(table[0, 0])
         listed = np.flatnonzero(setup.listed_cells(codes, ids, adjacent))
-        self.delta, ratio = np.zeros((len(listed), 7), dtype=np.float32), np.zeros(len(listed), dtype=np.float32)
-        setup.listed_coefficients(
-            listed, codes, self.diagonal, ids, table, axes, neighbours, C0, A0, constants, self.delta, ratio
-        )
+        ratio = np.zeros(len(listed), dtype=np.float32)
+        smoothers = []
+        for first in (1, 5):
+            o = table[0, first : first + 4]
+            each = C0 * np.exp(o[1:]) / (d * d)
+            total = sum(2 * each[a] for a in set(axes[neighbours != 0]))
+            constants = (A0 * np.exp(o[0]) / d + total, *each)
+            delta = np.zeros((len(listed), 7), dtype=np.float32)
+            setup.listed_coefficients(
+                listed, codes, self.diagonal, ids, table, first, axes, neighbours, C0, A0, constants, delta
+            )
+            smoothers.append((constants, delta))
+        setup.listed_ratios(listed, ids, table, phi, ratio)
         self.list_cells(listed, ratio)
-        self.a, self.phi = constants[0], constants[4]
-        self.c = tuple(constants[1:4])
+        self.first, self.second = smoothers
+        self.phi = phi
         return table, ids
-
-    @property
-    def _smoother(self) -> tuple[Any, ...]:
-        return self.n, self.s, self.diagonal, self.a, self.c, self.starts, self.cells, self.delta
 
     def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
         """Evaluate a coarse network and form operator, smoother and transfer scalings; return its outputs."""
@@ -140,43 +127,44 @@ class LearnedMultigrid(Multigrid):
         level.a, level.phi = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
         level.c = np.zeros_like(level.w)
         setup.smoother_coefficients(
-            level.strides, outputs, OUTPUTS, level.w, level.inverse, C0, A0, level.a, level.c, level.phi
+            level.strides, outputs, 5, level.w, level.inverse, C0, A0, level.a, level.c, level.phi
         )
         level.psi = np.where(level.inverse > 0, np.exp(np.clip(outputs[:, 4], -2, 2)), np.float32(0))
         limit_smoother(level)
         return outputs
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
-        """Smooth from zero: S r, then z + S (r - A z)."""
-        smoothed, other = self.second, z
-        self.team.run(finest.smooth_first, *self._smoother, r, self.r32, smoothed)
-        for _ in range(self.sweeps - 1):
-            self.team.run(fused.smooth, *self._smoother, self.r32, smoothed, other, False, r, r, scratch=self.rings)
-            smoothed, other = other, smoothed
-        return smoothed
+    def descend(self, r: F32) -> None:
+        """Smooth with S1 and S2 from zero into `smoothed` and restrict the residual."""
+        top = self.levels[0]
+        self.team.run(
+            fused.descend, self.n, self.s, self.diagonal, self.first, self.second, self.starts, self.cells, self.phi,
+            self.ratio, r, self.smoothed, top.n, top.s, self.taps.near, self.taps.far, top.r, self.tile,
+            scratch=[(rings, row) for rings, row, _ in self.scratch], bounds=self.coarse_bounds,
+        )  # fmt: skip
 
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
-        """Correct and smooth in one pass, then smooth on; the vectors alternate so that the result ends in z."""
-        top, other = self.levels[0], z if smoothed is self.second else self.second
-        transfer = (self.phi, self.ratio, top.n, top.s, self.taps.near, self.taps.far, top.z)
-        for step in range(self.sweeps):
-            args = (*self._smoother, self.r32, smoothed, other, step == self.sweeps - 1, r, q)
-            if step == 0:
-                own = [(buffer, *rings) for (_, buffer), rings in zip(self.scratch, self.rings, strict=True)]
-                parts = self.team.run(fused.correct_smooth, *args, *transfer, scratch=own)
-            else:
-                parts = self.team.run(fused.smooth, *args, scratch=self.rings)
-            smoothed, other = other, smoothed
-        return float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts))
+    def ascend(self, r: F32, z: F32) -> float:
+        """Add the correction and smooth with S2 and S1."""
+        top = self.levels[0]
+        parts = self.team.run(
+            fused.ascend, self.n, self.s, self.diagonal, self.first, self.second, self.starts, self.cells, self.phi,
+            self.ratio, r, self.smoothed, z, top.n, top.s, self.taps.near, self.taps.far, top.z, 2 * self.tile,
+            scratch=self.scratch,
+        )  # fmt: skip
+        return float(sum(parts))
 
-    def smooth_level_down(self, level: CoarseLevel) -> None:
-        """Set z to S r."""
-        coarse.sweep(level.n, level.s, ZERO, level.r, ONE, level.a, ONE, *level.c, level.r, level.z)
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
+        """Set z to S r and restrict the residual."""
+        coarse.descend(
+            level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, level.r, level.z,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, level.rings, level.row, lower.r,
+        )  # fmt: skip
 
-    def smooth_level_up(self, level: CoarseLevel) -> None:
-        """Add S (r - A z) to z."""
-        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.t)
-        coarse.sweep(level.n, level.s, ONE, level.z, ONE, level.a, ONE, *level.c, level.t, level.y)
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
+        """Add the correction, then S (r - A z)."""
+        coarse.ascend(
+            level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, level.r, level.z, level.y,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.rings, level.row, level.along, left,
+        )  # fmt: skip
         level.z, level.y = level.y, level.z
 
 
@@ -184,7 +172,7 @@ def shipped(ndim: int) -> dict[str, Any]:
     """Return the weights that ship for 2 or 3 axes."""
     from deepcd.data.weight_files import load
 
-    return dict(load(None, f"learned-multigrid-{ndim}d/1")[0])
+    return dict(load(None, f"learned-multigrid-{ndim}d/2")[0])
 
 
 def _network(parameters: dict[str, Any], prefix: str) -> Network:

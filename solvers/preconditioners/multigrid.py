@@ -16,11 +16,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, finest, setup
+from deepcd.solvers.kernels import coarse, setup
 from deepcd.solvers.kernels.team import Team
 
 F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
+RINGS = 4  # sets of three planes that a pass keeps
+CACHE = 1 << 40  # bytes of them that a processor's own cache holds
 COARSEST = 600  # cells of a box that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
 SMALLEST_DIAGONAL = 1e-6  # times the nominal face weight: below, a coarse cell is no unknown
 
@@ -72,8 +74,11 @@ class CoarseLevel:
     def allocate(self, k: int) -> None:
         """Make work vectors for k interleaved columns; the coefficients, one per cell, serve them all."""
         self.n, self.s = interleaved(self.n, self.s, k)
-        self.r, self.z, self.t, self.e, self.y = np.zeros((5, self.volume.size * k), dtype=np.float32)
-        self.row, self.buffer = np.zeros((2, self.n[2] + 4 * k), dtype=np.float32)
+        self.r, self.z, self.t, self.e, self.y = (np.zeros(self.volume.size * k, dtype=np.float32) for _ in range(5))
+        row = self.n[2] + 4 * k
+        self.row = np.zeros(row, dtype=np.float32)
+        self.along = np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32)
+        self.rings = np.zeros((2, 3, self.s[0] + self.s[1] + 4 * k), dtype=np.float32)
 
     def finish(self) -> None:
         """Form the diagonal from face and Dirichlet weights."""
@@ -128,7 +133,7 @@ class Multigrid:
     """
 
     name = "multigrid"
-    symmetric = True
+    symmetric = linear = True
     work = 0.0
 
     def __init__(self, n: Box, s: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> None:
@@ -187,10 +192,10 @@ class Multigrid:
             setup.aggregate_faces(fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, *sums)
 
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
-        """Name the cells whose coefficients differ from the interior's, ascending."""
-        self.cells, self.ratio = cells, ratio
+        """Name the cells whose coefficients differ from the interior's, ascending; they are kept plane by plane."""
         i, j = np.divmod(np.arange(self.n[0] * self.n[1] + 1), self.n[1])
         self.starts = np.searchsorted(cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
+        self.cells, self.ratio = (cells % self.s[0]).astype(np.int32), ratio
 
     @property
     def width(self) -> int:
@@ -200,9 +205,20 @@ class Multigrid:
     def allocate(self) -> None:
         """Make the work vectors of the finest level and of its threads."""
         self.team = Team(self.threads, self.n[0], self.diagonal.size)
-        self.r32 = np.zeros(self.diagonal.size, dtype=np.float32)
-        length = self.n[2] + 4 * self.width
-        self.scratch = [tuple(np.zeros((2, length), dtype=np.float32)) for _ in range(self.team.threads)]
+        self.coarse_bounds = [(b + 1) // 2 for b in self.team.bounds]
+        self.smoothed = np.zeros(self.diagonal.size, dtype=np.float32)
+        k, rows = self.width, max(self.n[1], 1)
+        row = self.n[2] + 4 * k
+        plane = self.s[0] + self.s[1] + 4 * k
+        self.tile = max(8, min(rows, CACHE * rows // (RINGS * 3 * 4 * plane)) // 2)
+        self.scratch = [
+            (
+                np.zeros((RINGS, 3, plane), dtype=np.float32),
+                np.zeros(row, dtype=np.float32),
+                np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32),
+            )
+            for _ in range(self.team.threads)
+        ]
 
     def columns(self, k: int) -> Self:
         """Return I (x) M for k interleaved vectors: a twin with work vectors of its own and the same coefficients."""
@@ -239,75 +255,61 @@ class Multigrid:
 
         def cycle(x: F32, y: F32) -> None:
             level.r[:] = x
-            self.cycle(depth)
+            self.cycle(depth, NOWHERE)
             y[:] = level.z
 
         largest = largest_eigenvalue(level, cycle) * 2 / LARGEST  # at least, since the estimate is low
         if largest > 2:
             level.second = np.float32(1 / (largest - 1))
 
-    def apply(self, r: NDArray[np.float64], q: NDArray[np.float64], z: F32) -> tuple[float, float]:
-        """Set z to M r and return (r.z, q.z)."""
-        smoothed, top = self.smooth_down(r, z), self.levels[0]
-        self.team.run(
-            finest.residual_restrict, self.n, self.s, self.diagonal, self.phi, self.starts, self.cells, self.ratio,
-            self.r32, smoothed, top.n, top.s, self.taps.near, self.taps.far, top.psi,
-            scratch=[(row, buffer, top.r) for row, buffer in self.scratch],
-            bounds=[(b + 1) // 2 for b in self.team.bounds],
-        )  # fmt: skip
+    def apply(self, r: F32, z: F32) -> float:
+        """Set z to M r and return r.z."""
+        self.descend(r)
+        coarse.scale(self.levels[0].s, self.levels[0].psi, self.levels[0].r)
         self.visit(0)
-        finest.scale(self.s, top.psi, top.z)
-        return self.smooth_up(r, q, smoothed, z)
+        return self.ascend(r, z)
 
     def visit(self, depth: int) -> None:
-        """Set z of a coarse level from its r: two cycles, or the exact solution on the coarsest."""
+        """Set z of a coarse level to psi times what two cycles, or on the coarsest the exact solution, make of its r."""
         level = self.levels[depth]
         if depth == len(self.levels) - 1:
             np.take(level.r.reshape(-1, self.width), self.exact_cells, axis=0, out=self.exact_r, mode="clip")
             np.matmul(self.exact, self.exact_r, out=self.exact_z)
             level.z.reshape(-1, self.width)[self.exact_cells] = self.exact_z
+            coarse.scale(level.s, level.psi, level.z)
             return
-        self.cycle(depth)
-        coarse.sweep(level.n, level.s, ONE, level.r, -ONE, level.diagonal, ONE, *level.w, level.z, level.t)
+        self.cycle(depth, level.t)
         level.r, level.t = level.t, level.r
         level.z, level.e = level.e, level.z
-        self.cycle(depth)
-        if level.second != 1:
-            level.z *= level.second
-        level.z += level.e
+        self.cycle(depth, NOWHERE)
+        coarse.combine(level.s, level.second, level.e, level.psi, level.z)
 
-    def cycle(self, depth: int) -> None:
-        """Set z of a coarse level to M r."""
+    def cycle(self, depth: int, left: F32) -> None:
+        """Set z of a coarse level to M r, and `left` to r - A z unless it is NOWHERE."""
         level, lower = self.levels[depth], self.levels[depth + 1]
-        self.smooth_level_down(level)
-        transfer = (lower.n, lower.s, level.taps.near, level.taps.far)
-        coarse.residual_restrict(
-            level.n, level.s, level.diagonal, *level.w, level.phi, level.r, level.z, *transfer, lower.psi,
-            level.row, level.buffer, lower.r,
-        )  # fmt: skip
+        self.descend_level(level, lower)
         self.visit(depth + 1)
-        finest.scale(level.s, lower.psi, lower.z)
-        coarse.prolong_add(level.n, level.s, level.phi, *transfer, lower.z, level.row, level.buffer, level.z)
-        self.smooth_level_up(level)
+        self.ascend_level(level, lower, left)
 
-    def smooth_down(self, r: NDArray[np.float64], z: F32) -> F32:
-        """Pre-smooth on the finest level from zero, r left in `r32`; return the vector that holds the result."""
+    def descend(self, r: F32) -> None:
+        """Pre-smooth on the finest level from zero into `smoothed`; leave P' phi (r - A z) in r of the second level."""
         raise NotImplementedError
 
-    def smooth_up(self, r: NDArray[np.float64], q: NDArray[np.float64], smoothed: F32, z: F32) -> tuple[float, float]:
-        """Add the correction that waits in the second level to `smoothed` and post-smooth into z; return (r.z, q.z)."""
+    def ascend(self, r: F32, z: F32) -> float:
+        """Add the correction that waits in the second level to `smoothed`, post-smooth into z, and return r.z."""
         raise NotImplementedError
 
-    def smooth_level_down(self, level: CoarseLevel) -> None:
-        """Pre-smooth on a coarse level from zero."""
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
+        """Pre-smooth on a coarse level from zero; leave psi P' phi (r - A z) in r of the next one."""
         raise NotImplementedError
 
-    def smooth_level_up(self, level: CoarseLevel) -> None:
-        """Post-smooth on a coarse level."""
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
+        """Add the correction that waits in the next level and post-smooth; set `left` to r - A z."""
         raise NotImplementedError
 
 
 ONE, ZERO = np.float32(1), np.float32(0)
+NOWHERE = np.zeros(0, dtype=np.float32)
 LANCZOS_STEPS = 10
 LARGEST = 1.7  # that the estimate, up to a tenth low, may reach; below 2 the cycle is positive definite
 
@@ -331,7 +333,7 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object]) 
         betas.append(norm)
         v /= np.float32(norm)
         image /= np.float32(norm)
-        coarse.sweep(level.n, level.s, ZERO, image, ONE, level.diagonal, -ONE, *level.w, image, w)
+        coarse.sweep(level.n, level.s, ZERO, image, ONE, level.diagonal, -ONE, level.w, image, w)
         alphas.append(float(np.dot(w, image)))
         w -= np.float32(alphas[-1]) * v
         if len(alphas) > 1:
@@ -346,7 +348,7 @@ def limit_smoother(level: CoarseLevel) -> float:
     """Scale S of a coarse level so that the largest eigenvalue of S A stays below two; return its estimate before."""
 
     def smooth(x: F32, y: F32) -> None:
-        coarse.sweep(level.n, level.s, ZERO, x, ONE, level.a, ONE, *level.c, x, y)
+        coarse.sweep(level.n, level.s, ZERO, x, ONE, level.a, ONE, level.c, x, y)
 
     largest = largest_eigenvalue(level, smooth)
     if largest > LARGEST:
