@@ -15,15 +15,21 @@ LARGEST_CODE = 15
 
 
 @njit(cache=True, nogil=True)
-def cell_codes(diagonal, offsets, codes):
-    """Write the code of every cell of a flat padded box: 0, or 1 + diagonal - number of neighbours, cut at 15."""
-    margin = offsets.max()
-    for p in range(margin, diagonal.size - margin):
-        if diagonal[p]:
-            neighbours = 0
-            for o in offsets:
-                neighbours += diagonal[p + o] != 0
-            codes[p] = min(1 + diagonal[p] - neighbours, LARGEST_CODE)
+def cell_codes(diagonal, strides, codes):
+    """Write the code of every cell of a flat padded box: 0, or 1 + diagonal - number of neighbours, cut at 15.
+
+    Strides are those of the box per axis, the middle one zero in 2D.
+    """
+    s0, s1, s2 = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
+    middle = np.uint8(1) if strides[1] else np.uint8(0)
+    one, largest = np.uint8(1), np.uint8(LARGEST_CODE)
+    for p in range(s0, np.uint64(diagonal.size) - s0):
+        d = diagonal[p]
+        beside = np.uint8(diagonal[p - s1] != 0) + np.uint8(diagonal[p + s1] != 0)
+        around = np.uint8(diagonal[p - s0] != 0) + np.uint8(diagonal[p + s0] != 0)
+        around += np.uint8(diagonal[p - s2] != 0) + np.uint8(diagonal[p + s2] != 0)
+        code = np.uint8(one + d - np.uint8(around + np.uint8(middle * beside)))
+        codes[p] = min(code, largest) if d != 0 else np.uint8(0)
 
 
 @njit(cache=True, nogil=True)
@@ -90,6 +96,74 @@ def number_patterns(codes, positions, start, offsets, keys, slots, patterns, cou
             count += 1
         ids[n] = base + slots[h]
     return positions.size, count
+
+
+@njit(cache=True, nogil=True)
+def number_windows(words, origins, offsets, slots, numbers, firsts):
+    """Give numbers to the distinct windows words[origin + offsets], in the order in which they are met.
+
+    Parameters
+    ----------
+    words : uint32, (size,)
+    origins : int, (m,)
+    offsets : int, (k,)
+    slots : int32 (capacity,)
+        Open-addressing hash table, capacity a power of two above 2 len(firsts); starts at -1.
+    numbers : int32 (m,)
+        Receives the number of each window.
+    firsts : int64 (most,)
+        Receives the origin of the first window of each number.
+
+    Returns
+    -------
+    int
+        How many there are; -1 if `firsts` is too short for them.
+    """
+    mask, count = np.uint64(slots.size - 1), 0
+    for e in range(origins.size):
+        origin = origins[e]
+        even, odd = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+        for k in range(0, offsets.size - 1, 2):
+            even = (even ^ np.uint64(words[origin + offsets[k]])) * np.uint64(0xFF51AFD7ED558CCD)
+            odd = (odd ^ np.uint64(words[origin + offsets[k + 1]])) * np.uint64(0xC4CEB9FE1A85EC53)
+        if offsets.size % 2:
+            even ^= np.uint64(words[origin + offsets[-1]])
+        h = _hash(even, odd) & mask
+        while slots[h] >= 0:
+            first, same = firsts[slots[h]], True
+            for o in offsets:
+                if words[first + o] != words[origin + o]:
+                    same = False
+                    break
+            if same:
+                break
+            h = (h + np.uint64(1)) & mask
+        if slots[h] < 0:
+            if count == firsts.size:
+                return -1
+            slots[h] = count
+            firsts[count] = origin
+            count += 1
+        numbers[e] = slots[h]
+    return count
+
+
+def distinct_windows(
+    words: NDArray[np.uint32], origins: NDArray[np.int64], offsets: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
+    """Return the origins of the distinct windows words[origin + offsets] and the number of each; None if over `most`.
+
+    Examples
+    --------
+    >>> words = np.array([7, 7, 8, 7, 7], dtype=np.uint32)
+    >>> firsts, numbers = distinct_windows(words, np.arange(4), np.array([0, 1]), 4)
+    >>> firsts.tolist(), numbers.tolist()
+    ([0, 1, 2], [0, 1, 2, 0])
+    """
+    slots = np.full(1 << (2 * most + 2).bit_length(), -1, dtype=np.int32)
+    numbers, firsts = np.empty(origins.size, dtype=np.int32), np.empty(most, dtype=np.int64)
+    count = number_windows(words, origins, offsets, slots, numbers, firsts)
+    return None if count < 0 else (firsts[:count].copy(), numbers)
 
 
 def neighbourhood(strides: tuple[int, ...]) -> NDArray[np.int64]:

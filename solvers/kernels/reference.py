@@ -222,16 +222,21 @@ def scale_faces(faces: F64, dirichlet: F64, outputs: F64) -> tuple[F64, F64]:
     return np.stack(scaled), dirichlet * np.exp(o[..., 3])
 
 
-def smoother(faces: F64, inverse: F64, outputs: NDArray[Any], c0: float = C0, a0: float = A0) -> tuple[F64, F64, F64]:
-    """Return the coefficients a (own), c (faces) of S and the transfer scaling phi from five outputs.
+def smoother(faces: F64, inverse: F64, outputs: NDArray[Any], c0: float = C0, a0: float = A0) -> tuple[F64, F64]:
+    """Return the coefficients a (own) and c (faces) of S from four outputs.
 
     c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) and a_i = sum_j c_ij + a0 exp(output) / d_i, so that S
     is diagonally dominant and hence positive definite.
     """
-    o = np.clip(outputs[..., :5], [-3, -4, -4, -4, -3], 3)
+    o = np.clip(outputs[..., :4], [-3, -4, -4, -4], 3)
     c = [c0 * np.exp(face_mean(o[..., 1 + d], d)) * w * inverse * shifted(inverse, d, 1) for d, w in enumerate(faces)]
     a = row_sums(np.stack(c)) + a0 * np.exp(o[..., 0]) * inverse
-    return a, np.stack(c), np.exp(o[..., 4]) * (inverse > 0)
+    return a, np.stack(c)
+
+
+def transfer_scaling(output: NDArray[Any], inverse: F64) -> F64:
+    """Return phi, the factor of every cell on what comes from and goes to the coarser level."""
+    return np.exp(np.clip(output, -3, 3)) * (inverse > 0)
 
 
 # The cycle
@@ -243,6 +248,7 @@ class Level(NamedTuple):
     A: csr_array
     G: Any  # pre-smoothing from zero is z = G r, post-smoothing its transpose; at last the pseudo-inverse of A
     T: csr_array | None  # from the next coarser level
+    S: Sequence[csr_array] = ()  # the steps that G takes one after the other, if they are named
 
 
 def cycle(levels: Sequence[Level]) -> F64:
@@ -251,7 +257,7 @@ def cycle(levels: Sequence[Level]) -> F64:
     Smooth, correct with T C T' of the next level, smooth with the transpose. C is two cycles there, C = 2 M - M A M
     (on the coarsest level this is the pseudo-inverse again).
     """
-    A, G, T = levels[0]
+    A, G, T, _ = levels[0]
     if T is None:
         return np.asarray(G)
     M = cycle(levels[1:])
@@ -287,9 +293,9 @@ def form(faces: F64, dirichlet: NDArray[Any], nominal: F64) -> tuple[F64, F64]:
 
 
 def learned_levels(
-    diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int, sweeps: int = 2
+    diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int
 ) -> list[Level]:
-    """Return the hierarchy of the learned cycle.
+    """Return the hierarchy of the learned cycle: two smoothing steps on the finest level, one on all others.
 
     Parameters
     ----------
@@ -300,8 +306,6 @@ def learned_levels(
         Parameters as they are stored: networks "fine.", "coarse.0.", "coarse.1.", and "tap", one per kind of level.
     coarsest : int
         Boxes of at most so many cells are solved exactly.
-    sweeps : int, default 2
-        Smoothing steps on the finest level; one on all others.
 
     Notes
     -----
@@ -312,14 +316,16 @@ def learned_levels(
     faces, volume, capacity, nominal = unit_faces(codes > 0), (codes > 0).astype(float), 1.0, np.ones(3)
     dirichlet = np.where(codes > 0, diagonal - row_sums(faces), 0.0)
     own, inverse = form(faces, dirichlet, nominal)
-    found: list[tuple[csr_array, csr_array, F64, F64, tuple[int, ...]]] = []
+    found: list[tuple[csr_array, list[csr_array], F64, F64, tuple[int, ...]]] = []
     levels = []
     while True:
-        n, first = own.shape, 5 if found else 0
-        a, c, phi = smoother(faces, inverse, outputs[..., first:])
+        n, first, steps = own.shape, 5 if found else 0, 1 if found else 2
+        phi = transfer_scaling(outputs[..., first], inverse)
         psi = np.exp(np.clip(outputs[..., 4], -2, 2)) * (inverse > 0)
-        handed = outputs[..., first + 5 :] * (volume > 0)[..., None]
-        found.append((matrix(own, faces, -1.0), matrix(a, c, 1.0), phi, psi, n))
+        ends = [first + 1 + 4 * k for k in range(steps + 1)]
+        smoothers = [matrix(*smoother(faces, inverse, outputs[..., k:]), 1.0) for k in ends[:-1]]
+        handed = outputs[..., ends[-1] :] * (volume > 0)[..., None]
+        found.append((matrix(own, faces, -1.0), smoothers, phi, psi, n))
         if len(found) > 1 and math.prod(n) <= coarsest:
             break
         inside, faces, dirichlet, nominal = halve(faces, dirichlet, nominal, LEARNED_DIRICHLET)
@@ -334,10 +340,10 @@ def learned_levels(
         own, inverse = form(faces, dirichlet, nominal)
     for k, ((A, S, phi, _, n), (_, _, _, psi, _)) in enumerate(itertools.pairwise(found)):
         P = interpolation(n, *taps(float(weights["tap"][min(k, kinds - 1)]), n))
-        G = S
-        for _ in range(sweeps - 1 if k == 0 else 0):
-            G = csr_array(G + S - S @ (A @ G))
-        levels.append(Level(A, G, _diagonal(phi) @ P @ _diagonal(psi)))
+        G = S[0]
+        for step in S[1:]:
+            G = csr_array(G + step - step @ (A @ G))
+        levels.append(Level(A, G, _diagonal(phi) @ P @ _diagonal(psi), S))
     return [*levels, Level(found[-1][0], pseudo_inverse(found[-1][0]), None)]
 
 

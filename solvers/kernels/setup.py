@@ -29,37 +29,31 @@ def erode(flags, offsets, eroded):
 
 
 @njit(cache=True, nogil=True)
-def boundary_cells(codes, offsets):
+def boundary_cells(codes, offsets, marked):
     """Mark the unknowns whose neighbourhood is not all interior (code 1)."""
     flags, eroded = np.empty(codes.size, dtype=np.uint8), np.empty(codes.size, dtype=np.uint8)
-    for p in range(codes.size):
+    for p in range(np.uint64(codes.size)):
         flags[p] = codes[p] == 1
     erode(flags, offsets, eroded)
-    marked = np.empty(codes.size, dtype=np.bool_)
-    for p in range(codes.size):
-        marked[p] = codes[p] != 0 and eroded[p] == 0
-    return marked
+    for p in range(np.uint64(codes.size)):
+        marked[p] = (codes[p] != 0) & (eroded[p] == 0)
 
 
 @njit(cache=True, nogil=True)
-def listed_cells(codes, ids, neighbours):
-    """Mark the unknowns that have, or have a neighbour with, another pattern than the interior."""
-    marked, margin = np.zeros(codes.size, dtype=np.bool_), neighbours.max()
-    for p in range(margin, codes.size - margin):
-        if codes[p]:
-            listed = ids[p] != 0
-            for o in neighbours:
-                listed |= (codes[p + o] != 0) and (ids[p + o] != 0)
-            marked[p] = listed
-    return marked
+def listed_cells(codes, strides, different, marked):
+    """Mark the unknowns that are, or have a neighbour that is, of another pattern than the interior."""
+    s0, s1, s2 = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
+    for p in range(s0, np.uint64(codes.size) - s0):
+        near = different[p] | different[p - s0] | different[p + s0] | different[p - s1] | different[p + s1]
+        marked[p] = (codes[p] != 0) & ((near | different[p - s2] | different[p + s2]) != 0)
 
 
 @njit(cache=True, nogil=True)
-def listed_coefficients(cells, codes, diagonal, ids, table, first, axes, neighbours, c0, a0, constants, delta):
+def listed_coefficients(cells, codes, diagonal, ids, factors, axes, neighbours, constants, delta):
     """Smoother coefficients of the listed cells as differences from the constants (a, c0, c1, c2) of the interior.
 
-    table : float32 (patterns, outputs)
-        Clipped network outputs; those of the smoother are first .. first + 3.
+    factors : float32 (patterns, 4)
+        a0 exp(output) of the smoother's first output and, per axis, the square root of c0 exp(output).
     axes, neighbours
         Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such
         neighbour).
@@ -67,51 +61,71 @@ def listed_coefficients(cells, codes, diagonal, ids, table, first, axes, neighbo
     common = (constants[1], constants[2], constants[3])
     for e in range(cells.size):
         p = cells[e]
-        own = table[ids[p], first : first + 4]
+        own, inverse = factors[ids[p]], np.float32(1) / np.float32(diagonal[p])
         total = np.float32(0)
         for k in range(6):
-            q = p + neighbours[k]
-            c = np.float32(0)
+            q, c = p + neighbours[k], np.float32(0)
             if neighbours[k] != 0 and codes[q] != 0:
-                mean = np.float32(0.5) * (own[1 + axes[k]] + table[ids[q], first + 1 + axes[k]])
-                c = c0 * np.exp(mean) / (np.float32(diagonal[p]) * np.float32(diagonal[q]))
+                axis = axes[k]
+                c = own[1 + axis] * factors[ids[q], 1 + axis] * inverse / np.float32(diagonal[q])
+                delta[e, 1 + k] = c - common[axis]
+            else:
+                delta[e, 1 + k] = 0
             total += c
-            delta[e, 1 + k] = c - common[axes[k]] if c != 0 else np.float32(0)
-        delta[e, 0] = a0 * np.exp(own[0]) / np.float32(diagonal[p]) + total - constants[0]
-
-
-@njit(cache=True, nogil=True)
-def listed_ratios(cells, ids, table, phi, ratio):
-    """Transfer scaling exp(output 0) of the listed cells over the interior's, phi."""
-    for e in range(cells.size):
-        ratio[e] = np.exp(table[ids[cells[e]], 0]) / phi
+        delta[e, 0] = own[0] * inverse + total - constants[0]
 
 
 @njit(cache=True, nogil=True)
 def aggregate_stencil(n, s, diagonal, m, ms, step, volume, dirichlet, inside, crossing):
     """Sum the finest level over coarse cells: unknowns, Dirichlet counts, faces inside and between them."""
-    strides = (s[0], s[1], 1)
-    for i in range(n[0]):
-        for j in range(n[1]):
-            for k in range(n[2]):
-                p = (i + 1) * s[0] + (j + 1) * s[1] + 1 + k
-                if not diagonal[p]:
-                    continue
-                c = (i // step[0] + 1) * ms[0] + (j // step[1] + 1) * ms[1] + 1 + k // step[2]
-                volume[c] += 1
-                found = 0
-                for axis in range(3):
-                    if strides[axis] == 0:
-                        continue
-                    index = i if axis == 0 else (j if axis == 1 else k)
-                    found += diagonal[p - strides[axis]] != 0
-                    if diagonal[p + strides[axis]]:
-                        found += 1
-                        if step[axis] == 2 and index % 2 == 0:
-                            inside[axis, c] += 1
-                        else:
-                            crossing[axis, c] += 1
-                dirichlet[c] += diagonal[p] - found
+    s0, s1, one = np.uint64(s[0]), np.uint64(s[1]), np.uint64(1)
+    middle = np.uint8(1) if s[1] else np.uint8(0)
+    # Sums of up to four fine rows over one coarse row, still with every fine column of its own.
+    sums = np.empty((7, n[2] + 1), dtype=np.uint8)
+    for ci in range(m[0]):
+        for cj in range(m[1]):
+            sums[:] = 0
+            for i in range(step[0] * ci, min(step[0] * (ci + 1), n[0])):
+                low0 = step[0] == 2 and i % 2 == 0
+                for j in range(step[1] * cj, min(step[1] * (cj + 1), n[1])):
+                    low1 = step[1] == 2 and j % 2 == 0
+                    face0, face1 = sums[2 if low0 else 3], sums[4 if low1 else 5]
+                    first = np.uint64((i + 1) * s[0] + (j + 1) * s[1] + 1)
+                    for k in range(np.uint64(n[2])):
+                        p = first + k
+                        d = diagonal[p]
+                        here = np.uint8(d != 0)
+                        up0, up1, up2 = (
+                            here & np.uint8(diagonal[p + s0] != 0),
+                            here & np.uint8(diagonal[p + s1] != 0) & middle,
+                            here & np.uint8(diagonal[p + one] != 0),
+                        )
+                        down = np.uint8(diagonal[p - s0] != 0) + np.uint8(diagonal[p - one] != 0)
+                        down += middle * np.uint8(diagonal[p - s1] != 0)
+                        sums[0, k] += here
+                        sums[1, k] += (d - np.uint8(up0 + up1 + up2 + down)) if d != 0 else np.uint8(0)
+                        face0[k] += up0
+                        face1[k] += up1
+                        sums[6, k] += up2
+            out = (ci + 1) * ms[0] + (cj + 1) * ms[1] + 1
+            if step[2] == 2:
+                if n[2] % 2:
+                    sums[:, n[2]] = 0
+                for k in range(m[2]):
+                    volume[out + k] = np.int32(sums[0, 2 * k]) + np.int32(sums[0, 2 * k + 1])
+                    dirichlet[out + k] = np.int32(sums[1, 2 * k]) + np.int32(sums[1, 2 * k + 1])
+                    for axis in range(2):
+                        low, high = sums[2 + 2 * axis], sums[3 + 2 * axis]
+                        inside[axis, out + k] = np.int32(low[2 * k]) + np.int32(low[2 * k + 1])
+                        crossing[axis, out + k] = np.int32(high[2 * k]) + np.int32(high[2 * k + 1])
+                    inside[2, out + k] = sums[6, 2 * k]
+                    crossing[2, out + k] = sums[6, 2 * k + 1]
+            else:
+                for k in range(m[2]):
+                    volume[out + k], dirichlet[out + k] = sums[0, k], sums[1, k]
+                    for axis in range(2):
+                        inside[axis, out + k], crossing[axis, out + k] = sums[2 + 2 * axis, k], sums[3 + 2 * axis, k]
+                    crossing[2, out + k] = sums[6, k]
 
 
 @njit(cache=True, nogil=True)
@@ -133,16 +147,31 @@ def aggregate_faces(n, s, w, fine_volume, fine_dirichlet, m, ms, step, volume, d
 
 
 @njit(cache=True, nogil=True)
-def hand_down_patterns(n, s, diagonal, ids, table, first, m, ms, step, share, handed):
-    """Sum share * table[pattern, first:] of the finest unknowns over coarse cells; handed is (box, channels)."""
-    for i in range(n[0]):
-        for j in range(n[1]):
-            for k in range(n[2]):
-                p = (i + 1) * s[0] + (j + 1) * s[1] + 1 + k
-                if diagonal[p]:
-                    c = (i // step[0] + 1) * ms[0] + (j // step[1] + 1) * ms[1] + 1 + k // step[2]
-                    for f in range(handed.shape[1]):
-                        handed[c, f] += share * table[ids[p], first + f]
+def hand_down_patterns(n, s, cells, numbers, table, first, m, ms, step, share, volume, handed):
+    """Sum share * table[pattern, first:] of the finest unknowns over coarse cells; handed is (box, channels).
+
+    All but `cells`, whose patterns are `numbers`, are of pattern 0.
+    """
+    for c in range(volume.size):
+        if volume[c] != 0:
+            for f in range(handed.shape[1]):
+                handed[c, f] = share * volume[c] * table[0, first + f]
+    shift0, shift1, shift2 = step[0] - 1, step[1] - 1, step[2] - 1  # steps are one or two
+    plane = row = -1
+    i = j = 0
+    for e in range(cells.size):
+        p = cells[e]
+        if p // s[0] != plane:
+            plane, row = p // s[0], -1
+            i = ((plane - 1) >> shift0) + 1
+        rest = p - plane * s[0]
+        if s[1] and rest // s[1] != row:
+            row = rest // s[1]
+            j = ((row - 1) >> shift1) + 1
+        k = ((rest - row * s[1] if s[1] else rest) - 1) >> shift2
+        c = i * ms[0] + j * ms[1] + 1 + k
+        for f in range(handed.shape[1]):
+            handed[c, f] += share * (table[numbers[e], first + f] - table[0, first + f])
 
 
 @njit(cache=True, nogil=True)
@@ -192,70 +221,6 @@ def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
                 for h in range(width):
                     hidden[h] += value * w1[cells + c, h]
         _two_layers(hidden, w2, b2, w3, b3, second, out[e])
-
-
-@njit(cache=True, nogil=True)
-def interior_cell(n, s, offsets, features):
-    """Return the first cell with volume whose whole neighbourhood has its features, or -1."""
-    for i in range(1, n[0] - 1):
-        for j in range(min(1, n[1] - 1), max(1, n[1] - 1)):
-            for k in range(1, n[2] - 1):
-                p = (i + 1) * s[0] + (j + 1) * s[1] + 1 + k
-                uniform = features[p, 0] != 0
-                for o in offsets:
-                    for f in range(features.shape[1]):
-                        if features[p + o, f] != features[p, f]:
-                            uniform = False
-                            break
-                    if not uniform:
-                        break
-                if uniform:
-                    return p
-    return -1
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _evaluate_cell(p, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, out):
-    """Evaluate a coarse network in one cell."""
-    for h in range(hidden.size):
-        hidden[h] = b1[h]
-    row = 0
-    for o in offsets:
-        for f in range(features.shape[1]):
-            value = features[p + o, f]
-            if value != 0:
-                for h in range(hidden.size):
-                    hidden[h] += value * w1[row, h]
-            row += 1
-    _two_layers(hidden, w2, b2, w3, b3, second, out)
-
-
-@njit(cache=True, nogil=True)
-def evaluate_features(n, s, offsets, features, w1, b1, w2, b2, w3, b3, outputs):
-    """Evaluate a coarse network in every cell with volume; features (box, f), w1 (neighbours * f, hidden).
-
-    Once in an undisturbed interior, whose cells and neighbourhoods are all alike: they are found by their features.
-    """
-    hidden, second = np.empty(b1.size, dtype=np.float32), np.empty(b1.size, dtype=np.float32)
-    size, count = features.shape
-    alike, interior = np.zeros(size, dtype=np.uint8), np.zeros(size, dtype=np.uint8)
-    first = interior_cell(n, s, offsets, features)
-    if first >= 0:
-        for p in range(size):
-            same = True
-            for f in range(count):
-                same &= features[p, f] == features[first, f]
-            alike[p] = same
-        erode(alike, offsets, interior)
-        _evaluate_cell(first, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, outputs[first])
-    for i in range(n[0]):
-        for j in range(n[1]):
-            start = (i + 1) * s[0] + (j + 1) * s[1] + 1
-            for p in range(start, start + n[2]):
-                if interior[p]:
-                    outputs[p] = outputs[first]
-                elif features[p, 0] != 0:
-                    _evaluate_cell(p, offsets, features, w1, b1, w2, b2, w3, b3, hidden, second, outputs[p])
 
 
 @njit(cache=True, nogil=True)

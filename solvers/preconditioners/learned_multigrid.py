@@ -7,13 +7,14 @@ gave.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, fused, setup
-from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood, number_patterns
+from deepcd.solvers.kernels.patterns import cell_codes, distinct_windows, neighbourhood, number_patterns
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
@@ -32,6 +33,7 @@ C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
 # c0, c1, c2 of one smoother, then the features.
 OUTPUTS, COARSE_OUTPUTS = 9, 10
 LOWEST = np.array([-3, -3, -4, -4, -4, -3, -4, -4, -4], dtype=np.float32)
+BLOCK = 2048  # cells whose neighbourhoods are gathered at once
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
 
@@ -58,17 +60,16 @@ class LearnedMultigrid(Multigrid):
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
-        self.around = neighbourhood((s[0], s[1], 1))
-        table, ids = self._finest_level(_network(parameters, "fine."))
+        table, cells, numbers = self._finest_level(_network(parameters, "fine."))
         self.taps = Taps.of(float(self.tap[0]), n)
         outputs: F32 | None = None
         for level, step in self.coarsen(DIRICHLET):
             handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
-            down = (level.n, level.s, step, np.float32(1 / np.prod(step)), handed)
+            down = (level.n, level.s, step, np.float32(1 / np.prod(step)))
             if outputs is None:
-                setup.hand_down_patterns(n, s, self.diagonal, ids, table, OUTPUTS, *down)
+                setup.hand_down_patterns(n, s, cells, numbers, table, OUTPUTS, *down, level.volume, handed)
             else:
-                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, COARSE_OUTPUTS, *down)
+                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, COARSE_OUTPUTS, *down, handed)
             kind = min(len(self.levels) + 1, deepest)
             outputs = self._coarse_level(level, handed, networks[kind - 1])
             level.taps = Taps.of(float(self.tap[kind]), level.n)
@@ -77,37 +78,49 @@ class LearnedMultigrid(Multigrid):
     def __str__(self) -> str:
         return f"{super().__str__()}; networks of {self.parameters} numbers"
 
-    def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int32]]:
-        """Evaluate the finest network, list the cells not interior; return the table and the pattern per cell."""
+    def _finest_level(self, network: Network) -> tuple[F32, NDArray[np.int64], NDArray[np.int32]]:
+        """Evaluate the finest network and list the cells not interior.
+
+        Returns
+        -------
+        table : float32 (patterns, outputs)
+        cells : int64 (m,)
+            Those of which patterns were looked at; all others have pattern 0.
+        numbers : int32 (m,)
+            Their patterns.
+        """
         s0, s1 = self.s
-        neighbours = np.array([-s0, s0, -s1, s1, -1, 1])
-        axes = np.array([0, 0, 1, 1, 2, 2])
-        adjacent = neighbours[neighbours != 0]
-        codes = np.zeros_like(self.diagonal)
-        cell_codes(self.diagonal, adjacent, codes)
-        cells = np.flatnonzero(setup.boundary_cells(codes, self.around))
-        table, numbers = evaluate(codes, cells, self.around, network)
-        ids = np.zeros(codes.size, dtype=np.int32)
+        strides = (s0, s1, 1)
+        around = neighbourhood(strides)
+        neighbours, axes = np.array([-s0, s0, -s1, s1, -1, 1]), np.array([0, 0, 1, 1, 2, 2])
+        codes, marked = np.zeros_like(self.diagonal), np.zeros(self.diagonal.size, dtype=np.bool_)
+        cell_codes(self.diagonal, strides, codes)
+        setup.boundary_cells(codes, around, marked)
+        cells = np.flatnonzero(marked)
+        table, numbers = evaluate(codes, cells, around, network)
+        ids, different = np.zeros(codes.size, dtype=np.int32), np.zeros(codes.size, dtype=np.uint8)
         ids[cells] = numbers
-        d, phi = np.float32(len(adjacent)), np.exp(table[0, 0])
-        listed = np.flatnonzero(setup.listed_cells(codes, ids, adjacent))
-        ratio = np.zeros(len(listed), dtype=np.float32)
+        different[cells] = numbers != 0
+        setup.listed_cells(codes, strides, different, marked)
+        listed = np.flatnonzero(marked)
+        d = np.float32(np.count_nonzero(neighbours))
         smoothers = []
         for first in (1, 5):
-            o = table[0, first : first + 4]
-            each = C0 * np.exp(o[1:]) / (d * d)
-            total = sum(2 * each[a] for a in set(axes[neighbours != 0]))
-            constants = (A0 * np.exp(o[0]) / d + total, *each)
-            delta = np.zeros((len(listed), 7), dtype=np.float32)
+            factors = np.exp(table[:, first : first + 4] * np.array([1, 0.5, 0.5, 0.5], dtype=np.float32))
+            factors *= np.array([A0, *[math.sqrt(C0)] * 3], dtype=np.float32)
+            each = factors[0, 1:] ** 2 / (d * d)
+            total = sum(2 * each[axis] for axis in set(axes[neighbours != 0]))
+            constants = (factors[0, 0] / d + total, *each)
+            delta = np.empty((len(listed), 7), dtype=np.float32)
             setup.listed_coefficients(
-                listed, codes, self.diagonal, ids, table, first, axes, neighbours, C0, A0, constants, delta
+                listed, codes, self.diagonal, ids, factors, axes, neighbours, constants, delta
             )
             smoothers.append((constants, delta))
-        setup.listed_ratios(listed, ids, table, phi, ratio)
-        self.list_cells(listed, ratio)
+        scalings = np.exp(table[:, 0])
+        self.list_cells(listed, (scalings / scalings[0])[ids[listed]])
         self.first, self.second = smoothers
-        self.phi = phi
-        return table, ids
+        self.phi = scalings[0]
+        return table, cells, numbers
 
     def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
         """Evaluate a coarse network and form operator, smoother and transfer scalings; return its outputs."""
@@ -119,9 +132,7 @@ class LearnedMultigrid(Multigrid):
         for axis in range(3):
             features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
             features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
-        outputs = np.zeros((size, len(network[5])), dtype=np.float32)
-        offsets = neighbourhood(level.strides)
-        setup.evaluate_features(level.n, level.s, offsets, features, *network, outputs)
+        outputs = evaluate_features(features, neighbourhood(level.strides), network)
         setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
         level.finish()
         level.a, level.phi = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
@@ -184,6 +195,44 @@ def _network(parameters: dict[str, Any], prefix: str) -> Network:
             weight = weight.transpose(0, 2, 3, 4, 1).reshape(len(weight), -1)
         layers += [np.ascontiguousarray(weight.T), np.asarray(parameters[f"{prefix}{layer}.bias"], dtype=np.float32)]
     return tuple(layers)  # type: ignore[return-value]
+
+
+def evaluate_features(features: F32, around: NDArray[np.int64], network: Network) -> F32:
+    """Evaluate a coarse network in every cell with volume, once for each distinct neighbourhood.
+
+    Cells that are alike get one number, and neighbourhoods are told apart by the numbers in them. Where more than half
+    of them differ, as in porous media, the network is evaluated in every cell.
+
+    Parameters
+    ----------
+    features : float32 (box, channels)
+        The first is the volume.
+    around : int64 (neighbours,)
+        Flat offsets of the neighbourhood.
+    network : Network
+
+    Returns
+    -------
+    float32 (box, outputs)
+    """
+    size, channels = features.shape
+    cells, numbers = np.flatnonzero(features[:, 0]), None
+    chosen, most = cells, max(cells.size // 2, 1)
+    origins = np.arange(0, features.size, channels)
+    alike = distinct_windows(features.view(np.uint32).reshape(-1), origins, np.arange(channels), most)
+    if alike is not None:
+        windows = distinct_windows(alike[1].view(np.uint32), cells, around, most)
+        if windows is not None:
+            chosen, numbers = windows
+    w1, b1, w2, b2, w3, b3 = network
+    values = np.empty((chosen.size, b3.size), dtype=np.float32)
+    for start in range(0, chosen.size, BLOCK):
+        inputs = features[chosen[start : start + BLOCK, None] + around].reshape(-1, around.size * channels)
+        hidden = np.maximum(inputs @ w1 + b1, 0)
+        values[start : start + BLOCK] = np.maximum(hidden @ w2 + b2, 0) @ w3 + b3
+    outputs = np.zeros((size, b3.size), dtype=np.float32)
+    outputs[cells] = values if numbers is None else values[numbers]
+    return outputs
 
 
 def evaluate(
