@@ -22,6 +22,7 @@ from deepcd.solvers.kernels.outer import FAST, middle, planes, span, width
 def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above, i, begin, end, out):
     """out <- S t in rows begin .. end - 1 of plane i, t given by three planes."""
     s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
     for h in range(np.uint64(lo), np.uint64(hi)):
@@ -35,6 +36,7 @@ def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above,
 def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here, above, i, begin, end, out):
     """out <- z + S t in rows begin .. end - 1 of plane i, t given by three planes."""
     s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
     for h in range(np.uint64(lo), np.uint64(hi)):

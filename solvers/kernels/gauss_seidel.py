@@ -59,9 +59,8 @@ def descend(
         for q in range(half):
             k = i - q
             if max(low - half - 1, 0) <= k < n[0]:
-                _relax(
-                    n, s, diagonal, r, ring[(k - 1) % size], ring[k % size], ring[(k + 1) % size], k, q & 1, new
-                )
+                above = ring[(k + 1) % size] if q > 0 else z[:s0]  # zeros: that place of the ring is still in use
+                _relax(n, s, diagonal, r, ring[(k - 1) % size], ring[k % size], above, k, q & 1, new)
         k = i - half + 1
         if low <= k < high:
             z[(k + 1) * s0 : (k + 2) * s0] = ring[k % size][:s0]
@@ -101,7 +100,24 @@ def ascend(
     for i in range(start - half - 1, stop + half + 1):
         if first <= i < n[0]:
             _corrected(
-                n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, row, along, z, i, new, ring[i % size]
+                n,
+                s,
+                diagonal,
+                phi,
+                starts,
+                cells,
+                ratio,
+                m,
+                ms,
+                near,
+                far,
+                coarse,
+                row,
+                along,
+                z,
+                i,
+                new,
+                ring[i % size],
             )
         else:
             ring[i % size] = 0

@@ -292,9 +292,7 @@ def form(faces: F64, dirichlet: NDArray[Any], nominal: F64) -> tuple[F64, F64]:
     return diagonal, unknown / np.where(unknown, diagonal, 1)
 
 
-def learned_levels(
-    diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int
-) -> list[Level]:
+def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int) -> list[Level]:
     """Return the hierarchy of the learned cycle: two smoothing steps on the finest level, one on all others.
 
     Parameters
