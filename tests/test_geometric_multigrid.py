@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,30 +14,13 @@ from deepcd.solvers.operators.stencil import StencilOperator, geometry
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
-from .cycles import GRIDS, dense
+from .cycles import GRIDS, dense, iterations
 
 
 def definition(embedding: Embedding) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """Return the operator over the cells of the box and which of them are unknowns."""
     diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], len(embedding.shape) == 2)
     return diagonal, np.flatnonzero(diagonal)
-
-
-def iterations(M: Any, embedding: Embedding, tol: float = 1e-6) -> int:
-    """Solve with a random right-hand side by preconditioned conjugate gradients."""
-    operator = StencilOperator(embedding)
-    r = operator.embed(np.random.default_rng(1).standard_normal(len(embedding.position)))
-    operator.project(r)
-    x, p, q, z = operator.zeros(), operator.zeros(), operator.zeros(), M.zeros()
-    first, energy = operator.dot(r, r), 0.0
-    for k in range(60):
-        rz, qz = M.apply(r, q, z)
-        operator.project(z)
-        operator.direction(z, -qz / energy if k else 0.0, p)
-        energy = operator.apply(p, q)
-        if operator.update(rz / energy, p, q, x, r) <= tol**2 * first:
-            return k + 1
-    return 60
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -76,9 +57,9 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
     pair, again = GeometricMultigrid(embedding, threads=2), GeometricMultigrid(embedding, threads=2)
     assert pair.team.threads == 2
     rng = np.random.default_rng(0)
-    r, q = (StencilOperator(embedding).embed(rng.standard_normal(len(embedding.position))) for _ in range(2))
+    r = StencilOperator(embedding).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
     z = [M.zeros() for M in (alone, pair, again, pair)]
-    products = [M.apply(r, q, v) for M, v in zip((alone, pair, again, pair), z, strict=True)]
+    products = [M.apply(r, v) for M, v in zip((alone, pair, again, pair), z, strict=True)]
     np.testing.assert_allclose(z[1], z[0], atol=1e-6)
     np.testing.assert_allclose(products[1], products[0], rtol=1e-5)
     for k in (2, 3):
@@ -88,6 +69,6 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
 
 def test_work_counts_the_passes_over_the_finest_grid() -> None:
     embedding = embed(domain((4, 4)))
-    assert [GeometricMultigrid(embedding, sweeps).work for sweeps in (1, 2)] == [9, 13]
+    assert [GeometricMultigrid(embedding, sweeps).work for sweeps in (1, 2)] == [4, 4]
     assert GeometricMultigrid(embedding).name == "geometric-multigrid"
     assert GeometricMultigrid.symmetric
