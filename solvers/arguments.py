@@ -49,7 +49,7 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     if not matrix.has_canonical_format:
         matrix = matrix.copy()  # it may share its memory with A
         matrix.sum_duplicates()
-    if matrix.nnz and not math.isfinite(magnitude(matrix.data)):
+    if matrix.nnz and not math.isfinite(norm(matrix.data)):
         entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
         row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
         raise ValueError(f"A must be finite, got {matrix.data[entry]} at A[{row}, {matrix.indices[entry]}]")

@@ -19,6 +19,7 @@ from deepcd.solvers.solution import Status
 if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
     from deepcd.solvers.operators.csr import CSROperator
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
     from deepcd.solvers.operators.stencil import StencilOperator
 
 Fault = tuple[Status, str]
@@ -30,7 +31,7 @@ class Parts:
 
     Attributes
     ----------
-    A : csr_array of float64, shape (n, n)
+    A : csr_array of float64, or GridMatrix, shape (n, n)
     rows : slice or ndarray of int64, shape (m,)
         The rows with off-diagonal entries.
     alone : ndarray of int64, shape (n - m,)
@@ -48,7 +49,7 @@ class Parts:
         Each entry of A has been compared with the operator: they differ by rounding only.
     """
 
-    A: sp.csr_array
+    A: sp.csr_array | GridMatrix
     rows: slice | NDArray[np.int64]
     alone: NDArray[np.int64]
     diagonal: NDArray[np.float64]
@@ -97,13 +98,13 @@ class Parts:
 
 
 def on_grid(
-    A: sp.csr_array, embedding: Embedding, preconditioner: str, weights: Any, threads: int, *, exact: bool
+    A: sp.csr_array | GridMatrix, embedding: Embedding, preconditioner: str, weights: Any, threads: int, *, exact: bool
 ) -> Parts:
     """Take A apart along the embedding of its rows in a grid.
 
     Parameters
     ----------
-    A : csr_array of float64, shape (n, n)
+    A : csr_array of float64, or GridMatrix, shape (n, n)
     embedding : Embedding
     preconditioner : {"auto", "learned-multigrid", "geometric-multigrid"}
     weights : path or None
@@ -118,7 +119,7 @@ def on_grid(
     """
     rows = slice(None) if embedding.rows is None else embedding.rows
     if not embedding.position.size:
-        return Parts(A, rows, *_alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
+        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
     from deepcd.solvers.operators.stencil import StencilOperator
 
     M: ColumnsPreconditioner
@@ -136,7 +137,7 @@ def on_grid(
         M = LearnedMultigrid(embedding, weights=weights, threads=threads)
     operator = StencilOperator(embedding, threads=threads)
     singular = bool(embedding.sealed.any())
-    return Parts(A, rows, *_alone(A, rows), operator, embedding.scale, M, singular=singular, exact=exact)
+    return Parts(A, rows, *alone(A, rows), operator, embedding.scale, M, singular=singular, exact=exact)
 
 
 def on_matrix(
@@ -176,7 +177,7 @@ def on_matrix(
     rows = slice(None) if coupled.all() else np.flatnonzero(coupled)
     part = A if isinstance(rows, slice) else sp.csr_array(A[rows][:, rows])
     if not part.shape[0]:
-        return Parts(A, rows, *_alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True)
+        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True)
     largest, scale = magnitude(part.data), 1.0
     if not 1e-100 < largest < 1e100:
         scale = power_of_two(largest)
@@ -208,7 +209,7 @@ def on_matrix(
         return Status.INDEFINITE_MATRIX, str(error)
     operator = CSROperator(part, component, sealed, null)
     singular = null is not None or bool(sealed.any())
-    return Parts(A, rows, *_alone(A, rows), operator, scale, M, singular=singular, exact=False)
+    return Parts(A, rows, *alone(A, rows), operator, scale, M, singular=singular, exact=False)
 
 
 def _orthonormal(null: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,8 +224,10 @@ def _same_rows(a: slice | NDArray[np.int64], b: slice | NDArray[np.int64]) -> bo
     return np.array_equal(a, b)
 
 
-def _alone(A: sp.csr_array, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def alone(A: sp.csr_array | GridMatrix, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the rows that are not among `rows`, and their diagonal entries."""
+    if not sp.issparse(A):
+        return A.alone, A.diagonal
     if isinstance(rows, slice):
         return np.empty(0, dtype=np.int64), np.empty(0)
     rest = np.ones(A.shape[0], dtype=np.bool_)

@@ -20,7 +20,7 @@ from deepcd.pde import Grid, poisson
 from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, options
 from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
-from deepcd.solvers.parts import Fault, Parts, on_grid, on_matrix
+from deepcd.solvers.parts import Fault, Parts, alone, on_grid, on_matrix
 from deepcd.solvers.preconditioners.direct import LARGEST
 from deepcd.solvers.refinement import Limits, Outcome, refine
 from deepcd.solvers.solution import Solution, Status
@@ -28,6 +28,7 @@ from deepcd.solvers.solution import Solution, Status
 if TYPE_CHECKING:
     from deepcd.solvers.deepcd import DeepCD
     from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
 
 ON_GRIDS = ("learned-multigrid", "geometric-multigrid")
 PRECONDITIONERS = ("auto", *ON_GRIDS, "direct", "pyamg-sa", "pyamg-rs", "none")
@@ -46,7 +47,7 @@ class System:
 
     Attributes
     ----------
-    A : csr_array of float64, shape (n, n)
+    shape : tuple of two ints
     embedding : Embedding or None
         The grid behind A, if one was looked for and found.
     no_grid : str
@@ -71,22 +72,35 @@ class System:
     ) -> None:
         start = time.perf_counter()
         self._solver, self._grid, self._check, self._threads = solver, grid, check, threads
+        self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
+        matrix: sp.csr_array | GridMatrix
         if isinstance(A, Grid):
             if grid is not None:
                 raise TypeError("A is a grid itself: give no other as grid")
-            self._grid, matrix = A, poisson(A).A
+            self._grid = A
+            matrix, self._dtype = _on(A, threads), np.dtype(np.float64)
         else:
-            matrix = A
-        self.A, self._dtype = as_matrix(matrix)
-        if copy and matrix is A:
-            self.A = _apart(self.A, A)
-        if self._grid is not None and matrix is A:
-            _match(self.A, self._grid)
+            matrix, self._dtype = as_matrix(A)
+            if self._grid is not None:
+                _match(matrix, self._grid)
+        self._matrix = matrix
         self._null = None if nullspace is None else as_null_space(nullspace, self.A, self._eps)
-        self._B = None if B is None else as_columns("B", B, self.A.shape[0])
-        self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
+        self._B = None if B is None else as_columns("B", B, self.shape[0])
         self._prepare(None)
+        if copy and sp.issparse(self._matrix):
+            self._own(_apart(self._matrix, A))
         self.setup_time = time.perf_counter() - start
+
+    @property
+    def A(self) -> sp.csr_array:
+        """The matrix, with its entries; assembled anew where the grid behind it is all that was kept."""
+        return self._matrix if sp.issparse(self._matrix) else self._matrix.tocsr()
+
+    def _own(self, matrix: sp.csr_array) -> None:
+        """Take an equal matrix in the place of the one in use."""
+        if isinstance(self._parts, Parts) and self._parts.A is self._matrix:
+            self._parts = replace(self._parts, A=matrix)
+        self._matrix = matrix
 
     @property
     def _eps(self) -> float:
@@ -95,23 +109,31 @@ class System:
 
     def _prepare(self, previous: Parts | None) -> None:
         """Look for structure in A and build its parts."""
-        wanted, n = self._solver.preconditioner, self.A.shape[0]
+        wanted, n, A = self._solver.preconditioner, self.shape[0], self._matrix
         self.embedding: Embedding | None = None
-        self.no_grid = ""
-        # The Laplacian has two signs in use. A look at one row tells whether a look at all of them is worth its time.
-        diagonal = self.A[:1].diagonal()
-        if n and diagonal[0] < 0:
-            diagonal = self.A.diagonal()
-        self._sign = -1 if n and diagonal.max() <= 0 and diagonal.min() < 0 else 1
-        A = -self.A if self._sign < 0 else self.A
+        self.no_grid, self._sign = "", 1
+        if sp.issparse(A) and n:
+            # The Laplacian has two signs in use. A look at one row tells whether a look at all of them is worth it.
+            diagonal = A[:1].diagonal()
+            if diagonal[0] < 0:
+                diagonal = A.diagonal()
+            self._sign = -1 if diagonal.max() <= 0 and diagonal.min() < 0 else 1
+        A = -A if self._sign < 0 else A
         small = wanted == "auto" and self._grid is None and n <= LARGEST
         if wanted in ("auto", *ON_GRIDS) and n and not small:
             self._find_grid(A, required=wanted != "auto")
         parts: Parts | Fault
         if self.embedding is not None:
             exact = self._dtype == np.float64
+            if exact and self.embedding.exact and self._sign > 0 and sp.issparse(A):
+                from deepcd.solvers.operators.grid_matrix import GridMatrix
+
+                # Nothing is lost: the caller's matrix is neither kept nor copied.
+                rows = slice(None) if self.embedding.rows is None else self.embedding.rows
+                self._matrix = A = GridMatrix(self.embedding, n, *alone(A, rows), self._threads)
             parts = on_grid(A, self.embedding, wanted, self._solver.weights, self._threads, exact=exact)
         else:
+            A = A if sp.issparse(A) else A.tocsr()
             parts = on_matrix(A, wanted, self._eps, check=self._check, B=self._B, null=self._null, previous=previous)
         if isinstance(parts, Parts) and (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
@@ -126,7 +148,7 @@ class System:
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of A."""
-        return self.A.shape
+        return self._matrix.shape
 
     def solve(
         self,
@@ -178,7 +200,7 @@ class System:
             If a callback calls the system that is calling it.
         """
         start = time.perf_counter()
-        n = self.A.shape[0]
+        n = self.shape[0]
         tol, maxiter = options(tol, rtol, atol, maxiter, callback, residuals, timeout)
         maxiter = min(max(10 * n, 1), _MOST) if maxiter is None else maxiter
         deadline = math.inf if timeout is None else start + timeout
@@ -213,7 +235,7 @@ class System:
             return Outcome(np.zeros(len(b), dtype), Status.CONVERGED, [0.0])
         if not isinstance(self._parts, Parts):
             x = np.zeros(len(b)) if x0 is None else x0
-            return Outcome(x.astype(dtype), self._parts[0], [norm(b - self.A @ x)], self._parts[1])
+            return Outcome(x.astype(dtype), self._parts[0], [norm(b - self._matrix @ x)], self._parts[1])
         if self._sign < 0:
             b = -b
         outcome = refine(self._parts, b, x0, self._patient(limits), self._keep, dtype)
@@ -313,14 +335,16 @@ class System:
         """
         start = time.perf_counter()
         new, dtype = as_matrix(A)
-        if new.shape != self.A.shape:
-            raise ValueError(f"update takes a matrix of the shape of the old one, {self.A.shape}, got {new.shape}")
+        if new.shape != self.shape:
+            raise ValueError(f"update takes a matrix of the shape of the old one, {self.shape}, got {new.shape}")
         if not _same_pattern(new, self.A):
             raise ValueError("update takes new values on the old pattern, but the pattern differs: set up a new system")
         with self._exclusive():
             self._grid = None
-            self.A, self._dtype = _apart(new, A), dtype
+            self._matrix, self._dtype = new, dtype
             self._prepare(self._parts if isinstance(self._parts, Parts) else None)
+            if sp.issparse(self._matrix):
+                self._own(_apart(self._matrix, A))
             self.setup_time = time.perf_counter() - start
 
     def aspreconditioner(self) -> LinearOperator:
@@ -348,7 +372,7 @@ class System:
             with self._exclusive():
                 return parts.precondition(np.asarray(v, dtype=np.float64).reshape(-1))
 
-        return LinearOperator(self.A.shape, matvec=matvec, rmatvec=matvec, dtype=np.dtype(np.float64))
+        return LinearOperator(self.shape, matvec=matvec, rmatvec=matvec, dtype=np.dtype(np.float64))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the lock, which belongs to this process."""
@@ -365,7 +389,7 @@ class System:
 
     def __str__(self) -> str:
         """Return a few lines: unknowns, grid or why there is none, levels of the preconditioner and its cost."""
-        lines = [f"System of {self.A.shape[0]} unknowns, {self.A.nnz} entries, set up in {self.setup_time:.3g} s"]
+        lines = [f"System of {self.shape[0]} unknowns, set up in {self.setup_time:.3g} s"]
         if self.embedding is not None:
             lines.append(f"grid: {' x '.join(map(str, self.embedding.shape))} cells")
         elif self.no_grid:
@@ -398,6 +422,9 @@ class System:
         from deepcd.solvers.kernels import compilation, fused
 
         compilation.announce(fused.ascend)
+        if not sp.issparse(self._matrix):
+            self.embedding = self._matrix.embedding
+            return
         if self._grid is not None:
             from deepcd.solvers.grid_discovery import embed
 
@@ -412,6 +439,22 @@ class System:
             if required:
                 raise ValueError(f'there is no grid behind A: {error}; preconditioner="auto" takes any A') from error
             self.no_grid = str(error)
+
+
+def _on(grid: Grid, threads: int) -> sp.csr_array | GridMatrix:
+    """Return the Poisson matrix of a grid, without assembling it if it has off-diagonal entries at all."""
+    from deepcd.solvers.grid_discovery import NotAGrid, embed
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
+
+    try:
+        embedding = embed(grid)
+    except NotAGrid:
+        return poisson(grid).A
+    neighbours, dirichlet = grid.couplings()
+    unknown = grid.fluid & (neighbours + dirichlet > 0)
+    alone = np.flatnonzero(neighbours[unknown] == 0)
+    diagonal = dirichlet[unknown][alone] * embedding.scale
+    return GridMatrix(embedding, int(np.count_nonzero(unknown)), alone, diagonal, threads)
 
 
 def _left(residuals: list[float], target: float) -> float:

@@ -11,6 +11,69 @@ EXPLICIT_ZERO = 1  # reason of `values`
 
 
 @njit(cache=True, nogil=True)
+def scan(indptr, indices, data, degree, count):
+    """Count as `values` does, if no entry asks for a second look: all are exact multiples of the coupling, and sorted.
+
+    Returns
+    -------
+    scale : float
+        Negative of the off-diagonal entries; 0 if `values` has to look.
+    planar : bool
+        No row has three earlier or three later neighbours.
+    """
+    scale, most = 0.0, 0
+    for k in range(indptr[0], indptr[min(indptr.size - 1, 1)]):
+        if indices[k] != 0:
+            scale = -np.float64(data[k])
+    if not 0.0 < scale < np.inf:
+        return 0.0, False
+    coupling, unit = data.dtype.type(-scale), 1.0 / scale
+    for i in range(indptr.size - 1):
+        start, end = np.uint64(indptr[i]), np.uint64(indptr[i + 1])
+        usual, previous, diagonal, at = True, -1, 0.0, end
+        for k in range(start, end):
+            j, a = np.int64(indices[k]), data[k]
+            usual &= j > previous
+            previous = j
+            if j == i:
+                diagonal, at = np.float64(a), k
+            else:
+                usual &= a == coupling
+        before, after = np.int64(at - start), np.int64(end - at) - 1
+        multiple = np.uint8(min(max(diagonal * unit + 0.5, 0.0), 255.0))
+        if not usual or at == end or diagonal != multiple * scale or multiple < before + after:
+            return 0.0, False
+        most = max(most, before, after)
+        if most > 3:
+            return 0.0, False
+        degree[i] = before + after
+        count[i] = multiple if before + after > 0 else 0
+    return scale, most < 3
+
+
+@njit(cache=True, nogil=True)
+def fits(indptr, indices, position, box, stride):
+    """Whether every row is coupled to the cells beside its own and to no others; `verify` says where that is not so.
+
+    Rows have to be sorted, positions to ascend.
+    """
+    offsets = (-stride[0], -stride[1], -stride[2], 0, stride[2], stride[1], stride[0])
+    for i in range(np.uint64(position.size)):
+        here = position[i]
+        k, end = np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])
+        for a in range(7):
+            offset = offsets[a]
+            there = here + offset
+            if (offset != 0 or a == 3) and box[np.uint64(there)] != 0:
+                if k == end or position[np.uint64(indices[k])] != there:
+                    return False
+                k += np.uint64(1)
+        if k != end:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def values(indptr, indices, data, eps, degree, count):
     """Check the values of A row by row and count.
 
