@@ -122,6 +122,15 @@ def number_windows(words, origins, offsets, slots, numbers, firsts):
     mask, count = np.uint64(slots.size - 1), 0
     for e in range(origins.size):
         origin = origins[e]
+        if e > 0:  # most windows are like the one before
+            before, same = origins[e - 1], True
+            for o in offsets:
+                if words[before + o] != words[origin + o]:
+                    same = False
+                    break
+            if same:
+                numbers[e] = numbers[e - 1]
+                continue
         even, odd = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
         for k in range(0, offsets.size - 1, 2):
             even = (even ^ np.uint64(words[origin + offsets[k]])) * np.uint64(0xFF51AFD7ED558CCD)

@@ -175,15 +175,16 @@ def hand_down_patterns(n, s, cells, numbers, table, first, m, ms, step, share, v
 
 
 @njit(cache=True, nogil=True)
-def hand_down(n, s, outputs, first, m, ms, step, share, handed):
-    """Sum share * outputs[:, first:] of a coarse level over the cells of the next one."""
+def hand_down(n, s, numbers, table, first, m, ms, step, share, handed):
+    """Sum share * table[number, first:] of a coarse level's cells over the cells of the next one."""
+    shift0, shift1, shift2 = step[0] - 1, step[1] - 1, step[2] - 1  # steps are one or two
     for i in range(n[0]):
         for j in range(n[1]):
             for k in range(n[2]):
-                p = (i + 1) * s[0] + (j + 1) * s[1] + 1 + k
-                c = (i // step[0] + 1) * ms[0] + (j // step[1] + 1) * ms[1] + 1 + k // step[2]
+                row = numbers[(i + 1) * s[0] + (j + 1) * s[1] + 1 + k]
+                c = ((i >> shift0) + 1) * ms[0] + ((j >> shift1) + 1) * ms[1] + 1 + (k >> shift2)
                 for f in range(handed.shape[1]):
-                    handed[c, f] += share * outputs[p, first + f]
+                    handed[c, f] += share * table[row, first + f]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -224,16 +225,17 @@ def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
 
 
 @njit(cache=True, nogil=True)
-def scale_faces(strides, outputs, w, dirichlet):
-    """Multiply face and Dirichlet weights by exp of the clipped outputs, averaged over both cells of a face."""
-    low, high, half = np.float32(-2), np.float32(2), np.float32(0.5)
-    for p in range(outputs.shape[0]):
+def scale_faces(strides, numbers, factors, w, dirichlet):
+    """Multiply face weights by factors 0, 1, 2 of both cells of a face, Dirichlet weights by factor 3 of the cell.
+
+    `factors`, (patterns, 4 or more), are those of the pattern of a cell, `numbers` its row.
+    """
+    for p in range(numbers.size):
+        own = factors[numbers[p]]
         for axis in range(3):
             if w[axis, p] != 0:
-                own, other = outputs[p, axis], outputs[p + strides[axis], axis]
-                w[axis, p] *= np.exp(half * (min(max(own, low), high) + min(max(other, low), high)))
-        if dirichlet[p] != 0:
-            dirichlet[p] *= np.exp(min(max(outputs[p, 3], low), high))
+                w[axis, p] *= own[axis] * factors[numbers[p + strides[axis]], axis]
+        dirichlet[p] *= own[3]
 
 
 @njit(cache=True, nogil=True)
@@ -249,21 +251,20 @@ def form_diagonal(strides, w, dirichlet, smallest, diagonal, inverse):
 
 
 @njit(cache=True, nogil=True)
-def smoother_coefficients(strides, outputs, first, w, inverse, c0, a0, a, c, phi):
-    """Phi and S of a coarse level from the outputs first .. first + 4: phi, a, c0, c1, c2."""
-    half = np.float32(0.5)
-    for p in range(outputs.shape[0]):
+def smoother_coefficients(strides, numbers, factors, w, inverse, a, c, phi, psi):
+    """S, phi and psi of a coarse level; factors 4 and 5 are psi and phi, 6 that of a, 7, 8, 9 those of c per cell."""
+    for p in range(numbers.size):
+        own = factors[numbers[p]]
         for axis in range(3):
             if w[axis, p] != 0:
                 q = p + strides[axis]
-                own = min(max(outputs[p, first + 2 + axis], np.float32(-4)), np.float32(3))
-                other = min(max(outputs[q, first + 2 + axis], np.float32(-4)), np.float32(3))
-                c[axis, p] = c0 * np.exp(half * (own + other)) * w[axis, p] * inverse[p] * inverse[q]
-    for p in range(strides[0], outputs.shape[0]):
+                c[axis, p] = own[7 + axis] * factors[numbers[q], 7 + axis] * w[axis, p] * inverse[p] * inverse[q]
+    for p in range(strides[0], numbers.size):
         if inverse[p] != 0:
+            own = factors[numbers[p]]
             total = np.float32(0)
             for axis in range(3):
                 if strides[axis]:
                     total += c[axis, p] + c[axis, p - strides[axis]]
-            a[p] = total + a0 * np.exp(min(max(outputs[p, first + 1], np.float32(-3)), np.float32(3))) * inverse[p]
-            phi[p] = np.exp(min(max(outputs[p, first], np.float32(-3)), np.float32(3)))
+            a[p] = total + own[6] * inverse[p]
+            psi[p], phi[p] = own[4], own[5]

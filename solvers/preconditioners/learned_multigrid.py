@@ -33,6 +33,10 @@ C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
 # c0, c1, c2 of one smoother, then the features.
 OUTPUTS, COARSE_OUTPUTS = 9, 10
 LOWEST = np.array([-3, -3, -4, -4, -4, -3, -4, -4, -4], dtype=np.float32)
+COARSE_LOWEST = np.array([-2] * 5 + [-3, -3, -4, -4, -4], dtype=np.float32)
+COARSE_HIGHEST = np.array([2] * 5 + [3] * 5, dtype=np.float32)
+COARSE_POWERS = np.array([0.5, 0.5, 0.5, 1, 1, 1, 1, 0.5, 0.5, 0.5], dtype=np.float32)
+COARSE_FACTORS = np.array([1] * 6 + [A0] + [math.sqrt(C0)] * 3, dtype=np.float32)
 BLOCK = 2048  # cells whose neighbourhoods are gathered at once
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
@@ -61,17 +65,18 @@ class LearnedMultigrid(Multigrid):
         deepest = len(self.tap) - 1
         networks = [_network(parameters, f"coarse.{k}.") for k in range(deepest)]
         table, cells, numbers = self._finest_level(_network(parameters, "fine."))
+        first = OUTPUTS
         self.taps = Taps.of(float(self.tap[0]), n)
-        outputs: F32 | None = None
         for level, step in self.coarsen(DIRICHLET):
-            handed = np.zeros((level.volume.size, table.shape[1] - OUTPUTS), dtype=np.float32)
+            features = np.zeros((level.volume.size, 8 + table.shape[1] - first), dtype=np.float32)
             down = (level.n, level.s, step, np.float32(1 / np.prod(step)))
-            if outputs is None:
-                setup.hand_down_patterns(n, s, cells, numbers, table, OUTPUTS, *down, level.volume, handed)
+            if not self.levels:
+                setup.hand_down_patterns(n, s, cells, numbers, table, first, *down, level.volume, features[:, 8:])
             else:
-                setup.hand_down(self.levels[-1].n, self.levels[-1].s, outputs, COARSE_OUTPUTS, *down, handed)
+                setup.hand_down(self.levels[-1].n, self.levels[-1].s, numbers, table, first, *down, features[:, 8:])
             kind = min(len(self.levels) + 1, deepest)
-            outputs = self._coarse_level(level, handed, networks[kind - 1])
+            table, numbers = self._coarse_level(level, features, networks[kind - 1])
+            first = COARSE_OUTPUTS
             level.taps = Taps.of(float(self.tap[kind]), level.n)
         self.solve_exactly()
 
@@ -122,27 +127,40 @@ class LearnedMultigrid(Multigrid):
         self.phi = scalings[0]
         return table, cells, numbers
 
-    def _coarse_level(self, level: CoarseLevel, handed: F32, network: Network) -> F32:
-        """Evaluate a coarse network and form operator, smoother and transfer scalings; return its outputs."""
-        size = level.volume.size
-        features = np.empty((size, 8 + handed.shape[1]), dtype=np.float32)
-        features[:, 8:] = handed
+    def _coarse_level(self, level: CoarseLevel, features: F32, network: Network) -> tuple[F32, NDArray[np.int32]]:
+        """Evaluate a coarse network and form operator, smoother and transfer scalings.
+
+        Parameters
+        ----------
+        level : CoarseLevel
+        features : float32 (box, 8 or more)
+            Those from the eighth on have been handed down; the others are set here.
+        network : Network
+
+        Returns
+        -------
+        table : float32 (patterns, outputs)
+        numbers : int32 (box,)
+            The row of each cell.
+        """
         features[:, 0] = level.volume / np.float32(level.capacity)
         features[:, 1] = level.dirichlet / np.float32(max(level.nominal))
         for axis in range(3):
             features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
             features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
-        outputs = evaluate_features(features, neighbourhood(level.strides), network)
-        setup.scale_faces(level.strides, outputs, level.w, level.dirichlet)
+        table, numbers = evaluate_features(features, neighbourhood(level.strides), network)
+        # Of the mean of two cells' outputs the exponential is the product of two square roots.
+        factors = np.exp(np.clip(table[:, :COARSE_OUTPUTS], COARSE_LOWEST, COARSE_HIGHEST) * COARSE_POWERS)
+        factors *= COARSE_FACTORS
+        setup.scale_faces(level.strides, numbers, factors, level.w, level.dirichlet)
         level.finish()
-        level.a, level.phi = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
+        level.a, level.phi, level.psi = (np.zeros_like(level.volume) for _ in range(3))
         level.c = np.zeros_like(level.w)
         setup.smoother_coefficients(
-            level.strides, outputs, 5, level.w, level.inverse, C0, A0, level.a, level.c, level.phi
+            level.strides, numbers, factors, level.w, level.inverse, level.a, level.c, level.phi, level.psi
         )
-        level.psi = np.where(level.inverse > 0, np.exp(np.clip(outputs[:, 4], -2, 2)), np.float32(0))
         limit_smoother(level)
-        return outputs
+        return table, numbers
 
     def descend(self, r: F32) -> None:
         """Smooth with S1 and S2 from zero into `smoothed` and restrict the residual."""
@@ -197,8 +215,8 @@ def _network(parameters: dict[str, Any], prefix: str) -> Network:
     return tuple(layers)  # type: ignore[return-value]
 
 
-def evaluate_features(features: F32, around: NDArray[np.int64], network: Network) -> F32:
-    """Evaluate a coarse network in every cell with volume, once for each distinct neighbourhood.
+def evaluate_features(features: F32, around: NDArray[np.int64], network: Network) -> tuple[F32, NDArray[np.int32]]:
+    """Evaluate a coarse network in every cell with volume, but once for each distinct neighbourhood.
 
     Cells that are alike get one number, and neighbourhoods are told apart by the numbers in them. Where more than half
     of them differ, as in porous media, the network is evaluated in every cell.
@@ -213,7 +231,10 @@ def evaluate_features(features: F32, around: NDArray[np.int64], network: Network
 
     Returns
     -------
-    float32 (box, outputs)
+    table : float32 (patterns, outputs)
+        Row 0 is zero, for cells without volume.
+    rows : int32 (box,)
+        The row of each cell.
     """
     size, channels = features.shape
     cells, numbers = np.flatnonzero(features[:, 0]), None
@@ -225,14 +246,14 @@ def evaluate_features(features: F32, around: NDArray[np.int64], network: Network
         if windows is not None:
             chosen, numbers = windows
     w1, b1, w2, b2, w3, b3 = network
-    values = np.empty((chosen.size, b3.size), dtype=np.float32)
+    table = np.zeros((1 + chosen.size, b3.size), dtype=np.float32)
     for start in range(0, chosen.size, BLOCK):
         inputs = features[chosen[start : start + BLOCK, None] + around].reshape(-1, around.size * channels)
         hidden = np.maximum(inputs @ w1 + b1, 0)
-        values[start : start + BLOCK] = np.maximum(hidden @ w2 + b2, 0) @ w3 + b3
-    outputs = np.zeros((size, b3.size), dtype=np.float32)
-    outputs[cells] = values if numbers is None else values[numbers]
-    return outputs
+        table[1 + start : 1 + start + BLOCK] = np.maximum(hidden @ w2 + b2, 0) @ w3 + b3
+    rows = np.zeros(size, dtype=np.int32)
+    rows[cells] = np.arange(1, cells.size + 1) if numbers is None else numbers + 1
+    return table, rows
 
 
 def evaluate(
