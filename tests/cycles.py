@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grid_discovery import Embedding
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.kernels import coarse, reference
+from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.preconditioners import multigrid
+from deepcd.solvers.preconditioners.multigrid import Multigrid
 
 
 def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -52,6 +55,100 @@ def some_grids() -> dict[str, Grid]:
 
 
 GRIDS = some_grids()
+
+
+def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) -> Embedding:
+    """Return a box with random holes and Dirichlet counts up to seven; with a fill near one some of it is interior."""
+    rng = np.random.default_rng([seed, *shape])
+    n, planar = geometry(shape)[0], len(shape) == 2
+    dirichlet = rng.integers(1, 8, n) * (rng.random(n) < 0.4 * (1 - fill))
+    diagonal = reference.pad(reference.stencil_diagonal(rng.random(n) < fill, dirichlet), planar)
+    position = np.flatnonzero(diagonal)
+    box = diagonal.reshape([k + 2 for k in shape])
+    return Embedding(shape, None, position, box, 1.0, np.zeros(len(position), dtype=np.int32), np.array([False]))
+
+
+class Passes:
+    """The passes of a cycle, one by one, against the matrices of its definition, on several interleaved columns.
+
+    Parameters
+    ----------
+    M : Multigrid
+        With as many columns and threads as are wanted.
+    levels : list of reference.Level
+    planar : bool
+        The box is 2D.
+    """
+
+    def __init__(self, M: Multigrid, levels: list[reference.Level], planar: bool) -> None:
+        self.M, self.levels, self.planar = M, levels, planar
+        self.rng = np.random.default_rng(0)
+
+    def box(self, depth: int) -> tuple[int, int, int]:
+        """Return the cells per axis of a level, the finest being number 0."""
+        n = self.M.levels[depth - 1].n if depth else self.M.n
+        return n[0], n[1], n[2] // self.M.width
+
+    def flat(self, depth: int, block: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the padded box of a level with the columns of a block, shape (cells, columns), interleaved."""
+        boxes = [reference.pad(v.reshape(self.box(depth)), self.planar) for v in block.T]
+        return np.stack(boxes, axis=-1).ravel().astype(np.float32)
+
+    def psi(self, depth: int) -> NDArray[np.float64]:
+        """Return the factor per cell between a level and the next finer one, as a column."""
+        return reference.unpad(self.M.levels[depth - 1].psi, self.box(depth), self.planar).reshape(-1, 1).astype(float)
+
+    def block(self, depth: int) -> NDArray[np.float64]:
+        """Return random columns on the unknowns of a level, of numbers that float32 holds exactly."""
+        unknown = self.levels[depth].A.diagonal() > 0
+        return self.rng.standard_normal((self.M.width, unknown.size)).astype(np.float32).T * unknown[:, None] * 1.0
+
+    def check_finest(self) -> None:
+        """Run down and up on the finest level."""
+        M, top = self.M, self.M.levels[0]
+        A, G, T, _ = self.levels[0]
+        assert T is not None
+        b, e, out = self.block(0), self.block(1), M.zeros()
+        r = self.flat(0, b)
+        top.r[:] = np.nan
+        top.r.reshape(len(top.volume), -1)[reference.pad(np.ones(self.box(1)), self.planar) == 0] = 0
+        M.descend(r)
+        down = G @ b
+        close(M.smoothed, self.flat(0, down))
+        coarse.scale(top.s, top.psi, top.r)
+        close(top.r, self.flat(1, T.T @ (b - A @ down)))
+        top.z[:] = self.flat(1, self.psi(1) * e)
+        product = M.ascend(r, out)
+        up = down + T @ e
+        up = up + G.T @ (b - A @ up)
+        close(out, self.flat(0, up))
+        np.testing.assert_allclose(product, r.astype(float) @ out.astype(float), rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(r, self.flat(0, b))
+
+    def check_coarse(self, depth: int) -> None:
+        """Run down and up on a coarse level."""
+        M, level, lower = self.M, self.M.levels[depth - 1], self.M.levels[depth]
+        A, G, T, _ = self.levels[depth]
+        assert T is not None
+        b, e = self.block(depth), self.block(depth + 1)
+        for left in (level.t, multigrid.NOWHERE):
+            level.r[:] = self.flat(depth, b)
+            M.descend_level(level, lower)
+            down = G @ b
+            close(level.z, self.flat(depth, down))
+            close(lower.r, self.flat(depth + 1, T.T @ (b - A @ down)))
+            lower.z[:] = self.flat(depth + 1, self.psi(depth + 1) * e)
+            M.ascend_level(level, lower, left)
+            up = down + T @ e
+            up = up + G.T @ (b - A @ up)
+            close(level.z, self.flat(depth, up))
+            np.testing.assert_array_equal(level.r, self.flat(depth, b))
+        close(level.t, self.flat(depth, b - A @ up))
+
+
+def close(computed: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Compare two vectors relatively to the largest entry, zeros outside the unknowns included."""
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
 
 
 def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:

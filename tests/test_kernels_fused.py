@@ -1,0 +1,80 @@
+"""The learned cycle's two passes over the finest level against their definition: columns, shares of planes, tiles."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.kernels import reference, team
+from deepcd.solvers.operators.stencil import geometry
+from deepcd.solvers.preconditioners import multigrid
+from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+from .cycles import Passes, random_embedding, random_weights
+
+# The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
+SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
+LARGE = [(11, 9, 10), (6, 17, 7), (13, 12)]
+
+
+@pytest.fixture(autouse=True)
+def _as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many levels, every number of threads, and no limit on smoothers."""
+    monkeypatch.setattr(multigrid, "COARSEST", 1)
+    monkeypatch.setattr(multigrid, "LARGEST", np.inf)
+    monkeypatch.setattr(team, "SMALLEST", 1)
+
+
+@functools.cache
+def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, list[reference.Level]]:
+    embedding, planar = random_embedding(shape, fill), len(shape) == 2
+    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(shape)[0], planar)
+    return embedding, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
+
+
+def passes(shape: tuple[int, ...], fill: float, threads: int, columns: int) -> Passes:
+    embedding, levels = definition(shape, fill)
+    M = LearnedMultigrid(embedding, random_weights(len(shape), 0.15), threads)
+    assert M.team.threads == min(threads, M.n[0])
+    return Passes(M.columns(columns), levels, len(shape) == 2)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_down_and_up(shape: tuple[int, ...], threads: int, columns: int) -> None:
+    own = passes(shape, 0.75, threads, columns)
+    for _ in range(2):  # the second time in used scratch
+        own.check_finest()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("tile", [1, 2, 3, 100])
+@pytest.mark.parametrize(("threads", "columns"), [(1, 1), (3, 1), (2, 2), (1, 8)])
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_tiles_with_an_interior(shape: tuple[int, ...], threads: int, columns: int, tile: int) -> None:
+    own = passes(shape, 0.98, threads, columns)
+    assert 0 < len(own.M.cells) < own.M.diagonal.astype(bool).sum() // columns
+    own.M.tile = tile
+    for _ in range(2):
+        own.check_finest()
+
+
+def test_large_planes_are_cut_into_tiles_that_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multigrid, "CACHE", 1)
+    own = passes((6, 17, 7), 0.98, 1, 1)
+    assert 2 * own.M.tile < 17
+    own.check_finest()
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE], ids=str)
+def test_down_and_up_on_coarse_levels(shape: tuple[int, ...], columns: int) -> None:
+    """Those are `kernels/coarse.py`."""
+    own = passes(shape, 0.9, 1, columns)
+    for depth in range(1, len(own.M.levels)):
+        own.check_coarse(depth)

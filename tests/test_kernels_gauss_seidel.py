@@ -1,0 +1,68 @@
+"""The classical cycle's passes against half-sweeps of the definition: colours, columns, shares of planes, sweeps."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.kernels import reference, team
+from deepcd.solvers.operators.stencil import geometry
+from deepcd.solvers.preconditioners import multigrid
+from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+
+from .cycles import Passes, random_embedding
+
+SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
+LARGE = [(13, 5, 6), (6, 7, 7), (17, 6)]
+
+
+@pytest.fixture(autouse=True)
+def _as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many levels and every number of threads."""
+    monkeypatch.setattr(multigrid, "COARSEST", 1)
+    monkeypatch.setattr(team, "SMALLEST", 1)
+
+
+@functools.cache
+def definition(shape: tuple[int, ...], fill: float, sweeps: int) -> tuple[Embedding, list[reference.Level]]:
+    embedding = random_embedding(shape, fill)
+    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(shape)[0], len(shape) == 2)
+    return embedding, reference.geometric_levels(diagonal, sweeps, 1)
+
+
+def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int, columns: int) -> Passes:
+    embedding, levels = definition(shape, fill, sweeps)
+    M = GeometricMultigrid(embedding, sweeps, threads)
+    assert M.team.threads == min(threads, M.n[0])
+    return Passes(M.columns(columns), levels, len(shape) == 2)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("sweeps", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_down_and_up(shape: tuple[int, ...], sweeps: int, threads: int, columns: int) -> None:
+    own = passes(shape, 0.75, sweeps, threads, columns)
+    for _ in range(2):  # the second time in used scratch
+        own.check_finest()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("threads", "columns"), [(1, 1), (3, 1), (2, 2), (1, 8)])
+@pytest.mark.parametrize("sweeps", [1, 2, 4])
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_more_planes_than_are_kept(shape: tuple[int, ...], sweeps: int, threads: int, columns: int) -> None:
+    own = passes(shape, 0.95, sweeps, threads, columns)
+    for _ in range(2):
+        own.check_finest()
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("sweeps", [1, 2])
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE], ids=str)
+def test_down_and_up_on_coarse_levels(shape: tuple[int, ...], sweeps: int, columns: int) -> None:
+    own = passes(shape, 0.9, sweeps, 1, columns)
+    for depth in range(1, len(own.M.levels)):
+        own.check_coarse(depth)
