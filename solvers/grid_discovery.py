@@ -19,11 +19,16 @@ from scipy.sparse import csr_array, issparse
 from deepcd.pde import Grid
 from deepcd.solvers.kernels import discovery, intervals, placement
 
-SEARCH = 500_000  # rows that the search over guesses may look at, beside eight times all of them
+# Positions of rows that may be looked up, and so many more per entry of the matrix: more than random walls of any
+# density have taken. What is no grid keeps a search busy for as long as one lets it.
+LOOKUPS, PER_ENTRY = 50_000_000, 500
 GUESSES = 4096  # guesses per component that it can take back
 SPARSE = 64  # cells of the box per unknown above which a box is no use
 
-
+TOO_LOOSE = (
+    "the pattern leaves so much open that the search for positions was given up "
+    "(long narrow channels, other order, or no grid); pass grid= if there is one"
+)
 VALUES = {
     2: "has a positive off-diagonal entry; if A is negative definite, solve -A x = -b",
     3: "has an off-diagonal entry that differs from the others: all must be equal",
@@ -67,8 +72,6 @@ class Embedding:
         Connected component, 0, 1, ... in the order of their first rows.
     sealed : ndarray of bool, shape (components,)
         The component has no Dirichlet data: the constant on it is in the null space.
-    exact : bool
-        The coupled rows of A are those of the operator to the last bit, not only up to rounding.
     """
 
     shape: tuple[int, ...]
@@ -78,7 +81,6 @@ class Embedding:
     scale: float
     component: NDArray[np.int32]
     sealed: NDArray[np.bool_]
-    exact: bool = False
 
 
 def discover(A: csr_array) -> Embedding:
@@ -110,10 +112,7 @@ def discover(A: csr_array) -> Embedding:
     A, eps = _canonical(A)
     n = A.shape[0]
     degree, count = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.uint8)
-    reason, (scale, planar) = 0, placement.scan(A.indptr, A.indices, A.data, degree, count)
-    exact = scale > 0
-    if not exact:
-        reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
+    reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
     if reason == placement.EXPLICIT_ZERO:
         A = A.copy()
         A.eliminate_zeros()
@@ -137,11 +136,17 @@ def discover(A: csr_array) -> Embedding:
     m = indptr.size - 1
     parent, packed = np.empty(m, dtype=np.int32), np.empty(m, dtype=np.int64)
     none = np.empty(0, dtype=np.uint8)
-    guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
-    if contradictions < 0 and planar:
-        planar = False
-        guesses, contradictions, _ = discovery.link(indptr, indices, none, planar, False, 0, none, none, parent, packed)
+    budget = np.array([LOOKUPS + PER_ENTRY * indices.size])
+    for two_axes in (True, False) if planar else (False,):
+        planar = two_axes
+        guesses, contradictions = discovery.link(
+            indptr, indices, none, planar, False, 0, none, none, parent, packed, budget
+        )
+        if contradictions >= 0 or budget[0] < 0:
+            break
     if contradictions < 0:
+        if budget[0] < 0:
+            raise NotAGrid(TOO_LOOSE)
         raise NotAGrid(
             "couplings do not close on a Cartesian grid in C order "
             "(other order, periodic links, a wall without thickness, or no grid)"
@@ -167,8 +172,6 @@ def discover(A: csr_array) -> Embedding:
             stride = _strides(box.shape, axes)
             position = np.empty(m, dtype=np.int64)
             placement.place(component, packed, origin - low + 1, stride, count, position, box.reshape(-1))
-            if exact and components == 1 and placement.fits(indptr, indices, position, box.reshape(-1), stride):
-                return Embedding(shape, rows, position, box, float(scale), component, sealed, exact)
             reason, row, column = placement.verify(
                 A.indptr, A.indices, A.data, index, position, box.reshape(-1), stride, scale, eps, component, wrong
             )
@@ -176,10 +179,10 @@ def discover(A: csr_array) -> Embedding:
                 order = np.argsort(position, kind="stable")
                 wrong[component[order[1:][np.diff(position[order]) == 0]]] = True
             if not wrong.any():
-                return Embedding(shape, rows, position, box, float(scale), component, sealed, exact)
+                return Embedding(shape, rows, position, box, float(scale), component, sealed)
         if searches == 2 or (guesses == 0 and not planar):
             break
-        if not _search(indptr, indices, component, packed, np.flatnonzero(wrong), low, high):
+        if not _search(indptr, indices, component, packed, np.flatnonzero(wrong), low, high, budget):
             break
         unordered[:] = False
     if reason == 0:
@@ -237,7 +240,6 @@ def embed(grid: Grid) -> Embedding:
         scale=grid.spacing**-2,
         component=component,
         sealed=sealed,
-        exact=True,
     )
 
 
@@ -340,9 +342,9 @@ def _search(
     wrong: NDArray[np.int64],
     low: NDArray[np.int64],
     high: NDArray[np.int64],
+    budget: NDArray[np.int64],
 ) -> bool:
     """Take back guesses in the wrong components, the last one first, until each fits; False if one does not."""
-    budget = SEARCH + 8 * component.size
     mask = np.empty(indices.size, dtype=np.uint8)
     intervals.possible_axes(indptr, indices, mask)
     order = np.argsort(component, kind="stable")
@@ -362,19 +364,19 @@ def _search(
         rank, possible = np.zeros(GUESSES, dtype=np.uint8), np.zeros(GUESSES, dtype=np.uint8)
         forced = 0
         while True:
-            guesses, contradictions, work = discovery.link(
-                own_indptr, own_indices, own_mask, False, True, forced, rank, possible, parent, offset
+            guesses, contradictions = discovery.link(
+                own_indptr, own_indices, own_mask, False, True, forced, rank, possible, parent, offset, budget
             )
-            budget -= work
             if contradictions == 0:
                 placement.flatten(parent, offset)
                 at = offset[rows]
+                budget[0] -= 6 * rows.size * int(rows.size).bit_length()  # six neighbours of each are searched for
                 if placement.induced(own_indptr, own_indices, rows, at):
                     break
             forced = min(guesses, GUESSES)
             while forced and rank[forced - 1] + 1 >= possible[forced - 1]:
                 forced -= 1
-            if forced == 0 or budget < 0:
+            if forced == 0 or budget[0] < 0:
                 return False
             rank[forced - 1] += 1
         packed[members] = at

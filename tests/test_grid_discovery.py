@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
-from scipy.sparse import block_diag, coo_array, csr_array, diags_array, eye_array
+from scipy.sparse import block_diag, coo_array, csr_array, diags_array, eye_array, kron
 
 from deepcd.pde import Grid, ball, domain, half_space, height_field, poisson
 from deepcd.pde.grids import Walls
+from deepcd.solvers import grid_discovery
 from deepcd.solvers.grid_discovery import Embedding, NotAGrid, discover, embed, verify
 
 
@@ -380,3 +382,35 @@ def test_a_winding_channel_may_be_straightened() -> None:
     n = 1200  # a diagonal staircase that would fill a box of 400^3 cells is the same matrix as a straight chain
     cells = diags_array([-np.ones(n - 1), np.full(n, 6.0), -np.ones(n - 1)], offsets=[-1, 0, 1], format="csr")
     assert discover(cells).shape == (1, n)
+
+
+def winding_channel(n: int) -> csr_array:
+    """Return the matrix of one channel of one cell's width that winds through every plane of a cube."""
+    cells = np.ones((n, n, n), dtype=np.uint8)
+    cells[:, ::2, :] = 0
+    cells[:, 1::4, -1] = cells[:, 3::4, 0] = 0
+    return matrix(cells)
+
+
+def test_a_search_that_leads_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = winding_channel(12)
+    monkeypatch.setattr(grid_discovery, "LOOKUPS", 0)
+    monkeypatch.setattr(grid_discovery, "PER_ENTRY", 20)
+    with pytest.raises(NotAGrid, match="given up"):
+        discover(A)
+    assert_found(matrix(porous(3, (9, 8, 7), 0.15)))  # what is a grid needs less
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["winding channel", "torus"])
+def test_no_grid_takes_no_longer_than_its_size_allows(name: str) -> None:
+    """These took half a minute, and a minute."""
+    ring = diags_array([-1.0, -1.0, 2.0, -1.0, -1.0], offsets=[-97, -1, 0, 1, 97], shape=(98, 98))
+    line = diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(100, 100))
+    torus = csr_array(kron(ring, eye_array(100)) + kron(eye_array(98), line))
+    A = winding_channel(24) if name == "winding channel" else torus
+    discover(matrix(np.zeros((3, 3, 3))))  # compiles
+    start = time.perf_counter()
+    with pytest.raises(NotAGrid, match="given up"):
+        discover(A)
+    assert time.perf_counter() - start < 5

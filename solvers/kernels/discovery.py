@@ -25,7 +25,7 @@ from numba import njit
 Z, Y, X = 1, 1 << 21, 1 << 42
 LIMIT = 1 << 20  # cells per axis that a packed position can tell apart
 SCAN = 64  # rows to look at on either side for the nearest one of a piece
-EFFORT = 20_000  # at most so many retries of rows set aside, beside a sixteenth of all rows
+EFFORT, PER_ENTRY = 5_000_000, 30  # positions to look up for rows set aside before guesses are made; per entry more
 MEMBERS = 256  # cells of the smaller of two pieces that are compared with the larger
 
 
@@ -113,7 +113,7 @@ def entry(indptr, indices, i, j):
 
 
 @njit(cache=True, nogil=True)
-def _row_at(parent, offset, root, position):
+def _row_at(parent, offset, root, position, budget):
     """Return the row of a piece at a position (bisection over rows, which the C order sorts by position), or -1."""
     low, high = 0, parent.size - 1
     while low <= high:
@@ -123,6 +123,7 @@ def _row_at(parent, offset, root, position):
         while there != root and row < high and row < middle + SCAN:
             row += 1
             there, at = find(parent, offset, row)
+        budget[0] -= 1 + row - middle
         if there != root:
             if row < high:
                 return -1
@@ -137,7 +138,7 @@ def _row_at(parent, offset, root, position):
 
 
 @njit(cache=True, nogil=True)
-def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):
+def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep, budget):
     """Tell whether two pieces can be joined with root b at `shift` from root a.
 
     Necessary conditions, tried on cells of the smaller piece: couplings join neighbours, order agrees with the
@@ -149,6 +150,7 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):
     row = b
     for _ in range(MEMBERS):
         p = find(parent, offset, row)[1] + shift
+        budget[0] -= 1 + indptr[row + 1] - indptr[row]
         for k in range(indptr[row], indptr[row + 1]):
             s = indices[k]
             if s != row:
@@ -160,19 +162,21 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):
         below = min(row - 1, last[a])
         for s in range(below, max(below - SCAN, -1), -1):
             root, at = find(parent, offset, s)
+            budget[0] -= 1
             if root == a:
                 if at >= p or (at == p - Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         for s in range(row + 1, min(row + 1 + SCAN, last[a] + 1, n)):
             root, at = find(parent, offset, s)
+            budget[0] -= 1
             if root == a:
                 if at <= p or (at == p + Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         if deep:
             for unit in (-X, -Y, Y, X):
-                s = _row_at(parent, offset, a, p + unit)
+                s = _row_at(parent, offset, a, p + unit, budget)
                 if s >= 0 and entry(indptr, indices, row, s) < 0:
                     return False
         row = ring[row]
@@ -182,7 +186,7 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep):
 
 
 @njit(cache=True, nogil=True)
-def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
+def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank, budget):
     """Join row i to its earlier neighbours as far as the choice is certain, or on the best guess.
 
     `rank` < 0 forbids guessing, otherwise the choice of that rank among the possible ones is taken, the fastest axes
@@ -193,6 +197,7 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
     while indices[start + k] < i:
         k += 1
     own, p = find(parent, offset, i)
+    budget[0] -= 1
     possible = 0  # bit mask of choices
     number = 0
     choices = 1 if k == 3 else (3 - k if planar else 3)
@@ -215,14 +220,14 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank):
                 elif root == own:
                     good = shift == 0
                 elif parent[own] + parent[root] < -2 or deep:
-                    good = _fits(indptr, indices, parent, offset, ring, last, root, own, shift, deep)
+                    good = _fits(indptr, indices, parent, offset, ring, last, root, own, shift, deep, budget)
                 for b in range(a):
                     root_b, at_b = find(parent, offset, indices[start + b])
                     between = at + unit - at_b - _unit(k, choice, b)  # root of b's piece relative to the root of a's
                     if good and root_b == root:
                         good = between == 0
                     elif good:
-                        good = _fits(indptr, indices, parent, offset, ring, last, root, root_b, between, deep)
+                        good = _fits(indptr, indices, parent, offset, ring, last, root, root_b, between, deep, budget)
                 if not good:
                     break
             bit = 1 << choice
@@ -272,7 +277,7 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset):
+def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset, budget):
     """Find the relative positions of coupled rows.
 
     Parameters
@@ -295,17 +300,18 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         Union-find forest, one tree per connected component unless stopped; roots are negative.
     offset : ndarray of int64, shape (m,), out
         Packed position relative to the parent.
+    budget : ndarray of int64, shape (1,), in and out
+        How many positions may be looked up; below zero: it was not enough.
 
     Returns
     -------
     guesses : int
         Rows whose position was guessed.
     contradictions : int
-        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed.
-    work : int
-        Rows looked at, those set aside each time anew.
+        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed, or the budget is used up.
     """
     n = parent.size
+    budget[0] -= indices.size
     ring = np.empty(n, dtype=np.int32)  # next row of the same piece, cyclically
     last = np.empty(n, dtype=np.int32)  # of a root: last row of its piece
     aside = np.empty(n, dtype=np.int32)
@@ -335,9 +341,9 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             else:
                 known = indices[start + 1] != i - 1 and not planar
         if not known:
-            number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1)
-            if number == 0:
-                return 0, -1, i + 1
+            number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
+            if number == 0 or budget[0] < 0:
+                return 0, -1
             if number > 1:
                 aside[waiting] = i
                 waiting += 1
@@ -353,41 +359,43 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             if other != own:
                 _union(parent, offset, ring, last, other, own, shift)
             elif shift != 0:
-                return 0, -1, i + 1
+                return 0, -1
     head = 0  # aside[head:waiting] is open
-    work, limit = 0, min(EFFORT, 16 * n) + n // 16
+    enough = budget[0] - EFFORT - PER_ENTRY * indices.size
     certain = True
     while head < waiting:
-        if certain and work < limit:  # again, with what is known of both sides by now, until nothing more is certain
+        if certain and budget[0] > enough:  # again, with what is known of both sides by now, until nothing changes
             left = head
             for w in range(head, waiting):
                 i = aside[w]
-                number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1)
+                number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
+                if budget[0] < 0:
+                    return guesses, -1
                 if number == 0:
                     contradictions += 1
                     if stop or guesses == 0:
-                        return guesses, contradictions if guesses > 0 else -1, n + work
+                        return guesses, contradictions if guesses > 0 else -1
                     _join_anyhow(indptr, indices, parent, offset, ring, last, i)
                 elif number > 1:
                     aside[left] = i
                     left += 1
-            work += waiting - head
             certain = left < waiting
             waiting = left
             continue
         i = aside[head]
         head += 1
-        work += 1
         choice = int(rank[guesses]) if guesses < forced else 0
-        number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, choice)
+        number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, choice, budget)
+        if budget[0] < 0:
+            return guesses, -1
         if number == 0:
             contradictions += 1
             if stop:
-                return guesses, contradictions, n + work
+                return guesses, contradictions
             _join_anyhow(indptr, indices, parent, offset, ring, last, i)
         elif number > 1:
             if guesses < rank.size:
                 rank[guesses], possible[guesses] = choice, number
             guesses += 1
             certain = True
-    return guesses, contradictions, n + work
+    return guesses, contradictions
