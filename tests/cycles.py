@@ -101,7 +101,8 @@ class Passes:
     def block(self, depth: int) -> NDArray[np.float64]:
         """Return random columns on the unknowns of a level, of numbers that float32 holds exactly."""
         unknown = self.levels[depth].A.diagonal() > 0
-        return self.rng.standard_normal((self.M.width, unknown.size)).astype(np.float32).T * unknown[:, None] * 1.0
+        values = self.rng.standard_normal((unknown.size, self.M.width)).astype(np.float32)
+        return (values * unknown[:, None]).astype(float)
 
     def check_finest(self) -> None:
         """Run down and up on the finest level."""

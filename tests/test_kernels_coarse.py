@@ -54,7 +54,7 @@ class Case:
     def block(self, on: NDArray[Any]) -> Blocks:
         """Return random columns where `on` is not zero, of numbers that float32 holds exactly."""
         values = self.rng.standard_normal((on.size, self.columns)).astype(np.float32)
-        return values * (on.reshape(-1, 1) != 0) * 1.0
+        return (values * (on.reshape(-1, 1) != 0)).astype(float)
 
     def flat(self, block: Blocks, box: tuple[int, int, int] | None = None) -> NDArray[np.float32]:
         """Return the padded box of columns, which interleave; of the finer box unless another one is named."""

@@ -14,6 +14,7 @@ from deepcd.pde import Grid, box, domain, poisson
 from deepcd.solvers.grid_discovery import embed
 from deepcd.solvers.kernels import team
 from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.preconditioners.identity import Identity
 
 SHAPES = [(6, 5, 7), (1, 8, 5), (6, 1, 4), (9, 7), (1, 12)]
 
@@ -41,23 +42,56 @@ def test_the_operator_is_the_matrix(shape: tuple[int, ...], air_at: str, threads
     A = A.toarray()[rows][:, rows] / embedding.scale
     operator = StencilOperator(embedding, threads)
     assert operator.team.threads == min(threads, operator.n[0])
-    rng = np.random.default_rng(0)
-    b, x, p, z = rng.standard_normal((4, len(A)))
-    boxes = [operator.embed(v) for v in (b, x, p, z)]
-    r, q = operator.zeros(), operator.zeros()
+    b, x, p, z = np.random.default_rng(0).standard_normal((4, len(A)))
+    p, z = (v.astype(np.float32) for v in (p, z))
+    b_, x_, p_, z_ = operator.embed(b), operator.embed(x), *(operator.embed(v).astype(np.float32) for v in (p, z))
+    r_ = np.zeros_like(p_)
 
-    square = operator.residual(boxes[0], boxes[1], r)
-    np.testing.assert_allclose(operator.extract(r), b - A @ x, atol=1e-12)
-    assert square == pytest.approx(operator.dot(r, r)) == pytest.approx((b - A @ x) @ (b - A @ x))
-    operator.direction(boxes[3], -0.5, boxes[2])
-    p = z - 0.5 * p
-    product = operator.apply(boxes[2], q)
-    np.testing.assert_allclose(operator.extract(q), A @ p, atol=1e-12)
+    square = operator.residual(b_, x_, r_)
+    r = b - A @ x
+    np.testing.assert_allclose(operator.extract(r_), r, rtol=6e-8, atol=1e-12)
+    assert square == pytest.approx(r @ r)
+    assert operator.norm(r_) ** 2 == pytest.approx(operator.dot(r_, r_), rel=1e-12)
+    assert operator.dot(r_, r_) == pytest.approx(r @ r)
+
+    product = operator.conjugate(z_, -0.5, p_)
+    np.testing.assert_allclose(operator.extract(p_), z - 0.5 * p, atol=3e-7)
+    p = operator.extract(p_).astype(float)  # what follows is of the direction as it is rounded
     assert product == pytest.approx(p @ A @ p)
-    square = operator.update(0.3, boxes[2], q, boxes[1], r)
-    np.testing.assert_allclose(operator.extract(boxes[1]), x + 0.3 * p)
-    np.testing.assert_allclose(operator.extract(r), b - A @ (x + 0.3 * p), atol=1e-12)
-    assert square == pytest.approx(operator.dot(r, r))
+    np.testing.assert_allclose(operator.extract(operator.image(p_)), A @ p, atol=1e-12)
+    assert operator.overlap(p_, z_) == pytest.approx(p @ A @ z)
+
+    r = operator.extract(r_).astype(float)
+    square = operator.step(0.3, p_, x_, r_)
+    np.testing.assert_allclose(operator.extract(x_), x + 0.3 * p, rtol=1e-14, atol=1e-15)
+    r -= 0.3 * (A @ p)
+    np.testing.assert_allclose(operator.extract(r_), r, rtol=6e-8, atol=1e-12)
+    assert square == pytest.approx(r @ r)
+    for v in (b_, x_, p_, r_):
+        assert not v[operator.diagonal == 0].any()
+
+
+def test_the_product_of_the_last_direction_is_exact_enough_for_a_line_search(threads: int) -> None:
+    """p.A p is summed of differences in float32: also of smooth directions, where they nearly cancel."""
+    operator = StencilOperator(embed(domain((30, 20, 25), walls=[("solid", "air"), "solid", "solid"])), threads)
+    i, j, k = np.indices((30, 20, 25))
+    smooth = np.cos(np.pi * (i + 0.5) / 60) * np.cos(np.pi * (j + 0.5) / 20) * np.cos(np.pi * (k + 0.5) / 25)
+    p = operator.embed(smooth.ravel()).astype(np.float32)
+    image = operator.image(p)
+    assert operator.conjugate(p.copy(), 0.0, p) == pytest.approx(float(p @ image), rel=1e-5)
+
+
+def test_the_workspace_is_kept_for_one_preconditioner_and_left_out_of_copies() -> None:
+    operator, M = StencilOperator(embed(random_grid((4, 5)))), Identity(42)
+    space = operator.workspace(M)
+    assert operator.workspace(M) is space
+    assert operator.workspace(Identity(42)) is not space
+    assert [v.dtype for v in space] == [np.float64, np.float64, np.float32, np.float32, np.float64]
+    assert all(v.size == 42 and not v.any() for v in space)
+    space = operator.workspace(M)
+    twin = copy.deepcopy(operator)
+    assert not np.shares_memory(twin.workspace(M).r, space.r)
+    assert operator.workspace(M) is space
 
 
 def test_embed_scales_and_leaves_its_argument_alone() -> None:
@@ -110,31 +144,50 @@ def test_columns_are_worked_on_as_one_by_one(shape: tuple[int, ...], k: int, thr
     rng = np.random.default_rng(0)
     b, x, p, z = rng.standard_normal((4, m, k))
     scale = rng.uniform(0.5, 2, k)
-    blocks = [together.embed(v if k > 1 else v[:, 0], scale) for v in (b, x, p, z)]
-    r, q = together.zeros(), together.zeros()
+
+    def boxes(operator: StencilOperator, vectors: list[Any], scale: Any) -> list[Any]:
+        b, x, p, z = (operator.embed(v, scale) for v in vectors)
+        return [b, x, p.astype(np.float32), z.astype(np.float32)]
+
+    blocks = boxes(together, [v if k > 1 else v[:, 0] for v in (b, x, p, z)], scale)
+    r = np.zeros_like(blocks[2])
     first = together.residual(blocks[0], blocks[1], r)
     after_residual = together.squares.copy(), together.extract(r).reshape(m, k)
-    together.direction(blocks[3].astype(np.float32), -0.5, blocks[2])
-    pq = together.apply(blocks[2], q)
-    last = together.update(0.3, blocks[2], q, blocks[1], r)
-    total = 0.0
+    pq = together.conjugate(blocks[3], -0.5, blocks[2])
+    q, qz = together.image(blocks[2]), together.overlap(blocks[2], blocks[3])
+    last = together.step(0.3, blocks[2], blocks[1], r)
+    total = other = 0.0
     for j in range(k):
-        own = [operator.embed(v[:, j], scale[j]) for v in (b, x, p, z)]
-        s, t = operator.zeros(), operator.zeros()
+        own = boxes(operator, [v[:, j] for v in (b, x, p, z)], scale[j])
+        s = np.zeros_like(own[2])
         assert operator.residual(own[0], own[1], s) == pytest.approx(after_residual[0][j])
-        np.testing.assert_allclose(after_residual[1][:, j], operator.extract(s), atol=1e-13)
-        operator.direction(own[3].astype(np.float32), -0.5, own[2])
-        total += operator.apply(own[2], t)
-        assert operator.update(0.3, own[2], t, own[1], s) == pytest.approx(together.squares[j])
-        for block, vector in ((r, s), (q, t), (blocks[1], own[1])):
+        np.testing.assert_allclose(after_residual[1][:, j], operator.extract(s), rtol=2e-7, atol=1e-13)
+        total += operator.conjugate(own[3], -0.5, own[2])
+        t = operator.image(own[2])
+        other += operator.overlap(own[2], own[3])
+        assert operator.step(0.3, own[2], own[1], s) == pytest.approx(together.squares[j])
+        for block, vector in ((blocks[2], own[2]), (r, s), (q, t), (blocks[1], own[1])):
             np.testing.assert_allclose(
-                together.extract(block).reshape(m, k)[:, j], operator.extract(vector), atol=1e-13
+                together.extract(block).reshape(m, k)[:, j], operator.extract(vector), rtol=2e-7, atol=2e-6
             )
     assert pq == pytest.approx(total)
+    assert qz == pytest.approx(other)
     assert first == pytest.approx(after_residual[0].max())
     assert last == pytest.approx(together.squares.max()) == pytest.approx(together.norm(r) ** 2)
     assert together.dot(r, q) == pytest.approx(np.sum(together.extract(r) * together.extract(q)))
     assert not r[together.diagonal == 0].any()
+
+
+def test_spread_adds_to_rows(threads: int) -> None:
+    operator = StencilOperator(embed(random_grid((9, 7))), threads)
+    m, rng = len(operator.embedding.position), np.random.default_rng(0)
+    for k, factor in ((1, 0.3), (3, np.array([0.3, -2, 7]))):
+        own = operator.columns(k)
+        v, w = rng.standard_normal((2, m, k))
+        v, w = (v, w) if k > 1 else (v[:, 0], w[:, 0])
+        box, expected = own.embed(v), w + factor * v
+        own.spread(box, factor, w)
+        np.testing.assert_allclose(w, expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -153,27 +206,28 @@ def test_project_removes_constants_from_each_column(dtype: Any) -> None:
 
 def test_copies_and_pickles_compute_the_same(threads: int) -> None:
     operator = StencilOperator(embed(random_grid((9, 7))), threads)
-    p = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position)))
-    q, expected = operator.zeros(), operator.zeros()
-    product = operator.apply(p, expected)  # starts the threads
+    p = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position))).astype(np.float32)
+    product, expected = operator.conjugate(p.copy(), 0.0, p), operator.image(p)  # starts the threads
     for twin in (copy.deepcopy(operator), pickle.loads(pickle.dumps(operator))):
-        assert twin.apply(p, q) == product
-        np.testing.assert_array_equal(q, expected)
+        assert twin.conjugate(p.copy(), 0.0, p) == product
+        np.testing.assert_array_equal(twin.image(p), expected)
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("k", [1, 4])
 def test_an_iteration_allocates_no_vector(k: int) -> None:
     operator = StencilOperator(embed(domain((24, 20, 22), walls="air"))).columns(k)
-    b, x, r, p, q = (operator.zeros() for _ in range(5))
+    M = Identity(operator.diagonal.size)
+    b, x, p, r, z = operator.workspace(M)
+    z = z.astype(np.float32)
 
     def iteration() -> None:
+        operator.workspace(M)
         operator.residual(b, x, r)
-        operator.direction(b, 0.5, p)
-        operator.apply(p, q)
-        operator.update(0.1, p, q, x, r)
+        operator.conjugate(z, 0.5, p)
+        operator.step(0.1, p, x, r)
         operator.norm(r)
-        operator.dot(p, q)
+        operator.dot(p, z)
 
     iteration()  # compiles
     tracemalloc.start()
