@@ -49,30 +49,39 @@ def listed_cells(codes, strides, different, marked):
 
 
 @njit(cache=True, nogil=True)
-def listed_coefficients(cells, codes, diagonal, ids, factors, axes, neighbours, constants, delta):
-    """Smoother coefficients of the listed cells as differences from the constants (a, c0, c1, c2) of the interior.
+def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constants, delta):
+    """Coefficients of both smoothers in the listed cells as differences from those of the interior.
 
-    factors : float32 (patterns, 4)
-        a0 exp(output) of the smoother's first output and, per axis, the square root of c0 exp(output).
+    factors : float32 (patterns, 2, 4)
+        Per smoother, a0 exp(output) of its first output and, per axis, the square root of c0 exp(output).
     axes, neighbours
         Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such
         neighbour).
+    constants : float32 (2, 4)
+        a, c0, c1, c2 of the interior.
+    delta : float32 (2, cells, 7), out
     """
-    common = (constants[1], constants[2], constants[3])
+    inverse = np.zeros(256, dtype=np.float32)
+    for d in range(1, 256):
+        inverse[d] = np.float32(1) / np.float32(d)
     for e in range(cells.size):
         p = cells[e]
-        own, inverse = factors[ids[p]], np.float32(1) / np.float32(diagonal[p])
-        total = np.float32(0)
+        own, over = factors[ids[p]], inverse[diagonal[p]]
+        total0, total1 = np.float32(0), np.float32(0)
         for k in range(6):
-            q, c = p + neighbours[k], np.float32(0)
-            if neighbours[k] != 0 and codes[q] != 0:
-                axis = axes[k]
-                c = own[1 + axis] * factors[ids[q], 1 + axis] * inverse / np.float32(diagonal[q])
-                delta[e, 1 + k] = c - common[axis]
-            else:
-                delta[e, 1 + k] = 0
-            total += c
-        delta[e, 0] = own[0] * inverse + total - constants[0]
+            q, axis = p + neighbours[k], 1 + axes[k]
+            both = over * inverse[diagonal[q]]
+            if neighbours[k] == 0 or both == 0:
+                delta[0, e, 1 + k] = delta[1, e, 1 + k] = 0
+                continue
+            other = factors[ids[q]]
+            c0, c1 = own[0, axis] * other[0, axis] * both, own[1, axis] * other[1, axis] * both
+            delta[0, e, 1 + k] = c0 - constants[0, axis]
+            delta[1, e, 1 + k] = c1 - constants[1, axis]
+            total0 += c0
+            total1 += c1
+        delta[0, e, 0] = own[0, 0] * over + total0 - constants[0, 0]
+        delta[1, e, 0] = own[1, 0] * over + total1 - constants[1, 0]
 
 
 @njit(cache=True, nogil=True)

@@ -109,21 +109,16 @@ class LearnedMultigrid(Multigrid):
         setup.listed_cells(codes, strides, different, marked)
         listed = np.flatnonzero(marked)
         d = np.float32(np.count_nonzero(neighbours))
-        smoothers = []
-        for first in (1, 5):
-            factors = np.exp(table[:, first : first + 4] * np.array([1, 0.5, 0.5, 0.5], dtype=np.float32))
-            factors *= np.array([A0, *[math.sqrt(C0)] * 3], dtype=np.float32)
-            each = factors[0, 1:] ** 2 / (d * d)
-            total = sum(2 * each[axis] for axis in set(axes[neighbours != 0]))
-            constants = (factors[0, 0] / d + total, *each)
-            delta = np.empty((len(listed), 7), dtype=np.float32)
-            setup.listed_coefficients(
-                listed, codes, self.diagonal, ids, factors, axes, neighbours, constants, delta
-            )
-            smoothers.append((constants, delta))
+        factors = np.exp(table[:, 1:OUTPUTS].reshape(-1, 2, 4) * np.array([1, 0.5, 0.5, 0.5], dtype=np.float32))
+        factors *= np.array([A0, *[math.sqrt(C0)] * 3], dtype=np.float32)
+        constants = factors[0] ** np.array([1, 2, 2, 2]) / np.array([d, d * d, d * d, d * d])
+        constants[:, 0] += sum(2 * constants[:, 1 + axis] for axis in set(axes[neighbours != 0]))
+        constants = constants.astype(np.float32)
+        delta = np.empty((2, len(listed), 7), dtype=np.float32)
+        setup.listed_coefficients(listed, self.diagonal, ids, factors, axes, neighbours, constants, delta)
+        self.first, self.second = ((tuple(c), own) for c, own in zip(constants, delta, strict=True))
         scalings = np.exp(table[:, 0])
         self.list_cells(listed, (scalings / scalings[0])[ids[listed]])
-        self.first, self.second = smoothers
         self.phi = scalings[0]
         return table, cells, numbers
 

@@ -258,7 +258,7 @@ class Multigrid:
             self.cycle(depth, NOWHERE)
             y[:] = level.z
 
-        largest = largest_eigenvalue(level, cycle) * 2 / LARGEST  # at least, since the estimate is low
+        largest = largest_eigenvalue(level, cycle, CYCLE_STEPS) * 2 / LARGEST  # at least, since the estimate is low
         if largest > 2:
             level.second = np.float32(1 / (largest - 1))
 
@@ -310,11 +310,11 @@ class Multigrid:
 
 ONE, ZERO = np.float32(1), np.float32(0)
 NOWHERE = np.zeros(0, dtype=np.float32)
-LANCZOS_STEPS = 10
-LARGEST = 1.7  # that the estimate, up to a tenth low, may reach; below 2 the cycle is positive definite
+SMOOTHER_STEPS, CYCLE_STEPS = 10, 4  # of Lanczos, after which the estimates are at most a tenth low
+LARGEST = 1.7  # that an estimate may reach; below 2 the cycle is positive definite
 
 
-def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object]) -> float:
+def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object], steps: int) -> float:
     """Estimate the largest eigenvalue of B A on a coarse level, B positive definite; `apply(x, y)` sets y to B x.
 
     A few Lanczos steps on A B in the inner product of B (Golub and Van Loan, Matrix Computations, 4th ed., section
@@ -325,7 +325,7 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object]) 
     image, w, before = (np.zeros_like(v) for _ in range(3))
     alphas: list[float] = []
     betas: list[float] = []
-    while len(alphas) < LANCZOS_STEPS:
+    while len(alphas) < steps:
         apply(v, image)
         norm = math.sqrt(max(float(np.dot(v, image)), 0.0))
         if norm <= 1e-4 * max(alphas, default=0.0):
@@ -350,7 +350,7 @@ def limit_smoother(level: CoarseLevel) -> float:
     def smooth(x: F32, y: F32) -> None:
         coarse.sweep(level.n, level.s, ZERO, x, ONE, level.a, ONE, level.c, x, y)
 
-    largest = largest_eigenvalue(level, smooth)
+    largest = largest_eigenvalue(level, smooth, SMOOTHER_STEPS)
     if largest > LARGEST:
         level.a *= np.float32(LARGEST / largest)
         level.c *= np.float32(LARGEST / largest)
