@@ -6,8 +6,8 @@ with a network as M and two kept directions, the deep conjugate direction method
 
 How this differs from the textbook's PCG:
 
-1. Unless M is known to be linear, beta = -(A p).z / p.A p (the flexible form), which needs no exactly symmetric and
-   constant M.
+1. Unless M is known to be linear and r is that of the recursion, beta = -(A p).z / p.A p (the flexible form), which needs
+   neither an exactly symmetric and constant M nor r orthogonal to p.
 2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
    recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
 3. The iterate of the smallest residual is returned when there is no convergence.
@@ -207,7 +207,8 @@ def conjugate_directions(
                 p -= A.dot(q_old, p) / pq_old * p_old
         beta = 0.0
         if rz_before and keep == 1:
-            beta = rz / rz_before if M.linear else -A.overlap(p, z) / pq
+            # The short form is that of a residual of the recursion; a recomputed one is not orthogonal to p.
+            beta = rz / rz_before if M.linear and aligned else -A.overlap(p, z) / pq
         pq = A.conjugate(z if keep == 1 else p, beta, p) if usable else 0.0
         rp = rz if aligned and keep == 1 else A.dot(r, p)
         if not (0 < pq < math.inf and math.isfinite(rp)):
