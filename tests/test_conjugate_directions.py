@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import cg as scipy_cg
 
-from deepcd.solvers.conjugate_directions import Record, conjugate_directions
+from deepcd.solvers.conjugate_directions import Record, Workspace, conjugate_directions
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
@@ -30,15 +30,15 @@ class Map:
     work = 2.0
     name = "test"
 
-    def __init__(self, function: Any, n: int, *, symmetric: bool = True) -> None:
-        self.function, self.n, self.symmetric = function, n, symmetric
+    def __init__(self, function: Any, n: int, *, symmetric: bool = True, linear: bool = False) -> None:
+        self.function, self.n, self.symmetric, self.linear = function, n, symmetric, linear
 
     def zeros(self) -> np.ndarray:
         return np.zeros(self.n)
 
-    def apply(self, r: np.ndarray, q: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    def apply(self, r: np.ndarray, z: np.ndarray) -> float:
         z[...] = self.function(r)
-        return float(r @ z), float(q @ z)
+        return float(r @ z)
 
 
 def run(A: sp.csr_array, b: np.ndarray, M: Any = None, target: float = 1e-8, **options: Any) -> Record:
@@ -85,6 +85,37 @@ def test_an_exact_inverse_needs_one_iteration(b: np.ndarray, keep: int) -> None:
     inverse = np.linalg.inv(A.toarray())
     record = run(A, b, Map(lambda r: inverse @ r, 144), keep=keep)
     assert (record.status, len(record.residuals)) == (Status.CONVERGED, 2)
+
+
+def test_a_linear_preconditioner_saves_the_product_with_the_last_direction(b: np.ndarray) -> None:
+    """Fletcher-Reeves and the flexible form are one for a linear M; only the latter asks for (A p).z."""
+    A, asked = poisson(12), []
+
+    class Counting(CSROperator):
+        def overlap(self, p: np.ndarray, z: np.ndarray) -> float:
+            asked.append(1)
+            return super().overlap(p, z)
+
+    M = np.diag(np.random.default_rng(0).uniform(0.5, 2, 144))
+    records = []
+    for linear in (False, True):
+        own = Map(lambda r: M @ r, 144, linear=linear)
+        records.append(conjugate_directions(Counting(A), b, own, 1e-8, maxiter=200))
+        assert len(asked) == len(records[0].residuals) - 2
+    flexible, short = records
+    assert flexible.status is short.status is Status.CONVERGED
+    assert abs(len(flexible.residuals) - len(short.residuals)) <= 1
+    np.testing.assert_allclose(flexible.residuals[:20], short.residuals[:20], rtol=1e-8)
+
+
+def test_the_flexible_form_bears_a_preconditioner_that_changes(b: np.ndarray) -> None:
+    A = poisson(12)
+    counts = []
+    for linear in (False, True):
+        rng = np.random.default_rng(0)
+        changing = Map(lambda r, rng=rng: r * rng.uniform(0.25, 4, 144), 144, linear=linear)
+        counts.append(len(run(A, b, changing, maxiter=1000).residuals))
+    assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("keep", [2, 3])
@@ -199,7 +230,7 @@ def test_recomputed_residuals_carry_the_iteration_further() -> None:
     """float32 products limit the recursion; the recomputed residual here comes from the same operator in float64."""
 
     class Sloppy(CSROperator):
-        def apply(self, p: np.ndarray, q: np.ndarray) -> float:
+        def apply(self, p: np.ndarray, q: np.ndarray) -> float:  # what `conjugate` and `step` work with
             q[...] = (self.A @ p).astype(np.float32)
             return float(p @ q)
 
@@ -284,3 +315,83 @@ def test_iterations_allocate_nothing() -> None:
 
     assert peak(20) - peak(2) < n  # bytes: an eighth of a vector
     assert peak(2) < 6.5 * 8 * n
+
+
+class Rounded(CSROperator):
+    """A whose r and p are float32, as those of grids are."""
+
+    roundoff = float(np.finfo(np.float32).eps)
+
+    def workspace(self, M: Any) -> Workspace:
+        space = super().workspace(M)
+        return space._replace(p=space.p.astype(np.float32), r=space.r.astype(np.float32))
+
+    def residual(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
+        exact = b - self.A @ x
+        r[...] = exact
+        return float(exact @ exact)
+
+    def conjugate(self, z: np.ndarray, beta: float, p: np.ndarray) -> float:
+        p[...] = z + np.float32(beta) * p
+        self._q[...] = self.A @ p.astype(float)
+        return float(p.astype(float) @ self._q)
+
+    def step(self, alpha: float, p: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
+        x += alpha * p.astype(float)
+        r[...] = r - alpha * self._q
+        return float(r.astype(float) @ r.astype(float))
+
+    def image(self, p: np.ndarray) -> np.ndarray:
+        return np.asarray(self.A @ p.astype(float))
+
+
+class TestFloat32:
+    """Residual and direction in float32 cost no digit of the answer: it is corrected against recomputed residuals."""
+
+    @pytest.mark.parametrize("linear", [False, True])
+    @pytest.mark.parametrize("target", [1e-4, 1e-8, 1e-12])
+    def test_every_target_that_float64_reaches(self, b: np.ndarray, target: float, linear: bool) -> None:
+        A = poisson(12)
+        plain = run(A, b, target=target)
+        record = conjugate_directions(Rounded(A), b, Map(lambda r: r, 144, linear=linear), target, maxiter=1000)
+        assert record.status is Status.CONVERGED
+        assert np.linalg.norm(b - A @ record.x) <= target
+        assert record.residuals[-1] == pytest.approx(np.linalg.norm(b - A @ record.x), rel=1e-3)
+        # Search directions are no longer conjugate to those before a correction, so there are more of them.
+        assert len(record.residuals) <= 2 * len(plain.residuals)
+
+    def test_the_attainable_accuracy_is_that_of_float64(self, b: np.ndarray) -> None:
+        A = poisson(12)
+        record = conjugate_directions(Rounded(A), b, Identity(144), 0.0, maxiter=2000)
+        assert record.status is Status.ATTAINABLE_ACCURACY
+        assert np.linalg.norm(b - A @ record.x) < 1e-14 * 144
+
+    def test_convergence_is_not_believed_below_rounding(self, b: np.ndarray) -> None:
+        """Each 32 roundoffs below the last recomputed residual it is recomputed again."""
+        A, recomputed = poisson(12), []
+
+        class Watched(Rounded):
+            def residual(self, b: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
+                recomputed.append(1)
+                return super().residual(b, x, r)
+
+        record = conjugate_directions(Watched(A), b, Identity(144), 1e-11, maxiter=1000)
+        assert record.status is Status.CONVERGED
+        assert 2 <= len(recomputed) <= 6
+
+    def test_indefinite_matrices_are_named(self, b: np.ndarray) -> None:
+        A = sp.csr_array(poisson(12) - 2.0 * sp.eye_array(144))
+        record = conjugate_directions(Rounded(A), b, Identity(144), 1e-8, maxiter=1000)
+        assert record.status is Status.INDEFINITE_MATRIX
+
+    def test_a_singular_matrix_is_not_called_indefinite(self) -> None:
+        A = poisson(12).tolil()
+        A.setdiag(0)
+        A = sp.csr_array(A)
+        A = sp.csr_array(A - sp.diags_array(A.sum(axis=1)))
+        operator = Rounded(A, *constant_null_space(A, 2.2e-16))
+        b = np.random.default_rng(0).standard_normal(144)
+        operator.project(b)
+        record = conjugate_directions(operator, b, Identity(144), 1e-10, maxiter=1000)
+        assert record.status is Status.CONVERGED
+        assert np.linalg.norm(b - A @ record.x) <= 1e-10

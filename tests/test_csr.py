@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.preconditioners.identity import Identity
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -43,14 +44,26 @@ def test_every_operation_against_its_definition(vectors: tuple[np.ndarray, ...])
     q = operator.zeros()
     assert operator.apply(p, q) == pytest.approx(p @ dense @ p)
     np.testing.assert_allclose(q, dense @ p)
-    x2, r2 = x + 0.3 * p, r - 0.3 * q
-    assert operator.update(0.3, p, q, x, r) == pytest.approx(r2 @ r2)
+    operator.workspace(Identity(12))
+    expected = b + 0.7 * p
+    assert operator.conjugate(b, 0.7, p) == pytest.approx(expected @ dense @ expected)
+    np.testing.assert_allclose(p, expected)
+    np.testing.assert_allclose(operator.image(p), dense @ p)
+    assert operator.overlap(p, b) == pytest.approx(b @ dense @ p)
+    x2, r2 = x + 0.3 * p, r - 0.3 * dense @ p
+    assert operator.step(0.3, p, x, r) == pytest.approx(r2 @ r2)
     np.testing.assert_allclose(x, x2)
     np.testing.assert_allclose(r, r2)
-    expected = b + 0.7 * p
-    operator.direction(b, 0.7, p)
-    np.testing.assert_allclose(p, expected)
     assert operator.dot(b, p) == pytest.approx(float(np.sum(b * p)))
+
+
+def test_the_workspace_is_kept_for_one_preconditioner_and_left_out_of_copies() -> None:
+    operator, M = CSROperator(neumann(5)), Identity(5)
+    space = operator.workspace(M)
+    assert operator.workspace(M) is space
+    assert operator.workspace(Identity(5)) is not space
+    assert not any(np.shares_memory(u, v) for u in space for v in operator.columns(1).workspace(M))
+    assert not np.shares_memory(pickle.loads(pickle.dumps(operator)).workspace(M).r, operator.workspace(M).r)
 
 
 def test_embed_and_extract_copy() -> None:
@@ -59,6 +72,10 @@ def test_embed_and_extract_copy() -> None:
     np.testing.assert_array_equal(box, 2 * v)
     assert not np.shares_memory(box, v)
     assert not np.shares_memory(operator.extract(box), box)
+    assert operator.embed(v, 3.0, out=box) is box
+    np.testing.assert_array_equal(box, 3 * v)
+    operator.spread(v, -2.0, box)
+    np.testing.assert_array_equal(box, v)
 
 
 def test_project_subtracts_the_mean_on_sealed_components_only(rng: np.random.Generator) -> None:
@@ -136,6 +153,11 @@ def test_columns_against_one_by_one(rng: np.random.Generator, kind: str) -> None
     b, x, p = columns.embed(B, scale), columns.embed(X), columns.embed(P, 2.0)
     np.testing.assert_array_equal(columns.extract(b), scale * B)
     np.testing.assert_array_equal(columns.extract(p), 2 * P)
+    assert np.shares_memory(columns.embed(P, 2.0, out=p), p)
+    np.testing.assert_array_equal(columns.extract(p), 2 * P)
+    added = B.copy()
+    columns.spread(p, scale, added)
+    np.testing.assert_allclose(added, B + 2 * P * scale)
     r, q = columns.zeros(), columns.zeros()
 
     expected = scale * B - A @ X
@@ -145,10 +167,17 @@ def test_columns_against_one_by_one(rng: np.random.Generator, kind: str) -> None
     assert columns.apply(p, q) == pytest.approx(np.sum(4 * P * (A @ P)))
     np.testing.assert_allclose(columns.extract(q), 2 * (A @ P), atol=1e-14)
     assert columns.dot(r, q) == pytest.approx(r @ q)
-    r2 = columns.extract(r) - 0.2 * columns.extract(q)
-    assert columns.update(0.2, p, q, x, r) == pytest.approx(np.max(np.sum(r2**2, axis=0)))
+    columns.workspace(Identity(12 * k))
+    Z = rng.standard_normal((12, k))
+    D = Z + 0.5 * 2 * P
+    assert columns.conjugate(columns.embed(Z), 0.5, p) == pytest.approx(np.sum(D * (A @ D)))
+    np.testing.assert_allclose(columns.extract(p), D)
+    np.testing.assert_allclose(columns.extract(columns.image(p)), A @ D, atol=1e-14)
+    assert columns.overlap(p, columns.embed(Z)) == pytest.approx(np.sum(Z * (A @ D)))
+    r2 = columns.extract(r) - 0.2 * (A @ D)
+    assert columns.step(0.2, p, x, r) == pytest.approx(np.max(np.sum(r2**2, axis=0)))
     np.testing.assert_allclose(columns.extract(r), r2, atol=1e-14)
-    np.testing.assert_allclose(columns.extract(x), X + 0.4 * P)
+    np.testing.assert_allclose(columns.extract(x), X + 0.2 * D)
 
     V = rng.standard_normal((12, k))
     v = columns.embed(V)
@@ -189,12 +218,13 @@ def test_an_iteration_allocates_no_vector() -> None:
     null = np.linalg.qr(np.random.default_rng(0).standard_normal((n, 2)))[0]
     for operator in (CSROperator(A, *constant_null_space(A, EPS)), CSROperator(A, null=null)):
         for kind in (operator, operator.columns(2)):
-            v = [kind.zeros() + i for i in range(4)]
+            v, M = [kind.zeros() + i for i in range(4)], Identity(kind.zeros().size)
 
-            def iterate(kind: CSROperator = kind, v: list[np.ndarray] = v) -> None:
-                kind.direction(v[0], 0.5, v[1])
-                kind.apply(v[1], v[2])
-                kind.update(0.1, v[1], v[2], v[3], v[0])
+            def iterate(kind: CSROperator = kind, v: list[np.ndarray] = v, M: Identity = M) -> None:
+                kind.workspace(M)
+                kind.conjugate(v[0], 0.5, v[1])
+                kind.step(0.1, v[1], v[3], v[0])
+                kind.overlap(v[1], v[0])
                 kind.residual(v[0], v[1], v[2])
                 kind.norm(v[2])
                 kind.project(v[2])

@@ -9,6 +9,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.operators.linear_map import LinearMap, scaling_exponent
+from deepcd.solvers.preconditioners.identity import Identity
 
 N = 7
 DTYPES = {"real": np.dtype(np.float64), "complex": np.dtype(np.complex128)}
@@ -52,11 +53,16 @@ def test_every_operation_against_its_definition(rng: np.random.Generator, dtype:
     residual = b - factor * (A @ x)
     assert operator.residual(b_, x_, r_) == pytest.approx(inner(residual, residual))
     np.testing.assert_allclose(operator.extract(r_), residual, rtol=1e-10)
-    assert operator.update(0.3, p_, q_, x_, r_) == pytest.approx(inner(residual - 0.3 * q, residual - 0.3 * q))
+    operator.workspace(Identity(p_.size))
+    p = b + 0.7 * p
+    q = factor * (A @ p)
+    assert operator.conjugate(b_, 0.7, p_) == pytest.approx(inner(p, q))
+    np.testing.assert_allclose(operator.extract(p_), p, rtol=1e-12)
+    np.testing.assert_allclose(operator.extract(operator.image(p_)), q, rtol=1e-12)
+    assert operator.overlap(p_, b_) == pytest.approx(inner(q, b))
+    assert operator.step(0.3, p_, x_, r_) == pytest.approx(inner(residual - 0.3 * q, residual - 0.3 * q))
     np.testing.assert_allclose(operator.extract(x_), x + 0.3 * p, rtol=1e-12)
     np.testing.assert_allclose(operator.extract(r_), residual - 0.3 * q, rtol=1e-10)
-    operator.direction(b_, 0.7, p_)
-    np.testing.assert_allclose(operator.extract(p_), b + 0.7 * p, rtol=1e-12)
     assert operator.dot(b_, x_) == pytest.approx(inner(b, x + 0.3 * p))
     assert operator.norm(b_) == pytest.approx(np.linalg.norm(b))
     before = b_.copy()
