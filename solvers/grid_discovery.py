@@ -72,6 +72,8 @@ class Embedding:
         Connected component, 0, 1, ... in the order of their first rows.
     sealed : ndarray of bool, shape (components,)
         The component has no Dirichlet data: the constant on it is in the null space.
+    exact : bool
+        The coupled rows of A are those of the operator to the last bit, not only up to rounding.
     """
 
     shape: tuple[int, ...]
@@ -81,6 +83,7 @@ class Embedding:
     scale: float
     component: NDArray[np.int32]
     sealed: NDArray[np.bool_]
+    exact: bool = False
 
 
 def discover(A: csr_array) -> Embedding:
@@ -112,7 +115,10 @@ def discover(A: csr_array) -> Embedding:
     A, eps = _canonical(A)
     n = A.shape[0]
     degree, count = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.uint8)
-    reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
+    reason, (scale, planar) = 0, placement.scan(A.indptr, A.indices, A.data, degree, count)
+    exact = scale > 0
+    if not exact:
+        reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
     if reason == placement.EXPLICIT_ZERO:
         A = A.copy()
         A.eliminate_zeros()
@@ -172,6 +178,8 @@ def discover(A: csr_array) -> Embedding:
             stride = _strides(box.shape, axes)
             position = np.empty(m, dtype=np.int64)
             placement.place(component, packed, origin - low + 1, stride, count, position, box.reshape(-1))
+            if exact and components == 1 and placement.fits(indptr, indices, position, box.reshape(-1), stride):
+                return Embedding(shape, rows, position, box, float(scale), component, sealed, exact)
             reason, row, column = placement.verify(
                 A.indptr, A.indices, A.data, index, position, box.reshape(-1), stride, scale, eps, component, wrong
             )
@@ -179,7 +187,7 @@ def discover(A: csr_array) -> Embedding:
                 order = np.argsort(position, kind="stable")
                 wrong[component[order[1:][np.diff(position[order]) == 0]]] = True
             if not wrong.any():
-                return Embedding(shape, rows, position, box, float(scale), component, sealed)
+                return Embedding(shape, rows, position, box, float(scale), component, sealed, exact)
         if searches == 2 or (guesses == 0 and not planar):
             break
         if not _search(indptr, indices, component, packed, np.flatnonzero(wrong), low, high, budget):
@@ -240,6 +248,7 @@ def embed(grid: Grid) -> Embedding:
         scale=grid.spacing**-2,
         component=component,
         sealed=sealed,
+        exact=True,
     )
 
 
