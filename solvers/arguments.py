@@ -208,3 +208,13 @@ def norm(v: NDArray[np.floating[Any]]) -> float:
     scale = power_of_two(largest)
     scaled = v * (1 / scale)
     return math.sqrt(float(scaled @ scaled)) * scale
+
+
+def norms(B: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the Euclidean norms of a float64 vector, shape (1,), or of the columns of a block, of any magnitude."""
+    if B.ndim == 1:
+        return np.array([norm(B)])
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->j", B, B)
+    ordinary = (squares > 1e-280) & (squares < 1e280)
+    return np.array([math.sqrt(s) if fine else norm(c) for s, fine, c in zip(squares, ordinary, B.T, strict=True)])

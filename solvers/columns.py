@@ -78,8 +78,10 @@ def _iterate_group(
     moving = largest > 0
     goal = float((targets[moving] / largest[moving]).min(initial=1.0))
     units = np.where(moving, targets / goal, 1.0)
-    operator: Any = parts.operator.columns(k)
-    M = parts.M.columns(k)
+    operator: Any = parts.operator
+    operator = operator.columns(k)
+    M: Any = parts.M
+    M = M.columns(k)
     right = operator.embed(part, 1 / units)
     reach = goal
     if parts.singular:

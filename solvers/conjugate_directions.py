@@ -6,8 +6,8 @@ with a network as M and two kept directions, the deep conjugate direction method
 
 How this differs from the textbook's PCG:
 
-1. Unless M is known to be linear and r is that of the recursion, beta = -(A p).z / p.A p (the flexible form), which needs
-   neither an exactly symmetric and constant M nor r orthogonal to p.
+1. Unless M is known to be linear and r is that of the recursion, beta = -(A p).z / p.A p (the flexible form), which
+   needs neither an exactly symmetric and constant M nor an r orthogonal to p.
 2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
    recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
 3. The iterate of the smallest residual is returned when there is no convergence.
@@ -104,13 +104,6 @@ class Preconditioner(Protocol):
 
     def zeros(self) -> Vector:
         """Return a z of the kind that `apply` writes."""
-
-
-class ColumnsPreconditioner(Preconditioner, Protocol):
-    """A preconditioner that serves several right-hand sides as well."""
-
-    def columns(self, k: int) -> Preconditioner:
-        """Return I (x) M on k vectors that interleave."""
 
 
 @dataclass(frozen=True, eq=False)

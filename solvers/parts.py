@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
-from deepcd.solvers.conjugate_directions import ColumnsPreconditioner
+from deepcd.solvers.conjugate_directions import Preconditioner
 from deepcd.solvers.preconditioners.direct import LARGEST, Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
@@ -55,9 +55,15 @@ class Parts:
     diagonal: NDArray[np.float64]
     operator: CSROperator | StencilOperator | None
     scale: float
-    M: ColumnsPreconditioner
+    M: Preconditioner
     singular: bool
     exact: bool
+
+    def twin(self) -> Parts:
+        """Return the same parts of a grid with work vectors of their own, for one thread."""
+        operator: Any = self.operator
+        M: Any = self.M
+        return replace(self, operator=operator and operator.twin(1), M=M.twin(1))
 
     def solve_alone(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> None:
         """Set x, shape (n,) or (n, k), on the rows without off-diagonal entries, unless they are empty."""
@@ -122,7 +128,7 @@ def on_grid(
         return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
     from deepcd.solvers.operators.stencil import StencilOperator
 
-    M: ColumnsPreconditioner
+    M: Preconditioner
     if preconditioner == "geometric-multigrid":
         from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
@@ -191,7 +197,7 @@ def on_matrix(
     if null is not None:
         null = _orthonormal(null[rows])
         sealed = np.zeros_like(sealed)
-    M: ColumnsPreconditioner
+    M: Preconditioner
     try:
         if preconditioner == "none":
             M = Identity(part.shape[0])
@@ -224,7 +230,9 @@ def _same_rows(a: slice | NDArray[np.int64], b: slice | NDArray[np.int64]) -> bo
     return np.array_equal(a, b)
 
 
-def alone(A: sp.csr_array | GridMatrix, rows: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def alone(
+    A: sp.csr_array | GridMatrix, rows: slice | NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the rows that are not among `rows`, and their diagonal entries."""
     if not sp.issparse(A):
         return A.alone, A.diagonal

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from deepcd.pde import Grid, poisson
-from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, options
+from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, norms, options
 from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.parts import Fault, Parts, alone, on_grid, on_matrix
@@ -142,6 +143,7 @@ class System:
 
     def _use(self, parts: Parts | Fault) -> None:
         self._parts = parts
+        self._twins: list[Parts] = []
         self.preconditioner = parts.M.name if isinstance(parts, Parts) else "none"
         self._keep = self._solver.keep or (1 if not isinstance(parts, Parts) or parts.M.symmetric else 2)
 
@@ -211,17 +213,15 @@ class System:
         dtype = np.float32 if right.dtype == self._dtype == np.float32 else np.float64
         b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
         x64 = None if guess is None else guess.astype(np.float64, copy=False)
-        targets = np.array([max(tol * norm(column), atol) for column in np.atleast_2d(b64.T)])
+        targets = np.maximum(tol * norms(b64), atol)
         limits = Limits(float(targets[0]), maxiter, deadline, callback)
         with self._exclusive():
             if b64.ndim == 1:
                 solution = self._solution(self._solve_vector(b64, x64, limits, dtype), time.perf_counter() - start)
             else:
-                outcomes = self._solve_block(b64, x64, targets, limits, dtype)
+                outcomes, X = self._solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
-                x: NDArray[np.floating[Any]] = np.stack(
-                    [outcome.x.astype(dtype, copy=False) for outcome in outcomes], axis=1
-                )
+                x: NDArray[np.floating[Any]] = X.astype(dtype, copy=False)
                 solution = _block(tuple(self._solution(outcome, elapsed) for outcome in outcomes), x, elapsed)
         if residuals is not None:
             residuals[:] = solution.residuals.tolist()
@@ -263,17 +263,26 @@ class System:
         targets: NDArray[np.float64],
         limits: Limits,
         dtype: type[np.floating[Any]],
-    ) -> list[Outcome]:
+    ) -> tuple[list[Outcome], NDArray[np.float64]]:
         """Solve for several right-hand sides: together, then each that has not certainly converged on its own."""
+        on_grid = self.embedding is not None and isinstance(self._parts, Parts)
+        if on_grid:  # column by column: they had better lie one after the other
+            B = _by_columns(B)
+            start = None if start is None else _by_columns(start)
         X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
         tell = limits.callback
-        if tell is not None:
-            limits = replace(limits, callback=lambda block: tell(block.astype(dtype)))
         outcomes = [Outcome(x, Status.MAXITER, []) for x in X.T]
-        if isinstance(self._parts, Parts) and self._parts.operator is not None:
-            outcomes = iterate_together(self._parts, self._sign * B, X, targets, self._patient(limits))
+        certified = False
+        if on_grid and tell is None and self._threads > 1:
+            outcomes, certified = self._side_by_side(B, start, targets, limits, dtype), True
+            for j, outcome in enumerate(outcomes):
+                X[:, j] = outcome.x
+        elif isinstance(self._parts, Parts) and self._parts.operator is not None and not on_grid:
+            told = limits if tell is None else replace(limits, callback=lambda block: tell(block.astype(dtype)))
+            outcomes = iterate_together(self._parts, self._sign * B, X, targets, self._patient(told))
+            certified = dtype == np.float64
         for j, before in enumerate(outcomes):
-            if before.status is Status.CONVERGED and dtype == np.float64:
+            if before.status is Status.CONVERGED and certified:
                 continue
 
             def tell_all(x: NDArray[np.floating[Any]], j: int = j) -> object:
@@ -285,11 +294,40 @@ class System:
             rest = 0 if stopped else max(limits.maxiter - len(before.residuals) + 1, 0)
             own = Limits(targets[j], rest, limits.deadline, None if tell is None else tell_all)
             x0 = None if not before.residuals and start is None else X[:, j].copy()
-            after = self._solve_vector(B[:, j].copy(), x0, own, dtype)
+            after = self._solve_vector(np.ascontiguousarray(B[:, j]), x0, own, dtype)
             if stopped and after.status is Status.MAXITER:
                 after = replace(after, status=before.status)
             X[:, j] = after.x
             outcomes[j] = before.then(after) if before.residuals else after
+        return outcomes, X
+
+    def _side_by_side(
+        self,
+        B: NDArray[np.float64],
+        start: NDArray[np.float64] | None,
+        targets: NDArray[np.float64],
+        limits: Limits,
+        dtype: type[np.floating[Any]],
+    ) -> list[Outcome]:
+        """Solve for the columns on a grid, each by one thread alone: no thread waits for another at every pass.
+
+        Several columns in one pass, interleaved, are slower than one after the other: what bounds a pass is memory, and
+        the vectors of one column are more likely to stay in a cache.
+        """
+        assert isinstance(self._parts, Parts)
+        count = min(self._threads, B.shape[1])
+        while len(self._twins) < count:
+            self._twins.append(self._parts.twin())
+        outcomes: list[Outcome] = [Outcome(x, Status.MAXITER, []) for x in B.T]
+
+        def work(first: int) -> None:
+            for j in range(first, B.shape[1], count):
+                own = self._patient(Limits(targets[j], limits.maxiter, limits.deadline, None))
+                x0 = None if start is None else start[:, j].copy()
+                outcomes[j] = refine(self._twins[first], self._sign * B[:, j], x0, own, self._keep, dtype)
+
+        with ThreadPoolExecutor(count, "deepcd") as pool:
+            list(pool.map(work, range(count)))
         return outcomes
 
     @property
@@ -455,6 +493,17 @@ def _on(grid: Grid, threads: int) -> sp.csr_array | GridMatrix:
     alone = np.flatnonzero(neighbours[unknown] == 0)
     diagonal = dirichlet[unknown][alone] * embedding.scale
     return GridMatrix(embedding, int(np.count_nonzero(unknown)), alone, diagonal, threads)
+
+
+def _by_columns(B: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return B in Fortran order."""
+    if B.flags.f_contiguous:
+        return B
+    from deepcd.solvers.kernels import csr
+
+    rows = np.empty(B.shape[::-1])
+    csr.transpose(B, rows)
+    return rows.T
 
 
 def _left(residuals: list[float], target: float) -> float:

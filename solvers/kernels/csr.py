@@ -269,3 +269,14 @@ def scatter_scaled(order, scale, k, x, r, z):
             z[row + j] = value
             rz += r[row + j] * value
     return rz
+
+
+@njit(cache=True, nogil=True)
+def transpose(block, out):
+    """out <- the transpose of block, shape (n, k) with few columns."""
+    size = 512  # rows whose entries of all columns stay in a cache
+    for first in range(0, block.shape[0], size):
+        last = min(first + size, block.shape[0])
+        for j in range(block.shape[1]):
+            for i in range(first, last):
+                out[j, i] = block[i, j]

@@ -5,7 +5,7 @@ a wave of stages, each one plane behind the one before; of what lies between two
 `rings`. Planes too large for the processor's cache are cut into tiles of rows, which are walked up one after the other;
 the rows around a tile that a later stage needs are computed anew, as are the planes around the share of a thread.
 
-Geometry, columns, listed cells and threads as in `kernels/finest.py`. A smoother is given by its constants (a, c0, c1,
+Geometry, listed cells and threads as in `kernels/finest.py`. A smoother is given by its constants (a, c0, c1,
 c2) and its `delta`. `rings` is scratch of a thread, float32 (4, 3, plane and a row), zero outside the rows of the box.
 """
 
@@ -15,18 +15,18 @@ import numpy as np
 from numba import njit
 
 from deepcd.solvers.kernels.finest import add_listed, prolong_plane, restrict_plane, row_weights, scale_listed
-from deepcd.solvers.kernels.outer import FAST, middle, planes, span, width
+from deepcd.solvers.kernels.outer import FAST, ONE, middle, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above, i, begin, end, out):
     """out <- S t in rows begin .. end - 1 of plane i, t given by three planes."""
-    s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    s1, (a, c0, c1, c2) = np.uint64(s[1]), constants
     c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
     for h in range(np.uint64(lo), np.uint64(hi)):
-        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
+        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - ONE] + here[h + ONE])
         value = a * here[h] + around
         out[h] = value if ds[h] != 0 else np.float32(0)
     add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
@@ -35,12 +35,12 @@ def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above,
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here, above, i, begin, end, out):
     """out <- z + S t in rows begin .. end - 1 of plane i, t given by three planes."""
-    s1, s2, (a, c0, c1, c2) = np.uint64(s[1]), width(s), constants
+    s1, (a, c0, c1, c2) = np.uint64(s[1]), constants
     c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
     for h in range(np.uint64(lo), np.uint64(hi)):
-        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - s2] + here[h + s2])
+        around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - ONE] + here[h + ONE])
         value = z[h] + a * here[h] + around
         out[h] = value if ds[h] != 0 else np.float32(0)
     add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
@@ -49,12 +49,12 @@ def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here,
 @njit(cache=True, nogil=True, fastmath=FAST)
 def residual_plane(n, s, diagonal, phi, r, below, here, above, i, begin, end, out):
     """out <- phi (r - A z) in rows begin .. end - 1 of plane i, z given by three planes."""
-    s1, s2, m = np.uint64(s[1]), width(s), middle(s)
+    s1, m = np.uint64(s[1]), middle(s)
     right, ds = planes(s, r, i)[1], planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
     for h in range(np.uint64(lo), np.uint64(hi)):
         d = ds[h]
-        around = below[h] + above[h] + m * (here[h - s1] + here[h + s1]) + (here[h - s2] + here[h + s2])
+        around = below[h] + above[h] + m * (here[h - s1] + here[h + s1]) + (here[h - ONE] + here[h + ONE])
         value = phi * (right[h] + around - np.float32(d) * here[h])
         out[h] = value if d != 0 else np.float32(0)
 
@@ -68,7 +68,7 @@ def rows_around(n, begin, end, more):
 @njit(cache=True, nogil=True)
 def descend(
     n, s, diagonal, first, second, starts, cells, phi, ratio, r, z,
-    m, ms, near, far, coarse, tile, rings, buffer, start, stop,
+    m, ms, near, far, coarse, tile, rings, row, start, stop,
 ):  # fmt: skip
     """z <- S1 r, z + S2 (r - A z) and coarse <- P' phi (r - A z) on coarse planes start .. stop - 1, fine ones with it.
 
@@ -103,7 +103,21 @@ def descend(
                 if 0 <= k < n[0]:
                     below, here, above, own = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3], v[k % 3]
                     _add_smooth(
-                        n, s, diagonal, second[0], starts, cells, second[1], t[k % 3], below, here, above, k, z1, z2, own
+                        n,
+                        s,
+                        diagonal,
+                        second[0],
+                        starts,
+                        cells,
+                        second[1],
+                        t[k % 3],
+                        below,
+                        here,
+                        above,
+                        k,
+                        z1,
+                        z2,
+                        own,
                     )
                     if low <= k < high:
                         lo, hi = span(n, s, begin, end)
@@ -114,29 +128,25 @@ def descend(
             if low - 1 <= k <= high and 0 <= k < n[0]:
                 below, here, above = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3]
                 residual_plane(n, s, diagonal, phi, r, below, here, above, k, r1, r2, w)
-                scale_listed(n, s, starts, cells, ratio, k, r1, r2, w)
-                restrict_plane(n, s, m, ms, near, far, w, buffer, coarse, k, start, stop, top, bottom)
+                scale_listed(n, starts, cells, ratio, k, r1, r2, w)
+                restrict_plane(n, s, m, ms, near, far, w, row, coarse, k, start, stop, top, bottom)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _corrected(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, mixed, along, z, i, begin, end, y):
+def _corrected(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, row, along, z, i, begin, end, y):
     """y <- z + phi P e in rows begin .. end - 1 of plane i."""
-    s2 = width(s)
-    prolong_plane(n, s, m, ms, near, far, coarse, i, begin, end, mixed, along)
+    prolong_plane(m, ms, near, far, coarse, i, begin, end, row, along)
     own, ds = planes(s, z, i)[1], planes(s, diagonal, i)[1]
     for j in range(begin, end):
         a, b, w_a, w_b = row_weights(near, far, j)
         row_a, row_b, v_a, v_b = along[a], along[b], phi * w_a, phi * w_b
         p = np.uint64((j + 1) * s[1])
-        for step in range(n[2]):
-            k = np.uint64(step) + s2
+        for k in range(ONE, np.uint64(n[2] + 1)):
             value = own[p + k] + (v_a * row_a[k] + v_b * row_b[k])
             y[p + k] = value if ds[p + k] != 0 else np.float32(0)
         for e in range(starts[i * n[1] + j], starts[i * n[1] + j + 1]):
-            more, first = ratio[e] - np.float32(1), np.uint64(cells[e]) * s2
-            for c in range(s2):
-                k = first - p + c
-                y[first + c] += more * (v_a * row_a[k] + v_b * row_b[k])
+            h = np.uint64(cells[e])
+            y[h] += (ratio[e] - np.float32(1)) * (v_a * row_a[h - p] + v_b * row_b[h - p])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -153,7 +163,7 @@ def product_plane(n, s, r, z, i, begin, end):
 @njit(cache=True, nogil=True)
 def ascend(
     n, s, diagonal, first, second, starts, cells, phi, ratio, r, z, out,
-    m, ms, near, far, coarse, tile, rings, buffer, along, start, stop,
+    m, ms, near, far, coarse, tile, rings, row, along, start, stop,
 ):  # fmt: skip
     """y <- z + phi P e, y + S2 (r - A y), out <- y + S1 (r - A y); returns r.out. `coarse` holds psi e.
 
@@ -170,7 +180,7 @@ def ascend(
         for i in range(start - 4, stop + 4):
             if 0 <= i < n[0]:
                 _corrected(
-                    n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, buffer, along, z, i, y1, y2,
+                    n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, row, along, z, i, y1, y2,
                     y[i % 3],
                 )  # fmt: skip
             else:
@@ -187,7 +197,21 @@ def ascend(
                 if 0 <= k < n[0]:
                     below, here, above, own = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3], y[k % 3]
                     _add_smooth(
-                        n, s, diagonal, second[0], starts, cells, second[1], own, below, here, above, k, u1, u2, u[k % 3]
+                        n,
+                        s,
+                        diagonal,
+                        second[0],
+                        starts,
+                        cells,
+                        second[1],
+                        own,
+                        below,
+                        here,
+                        above,
+                        k,
+                        u1,
+                        u2,
+                        u[k % 3],
                     )
                 else:
                     u[k % 3] = 0
@@ -202,7 +226,21 @@ def ascend(
             if start <= k:
                 below, here, above, plane = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3], out[(k + 1) * s0 : (k + 2) * s0]
                 _add_smooth(
-                    n, s, diagonal, first[0], starts, cells, first[1], u[k % 3], below, here, above, k, begin, end, plane
+                    n,
+                    s,
+                    diagonal,
+                    first[0],
+                    starts,
+                    cells,
+                    first[1],
+                    u[k % 3],
+                    below,
+                    here,
+                    above,
+                    k,
+                    begin,
+                    end,
+                    plane,
                 )
                 product += product_plane(n, s, r, out, k, begin, end)
     return product

@@ -12,35 +12,29 @@ import numpy as np
 from numba import njit
 
 from deepcd.solvers.kernels.coarse import correct_plane, restrict, scale, stencil_plane
-from deepcd.solvers.kernels.finest import prolong_plane, restrict_plane, row_weights, scale_listed
+from deepcd.solvers.kernels.finest import TWO, prolong_plane, restrict_plane, row_weights, scale_listed
 from deepcd.solvers.kernels.fused import product_plane, residual_plane
-from deepcd.solvers.kernels.outer import FAST, middle, planes, span, width
+from deepcd.solvers.kernels.outer import FAST, ONE, middle, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _set_colour(n, s, colour, new, i, z):
     """z <- new in the cells of plane i that have the colour's parity; both given by planes."""
-    s2 = np.int64(width(s))
     for j in range(n[1]):
-        first, odd = (j + 1) * s[1] + s2, (i + j + colour) & 1
-        if len(s) == 2:
-            for h in range(np.uint64(first + odd), np.uint64(first + n[2]), np.uint64(2)):
-                z[h] = new[h]
-        else:
-            for begin in range(np.uint64(first + odd * s2), np.uint64(first + n[2]), np.uint64(2 * s2)):
-                for c in range(np.uint64(s2)):
-                    z[begin + c] = new[begin + c]
+        first, odd = (j + 1) * s[1] + 1, (i + j + colour) & 1
+        for h in range(np.uint64(first + odd), np.uint64(first + n[2]), TWO):
+            z[h] = new[h]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _relax(n, s, diagonal, r, below, here, above, i, colour, new):
     """Solve for the cells of one colour in plane i of z, given by three planes; `new` is scratch."""
-    s1, s2, m = np.uint64(s[1]), width(s), middle(s)
+    s1, m = np.uint64(s[1]), middle(s)
     right, ds = planes(s, r, i)[1], planes(s, diagonal, i)[1]
     lo, hi = span(n, s, 0, n[1])
     for h in range(np.uint64(lo), np.uint64(hi)):
         d = ds[h]
-        around = below[h] + above[h] + m * (here[h - s1] + here[h + s1]) + (here[h - s2] + here[h + s2])
+        around = below[h] + above[h] + m * (here[h - s1] + here[h + s1]) + (here[h - ONE] + here[h + ONE])
         new[h] = (right[h] + around) / np.float32(d) if d != 0 else np.float32(0)
     _set_colour(n, s, colour, new, i, here)
 
@@ -68,22 +62,21 @@ def descend(
         if low - 1 <= k <= high and 0 <= k < n[0]:
             below, here, above = ring[(k - 1) % size], ring[k % size], ring[(k + 1) % size]
             residual_plane(n, s, diagonal, phi, r, below, here, above, k, 0, n[1], new)
-            scale_listed(n, s, starts, cells, ratio, k, 0, n[1], new)
+            scale_listed(n, starts, cells, ratio, k, 0, n[1], new)
             restrict_plane(n, s, m, ms, near, far, new, row, coarse, k, start, stop, 0, m[1])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _corrected(n, s, diagonal, phi, starts, cells, ratio, m, ms, near, far, coarse, row, along, z, i, new, y):
     """y <- z + phi P e in plane i; `new` is scratch."""
-    prolong_plane(n, s, m, ms, near, far, coarse, i, 0, n[1], row, along)
-    s2, own, ds = width(s), planes(s, z, i)[1], planes(s, diagonal, i)[1]
+    prolong_plane(m, ms, near, far, coarse, i, 0, n[1], row, along)
+    own, ds = planes(s, z, i)[1], planes(s, diagonal, i)[1]
     for j in range(n[1]):
         a, b, w_a, w_b = row_weights(near, far, j)
         row_a, row_b, p = along[a], along[b], np.uint64((j + 1) * s[1])
-        for step in range(n[2]):
-            k = np.uint64(step) + s2
+        for k in range(ONE, np.uint64(n[2] + 1)):
             new[p + k] = phi * (w_a * row_a[k] + w_b * row_b[k]) if ds[p + k] != 0 else np.float32(0)
-    scale_listed(n, s, starts, cells, ratio, i, 0, n[1], new)
+    scale_listed(n, starts, cells, ratio, i, 0, n[1], new)
     for h in range(np.uint64(s[0])):
         y[h] = own[h] + new[h]
 
@@ -137,16 +130,15 @@ def ascend(
 @njit(cache=True, nogil=True)
 def _relax_coarse(n, s, inverse, w, r, z, i, colour, new):
     """Solve for the cells of one colour in plane i of a coarse level."""
-    one, zero, s2 = np.float32(1), np.float32(0), width(s)
+    one, zero = np.float32(1), np.float32(0)
     below, here, above = planes(s, z, i)
     stencil_plane(n, s, one, planes(s, r, i)[1], zero, inverse, one, w, below, here, above, i, new)
-    cells = np.uint64((i + 1) * s[0]) // s2
-    scale(s, inverse[cells : cells + np.uint64(s[0]) // s2], new)
+    scale(planes(s, inverse, i)[1], new)
     _set_colour(n, s, colour, new, i, here)
 
 
 @njit(cache=True, nogil=True)
-def descend_coarse(n, s, diagonal, inverse, w, sweeps, phi, r, z, m, ms, near, far, psi, rings, row, coarse):
+def descend_coarse(n, s, diagonal, inverse, w, sweeps, phi, r, z, m, ms, near, far, psi, coarse, rings, row):
     """z <- Gauss-Seidel from zero, red first; coarse <- psi P' phi (r - A z)."""
     half = 2 * sweeps
     z[:], coarse[:] = 0, 0
@@ -154,13 +146,16 @@ def descend_coarse(n, s, diagonal, inverse, w, sweeps, phi, r, z, m, ms, near, f
         for q in range(half):
             if 0 <= i - q < n[0]:
                 _relax_coarse(n, s, inverse, w, r, z, i - q, q & 1, rings[0, 1])
-        if 0 <= i - half < n[0]:
-            restrict(n, s, diagonal, w, phi, r, z, m, ms, near, far, psi, rings, row, coarse, i - half)
-    scale(ms, psi, coarse)
+        k = i - half
+        if 0 <= k < n[0]:
+            below, here, above = planes(s, z, k)
+            plane = rings[0, 0]
+            restrict(n, s, diagonal, w, phi, r, m, ms, near, far, below, here, above, plane, row, coarse, k, 0, m[0])
+    scale(psi, coarse)
 
 
 @njit(cache=True, nogil=True)
-def ascend_coarse(n, s, diagonal, inverse, w, sweeps, phi, r, z, m, ms, near, far, coarse, rings, row, along, left):
+def ascend_coarse(n, s, diagonal, inverse, w, sweeps, phi, r, z, m, ms, near, far, coarse, left, rings, row, along):
     """z <- Gauss-Seidel, black first, from z + phi P e. Then left <- r - A z, unless it is empty."""
     half, one = 2 * sweeps, np.float32(1)
     for i in range(n[0] + half + 1):

@@ -5,10 +5,6 @@ planes and rows; in 2D n1 = 1 and s1 = 0. Row (i, j) starts at (i + 1) s0 + (j +
 unknowns is zero, so neighbours need no test, and a pass runs over a plane in one loop, padding included: it is no
 unknown either. In 2D the two neighbours along the missing axis are the cell itself, with weight `middle(s)` = 0.
 
-Several vectors lie interleaved: k entries of one cell, one per column, then those of the next. To most passes that is
-a box with rows k times as long, whose last neighbour is k entries away; then `s = (s0, s1, k)`, all counted in
-entries. The length of s is known to the compiler, so that one column is not slowed down by the others.
-
 Residual r and direction p are float32, x and b float64. That costs no digit: x + alpha p and r - alpha A p are taken
 of the same p in float64, and r, rounded to float32, only ever shrinks.
 
@@ -24,12 +20,7 @@ import numpy as np
 from numba import njit
 
 FAST = {"contract", "reassoc", "nsz"}
-
-
-@njit(cache=True, nogil=True, inline="always")
-def width(s):
-    """Return the number of columns, which is the distance of neighbours along the last axis."""
-    return np.uint64(1) if len(s) == 2 else np.uint64(s[-1])
+ONE = np.uint64(1)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -41,17 +32,7 @@ def middle(s):
 @njit(cache=True, nogil=True, inline="always")
 def span(n, s, begin, end):
     """Return the first entry of row `begin` and the end of row `end` - 1, counted from the start of a plane."""
-    return (begin + 1) * s[1] + np.int64(width(s)), end * s[1] + np.int64(width(s)) + n[2]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def rows(n, s, i, j):
-    """Return where row (i, j) starts, and its four neighbouring rows (i -+ 1, j -+ 1)."""
-    s0, s1, s2 = np.uint64(s[0]), np.uint64(s[1]), width(s)
-    p = np.uint64((i + 1) * s[0] + (j + 1) * s[1]) + s2
-    if s[1] > 0:
-        return p, p - s0, p + s0, p - s1, p + s1
-    return p, p - s0, p + s0, s2, s2
+    return (begin + 1) * s[1] + 1, end * s[1] + 1 + n[2]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -61,54 +42,42 @@ def planes(s, v, i):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _product(d, below, here, above, h, s1, s2, m):
+def _product(d, below, here, above, h, s1, m):
     """Return entry h of d v minus its neighbours, in float64, v given by three planes."""
     around = np.float64(below[h]) + np.float64(above[h])
     around += m * (np.float64(here[h - s1]) + np.float64(here[h + s1]))
-    around += np.float64(here[h - s2]) + np.float64(here[h + s2])
+    around += np.float64(here[h - ONE]) + np.float64(here[h + ONE])
     return np.float64(d) * np.float64(here[h]) - around
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def residual(n, s, diagonal, b, x, r, squares, start, stop):
-    """r <- b - A x; squares <- the squares of b - A x summed over all cells, one sum per column."""
-    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+def residual(n, s, diagonal, b, x, r, start, stop):
+    """r <- b - A x; returns the square of the norm of b - A x."""
+    s1, m, total = np.uint64(s[1]), np.float64(middle(s)), 0.0
     lo, hi = span(n, s, 0, n[1])
-    squares[:] = 0
     for i in range(start, stop):
         below, here, above = planes(s, x, i)
         right, out, ds = planes(s, b, i)[1], planes(s, r, i)[1], planes(s, diagonal, i)[1]
-        if len(s) == 2:
-            total = 0.0
-            for h in range(np.uint64(lo), np.uint64(hi)):
-                d = ds[h]
-                value = right[h] - _product(d, below, here, above, h, s1, s2, m)
-                value = value if d != 0 else 0.0
-                out[h] = value
-                total += value * value
-            squares[0] += total
-        else:
-            for first in range(np.uint64(lo), np.uint64(hi), s2):
-                for c in range(s2):
-                    h = first + c
-                    d = ds[h]
-                    value = right[h] - _product(d, below, here, above, h, s1, s2, m)
-                    value = value if d != 0 else 0.0
-                    out[h] = value
-                    squares[c] += value * value
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            d = ds[h]
+            value = right[h] - _product(d, below, here, above, h, s1, m)
+            value = value if d != 0 else 0.0
+            out[h] = value
+            total += value * value
+    return total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def image(n, s, diagonal, p, q, start, stop):
     """q <- A p."""
-    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+    s1, m = np.uint64(s[1]), np.float64(middle(s))
     lo, hi = span(n, s, 0, n[1])
     for i in range(start, stop):
         below, here, above = planes(s, p, i)
         out, ds = planes(s, q, i)[1], planes(s, diagonal, i)[1]
         for h in range(np.uint64(lo), np.uint64(hi)):
             d = ds[h]
-            value = _product(d, below, here, above, h, s1, s2, m)
+            value = _product(d, below, here, above, h, s1, m)
             out[h] = value if d != 0 else 0.0
 
 
@@ -118,18 +87,16 @@ def conjugate(n, s, diagonal, z, beta, p, start, stop):
 
     Every coupling is counted once, from the later one of its cells: p.A p is the sum of d p p - 2 p p' over them.
     """
-    s1, s2, m = np.uint64(s[1]), width(s), np.float32(2) * middle(s)
-    total = 0.0
+    s1, m, total = np.uint64(s[1]), np.float32(2) * middle(s), 0.0
+    lo, hi = span(n, s, 0, n[1])
     for i in range(start, stop):
-        base = np.uint64((i + 1) * s[0])
         before, here = planes(s, p, i)[:2]
-        own, ds = z[base : base + np.uint64(s[0])], diagonal[base : base + np.uint64(s[0])]
+        own, ds = planes(s, z, i)[1], planes(s, diagonal, i)[1]
         for h in range(np.uint64(s[0])):
             here[h] = np.float32(own[h] + beta * here[h])
         two = np.float32(2 if i > start else 0)
-        lo, hi = span(n, s, 0, n[1])
         for h in range(np.uint64(lo), np.uint64(hi)):
-            around = two * before[h] + m * here[h - s1] + np.float32(2) * here[h - s2]
+            around = two * before[h] + m * here[h - s1] + np.float32(2) * here[h - ONE]
             total += np.float64(here[h] * (np.float32(ds[h]) * here[h] - around))
     return total
 
@@ -145,63 +112,32 @@ def coupling(s, p, i):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def step(n, s, diagonal, alpha, p, x, r, squares, start, stop):
-    """x <- x + alpha p and r <- r - alpha A p; squares <- the squares of r summed over all cells, per column."""
-    s1, s2, m = np.uint64(s[1]), width(s), np.float64(middle(s))
+def step(n, s, diagonal, alpha, p, x, r, start, stop):
+    """x <- x + alpha p and r <- r - alpha A p; returns the square of the norm of r before it is rounded."""
+    s1, m, total = np.uint64(s[1]), np.float64(middle(s)), 0.0
     lo, hi = span(n, s, 0, n[1])
-    squares[:] = 0
     for i in range(start, stop):
         below, here, above = planes(s, p, i)
         y, out, ds = planes(s, x, i)[1], planes(s, r, i)[1], planes(s, diagonal, i)[1]
-        if len(s) == 2:
-            total = 0.0
-            for h in range(np.uint64(lo), np.uint64(hi)):
-                d = ds[h]
-                value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, s2, m)
-                value = value if d != 0 else 0.0
-                y[h] += alpha * np.float64(here[h])
-                out[h] = np.float32(value)
-                total += value * value
-            squares[0] += total
-        else:
-            for first in range(np.uint64(lo), np.uint64(hi), s2):
-                for c in range(s2):
-                    h = first + c
-                    d = ds[h]
-                    value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, s2, m)
-                    value = value if d != 0 else 0.0
-                    y[h] += alpha * np.float64(here[h])
-                    out[h] = np.float32(value)
-                    squares[c] += value * value
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            d = ds[h]
+            value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, m)
+            value = value if d != 0 else 0.0
+            y[h] += alpha * np.float64(here[h])
+            out[h] = np.float32(value)
+            total += value * value
+    return total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def sum_squares(s, v, squares, start, stop):
-    """squares <- the squares of v summed over all cells, per column."""
-    s2 = width(s)
-    squares[:] = 0
-    begin, end = np.uint64((start + 1) * s[0]), np.uint64((stop + 1) * s[0])
-    if len(s) == 2:
-        total = 0.0
-        for h in range(begin, end):
-            total += np.float64(v[h]) * np.float64(v[h])
-        squares[0] = total
-    else:
-        for first in range(begin, end, s2):
-            for c in range(s2):
-                squares[c] += np.float64(v[first + c]) * np.float64(v[first + c])
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def remove_mean(cells, k, v):
-    """Subtract from every column of v on some cells its mean over them, summed in float64."""
-    for c in range(k):
-        total = 0.0
-        for e in range(cells.size):
-            total += np.float64(v[np.uint64(cells[e] * k + c)])
-        mean = total / cells.size
-        for e in range(cells.size):
-            v[np.uint64(cells[e] * k + c)] -= mean
+def remove_mean(cells, v):
+    """Subtract from v on some cells its mean over them, summed in float64."""
+    total = 0.0
+    for e in range(np.uint64(cells.size)):
+        total += np.float64(v[np.uint64(cells[e])])
+    mean = total / cells.size
+    for e in range(np.uint64(cells.size)):
+        v[np.uint64(cells[e])] -= mean
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -214,26 +150,14 @@ def dot(s, u, v, start, stop):
 
 
 @njit(cache=True, nogil=True)
-def embed(position, columns, v, scale, box):
-    """box <- scale v in the cells at `position`, one row of v, shape (m, columns), and one factor per column."""
-    if columns == 1:
-        for e in range(position.size):
-            box[np.uint64(position[e])] = v[e, 0] * scale[0]
-    else:
-        for e in range(position.size):
-            first = np.uint64(position[e] * columns)
-            for c in range(columns):
-                box[first + np.uint64(c)] = v[e, c] * scale[c]
+def embed(position, v, scale, box):
+    """box <- scale v in the cells at `position`."""
+    for e in range(np.uint64(position.size)):
+        box[np.uint64(position[e])] = v[e] * scale
 
 
 @njit(cache=True, nogil=True)
-def spread(position, columns, box, factor, v):
+def spread(position, box, factor, v):
     """v <- v + factor box, for the cells at `position`."""
-    if columns == 1:
-        for e in range(position.size):
-            v[e, 0] += factor[0] * box[np.uint64(position[e])]
-    else:
-        for e in range(position.size):
-            first = np.uint64(position[e] * columns)
-            for c in range(columns):
-                v[e, c] += factor[c] * box[first + np.uint64(c)]
+    for e in range(np.uint64(position.size)):
+        v[e] += factor * box[np.uint64(position[e])]

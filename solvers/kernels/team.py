@@ -29,6 +29,7 @@ class Team:
     def __init__(self, threads: int, planes: int, cells: int) -> None:
         self.threads = max(1, min(threads, planes, cells // SMALLEST))
         self.bounds = [planes * t // self.threads for t in range(self.threads + 1)]
+        self.halved = [(bound + 1) // 2 for bound in self.bounds]  # the same of a box with half as many planes
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:

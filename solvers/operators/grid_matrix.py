@@ -40,9 +40,7 @@ class GridMatrix:
     ([-1.0, 3.0], [[1.0, -1.0], [-1.0, 2.0]])
     """
 
-    def __init__(
-        self, embedding: Embedding, n: int, alone: NDArray[np.int64], diagonal: F64, threads: int = 1
-    ) -> None:
+    def __init__(self, embedding: Embedding, n: int, alone: NDArray[np.int64], diagonal: F64, threads: int = 1) -> None:
         self.embedding, self.alone, self.diagonal = embedding, alone, diagonal
         self.rows: slice | NDArray[np.int64] = slice(None) if embedding.rows is None else embedding.rows
         self.shape = n, n

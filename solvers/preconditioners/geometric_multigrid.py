@@ -41,7 +41,6 @@ class GeometricMultigrid(Multigrid):
     """
 
     name = "geometric-multigrid"
-    work = 4.0  # passes: down, up, and the outer two
 
     def __init__(self, embedding: Embedding, sweeps: int = 2, threads: int = 1) -> None:
         n, s = geometry(embedding.shape)
@@ -51,7 +50,7 @@ class GeometricMultigrid(Multigrid):
             level.finish()
             level.taps = Taps.of(0.25, level.n)
         self._renormalise()
-        self.solve_exactly()
+        self.finish()
 
     def _renormalise(self) -> None:
         """Divide the interpolation by its weights on coarse unknowns, except beside Dirichlet data.
@@ -73,13 +72,21 @@ class GeometricMultigrid(Multigrid):
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))
         self.list_cells(cells, np.reciprocal(np.maximum(share[cells], np.float32(LEAST_WEIGHT))))
 
+    def allocate(self) -> None:
+        """Make the work vectors; of a thread's planes, as many are a ring as half-sweeps need."""
+        super().allocate()
+        self.scratch = [
+            (rings.reshape(-1, rings.shape[-1])[: 2 * self.sweeps + 2], np.zeros_like(rings[0, 0]), row, along)
+            for rings, row, along in self.scratch
+        ]
+
     def descend(self, r: F32) -> None:
         """Gauss-Seidel from zero, red first, into `smoothed`; restrict the residual."""
         top = self.levels[0]
         self.team.run(
             gauss_seidel.descend, self.n, self.s, self.diagonal, self.sweeps, self.starts, self.cells, self.phi,
             self.ratio, r, self.smoothed, top.n, top.s, self.taps.near, self.taps.far, top.r,
-            scratch=[(ring, new, row) for ring, new, row, _ in self.planes], bounds=self.coarse_bounds,
+            scratch=[own[:3] for own in self.scratch], bounds=self.team.halved,
         )  # fmt: skip
 
     def ascend(self, r: F32, z: F32) -> float:
@@ -87,30 +94,22 @@ class GeometricMultigrid(Multigrid):
         top = self.levels[0]
         parts = self.team.run(
             gauss_seidel.ascend, self.n, self.s, self.diagonal, self.sweeps, self.starts, self.cells, self.phi,
-            self.ratio, r, self.smoothed, z, top.n, top.s, self.taps.near, self.taps.far, top.z, scratch=self.planes,
+            self.ratio, r, self.smoothed, z, top.n, top.s, self.taps.near, self.taps.far, top.z, scratch=self.scratch,
         )  # fmt: skip
         return float(sum(parts))
 
-    def allocate(self) -> None:
-        """Make the work vectors; a thread's rings of planes are a ring of as many planes as half-sweeps need."""
-        super().allocate()
-        self.planes = [
-            (rings.reshape(-1, rings.shape[-1])[: 2 * self.sweeps + 2], np.zeros_like(rings[0, 0]), row, along)
-            for rings, row, along in self.scratch
-        ]
-
-    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
         """Gauss-Seidel from zero, red first; restrict the residual."""
         gauss_seidel.descend_coarse(
-            level.n, level.s, level.diagonal, level.inverse, level.w, self.sweeps, level.phi, level.r, level.z,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, level.rings, level.row, lower.r,
+            level.n, level.s, level.diagonal, level.a, level.w, self.sweeps, level.phi, r, out,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, lower.r, *level.scratch[0][:2],
         )  # fmt: skip
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
         """Gauss-Seidel on the corrected vector, black first."""
         gauss_seidel.ascend_coarse(
-            level.n, level.s, level.diagonal, level.inverse, level.w, self.sweeps, level.phi, level.r, level.z,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.rings, level.row, level.along, left,
+            level.n, level.s, level.diagonal, level.a, level.w, self.sweeps, level.phi, r, out,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, left, *level.scratch[0],
         )  # fmt: skip
 
 

@@ -30,6 +30,10 @@ class Identity:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
 
+    def twin(self, threads: int) -> Identity:
+        """Return the identity: it has no work vectors."""
+        return self
+
     def columns(self, k: int) -> Identity:
         """Return the identity on k interleaved vectors."""
         return Identity(self._n * k)

@@ -54,7 +54,6 @@ class LearnedMultigrid(Multigrid):
     """
 
     name = "learned-multigrid"
-    work = 4.0  # passes: down, up, and the outer two
 
     def __init__(self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1) -> None:
         n, s = geometry(embedding.shape)
@@ -78,7 +77,7 @@ class LearnedMultigrid(Multigrid):
             table, numbers = self._coarse_level(level, features, networks[kind - 1])
             first = COARSE_OUTPUTS
             level.taps = Taps.of(float(self.tap[kind]), level.n)
-        self.solve_exactly()
+        self.finish()
 
     def __str__(self) -> str:
         return f"{super().__str__()}; networks of {self.parameters} numbers"
@@ -163,7 +162,7 @@ class LearnedMultigrid(Multigrid):
         self.team.run(
             fused.descend, self.n, self.s, self.diagonal, self.first, self.second, self.starts, self.cells, self.phi,
             self.ratio, r, self.smoothed, top.n, top.s, self.taps.near, self.taps.far, top.r, self.tile,
-            scratch=[(rings, row) for rings, row, _ in self.scratch], bounds=self.coarse_bounds,
+            scratch=[own[:2] for own in self.scratch], bounds=self.team.halved,
         )  # fmt: skip
 
     def ascend(self, r: F32, z: F32) -> float:
@@ -176,20 +175,20 @@ class LearnedMultigrid(Multigrid):
         )  # fmt: skip
         return float(sum(parts))
 
-    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
-        """Set z to S r and restrict the residual."""
-        coarse.descend(
-            level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, level.r, level.z,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, level.rings, level.row, lower.r,
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
+        """Set y to S r and restrict the residual."""
+        level.team.run(
+            coarse.descend, level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, r, level.y,
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, lower.r,
+            scratch=[own[:2] for own in level.scratch], bounds=level.team.halved,
         )  # fmt: skip
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
-        """Add the correction, then S (r - A z)."""
-        coarse.ascend(
-            level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, level.r, level.z, level.y,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.rings, level.row, level.along, left,
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
+        """Add the correction to y, then S (r - A y)."""
+        level.team.run(
+            coarse.ascend, level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, r, level.y,
+            out, lower.n, lower.s, level.taps.near, level.taps.far, lower.z, left, scratch=level.scratch,
         )  # fmt: skip
-        level.z, level.y = level.y, level.z
 
 
 def shipped(ndim: int) -> dict[str, Any]:

@@ -11,16 +11,17 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, setup
+from deepcd.solvers.kernels import coarse, cycle, setup
 from deepcd.solvers.kernels.team import Team
 
 F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
+NOWHERE = np.zeros(0, dtype=np.float32)
 RINGS = 4  # sets of three planes that a pass keeps
 CACHE = 1 << 40  # bytes of them that a processor's own cache holds
 COARSEST = 600  # cells of a box that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
@@ -46,7 +47,7 @@ class CoarseLevel:
     """A level with face weights; arrays are flat padded boxes of float32."""
 
     n: Box
-    s: tuple[int, ...]
+    s: tuple[int, int]
     nominal: tuple[float, float, float]  # face weight per axis in an undisturbed interior
     capacity: float  # finest cells in one cell
     volume: F32
@@ -60,25 +61,23 @@ class CoarseLevel:
     phi: F32 = field(init=False)
     psi: F32 = field(init=False)
     taps: Taps = field(init=False)  # to the next coarser level
-    second: np.float32 = field(init=False)  # weight of the second visit
-
-    def __post_init__(self) -> None:
-        self.second = np.float32(1)
-        self.allocate(1)
+    r: F32 = field(init=False)
+    z: F32 = field(init=False)
+    t: F32 = field(init=False)
+    e: F32 = field(init=False)
+    y: F32 = field(init=False)
+    team: Team = field(init=False)
+    scratch: list[tuple[F32, ...]] = field(init=False)  # per thread: rings of planes, a row, a row per coarse row
 
     @property
     def strides(self) -> Box:
-        """Flat distance of neighbours per axis, 0 where there are none; of one column."""
+        """Flat distance of neighbours per axis, 0 where there are none."""
         return self.s[0], self.s[1], 1
 
-    def allocate(self, k: int) -> None:
-        """Make work vectors for k interleaved columns; the coefficients, one per cell, serve them all."""
-        self.n, self.s = interleaved(self.n, self.s, k)
-        self.r, self.z, self.t, self.e, self.y = (np.zeros(self.volume.size * k, dtype=np.float32) for _ in range(5))
-        row = self.n[2] + 4 * k
-        self.row = np.zeros(row, dtype=np.float32)
-        self.along = np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32)
-        self.rings = np.zeros((2, 3, self.s[0] + self.s[1] + 4 * k), dtype=np.float32)
+    @property
+    def size(self) -> int:
+        """Entries of the padded box."""
+        return (self.n[0] + 2) * self.s[0]
 
     def finish(self) -> None:
         """Form the diagonal from face and Dirichlet weights."""
@@ -88,12 +87,15 @@ class CoarseLevel:
         self.diagonal[self.inverse == 0] = 0
 
 
-def interleaved(n: Box, s: tuple[int, ...], k: int) -> tuple[Box, tuple[int, ...]]:
-    """Return entries per axis and strides for k columns, given those for one."""
-    return (n, s) if k == 1 else ((n[0], n[1], n[2] * k), (s[0] * k, s[1] * k, k))
+def shared(threads: int, n: Box, s: tuple[int, int], sets: int) -> tuple[Team, list[tuple[F32, ...]]]:
+    """Return the threads for a box and, for each, its scratch: sets of three planes, a row, a row per coarse row."""
+    team, row = Team(threads, n[0], (n[0] + 2) * s[0]), n[2] + 4
+    shapes = (sets, 3, s[0] + s[1] + 4), (row,), ((n[1] + 1) // 2 + 2, row)
+    scratch = [tuple(np.zeros(shape, dtype=np.float32) for shape in shapes) for _ in range(team.threads)]
+    return team, scratch
 
 
-def halved(n: Box, s: tuple[int, ...]) -> tuple[Box, tuple[int, ...], Box]:
+def halved(n: Box, s: tuple[int, int]) -> tuple[Box, tuple[int, int], Box]:
     """Return size, strides and steps (2 where the axis is halved) of the next coarser box."""
     m = ((n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2)
     ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2) if s[1] else (m[2] + 2, 0)
@@ -101,7 +103,7 @@ def halved(n: Box, s: tuple[int, ...]) -> tuple[Box, tuple[int, ...], Box]:
 
 
 def empty_coarse(
-    n: Box, s: tuple[int, ...], nominal: tuple[float, float, float], capacity: float
+    n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float
 ) -> tuple[CoarseLevel, Box]:
     """Return the next coarser level of a box, its sums still zero, and the steps to it."""
     m, ms, step = halved(n, s)
@@ -134,9 +136,10 @@ class Multigrid:
 
     name = "multigrid"
     symmetric = linear = True
-    work = 0.0
+    work = 4.0  # passes: down, up, and the outer two
+    sweeps = 0  # of Gauss-Seidel; 0: a smoother of its own
 
-    def __init__(self, n: Box, s: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> None:
+    def __init__(self, n: Box, s: tuple[int, int], diagonal: NDArray[np.uint8], threads: int) -> None:
         self.n, self.s, self.diagonal = n, s, diagonal
         self.threads = threads
         self.levels: list[CoarseLevel] = []
@@ -159,8 +162,8 @@ class Multigrid:
 
     def memory(self) -> int:
         """Return the bytes of all arrays that the cycle keeps."""
-        owners = [self, *self.levels]
-        return sum(a.nbytes for owner in owners for a in vars(owner).values() if isinstance(a, np.ndarray))
+        own = [self.diagonal, self.cells, self.starts, self.ratio, self.smoothed, self.pool, self.exact]
+        return sum(a.nbytes for a in own) + sum(a.nbytes for scratch in self.scratch for a in scratch)
 
     def coarsen(self, dirichlet: float) -> Iterator[tuple[CoarseLevel, Box]]:
         """Append coarser levels until the box is small enough to be solved exactly.
@@ -197,53 +200,68 @@ class Multigrid:
         self.starts = np.searchsorted(cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
         self.cells, self.ratio = (cells % self.s[0]).astype(np.int32), ratio
 
-    @property
-    def width(self) -> int:
-        """The number of columns."""
-        return 1 if len(self.s) == 2 else self.s[2]
-
     def allocate(self) -> None:
         """Make the work vectors of the finest level and of its threads."""
-        self.team = Team(self.threads, self.n[0], self.diagonal.size)
-        self.coarse_bounds = [(b + 1) // 2 for b in self.team.bounds]
+        self.team, self.scratch = shared(self.threads, self.n, self.s, RINGS)
         self.smoothed = np.zeros(self.diagonal.size, dtype=np.float32)
-        k, rows = self.width, max(self.n[1], 1)
-        row = self.n[2] + 4 * k
-        plane = self.s[0] + self.s[1] + 4 * k
-        self.tile = max(8, min(rows, CACHE * rows // (RINGS * 3 * 4 * plane)) // 2)
-        self.scratch = [
-            (
-                np.zeros((RINGS, 3, plane), dtype=np.float32),
-                np.zeros(row, dtype=np.float32),
-                np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32),
-            )
-            for _ in range(self.team.threads)
-        ]
+        plane = 4 * 3 * RINGS * self.s[0]
+        self.tile = max(8, min(self.n[1], CACHE * self.n[1] // plane) // 2)
 
-    def columns(self, k: int) -> Self:
-        """Return I (x) M for k interleaved vectors: a twin with work vectors of its own and the same coefficients."""
+    def twin(self, threads: int) -> Self:
+        """Return the same M with work vectors and threads of its own."""
         twin = copy.copy(self)
-        twin.n, twin.s = interleaved(self.n, self.s, k)
-        twin.diagonal = np.repeat(self.diagonal, k)
-        twin.levels = [copy.copy(level) for level in self.levels]
-        for level in twin.levels:
-            level.allocate(k)
-        twin.exact_r, twin.exact_z = np.zeros((2, len(self.exact_cells), k), dtype=np.float32)
+        twin.threads, twin.pool = threads, self.pool.copy()
         twin.allocate()
+        twin.bind()
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is part of the pool."""
+        levels = [copy.copy(level) for level in self.levels]
+        for level in levels:
+            for name in (*cycle.FIELDS, "scratch"):
+                vars(level).pop(name, None)
+        return {**vars(self), "levels": levels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.bind()
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
         return np.zeros(self.diagonal.size, dtype=np.float32)
 
-    def solve_exactly(self) -> None:
-        """Prepare the dense pseudo-inverse of the coarsest level and, upwards, the weights of second visits."""
-        level = self.levels[-1]
-        self.exact_cells = np.flatnonzero(level.inverse)
-        self.exact = pseudo_inverse(level, self.exact_cells)
-        self.exact_r, self.exact_z = np.zeros((2, len(self.exact_cells), 1), dtype=np.float32)
+    def finish(self) -> None:
+        """Solve the coarsest level exactly, put all levels into the pool, and weigh their second visits."""
+        last = self.levels[-1]
+        self.exact_cells = np.flatnonzero(last.diagonal)
+        self.exact = pseudo_inverse(last, self.exact_cells)
+        last.taps, end, rows = Taps.of(0.0, last.n), 0, []
+        for level in self.levels:
+            row, end = cycle.layout(level.n, level.s, end)
+            rows.append(row)
+        self.table, self.pool = np.array(rows, dtype=np.int64), np.zeros(end, dtype=np.float32)
+        self.numbers = np.array([[*level.taps.near, *level.taps.far, 1] for level in self.levels], dtype=np.float32)
+        for level, row in zip(self.levels, rows, strict=True):
+            level.a = level.inverse if self.sweeps else level.a
+            level.c = level.w if self.sweeps else level.c
+            for name, start in zip(cycle.FIELDS[:6], row[6:], strict=False):
+                own = getattr(level, name)
+                self.pool[start : start + own.size] = own.reshape(-1)
+            level.volume = level.dirichlet = level.inside = level.inverse = NOWHERE  # no more needed
+        self.bind()
         for depth in reversed(range(len(self.levels) - 1)):
             self._weigh_second_visit(depth)
+
+    def bind(self) -> None:
+        """Let the levels' fields be those parts of the pool."""
+        for level, row in zip(self.levels, self.table.tolist(), strict=True):
+            for name, start in zip(cycle.FIELDS, row[6:], strict=False):
+                if name in cycle.AXES:
+                    setattr(level, name, self.pool[start : start + 3 * level.size].reshape(3, level.size))
+                else:
+                    setattr(level, name, self.pool[start : start + level.size])
+            level.team, level.scratch = shared(self.threads, level.n, level.s, RINGS - 1)
 
     def _weigh_second_visit(self, depth: int) -> None:
         """Give the second cycle M of a coarse level as much weight as positive definiteness allows.
@@ -252,44 +270,34 @@ class Multigrid:
         t of M A: up to two with the full weight one, and for every t with some weight.
         """
         level = self.levels[depth]
-
-        def cycle(x: F32, y: F32) -> None:
-            level.r[:] = x
-            self.cycle(depth, NOWHERE)
-            y[:] = level.z
-
-        largest = largest_eigenvalue(level, cycle, CYCLE_STEPS) * 2 / LARGEST  # at least, since the estimate is low
+        largest = largest_eigenvalue(level, lambda x, y: self.cycle(depth, x, y, NOWHERE), CYCLE_STEPS)
+        largest *= 2 / LARGEST  # at least, since the estimate is low
         if largest > 2:
-            level.second = np.float32(1 / (largest - 1))
+            self.numbers[depth, 6] = 1 / (largest - 1)
 
     def apply(self, r: F32, z: F32) -> float:
         """Set z to M r and return r.z."""
         self.descend(r)
-        coarse.scale(self.levels[0].s, self.levels[0].psi, self.levels[0].r)
+        coarse.scale(self.levels[0].psi, self.levels[0].r)
         self.visit(0)
         return self.ascend(r, z)
 
     def visit(self, depth: int) -> None:
         """Set z of a coarse level to psi times what two cycles, or on the coarsest the exact solution, make of its r."""
         level = self.levels[depth]
-        if depth == len(self.levels) - 1:
-            np.take(level.r.reshape(-1, self.width), self.exact_cells, axis=0, out=self.exact_r, mode="clip")
-            np.matmul(self.exact, self.exact_r, out=self.exact_z)
-            level.z.reshape(-1, self.width)[self.exact_cells] = self.exact_z
-            coarse.scale(level.s, level.psi, level.z)
+        if level.team.threads == 1 or depth == len(self.levels) - 1:
+            cycle.visit(self.table, self.numbers, self.pool, self.exact_cells, self.exact, self.sweeps, depth)
             return
-        self.cycle(depth, level.t)
-        level.r, level.t = level.t, level.r
-        level.z, level.e = level.e, level.z
-        self.cycle(depth, NOWHERE)
-        coarse.combine(level.s, level.second, level.e, level.psi, level.z)
+        self.cycle(depth, level.r, level.e, level.t)
+        self.cycle(depth, level.t, level.z, NOWHERE)
+        coarse.combine(self.numbers[depth, 6], level.e, level.psi, level.z)
 
-    def cycle(self, depth: int, left: F32) -> None:
-        """Set z of a coarse level to M r, and `left` to r - A z unless it is NOWHERE."""
+    def cycle(self, depth: int, r: F32, out: F32, left: F32) -> None:
+        """Set `out` to M r on a coarse level, and `left` to r - A out unless it is NOWHERE."""
         level, lower = self.levels[depth], self.levels[depth + 1]
-        self.descend_level(level, lower)
+        self.descend_level(level, lower, r, out)
         self.visit(depth + 1)
-        self.ascend_level(level, lower, left)
+        self.ascend_level(level, lower, r, out, left)
 
     def descend(self, r: F32) -> None:
         """Pre-smooth on the finest level from zero into `smoothed`; leave P' phi (r - A z) in r of the second level."""
@@ -299,17 +307,16 @@ class Multigrid:
         """Add the correction that waits in the second level to `smoothed`, post-smooth into z, and return r.z."""
         raise NotImplementedError
 
-    def descend_level(self, level: CoarseLevel, lower: CoarseLevel) -> None:
-        """Pre-smooth on a coarse level from zero; leave psi P' phi (r - A z) in r of the next one."""
+    def descend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
+        """Pre-smooth on a coarse level from zero, in y or out; leave psi P' phi (r - A z) in r of the next level."""
         raise NotImplementedError
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, left: F32) -> None:
-        """Add the correction that waits in the next level and post-smooth; set `left` to r - A z."""
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
+        """Add the correction that waits in the next level and post-smooth into `out`; set `left` to r - A out."""
         raise NotImplementedError
 
 
 ONE, ZERO = np.float32(1), np.float32(0)
-NOWHERE = np.zeros(0, dtype=np.float32)
 SMOOTHER_STEPS, CYCLE_STEPS = 10, 4  # of Lanczos, after which the estimates are at most a tenth low
 LARGEST = 1.7  # that an estimate may reach; below 2 the cycle is positive definite
 
@@ -321,7 +328,7 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object], 
     10.1), from a fixed start. Not on B A in that of A: on sealed chambers a constant, invisible there, would grow
     from step to step until it drowns the rest.
     """
-    v = np.random.default_rng(0).standard_normal(level.volume.size, dtype=np.float32) * (level.inverse > 0)
+    v = np.random.default_rng(0).standard_normal(level.size, dtype=np.float32) * (level.diagonal > 0)
     image, w, before = (np.zeros_like(v) for _ in range(3))
     alphas: list[float] = []
     betas: list[float] = []
@@ -365,7 +372,7 @@ def pseudo_inverse(level: CoarseLevel, cells: NDArray[np.intp]) -> F32:
     import scipy.linalg
     import scipy.sparse
 
-    number = np.full(level.volume.size, -1)
+    number = np.full(level.size, -1)
     number[cells] = np.arange(len(cells))
     dense = np.diag(level.diagonal[cells].astype(float))
     for axis, stride in enumerate(level.strides):
