@@ -27,10 +27,10 @@ import numpy as np
 import pyamg
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from peers import pyamg_solve
 from problems import save_results
 from scipy.io import mmread
 from scipy.spatial import Delaunay, cKDTree
-from time_to_solution import pyamg_solve
 
 from deepcd import DeepCD
 

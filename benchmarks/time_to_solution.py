@@ -1,98 +1,217 @@
-"""How long from a bare sparse matrix to the solution, beside algebraic multigrid?
+"""How long from a sparse matrix to the solution, beside every peer that can be had?
 
-    python benchmarks/time_to_solution.py [--size 128] [--repeats 5]
+    python benchmarks/time_to_solution.py [--size 128] [--repeats 5] [--tol 1e-6] [--families open-top porous-15]
+        [--methods deepcd "hypre PFMG-PCG" ...]
+    python benchmarks/time_to_solution.py --draw [--size 128]        draws the figure from the saved numbers
 
-Fresh A and b in every repeat; setup and solve together; one thread; tolerance 1e-6; open-top box with obstacles.
-PyAMG is given its best known settings for this problem: smoothed aggregation with forward/backward Gauss-Seidel, and
-Ruge-Stueben, both accelerated by CG.
+Fresh A and b in every repeat, methods in an order that turns with the repeats; one thread unless the name says other.
+Seconds of set-up and of the solve apart, and both in units of t, one SciPy product of the same matrix in float64 in the
+same repeat. A method has converged if the residual that SciPy recomputes in float64 meets the tolerance. What the
+methods are and with which settings: benchmarks/peers.py; hypre's are chosen before, on domains that are not reported.
+Ratios are of medians, and within one run only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import operator
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyamg
-from problems import save_results, test_rhs, test_system
+from peers import METHODS, Problem, absent, choose_settings, judge
+from problems import RESULTS, save_results
 
-from deepcd import DeepCD
-
-
-def deepcd_solve(A: Any, b: Any, tol: float) -> tuple[Any, int]:
-    """DeepCD as a newcomer calls it."""
-    solution = DeepCD(threads=1).solve(A, b, tol)
-    return solution.x, solution.iterations
+GEOMETRIC = ("geometric V(1,1)", "geometric V(2,2)", "deepcd geometric")
+HYPRE = ("hypre PFMG-PCG", "hypre PFMG-PCG, least solve")
+PYAMG = ("pyamg SA", "pyamg RS")
+FIRST_INSTANCE = 100
 
 
-def pyamg_solve(build: Callable[[Any], Any]) -> Callable[[Any, Any, float], tuple[Any, int]]:
-    """One of PyAMG's hierarchies, accelerated by CG."""
+def measure(problem: Problem, name: str, tol: float, unit: float) -> dict[str, Any]:
+    """Run one method on copies of the problem's A and b; one row."""
+    own = replace(problem, A=problem.A.copy(), b=problem.b.copy())
+    answer = METHODS[name](own, tol)
+    residual, total = judge(problem, answer.x), answer.setup + answer.solve
+    seconds = {"setup": answer.setup, "solve": answer.solve, "total": total}
+    return {
+        **{f"{key} s": value for key, value in seconds.items()},
+        **{f"{key} t": value / unit for key, value in seconds.items()},
+        "conversion s": answer.conversion,
+        "iterations": answer.iterations,
+        "residual": residual,
+        "status": "converged" if residual <= tol else "not converged",
+    }
 
-    def run(A: Any, b: Any, tol: float) -> tuple[Any, int]:
-        history: list[float] = []
-        x = build(A).solve(b, tol=tol, accel="cg", residuals=history, maxiter=200)
-        return x, len(history) - 1
 
-    return run
+def run(family: str, size: int, repeats: int, tol: float, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Measure every method on every repeat of a family, and print each row."""
+    rows = []
+    for repeat in range(repeats):
+        problem = Problem.of(family, (size,) * 3, FIRST_INSTANCE + repeat)
+        unit = min(timeit.repeat(partial(operator.matmul, problem.A, problem.b), number=1, repeat=5))
+        turn = repeat % len(methods)
+        for name in (*methods[turn:], *methods[:turn]):
+            row = {"family": family, "repeat": repeat, "method": name, "unknowns": len(problem.b), "t": unit}
+            if absent(name):
+                rows.append(row | {"status": absent(name)})
+            else:
+                rows.append(row | measure(problem, name, tol, unit))
+                r = rows[-1]
+                text = f"setup {r['setup s']:8.4f} s  solve {r['solve s']:8.4f} s  {r['iterations']:4d} iterations"
+                print(f"{family} {repeat} {name:28s} {text}  {r['residual']:.1e}  {r['status']}", flush=True)
+    return rows
 
 
-def smoothed_aggregation(A: Any) -> Any:
-    """Smoothed aggregation, Gauss-Seidel forward before and backward after."""
-    sweeps = [("gauss_seidel", {"sweep": way}) for way in ("forward", "backward")]
-    return pyamg.smoothed_aggregation_solver(A, presmoother=sweeps[0], postsmoother=sweeps[1])
+def medians(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the medians of one family by method, of methods that converged in every repeat."""
+    found = {}
+    for name in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == name]
+        if all(r["status"] == "converged" for r in own):
+            keys = [f"{part} {unit}" for part in ("setup", "solve", "total") for unit in "st"]
+            found[name] = {
+                key: float(np.median([r[key] for r in own])) for key in (*keys, "iterations", "conversion s")
+            }
+            found[name]["residual"] = max(r["residual"] for r in own)
+    return found
 
 
-METHODS: dict[str, Callable[[Any, Any, float], tuple[Any, int]]] = {
-    "deepcd": deepcd_solve,
-    "pyamg SA": pyamg_solve(smoothed_aggregation),
-    "pyamg RS": pyamg_solve(pyamg.ruge_stuben_solver),
-}
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the medians as text; what failed or is absent is named."""
+    median, lines = medians(rows), []
+    lines.append(
+        f"{'method':28s} {'setup s':>9s} {'solve s':>9s} {'total s':>9s} {'t':>7s} {'t':>7s} {'t':>7s}  iterations"
+    )
+    for name in dict.fromkeys(r["method"] for r in rows):
+        if name in median:
+            m = median[name]
+            numbers = " ".join(f"{m[f'{part} s']:9.4f}" for part in ("setup", "solve", "total"))
+            units = " ".join(f"{m[f'{part} t']:7.1f}" for part in ("setup", "solve", "total"))
+            lines.append(f"{name:28s} {numbers} {units}  {m['iterations']:g}  worst residual {m['residual']:.1e}")
+        else:
+            why = dict.fromkeys(r["status"] for r in rows if r["method"] == name)
+            lines.append(f"{name:28s} {'; '.join(why)}")
+    return "\n".join(lines)
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return every ratio that can be formed, by the sentence that says what it is."""
+    m, found = medians(rows), {}
+
+    def compare(sentence: str, ours: str, part: str, theirs: Sequence[str], of: str | None = None) -> None:
+        there = [name for name in theirs if name in m]
+        if ours in m and there:
+            key = f"{of or part} s"
+            best = min(there, key=lambda name: m[name][key])
+            found[sentence.format(best)] = m[best][key] / m[ours][f"{part} s"]
+
+    compare("{} takes so many times DeepCD's total", "deepcd", "total", PYAMG)
+    compare("{} takes so many times DeepCD's total, two threads", "deepcd, two threads", "total", PYAMG)
+    compare("{}, own set-up and solve, takes so many times DeepCD's total", "deepcd", "total", HYPRE)
+    compare("{}'s solve takes so many times DeepCD's prepared solve", "deepcd prepared", "solve", HYPRE)
+    compare("{}'s solve takes so many times DeepCD's prepared solve", "deepcd prepared", "solve", GEOMETRIC)
+    for name in ("MIC(0)-CG float64", "MIC(0)-CG float32"):
+        compare("{}'s solve takes so many times DeepCD's prepared solve", "deepcd prepared", "solve", [name])
+        compare("{}, set-up and solve, takes so many times DeepCD's total", "deepcd", "total", [name])
+    compare("{}'s solve takes so many times DeepCD's total", "deepcd", "total", ["scipy cg"])
+    if "deepcd prepared" in m:
+        own = m["deepcd prepared"]
+        found["DeepCD's set-up takes so many times its solve"] = own["setup s"] / own["solve s"]
+    compare(
+        "DeepCD's prepared solve takes so many times itself with two threads",
+        "deepcd prepared, two threads", "solve", ["deepcd prepared"],
+    )  # fmt: skip
+    return found
+
+
+def draw(path: Path) -> Path:
+    """Draw set-up and solve of every method from saved results, per family."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    saved = json.loads(path.read_text())
+    families = list(dict.fromkeys(r["family"] for r in saved["rows"]))
+    size, tol = saved["settings"]["size"], saved["settings"]["tol"]
+    figure, axes = plt.subplots(1, len(families), figsize=(7 * len(families), 4.5), layout="constrained", squeeze=False)
+    for axis, family in zip(axes[0], families, strict=True):
+        median = medians([r for r in saved["rows"] if r["family"] == family])
+        names = sorted(median, key=lambda name: -median[name]["total s"])
+        setup, solve = ([median[n][f"{part} s"] for n in names] for part in ("setup", "solve"))
+        axis.barh(names, setup, color="#9bbfdd", label="set-up")
+        axis.barh(names, solve, left=setup, color="#1f6fb2", label="solve")
+        for at, name in enumerate(names):
+            axis.text(median[name]["total s"], at, f"  {median[name]['total s']:.2g} s", va="center")
+        for label in axis.get_yticklabels():
+            label.set_color("#c8102e" if label.get_text() in ("deepcd", "deepcd, two threads") else "black")
+        longest = sorted(median[n]["total s"] for n in names)
+        # One slow method would leave the others without length: its bar may leave the picture, its number does not.
+        cut = 1.25 * (longest[-1] if len(longest) < 2 or longest[-1] < 3 * longest[-2] else longest[-2])
+        axis.set_xlim(0, cut)
+        for text in axis.texts:
+            if text.get_position()[0] > 0.9 * cut:
+                text.set_x(0.88 * cut)
+                text.set_color("white")
+                text.set_ha("right")
+        axis.set_title(f"{family}, ${size}^3$, residual ${tol:g}$")
+        axis.set_xlabel("seconds, median; one thread unless said")
+        axis.legend(loc="lower right", frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    picture = path.with_suffix(".png")
+    figure.savefig(picture, dpi=110)
+    return picture
 
 
 def main() -> None:
-    """Print and save the table."""
+    """Print and save the table, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tol", type=float, default=1e-6)
+    parser.add_argument("--families", nargs="+", default=["open-top", "porous-15"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--draw", action="store_true", help="only draw the saved results")
     args = parser.parse_args()
-    tol, rows = 1e-6, []
-    warm = test_system("open-top", (20, 20, 20), 99)
-    for run in METHODS.values():
-        run(warm.A, test_rhs(warm, "smooth", 99), tol)
-    for repeat in range(args.repeats):
-        system = test_system("open-top", (args.size,) * 3, 100 + repeat)
-        b = test_rhs(system, "smooth", 100 + repeat)
-        product = min(timeit.repeat(partial(operator.matmul, system.A, b), number=1, repeat=5))
-        for name, run in METHODS.items():
-            A, fresh = system.A.copy(), b.copy()
-            start = time.perf_counter()
-            x, iterations = run(A, fresh, tol)
-            seconds = time.perf_counter() - start
-            residual = float(np.linalg.norm(b - system.A @ x) / np.linalg.norm(b))
-            measured = {
-                "seconds": seconds,
-                "products": seconds / product,
-                "iterations": iterations,
-                "residual": residual,
-            }
-            rows.append({"method": name, "repeat": repeat, "unknowns": len(b)} | measured)
-            text = f"{seconds:8.3f} s  {seconds / product:7.1f} products  {iterations:3d} iterations"
-            print(f"{repeat} {name:9s} {text}  residual {residual:.1e}", flush=True)
-    median = {name: float(np.median([r["seconds"] for r in rows if r["method"] == name])) for name in METHODS}
-    best = min((name for name in METHODS if name != "deepcd"), key=median.__getitem__)
-    print("medians:", ", ".join(f"{name} {value:.3f} s" for name, value in median.items()))
-    print(f"deepcd is {median[best] / median['deepcd']:.1f} times faster than {best}")
-    print("saved", save_results(f"time-to-solution-{args.size}", rows, tol=tol, medians=median))
+    name = f"time-to-solution-{args.size}"
+    if args.draw:
+        print("drawn", draw(RESULTS / f"{name}.json"))
+        return
+    for method in args.methods:  # compiles, loads libraries, starts threads
+        if not absent(method):
+            METHODS[method](Problem.of("open-top", (48,) * 3, 99), args.tol)
+    rows: list[dict[str, Any]] = []
+    settings: dict[str, dict[str, str]] = {}
+    for family in args.families:
+        if any(name in HYPRE and not absent(name) for name in args.methods):
+            chosen = choose_settings(family, args.size, args.tol)
+            settings[family] = {f"hypre, least {aim}": str(value) for aim, value in chosen.items()}
+            print(family, settings[family], flush=True)
+        rows += run(family, args.size, args.repeats, args.tol, args.methods)
+    summary, compared = {}, {}
+    for family in args.families:
+        own = [r for r in rows if r["family"] == family]
+        summary[family], compared[family] = medians(own), ratios(own)
+        print(f"\n{family}, {args.size}^3, medians of {args.repeats}, tolerance {args.tol:g}")
+        print(table(own))
+        for sentence, value in compared[family].items():
+            print(f"  {sentence}: {value:.2f}")
+    path = save_results(
+        name, rows, size=args.size, repeats=args.repeats, tol=args.tol, medians=summary, ratios=compared
+    )
+    print("saved", path)
+    print("drawn", draw(path))
 
 
 if __name__ == "__main__":
