@@ -166,19 +166,16 @@ def hand_down_patterns(n, s, cells, numbers, table, first, m, ms, step, share, v
             for f in range(handed.shape[1]):
                 handed[c, f] = share * volume[c] * table[0, first + f]
     shift0, shift1, shift2 = step[0] - 1, step[1] - 1, step[2] - 1  # steps are one or two
-    plane = row = -1
-    i = j = 0
+    i = j = 1  # of the padded box
+    plane, row = s[0], s[0] + s[1]
     for e in range(cells.size):
         p = cells[e]
-        if p // s[0] != plane:
-            plane, row = p // s[0], -1
-            i = ((plane - 1) >> shift0) + 1
-        rest = p - plane * s[0]
-        if s[1] and rest // s[1] != row:
-            row = rest // s[1]
-            j = ((row - 1) >> shift1) + 1
-        k = ((rest - row * s[1] if s[1] else rest) - 1) >> shift2
-        c = i * ms[0] + j * ms[1] + 1 + k
+        while p >= plane + s[0]:
+            plane, i, j = plane + s[0], i + 1, 1
+            row = plane + s[1]
+        while s[1] > 0 and p >= row + s[1]:
+            row, j = row + s[1], j + 1
+        c = (((i - 1) >> shift0) + 1) * ms[0] + (((j - 1) >> shift1) + 1) * ms[1] + 1 + ((p - row - 1) >> shift2)
         for f in range(handed.shape[1]):
             handed[c, f] += share * (table[numbers[e], first + f] - table[0, first + f])
 

@@ -46,8 +46,9 @@ class GeometricMultigrid(Multigrid):
         n, s = geometry(embedding.shape)
         self.sweeps = sweeps
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
-        for level, _ in self.coarsen(DIRICHLET):
+        for _, level, _ in self.coarsen(DIRICHLET):
             level.finish()
+            level.a[:] = level.inverse
             level.taps = Taps.of(0.25, level.n)
         self._renormalise()
         self.finish()
@@ -58,15 +59,11 @@ class GeometricMultigrid(Multigrid):
         There the missing weights stand for zeros that are really prescribed.
         """
         for level in self.levels:
-            level.psi = (level.inverse > 0).astype(np.float32)
+            level.psi[:] = level.inverse > 0
         for fine, lower in zip(self.levels, self.levels[1:], strict=False):
             share = _interpolated(fine.n, fine.s, fine.taps, lower)
             share[fine.dirichlet > 0] = 1
-            fine.phi = np.where(
-                fine.inverse > 0, 1 / np.maximum(share, np.float32(LEAST_WEIGHT)), np.float32(0)
-            ).astype(np.float32)
-        last = self.levels[-1]
-        last.phi = np.zeros_like(last.volume)
+            fine.phi[:] = np.where(fine.inverse > 0, 1 / np.maximum(share, np.float32(LEAST_WEIGHT)), 0)
         share = _interpolated(self.n, self.s, self.taps, self.levels[0])
         neighbours = sum(np.roll(self.diagonal, o) != 0 for d in {*self.s, 1} - {0} for o in (d, -d))
         cells = np.flatnonzero((self.diagonal == neighbours) & (self.diagonal > 0) & (share < 1 - 1e-6))

@@ -66,14 +66,15 @@ class LearnedMultigrid(Multigrid):
         table, cells, numbers = self._finest_level(_network(parameters, "fine."))
         first = OUTPUTS
         self.taps = Taps.of(float(self.tap[0]), n)
-        for level, step in self.coarsen(DIRICHLET):
+        for depth, level, step in self.coarsen(DIRICHLET):
             features = np.zeros((level.volume.size, 8 + table.shape[1] - first), dtype=np.float32)
             down = (level.n, level.s, step, np.float32(1 / np.prod(step)))
-            if not self.levels:
+            if depth == 0:
                 setup.hand_down_patterns(n, s, cells, numbers, table, first, *down, level.volume, features[:, 8:])
             else:
-                setup.hand_down(self.levels[-1].n, self.levels[-1].s, numbers, table, first, *down, features[:, 8:])
-            kind = min(len(self.levels) + 1, deepest)
+                above = self.levels[depth - 1]
+                setup.hand_down(above.n, above.s, numbers, table, first, *down, features[:, 8:])
+            kind = min(depth + 1, deepest)
             table, numbers = self._coarse_level(level, features, networks[kind - 1])
             first = COARSE_OUTPUTS
             level.taps = Taps.of(float(self.tap[kind]), level.n)
@@ -148,8 +149,6 @@ class LearnedMultigrid(Multigrid):
         factors *= COARSE_FACTORS
         setup.scale_faces(level.strides, numbers, factors, level.w, level.dirichlet)
         level.finish()
-        level.a, level.phi, level.psi = (np.zeros_like(level.volume) for _ in range(3))
-        level.c = np.zeros_like(level.w)
         setup.smoother_coefficients(
             level.strides, numbers, factors, level.w, level.inverse, level.a, level.c, level.phi, level.psi
         )

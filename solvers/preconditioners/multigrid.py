@@ -50,22 +50,24 @@ class CoarseLevel:
     s: tuple[int, int]
     nominal: tuple[float, float, float]  # face weight per axis in an undisturbed interior
     capacity: float  # finest cells in one cell
+    # Needed for the set-up only
     volume: F32
     dirichlet: F32
-    inside: F32  # (3, box)
-    w: F32  # (3, box)
+    inside: F32  # (3, box): face weights inside the cells
+    inverse: F32  # of the diagonal
+    # Parts of the pool, see `kernels/cycle.py`
     diagonal: F32 = field(init=False)
-    inverse: F32 = field(init=False)
+    w: F32 = field(init=False)  # (3, box)
     a: F32 = field(init=False)
-    c: F32 = field(init=False)
+    c: F32 = field(init=False)  # (3, box)
     phi: F32 = field(init=False)
     psi: F32 = field(init=False)
-    taps: Taps = field(init=False)  # to the next coarser level
     r: F32 = field(init=False)
     z: F32 = field(init=False)
     t: F32 = field(init=False)
     e: F32 = field(init=False)
     y: F32 = field(init=False)
+    taps: Taps = field(init=False)  # to the next coarser level
     team: Team = field(init=False)
     scratch: list[tuple[F32, ...]] = field(init=False)  # per thread: rings of planes, a row, a row per coarse row
 
@@ -81,7 +83,6 @@ class CoarseLevel:
 
     def finish(self) -> None:
         """Form the diagonal from face and Dirichlet weights."""
-        self.diagonal, self.inverse = np.zeros_like(self.volume), np.zeros_like(self.volume)
         smallest = np.float32(SMALLEST_DIAGONAL * max(self.nominal))
         setup.form_diagonal(self.strides, self.w, self.dirichlet, smallest, self.diagonal, self.inverse)
         self.diagonal[self.inverse == 0] = 0
@@ -95,24 +96,19 @@ def shared(threads: int, n: Box, s: tuple[int, int], sets: int) -> tuple[Team, l
     return team, scratch
 
 
-def halved(n: Box, s: tuple[int, int]) -> tuple[Box, tuple[int, int], Box]:
-    """Return size, strides and steps (2 where the axis is halved) of the next coarser box."""
+def coarser(n: Box, nominal: tuple[float, float, float], capacity: float, planar: bool) -> tuple[CoarseLevel, Box]:
+    """Return the next coarser level of a box, its sums zero and its fields still missing, and the steps to it.
+
+    A step is 2 where the axis is halved, 1 where it has one cell.
+    """
     m = ((n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2)
-    ms = ((m[1] + 2) * (m[2] + 2), m[2] + 2) if s[1] else (m[2] + 2, 0)
-    return m, ms, (min(n[0], 2), min(n[1], 2), min(n[2], 2))
-
-
-def empty_coarse(
-    n: Box, s: tuple[int, int], nominal: tuple[float, float, float], capacity: float
-) -> tuple[CoarseLevel, Box]:
-    """Return the next coarser level of a box, its sums still zero, and the steps to it."""
-    m, ms, step = halved(n, s)
-    total = math.prod(step)
+    step = (min(n[0], 2), min(n[1], 2), min(n[2], 2))
+    ms = (m[2] + 2, 0) if planar else ((m[1] + 2) * (m[2] + 2), m[2] + 2)
+    total, size = math.prod(step), (m[0] + 2) * ms[0]
     nominal = tuple(w * total / k / (2 if k == 2 else 1) for w, k in zip(nominal, step, strict=True))  # type: ignore[assignment]
-    size = (m[0] + 2) * ms[0]
-    fields = [np.zeros(size, dtype=np.float32) for _ in range(2)]
-    sums = [np.zeros((3, size), dtype=np.float32) for _ in range(2)]
-    return CoarseLevel(m, ms, nominal, capacity * total, *fields, *sums), step
+    volume, dirichlet, inverse = (np.zeros(size, dtype=np.float32) for _ in range(3))
+    inside = np.zeros((3, size), dtype=np.float32)
+    return CoarseLevel(m, ms, nominal, capacity * total, volume, dirichlet, inside, inverse), step
 
 
 def halve_faces(level: CoarseLevel, step: Box, dirichlet: float) -> None:
@@ -165,8 +161,8 @@ class Multigrid:
         own = [self.diagonal, self.cells, self.starts, self.ratio, self.smoothed, self.pool, self.exact]
         return sum(a.nbytes for a in own) + sum(a.nbytes for scratch in self.scratch for a in scratch)
 
-    def coarsen(self, dirichlet: float) -> Iterator[tuple[CoarseLevel, Box]]:
-        """Append coarser levels until the box is small enough to be solved exactly.
+    def coarsen(self, dirichlet: float) -> Iterator[tuple[int, CoarseLevel, Box]]:
+        """Form coarser levels until the box is small enough to be solved exactly.
 
         Parameters
         ----------
@@ -175,24 +171,32 @@ class Multigrid:
 
         Yields
         ------
+        depth : int
         level : CoarseLevel
             With face and Dirichlet weights; the caller completes it before the next one is formed from it.
         step : tuple of int
             Cells of the finer level that make one, per axis.
         """
-        level, step = empty_coarse(self.n, self.s, (1.0, 1.0, 1.0), 1.0)
-        sums = (level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
-        setup.aggregate_stencil(self.n, self.s, self.diagonal, *sums)
-        while True:
-            halve_faces(level, step, dirichlet)
-            yield level, step
-            self.levels.append(level)
-            if math.prod(level.n) <= COARSEST:
-                return
-            fine = level
-            level, step = empty_coarse(fine.n, fine.s, fine.nominal, fine.capacity)
+        chain = [coarser(self.n, (1.0, 1.0, 1.0), 1.0, planar=self.s[1] == 0)]
+        while math.prod(chain[-1][0].n) > COARSEST:
+            above = chain[-1][0]
+            chain.append(coarser(above.n, above.nominal, above.capacity, planar=self.s[1] == 0))
+        end, rows = 0, []
+        for level, _ in chain:
+            row, end = cycle.layout(level.n, level.s, end)
+            rows.append(row)
+        self.levels = [level for level, _ in chain]
+        self.table, self.pool = np.array(rows, dtype=np.int64), np.zeros(end, dtype=np.float32)
+        self.bind()
+        for depth, (level, step) in enumerate(chain):
             sums = (level.n, level.s, step, level.volume, level.dirichlet, level.inside, level.w)
-            setup.aggregate_faces(fine.n, fine.s, fine.w, fine.volume, fine.dirichlet, *sums)
+            if depth == 0:
+                setup.aggregate_stencil(self.n, self.s, self.diagonal, *sums)
+            else:
+                above = self.levels[depth - 1]
+                setup.aggregate_faces(above.n, above.s, above.w, above.volume, above.dirichlet, *sums)
+            halve_faces(level, step, dirichlet)
+            yield depth, level, step
 
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
         """Name the cells whose coefficients differ from the interior's, ascending; they are kept plane by plane."""
@@ -232,24 +236,13 @@ class Multigrid:
         return np.zeros(self.diagonal.size, dtype=np.float32)
 
     def finish(self) -> None:
-        """Solve the coarsest level exactly, put all levels into the pool, and weigh their second visits."""
+        """Solve the coarsest level exactly and weigh the second visits of the others."""
         last = self.levels[-1]
         self.exact_cells = np.flatnonzero(last.diagonal)
         self.exact = pseudo_inverse(last, self.exact_cells)
-        last.taps, end, rows = Taps.of(0.0, last.n), 0, []
-        for level in self.levels:
-            row, end = cycle.layout(level.n, level.s, end)
-            rows.append(row)
-        self.table, self.pool = np.array(rows, dtype=np.int64), np.zeros(end, dtype=np.float32)
         self.numbers = np.array([[*level.taps.near, *level.taps.far, 1] for level in self.levels], dtype=np.float32)
-        for level, row in zip(self.levels, rows, strict=True):
-            level.a = level.inverse if self.sweeps else level.a
-            level.c = level.w if self.sweeps else level.c
-            for name, start in zip(cycle.FIELDS[:6], row[6:], strict=False):
-                own = getattr(level, name)
-                self.pool[start : start + own.size] = own.reshape(-1)
-            level.volume = level.dirichlet = level.inside = level.inverse = NOWHERE  # no more needed
-        self.bind()
+        for level in self.levels:
+            level.volume = level.dirichlet = level.inside = level.inverse = NOWHERE
         for depth in reversed(range(len(self.levels) - 1)):
             self._weigh_second_visit(depth)
 

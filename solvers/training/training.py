@@ -178,7 +178,9 @@ def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
             for name in (f"{layer}.weight", f"{layer}.bias"):
                 tensors[name] = tensors[name][order]
     elif record["architecture"] != settings.architecture:
-        raise ValueError(f"start {path} holds {record['architecture']!r}, needed are weights of {settings.architecture!r}")
+        raise ValueError(
+            f"start {path} holds {record['architecture']!r}, needed are weights of {settings.architecture!r}"
+        )
     try:
         net.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     except RuntimeError as error:
