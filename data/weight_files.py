@@ -44,7 +44,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], reco
     tensors : mapping of str to ndarray
         At least one; any shapes, integers or finite floats.
     record : mapping
-        What JSON can hold. ``record["architecture"]`` names the network, for instance "learned-multigrid-3d/1"; the
+        What JSON can hold. ``record["architecture"]`` names the network, for instance "learned-multigrid-3d/2"; the
         rest says how it was trained: commit, seed, seconds, steps, distribution.
 
     Raises
@@ -67,7 +67,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], reco
         raise ValueError("tensors is empty: a weight file holds at least one")
     architecture = record.get("architecture")
     if not (isinstance(architecture, str) and architecture):
-        raise ValueError(f'record["architecture"] must name the network, for instance "learned-multigrid-3d/1", '
+        raise ValueError(f'record["architecture"] must name the network, for instance "learned-multigrid-3d/2", '
                          f"got {architecture!r}")  # fmt: skip
     arrays = {name: np.ascontiguousarray(tensor).reshape(np.shape(tensor)) for name, tensor in tensors.items()}
     for name, array in arrays.items():
@@ -94,7 +94,7 @@ def load(path: str | os.PathLike[str] | None, architecture: str | None) -> tuple
     path : path-like or None
         None reads the shipped weights of the architecture, which must also match their line in ``CHECKSUMS``.
     architecture : str or None
-        The network the weights are for, for instance "learned-multigrid-3d/1". None accepts those of any, and needs a
+        The network the weights are for, for instance "learned-multigrid-3d/2". None accepts those of any, and needs a
         path.
 
     Returns
@@ -137,7 +137,7 @@ def shipped_path(architecture: str) -> Path:
     Parameters
     ----------
     architecture : str
-        For instance "learned-multigrid-3d/1".
+        For instance "learned-multigrid-3d/2".
 
     Returns
     -------
@@ -145,8 +145,8 @@ def shipped_path(architecture: str) -> Path:
 
     Examples
     --------
-    >>> shipped_path("learned-multigrid-3d/1").name
-    'learned-multigrid-3d-1.safetensors'
+    >>> shipped_path("learned-multigrid-3d/2").name
+    'learned-multigrid-3d-2.safetensors'
     """
     return SHIPPED / (architecture.replace("/", "-") + ".safetensors")
 

@@ -79,12 +79,14 @@ def test_recent_averages_entries_of_the_last_phase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ndim", 3), ("steps", 11), ("seed", 4), ("hidden", 5), ("rate", 0.02)], ids=str
+    ("name", "value"),
+    [("ndim", 3), ("steps", 11), ("seed", 4), ("hidden", 5), ("rate", 0.02), ("start", "ab" * 32)],
+    ids=str,
 )
 def test_other_settings_are_refused_by_name(tmp_path: Path, state: State, name: str, value: Any) -> None:
     checkpoints.save(tmp_path / "c", state)
     other = fresh(dataclasses.replace(SETTINGS, **{name: value}))
-    with pytest.raises(ValueError, match=f"{name} is {getattr(SETTINGS, name)}, not {value};") as caught:
+    with pytest.raises(ValueError, match=f"{name} is {getattr(SETTINGS, name)!r}, not {value!r};") as caught:
         checkpoints.load(tmp_path / "c", other)
     assert str(tmp_path / "c") in str(caught.value)
 
@@ -102,7 +104,7 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path: Path, state: St
     with pytest.raises(ValueError, match="SHA-256"):
         checkpoints.load(path, fresh())
     weight_files.save(path, {"w": np.ones(3)}, {"architecture": SETTINGS.architecture})
-    with pytest.raises(ValueError, match="'learned-multigrid-2d/1', no checkpoint"):
+    with pytest.raises(ValueError, match="'learned-multigrid-2d/2', no checkpoint"):
         checkpoints.load(path, fresh())
 
 
@@ -148,7 +150,7 @@ def test_what_another_program_wrote_is_refused(
 
 def test_a_checkpoint_is_not_taken_for_weights(tmp_path: Path, state: State) -> None:
     checkpoints.save(tmp_path / "c", state)
-    with pytest.raises(weight_files.WeightFileError, match="checkpoint of learned-multigrid-2d/1"):
+    with pytest.raises(weight_files.WeightFileError, match="checkpoint of learned-multigrid-2d/2"):
         weight_files.load(tmp_path / "c", SETTINGS.architecture)
 
 

@@ -260,8 +260,24 @@ def test_train_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     out = tmp_path / "w.safetensors"
     command = ["train", "--dim", "2", "--out", str(out), "--steps", "5", "--seed", "3", "--resume", "--threads", "2"]
     assert runner.invoke(app, command).exit_code == 0
-    assert calls == [{"ndim": 2, "out": out, "steps": 5, "seed": 3, "resume": True, "threads": 2}]
+    given = {"ndim": 2, "out": out, "steps": 5, "seed": 3, "resume": True, "threads": 2}
+    assert calls == [given | {"start": None, "rate": 3e-3}]
+    start = tmp_path / "start.safetensors"
+    assert runner.invoke(app, [*command, "--start", str(start), "--rate", "1e-3"]).exit_code == 0
+    assert calls[1] == given | {"start": start, "rate": 1e-3}
     assert runner.invoke(app, ["train", "--dim", "4", "--out", str(out), "--steps", "5"]).exit_code == 2
+
+
+def test_train_says_what_is_wrong_with_a_start(tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    command = ["train", "--dim", "2", "--out", str(tmp_path / "w"), "--steps", "1", "--start", str(start)]
+    missing = runner.invoke(app, command)
+    start.write_bytes(b"hello")
+    foreign = runner.invoke(app, command)
+    for result, reason in ((missing, "No such file"), (foreign, "truncated, or not safetensors")):
+        assert result.exit_code == 2
+        assert reason in result.stderr
+        assert str(start) in result.stderr
 
 
 def test_the_module_runs_as_the_command() -> None:

@@ -116,7 +116,7 @@ class Runs:
         return sorted(path.name for path in self.folder.iterdir())
 
     def weights(self) -> dict[str, np.ndarray]:
-        return weight_files.load(self.out, "learned-multigrid-2d/1")[0]
+        return weight_files.load(self.out, "learned-multigrid-2d/2")[0]
 
 
 @pytest.fixture(scope="module")

@@ -539,7 +539,7 @@ def test_weights_of_ones_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tensors = {name: tensor.numpy() for name, tensor in LearnedMultigrid(2).state_dict().items()}
     file = tmp_path / "weights.safetensors"
-    save(file, tensors, {"architecture": "learned-multigrid-2d/1"})
+    save(file, tensors, {"architecture": "learned-multigrid-2d/2"})
     system = DeepCD(weights=file).setup(domain((30, 25), solid=ball((12, 12), 4), walls=["solid", ("solid", "air")]))
     right = np.random.default_rng(0).standard_normal(system.shape[0])
     solution = system.solve(right, 1e-10)

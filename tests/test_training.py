@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import math
 import os
 import re
@@ -24,6 +25,7 @@ from deepcd.solvers.training.checkpoints import Settings, State
 from deepcd.solvers.training.network import LearnedMultigrid
 
 SHAPES = {2: ((9, 10), 2), 3: ((4, 6, 5), 1)}
+WIDENED = ("fine.4", "coarse.0.4", "coarse.1.4")  # layers whose outputs are others than those of "/1"
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def keep_often(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(out: Path, ndim: int = 2, **options: Any) -> dict[str, np.ndarray]:
     """Train a small network quietly and return its weights."""
     train(ndim, out, **{"steps": 6, "hidden": 4, "progress": False} | options)
-    return weight_files.load(out, f"learned-multigrid-{ndim}d/1")[0]
+    return weight_files.load(out, f"learned-multigrid-{ndim}d/2")[0]
 
 
 def checkpoint(out: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -100,7 +102,7 @@ class TestWeights:
         assert {v.dtype for v in weights.values()} == {np.dtype(np.float32)}
         _, record = weight_files.load(out, None)
         assert (record["seed"], record["steps"], record["hidden"], record["threads"]) == (7, 6, 4, 1)
-        assert (record["rate"], record["steps_skipped"]) == (3e-3, 0)
+        assert (record["rate"], record["steps_skipped"], record["start"]) == (3e-3, 0, "")
         assert record["seconds"] > 0
         assert re.fullmatch("unknown|[0-9a-f]{40}(-dirty)?", record["commit"])
         assert record["versions"]["torch"] == torch.__version__
@@ -175,6 +177,106 @@ class TestWeights:
                 )
 
         assert held_out(trained) < held_out(untrained) - 0.5
+
+
+def narrow(net: LearnedMultigrid) -> dict[str, np.ndarray]:
+    """Return weights as "/1" had them: finest outputs a, c0, c1, c2, phi; coarse ones five, then the same."""
+    weights = {name: value.numpy().copy() for name, value in net.state_dict().items()}
+    rng = np.random.default_rng(0)
+    for layer, outputs in (("fine.4", 11), ("coarse.0.4", 16), ("coarse.1.4", 16)):
+        for kind in ("weight", "bias"):
+            shape = weights[f"{layer}.{kind}"].shape[1:]
+            weights[f"{layer}.{kind}"] = rng.standard_normal((outputs, *shape)).astype(np.float32) * np.float32(0.1)
+    return weights
+
+
+class TestStart:
+    def test_from_weights_of_the_same_kind(self, tmp_path: Path) -> None:
+        first = tmp_path / "a"
+        weights = run(first, seed=1)
+        tiny_rate = run(tmp_path / "b", steps=1, seed=2, start=first, rate=1e-9)
+        for name, value in weights.items():
+            np.testing.assert_allclose(
+                tiny_rate[name], value, atol=1.01e-5
+            )  # a step of Adam is as long as its rate, at least 1e-5
+        digest = hashlib.sha256(first.read_bytes()).hexdigest()
+        assert weight_files.load(tmp_path / "b", None)[1]["start"] == digest
+        assert checkpoint(tmp_path / "b")[1]["settings"]["start"] == digest
+        assert_equal(run(tmp_path / "c", steps=2, start=first), run(tmp_path / "d", steps=2, start=str(first)))
+        assert not np.array_equal(
+            weight_files.load(tmp_path / "c", None)[0]["tap"], run(tmp_path / "e", steps=2)["tap"]
+        )
+
+    @pytest.mark.parametrize("ndim", [2, 3])
+    def test_one_smoother_becomes_two(self, tmp_path: Path, ndim: int) -> None:
+        """The cycle of a "/1" file, which applied its one smoother twice, is the one that the training starts from."""
+        torch.manual_seed(3)
+        old, file = narrow(LearnedMultigrid(ndim, 4)), tmp_path / "old"
+        weight_files.save(file, old, {"architecture": f"learned-multigrid-{ndim}d/1"})
+        net = LearnedMultigrid(ndim, 4)
+        settings = Settings(ndim, 1, 0, 4, 3e-3)
+        training._start_from(file, net, settings)
+        new = {name: value.numpy() for name, value in net.state_dict().items()}
+        for kind in ("weight", "bias"):
+            before, after = old[f"fine.4.{kind}"], new[f"fine.4.{kind}"]
+            np.testing.assert_array_equal(after[0], before[4])  # phi
+            np.testing.assert_array_equal(after[1:5], before[:4])  # a, c0, c1, c2
+            np.testing.assert_array_equal(after[5:9], before[:4])
+            np.testing.assert_array_equal(after[9:], before[5:])  # handed down
+            for k in range(2):
+                before, after = old[f"coarse.{k}.4.{kind}"], new[f"coarse.{k}.4.{kind}"]
+                np.testing.assert_array_equal(after[:5], before[:5])  # faces, Dirichlet, psi
+                np.testing.assert_array_equal(after[5], before[9])
+                np.testing.assert_array_equal(after[6:10], before[5:9])
+                np.testing.assert_array_equal(after[10:], before[10:])
+        same = set(new) - {f"{layer}.{kind}" for layer in WIDENED for kind in ("weight", "bias")}
+        assert_equal({name: new[name] for name in same}, {name: old[name] for name in same})
+        batch = samples.random_batch(ndim, np.random.default_rng(0))
+        with torch.no_grad():
+            finest = net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)[0]
+        assert torch.equal(finest.smoothers[0].a, finest.smoothers[1].a)
+        run(tmp_path / "w", ndim, steps=1, start=file)  # and all of it as one
+
+    def test_what_cannot_be_started_from(self, tmp_path: Path) -> None:
+        run(tmp_path / "a", steps=1)
+        weights = weight_files.load(tmp_path / "a", None)[0]
+        with pytest.raises(
+            ValueError, match=r"a holds 'learned-multigrid-2d/2', needed are .* 'learned-multigrid-3d/2'"
+        ):
+            run(tmp_path / "w", 3, start=tmp_path / "a")
+        with pytest.raises(ValueError, match=r"start .*a does not fit a network with hidden=5"):
+            run(tmp_path / "w", start=tmp_path / "a", hidden=5)
+        with pytest.raises(ValueError, match="needed are weights of 'learned-multigrid-2d/2'"):
+            run(tmp_path / "w", start=checkpoints.path_for(tmp_path / "a"))
+        weight_files.save(tmp_path / "other", weights, {"architecture": "something-else/2"})
+        with pytest.raises(ValueError, match="other holds 'something-else/2'"):
+            run(tmp_path / "w", start=tmp_path / "other")
+        (tmp_path / "text").write_text("no weights at all")
+        with pytest.raises(weight_files.WeightFileError, match="text"):
+            run(tmp_path / "w", start=tmp_path / "text")
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            run(tmp_path / "w", start=tmp_path / "nowhere")
+        assert not (tmp_path / "w").exists()
+        assert not checkpoints.path_for(tmp_path / "w").exists()
+
+    def test_a_run_resumes_from_its_own_start_only(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_often: None
+    ) -> None:
+        run(tmp_path / "a", steps=1, seed=1)
+        run(tmp_path / "b", steps=1, seed=2)
+        straight = run(tmp_path / "w", start=tmp_path / "a")
+        with monkeypatch.context() as patch:
+
+            def die() -> None:
+                raise Stop
+
+            stopping_at(4, patch, die)
+            with pytest.raises(Stop):
+                run(tmp_path / "v", start=tmp_path / "a")
+        for other in (tmp_path / "b", None):
+            with pytest.raises(ValueError, match=r"start is '[0-9a-f]{64}', not '"):
+                run(tmp_path / "v", start=other, resume=True)
+        assert_equal(straight, run(tmp_path / "v", start=tmp_path / "a", resume=True))
 
 
 class TestResume:

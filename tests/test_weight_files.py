@@ -22,7 +22,7 @@ from safetensors.numpy import save as raw_save
 from deepcd.data import weight_files
 from deepcd.data.weight_files import WeightFileError, load, save
 
-ARCHITECTURE = "learned-multigrid-3d/1"
+ARCHITECTURE = "learned-multigrid-3d/2"
 RECORD = {
     "architecture": ARCHITECTURE,
     "commit": "7bad404",
@@ -244,12 +244,12 @@ def test_trailing_bytes(good: Path) -> None:
 
 
 def test_other_architecture(good: Path) -> None:
-    refused(good, repr(ARCHITECTURE), "'learned-multigrid-2d/1'", architecture="learned-multigrid-2d/1")
+    refused(good, repr(ARCHITECTURE), "'learned-multigrid-2d/2'", architecture="learned-multigrid-2d/2")
 
 
 def test_renamed_architecture_in_the_header_alone(good: Path) -> None:
-    repack(good, architecture="learned-multigrid-2d/1")
-    refused(good, "damaged", architecture="learned-multigrid-2d/1")
+    repack(good, architecture="learned-multigrid-2d/2")
+    refused(good, "damaged", architecture="learned-multigrid-2d/2")
 
 
 def test_foreign_safetensors(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ class TestShipped:
 
     @pytest.mark.parametrize(
         "listing",
-        [b"", b"0" * 64 + b"  learned-multigrid-3d-1.safetensors\n", b"\n\n", b"0" * 64, b"\xff\xfe\0", b"a b c\n"],
+        [b"", b"0" * 64 + b"  learned-multigrid-3d-2.safetensors\n", b"\n\n", b"0" * 64, b"\xff\xfe\0", b"a b c\n"],
     )
     def test_wrong_or_missing_checksum(self, folder: Path, listing: bytes) -> None:
         (folder / "CHECKSUMS").write_bytes(listing)
@@ -410,8 +410,8 @@ class TestShipped:
             load(None, ARCHITECTURE)
 
     def test_nothing_shipped(self, folder: Path) -> None:
-        with pytest.raises(WeightFileError, match=r"learned-multigrid-9d-1\.safetensors: cannot be read.*reinstall"):
-            load(None, "learned-multigrid-9d/1")
+        with pytest.raises(WeightFileError, match=r"learned-multigrid-9d-2\.safetensors: cannot be read.*reinstall"):
+            load(None, "learned-multigrid-9d/2")
         (folder / "CHECKSUMS").unlink()
         assert weight_files.checksums() == {}
 
