@@ -10,7 +10,7 @@ from torch import Tensor
 from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
 from deepcd.solvers.training import network
-from deepcd.solvers.training.network import LearnedMultigrid, apply, between, children, pseudo_inverse, shifted
+from deepcd.solvers.training.network import LearnedMultigrid, apply, between, children, pseudo_inverse, shifted, smooth
 from deepcd.solvers.training.samples import Batch, dirichlet_count, make_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
@@ -81,7 +81,7 @@ def test_domains_of_a_batch_do_not_mix() -> None:
 
 def test_every_parameter_gets_a_gradient_that_finite_differences_confirm() -> None:
     batch = batch_of(random_grid("mixed-walls", (9, 8, 7), np.random.default_rng(0)))
-    net = random_network(3, 0.3)
+    net = random_network(3)
     r, v = torch.randn(2, 1, 9, 8, 7, generator=torch.Generator().manual_seed(1)) * batch.fluid
 
     def value() -> Tensor:
@@ -105,6 +105,21 @@ def test_every_parameter_gets_a_gradient_that_finite_differences_confirm() -> No
         assert (values[0] - values[1]) / 8e-3 == pytest.approx(slope, rel=2e-2, abs=2e-2)
 
 
+def test_the_finest_level_is_smoothed_by_the_first_and_the_second_and_back() -> None:
+    """What is left of an error that no coarse level sees is that of S1, S2, S2, S1."""
+    batch, net = batch_of(random_grid("mixed-walls", (5, 4, 6), np.random.default_rng(2))), random_network(3)
+    with torch.no_grad():
+        levels = setup(net, batch)
+        levels[0].phi = torch.zeros_like(levels[0].phi)
+        x = torch.randn(1, 5, 4, 6, generator=torch.Generator().manual_seed(0)) * levels[0].mask
+        error = x - net.cycle(levels, apply(levels[0], x))
+        first, second = levels[0].smoothers
+        for S in (first, second, second, first):
+            x = x - smooth(S, apply(levels[0], x))
+    assert not torch.allclose(first.a, second.a, atol=1e-3)
+    torch.testing.assert_close(error, x, atol=1e-5, rtol=1e-4)
+
+
 def test_untrained_outputs_are_zero_whatever_the_domain() -> None:
     """Untrained, the cycle is the plain one: every learned factor is one."""
     batch = batch_of(random_grid("open-top", (6, 6, 6), np.random.default_rng(0)))
@@ -113,7 +128,9 @@ def test_untrained_outputs_are_zero_whatever_the_domain() -> None:
         assert torch.equal(level.phi, level.mask)
         assert not level.handed.any()
     assert torch.equal(levels[1].psi, levels[1].mask)
-    assert bool((levels[0].a[batch.fluid > 0] > 0).all())
+    assert [len(level.smoothers) for level in levels] == [2] + [1] * (len(levels) - 1)
+    for S in levels[0].smoothers:
+        assert bool((S.a[batch.fluid > 0] > 0).all())
 
 
 def test_the_finest_operator_is_the_laplacian() -> None:
