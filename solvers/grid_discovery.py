@@ -62,7 +62,7 @@ class Embedding:
         Cells per axis without padding. Axes of one cell are dropped; a chain is (1, M).
     rows : ndarray of int64, shape (m,), or None
         The matrix rows that are cells of the box; None: all of them, in order.
-    position : ndarray of int64, shape (m,)
+    position : ndarray of int32, or int64 for boxes beyond its range, shape (m,)
         Flat index in the padded box of each of them.
     diagonal : ndarray of uint8, shape of the padded box
         The operator: diagonal / scale; 0 where there is no unknown.
@@ -78,7 +78,7 @@ class Embedding:
 
     shape: tuple[int, ...]
     rows: NDArray[np.int64] | None
-    position: NDArray[np.int64]
+    position: NDArray[np.int32 | np.int64]
     diagonal: NDArray[np.uint8]
     scale: float
     component: NDArray[np.int32]
@@ -176,9 +176,10 @@ def discover(A: csr_array) -> Embedding:
                 break
             box = np.zeros([size + 2 for size in shape], dtype=np.uint8)
             stride = _strides(box.shape, axes)
-            position = np.empty(m, dtype=np.int64)
+            position = np.empty(m, dtype=_integer(box.size))
             placement.place(component, packed, origin - low + 1, stride, count, position, box.reshape(-1))
             if exact and components == 1 and placement.fits(indptr, indices, position, box.reshape(-1), stride):
+                component = np.broadcast_to(np.int32(0), m)  # takes no memory
                 return Embedding(shape, rows, position, box, float(scale), component, sealed, exact)
             reason, row, column = placement.verify(
                 A.indptr, A.indices, A.data, index, position, box.reshape(-1), stride, scale, eps, component, wrong
@@ -243,7 +244,7 @@ def embed(grid: Grid) -> Embedding:
     return Embedding(
         shape=shape,
         rows=None if rows.size == np.count_nonzero(unknown) else rows,
-        position=np.flatnonzero(box),
+        position=np.flatnonzero(box).astype(_integer(box.size)),
         diagonal=box,
         scale=grid.spacing**-2,
         component=component,
@@ -281,7 +282,7 @@ def verify(A: csr_array, embedding: Embedding) -> None:
         raise NotAGrid(f"the grid has {m} unknowns, A has {n} rows")
     stride = _strides(embedding.diagonal.shape, tuple(range(3 - embedding.diagonal.ndim, 3)))
     wrong = np.zeros(embedding.sealed.size, dtype=bool)
-    position, component, scale = embedding.position, embedding.component, embedding.scale
+    position, component, scale = embedding.position, np.ascontiguousarray(embedding.component), embedding.scale
     reason, row, column = placement.verify(
         A.indptr, A.indices, A.data, index, position, box, stride, scale, eps, component, wrong
     )
@@ -301,6 +302,11 @@ def _canonical(A: csr_array) -> tuple[csr_array, float]:
         converted = converted.copy()
         converted.sum_duplicates()
     return converted, max(eps, float(np.finfo(np.float64).eps))
+
+
+def _integer(size: int) -> type[np.int32 | np.int64]:
+    """Return the integers that can number the cells of a box."""
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
 def _strides(padded: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int]:
