@@ -204,7 +204,7 @@ def test_shape_and_position_of_one_component() -> None:
     assert found.shape == known.shape == (12, 11, 10)
     np.testing.assert_array_equal(found.position, known.position)
     np.testing.assert_array_equal(found.diagonal, known.diagonal)
-    assert found.position.dtype == np.int64
+    assert found.position.dtype == np.int32
     assert found.component.dtype == np.int32
     assert found.diagonal.dtype == np.uint8
 
