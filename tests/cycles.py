@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,7 @@ from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grid_discovery import Embedding
 from deepcd.solvers.kernels import coarse, reference
 from deepcd.solvers.operators.stencil import StencilOperator, geometry
-from deepcd.solvers.preconditioners import multigrid
-from deepcd.solvers.preconditioners.multigrid import Multigrid
+from deepcd.solvers.preconditioners.multigrid import NOWHERE, Multigrid
 
 
 def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -69,12 +69,12 @@ def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) 
 
 
 class Passes:
-    """The passes of a cycle, one by one, against the matrices of its definition, on several interleaved columns.
+    """The passes of a cycle, one by one, against the matrices of its definition.
 
     Parameters
     ----------
     M : Multigrid
-        With as many columns and threads as are wanted.
+        With as many threads as are wanted.
     levels : list of reference.Level
     planar : bool
         The box is 2D.
@@ -84,39 +84,33 @@ class Passes:
         self.M, self.levels, self.planar = M, levels, planar
         self.rng = np.random.default_rng(0)
 
-    def box(self, depth: int) -> tuple[int, int, int]:
-        """Return the cells per axis of a level, the finest being number 0."""
+    def flat(self, depth: int, v: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return a vector over the cells of a level, the finest being number 0, on its padded box."""
         n = self.M.levels[depth - 1].n if depth else self.M.n
-        return n[0], n[1], n[2] // self.M.width
-
-    def flat(self, depth: int, block: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the padded box of a level with the columns of a block, shape (cells, columns), interleaved."""
-        boxes = [reference.pad(v.reshape(self.box(depth)), self.planar) for v in block.T]
-        return np.stack(boxes, axis=-1).ravel().astype(np.float32)
+        return reference.pad(v.reshape(n), self.planar).astype(np.float32)
 
     def psi(self, depth: int) -> NDArray[np.float64]:
-        """Return the factor per cell between a level and the next finer one, as a column."""
-        return reference.unpad(self.M.levels[depth - 1].psi, self.box(depth), self.planar).reshape(-1, 1).astype(float)
+        """Return the factor per cell between a level and the next finer one."""
+        level = self.M.levels[depth - 1]
+        return reference.unpad(level.psi, level.n, self.planar).ravel().astype(float)
 
-    def block(self, depth: int) -> NDArray[np.float64]:
-        """Return random columns on the unknowns of a level, of numbers that float32 holds exactly."""
+    def vector(self, depth: int) -> NDArray[np.float64]:
+        """Return a random vector on the unknowns of a level, of numbers that float32 holds exactly."""
         unknown = self.levels[depth].A.diagonal() > 0
-        values = self.rng.standard_normal((unknown.size, self.M.width)).astype(np.float32)
-        return (values * unknown[:, None]).astype(float)
+        return (self.rng.standard_normal(unknown.size).astype(np.float32) * unknown).astype(float)
 
     def check_finest(self) -> None:
         """Run down and up on the finest level."""
         M, top = self.M, self.M.levels[0]
         A, G, T, _ = self.levels[0]
         assert T is not None
-        b, e, out = self.block(0), self.block(1), M.zeros()
+        b, e, out = self.vector(0), self.vector(1), M.zeros()
         r = self.flat(0, b)
-        top.r[:] = np.nan
-        top.r.reshape(len(top.volume), -1)[reference.pad(np.ones(self.box(1)), self.planar) == 0] = 0
+        top.r[self.flat(1, np.ones(math.prod(top.n))) > 0] = np.nan
         M.descend(r)
         down = G @ b
         close(M.smoothed, self.flat(0, down))
-        coarse.scale(top.s, top.psi, top.r)
+        coarse.scale(top.psi, top.r)
         close(top.r, self.flat(1, T.T @ (b - A @ down)))
         top.z[:] = self.flat(1, self.psi(1) * e)
         product = M.ascend(r, out)
@@ -131,25 +125,34 @@ class Passes:
         M, level, lower = self.M, self.M.levels[depth - 1], self.M.levels[depth]
         A, G, T, _ = self.levels[depth]
         assert T is not None
-        b, e = self.block(depth), self.block(depth + 1)
-        for left in (level.t, multigrid.NOWHERE):
+        b, e = self.vector(depth), self.vector(depth + 1)
+        for left in (level.t, NOWHERE):
             level.r[:] = self.flat(depth, b)
-            M.descend_level(level, lower)
+            M.descend_level(level, lower, level.r, level.e)
             down = G @ b
-            close(level.z, self.flat(depth, down))
+            close(level.e if M.sweeps else level.y, self.flat(depth, down))
             close(lower.r, self.flat(depth + 1, T.T @ (b - A @ down)))
             lower.z[:] = self.flat(depth + 1, self.psi(depth + 1) * e)
-            M.ascend_level(level, lower, left)
+            M.ascend_level(level, lower, level.r, level.e, left)
             up = down + T @ e
             up = up + G.T @ (b - A @ up)
-            close(level.z, self.flat(depth, up))
+            close(level.e, self.flat(depth, up))
             np.testing.assert_array_equal(level.r, self.flat(depth, b))
         close(level.t, self.flat(depth, b - A @ up))
 
+    def check_visit(self, depth: int) -> None:
+        """Visit a coarse level twice, or solve on the coarsest, and all levels below it."""
+        level, b = self.M.levels[depth - 1], self.vector(depth)
+        M, A = reference.cycle(self.levels[depth:]), self.levels[depth].A
+        level.r[:] = self.flat(depth, b)
+        self.M.visit(depth - 1)
+        once = M @ b
+        close(level.z, self.flat(depth, self.psi(depth) * (2 * once - M @ (A @ once))), 3e-5)  # through many levels
 
-def close(computed: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+
+def close(computed: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float = 1e-5) -> None:
     """Compare two vectors relatively to the largest entry, zeros outside the unknowns included."""
-    np.testing.assert_allclose(computed, expected, rtol=0, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=tolerance * max(1.0, float(np.abs(expected).max())))
 
 
 def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The learned cycle's two passes over the finest level against their definition: columns, shares of planes, tiles."""
+"""The learned cycle's two passes over the finest level against their definition: shares of planes and tiles of rows."""
 
 from __future__ import annotations
 
@@ -36,29 +36,28 @@ def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, list[ref
     return embedding, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
 
 
-def passes(shape: tuple[int, ...], fill: float, threads: int, columns: int) -> Passes:
+def passes(shape: tuple[int, ...], fill: float, threads: int) -> Passes:
     embedding, levels = definition(shape, fill)
     M = LearnedMultigrid(embedding, random_weights(len(shape), 0.15), threads)
     assert M.team.threads == min(threads, M.n[0])
-    return Passes(M.columns(columns), levels, len(shape) == 2)
+    return Passes(M, levels, len(shape) == 2)
 
 
-@pytest.mark.parametrize("columns", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_down_and_up(shape: tuple[int, ...], threads: int, columns: int) -> None:
-    own = passes(shape, 0.75, threads, columns)
+def test_down_and_up(shape: tuple[int, ...], threads: int) -> None:
+    own = passes(shape, 0.75, threads)
     for _ in range(2):  # the second time in used scratch
         own.check_finest()
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("tile", [1, 2, 3, 100])
-@pytest.mark.parametrize(("threads", "columns"), [(1, 1), (3, 1), (2, 2), (1, 8)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_tiles_with_an_interior(shape: tuple[int, ...], threads: int, columns: int, tile: int) -> None:
-    own = passes(shape, 0.98, threads, columns)
-    assert 0 < len(own.M.cells) < own.M.diagonal.astype(bool).sum() // columns
+def test_tiles_with_an_interior(shape: tuple[int, ...], threads: int, tile: int) -> None:
+    own = passes(shape, 0.98, threads)
+    assert 0 < len(own.M.cells) < np.count_nonzero(own.M.diagonal)
     own.M.tile = tile
     for _ in range(2):
         own.check_finest()
@@ -66,15 +65,18 @@ def test_tiles_with_an_interior(shape: tuple[int, ...], threads: int, columns: i
 
 def test_large_planes_are_cut_into_tiles_that_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multigrid, "CACHE", 1)
-    own = passes((6, 17, 7), 0.98, 1, 1)
+    own = passes((6, 17, 7), 0.98, 1)
     assert 2 * own.M.tile < 17
     own.check_finest()
 
 
-@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("shape", [*SHAPES, *LARGE], ids=str)
-def test_down_and_up_on_coarse_levels(shape: tuple[int, ...], columns: int) -> None:
-    """Those are `kernels/coarse.py`."""
-    own = passes(shape, 0.9, 1, columns)
-    for depth in range(1, len(own.M.levels)):
-        own.check_coarse(depth)
+def test_coarse_levels(shape: tuple[int, ...], threads: int) -> None:
+    """Those are `kernels/coarse.py` and, for one thread, `kernels/cycle.py`."""
+    own = passes(shape, 0.9, threads)
+    for _ in range(2):
+        for depth in range(1, len(own.M.levels)):
+            own.check_coarse(depth)
+        for depth in range(1, len(own.M.levels) + 1):
+            own.check_visit(depth)

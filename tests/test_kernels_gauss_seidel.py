@@ -1,4 +1,4 @@
-"""The classical cycle's passes against half-sweeps of the definition: colours, columns, shares of planes, sweeps."""
+"""The classical cycle's passes against half-sweeps of the definition: colours, shares of planes, sweeps."""
 
 from __future__ import annotations
 
@@ -32,37 +32,40 @@ def definition(shape: tuple[int, ...], fill: float, sweeps: int) -> tuple[Embedd
     return embedding, reference.geometric_levels(diagonal, sweeps, 1)
 
 
-def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int, columns: int) -> Passes:
+def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int) -> Passes:
     embedding, levels = definition(shape, fill, sweeps)
     M = GeometricMultigrid(embedding, sweeps, threads)
     assert M.team.threads == min(threads, M.n[0])
-    return Passes(M.columns(columns), levels, len(shape) == 2)
+    return Passes(M, levels, len(shape) == 2)
 
 
-@pytest.mark.parametrize("columns", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("sweeps", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_down_and_up(shape: tuple[int, ...], sweeps: int, threads: int, columns: int) -> None:
-    own = passes(shape, 0.75, sweeps, threads, columns)
+def test_down_and_up(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
+    own = passes(shape, 0.75, sweeps, threads)
     for _ in range(2):  # the second time in used scratch
         own.check_finest()
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("threads", "columns"), [(1, 1), (3, 1), (2, 2), (1, 8)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("sweeps", [1, 2, 4])
 @pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_more_planes_than_are_kept(shape: tuple[int, ...], sweeps: int, threads: int, columns: int) -> None:
-    own = passes(shape, 0.95, sweeps, threads, columns)
+def test_more_planes_than_are_kept(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
+    own = passes(shape, 0.95, sweeps, threads)
     for _ in range(2):
         own.check_finest()
 
 
-@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("sweeps", [1, 2])
 @pytest.mark.parametrize("shape", [*SHAPES, *LARGE], ids=str)
-def test_down_and_up_on_coarse_levels(shape: tuple[int, ...], sweeps: int, columns: int) -> None:
-    own = passes(shape, 0.9, sweeps, 1, columns)
-    for depth in range(1, len(own.M.levels)):
-        own.check_coarse(depth)
+def test_coarse_levels(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
+    """One thread visits them in one call, `kernels/cycle.py`."""
+    own = passes(shape, 0.9, sweeps, threads)
+    for _ in range(2):
+        for depth in range(1, len(own.M.levels)):
+            own.check_coarse(depth)
+        for depth in range(1, len(own.M.levels) + 1):
+            own.check_visit(depth)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import tracemalloc
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,73 +134,21 @@ def test_geometry() -> None:
     assert geometry((1, 6)) == ((1, 1, 6), (8, 0))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("k", [1, 3, 8])
-def test_columns_are_worked_on_as_one_by_one(shape: tuple[int, ...], k: int, threads: int) -> None:
-    operator = StencilOperator(embed(random_grid(shape)), threads)
-    together = operator.columns(k)
-    m = len(operator.embedding.position)
-    rng = np.random.default_rng(0)
-    b, x, p, z = rng.standard_normal((4, m, k))
-    scale = rng.uniform(0.5, 2, k)
-
-    def boxes(operator: StencilOperator, vectors: list[Any], scale: Any) -> list[Any]:
-        b, x, p, z = (operator.embed(v, scale) for v in vectors)
-        return [b, x, p.astype(np.float32), z.astype(np.float32)]
-
-    blocks = boxes(together, [v if k > 1 else v[:, 0] for v in (b, x, p, z)], scale)
-    r = np.zeros_like(blocks[2])
-    first = together.residual(blocks[0], blocks[1], r)
-    after_residual = together.squares.copy(), together.extract(r).reshape(m, k)
-    pq = together.conjugate(blocks[3], -0.5, blocks[2])
-    q, qz = together.image(blocks[2]), together.overlap(blocks[2], blocks[3])
-    last = together.step(0.3, blocks[2], blocks[1], r)
-    total = other = 0.0
-    for j in range(k):
-        own = boxes(operator, [v[:, j] for v in (b, x, p, z)], scale[j])
-        s = np.zeros_like(own[2])
-        assert operator.residual(own[0], own[1], s) == pytest.approx(after_residual[0][j])
-        np.testing.assert_allclose(after_residual[1][:, j], operator.extract(s), rtol=2e-7, atol=1e-13)
-        total += operator.conjugate(own[3], -0.5, own[2])
-        t = operator.image(own[2])
-        other += operator.overlap(own[2], own[3])
-        assert operator.step(0.3, own[2], own[1], s) == pytest.approx(together.squares[j])
-        for block, vector in ((blocks[2], own[2]), (r, s), (q, t), (blocks[1], own[1])):
-            np.testing.assert_allclose(
-                together.extract(block).reshape(m, k)[:, j], operator.extract(vector), rtol=2e-7, atol=2e-6
-            )
-    assert pq == pytest.approx(total)
-    assert qz == pytest.approx(other)
-    assert first == pytest.approx(after_residual[0].max())
-    assert last == pytest.approx(together.squares.max()) == pytest.approx(together.norm(r) ** 2)
-    assert together.dot(r, q) == pytest.approx(np.sum(together.extract(r) * together.extract(q)))
-    assert not r[together.diagonal == 0].any()
-
-
 def test_spread_adds_to_rows(threads: int) -> None:
     operator = StencilOperator(embed(random_grid((9, 7))), threads)
-    m, rng = len(operator.embedding.position), np.random.default_rng(0)
-    for k, factor in ((1, 0.3), (3, np.array([0.3, -2, 7]))):
-        own = operator.columns(k)
-        v, w = rng.standard_normal((2, m, k))
-        v, w = (v, w) if k > 1 else (v[:, 0], w[:, 0])
-        box, expected = own.embed(v), w + factor * v
-        own.spread(box, factor, w)
-        np.testing.assert_allclose(w, expected, atol=1e-14)
+    v, w = np.random.default_rng(0).standard_normal((2, len(operator.embedding.position)))
+    expected = w - 0.3 * v
+    operator.spread(operator.embed(v), -0.3, w)
+    np.testing.assert_allclose(w, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_project_removes_constants_from_each_column(dtype: Any) -> None:
-    wall = box((3, 0, 0), (4, 4, 4)) | box((6, 0, 0), (7, 4, 4))
-    embedding = embed(domain((9, 4, 4), solid=wall, walls=[("solid", "air"), "solid", "solid"]))
-    operator = StencilOperator(embedding).columns(3)
-    block = np.random.default_rng(0).standard_normal((len(embedding.position), 3)) + np.array([1, -4, 9])
-    v = operator.embed(block).astype(dtype)
-    operator.project(v)
-    for c, sealed in enumerate(embedding.sealed):
-        own = block[embedding.component == c]
-        expected = own - own.mean(axis=0) * sealed
-        np.testing.assert_allclose(operator.extract(v)[embedding.component == c], expected, atol=2e-6)
+def test_a_twin_computes_the_same_in_vectors_of_its_own(threads: int) -> None:
+    operator, M = StencilOperator(embed(random_grid((9, 7))), threads), Identity(99)
+    twin = operator.twin(3 - threads)
+    assert (operator.team.threads, twin.team.threads) == (threads, 3 - threads)
+    assert not any(np.shares_memory(u, v) for u in operator.workspace(M) for v in twin.workspace(M))
+    p = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position))).astype(np.float32)
+    np.testing.assert_array_equal(twin.image(p), operator.image(p))
 
 
 def test_copies_and_pickles_compute_the_same(threads: int) -> None:
@@ -214,9 +161,8 @@ def test_copies_and_pickles_compute_the_same(threads: int) -> None:
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("k", [1, 4])
-def test_an_iteration_allocates_no_vector(k: int) -> None:
-    operator = StencilOperator(embed(domain((24, 20, 22), walls="air"))).columns(k)
+def test_an_iteration_allocates_no_vector() -> None:
+    operator = StencilOperator(embed(domain((24, 20, 22), walls="air")))
     M = Identity(operator.diagonal.size)
     b, x, p, r, z = operator.workspace(M)
     z = z.astype(np.float32)
