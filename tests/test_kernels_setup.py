@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from deepcd.solvers.kernels import reference, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
 from deepcd.solvers.operators.stencil import geometry
-from deepcd.solvers.preconditioners.multigrid import halved
+from deepcd.solvers.preconditioners import learned_multigrid
+from deepcd.solvers.preconditioners.multigrid import coarser
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (5, 5, 5), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
 AXES = np.array([0, 0, 1, 1, 2, 2])
@@ -24,7 +25,8 @@ class Case:
         self.rng = np.random.default_rng(sum((7**k) * v for k, v in enumerate(shape)))
         self.planar = len(shape) == 2
         self.n, self.s = geometry(shape)
-        self.m, self.ms, self.step = halved(self.n, self.s)
+        level, self.step = coarser(self.n, (1.0, 1.0, 1.0), 1.0, planar=self.planar)
+        self.m, self.ms = level.n, level.s
         dirichlet = self.rng.integers(1, 4, self.n) * (self.rng.random(self.n) < 0.2)
         self.diagonal = reference.stencil_diagonal(self.rng.random(self.n) < 0.85, dirichlet)
         self.unknown = self.diagonal > 0
@@ -78,52 +80,38 @@ def test_erode_across_blocks() -> None:
 
 
 def test_boundary_cells(case: Case) -> None:
-    codes = case.pad(case.codes).astype(np.uint8)
+    codes, marked = case.pad(case.codes).astype(np.uint8), np.ones(case.flat.size, dtype=np.bool_)
     interior = (reference.neighbourhoods(case.codes, case.planar) == 1).all(-1)
     expected = np.flatnonzero(case.pad(case.unknown & ~interior))
-    np.testing.assert_array_equal(np.flatnonzero(setup.boundary_cells(codes, case.around)), expected)
+    setup.boundary_cells(codes, case.around, marked)
+    np.testing.assert_array_equal(np.flatnonzero(marked), expected)
 
 
 def test_listed_cells(case: Case) -> None:
-    codes, adjacent = case.pad(case.codes).astype(np.uint8), case.neighbours[case.neighbours != 0]
-    ids = case.rng.integers(0, 2, case.n) * (case.rng.random(case.n) < 0.4)
-    odd = (ids != 0) & case.unknown
+    codes, marked = case.pad(case.codes).astype(np.uint8), np.zeros(case.flat.size, dtype=np.bool_)
+    odd = case.unknown & (case.rng.random(case.n) < 0.2)
     expected = odd | (case.unknown & (reference.coupling(np.ones((3, *case.n)), odd.astype(float)) > 0))
-    marked = setup.listed_cells(codes, case.pad(ids).astype(np.int32), adjacent)
+    setup.listed_cells(codes, case.strides, case.pad(odd).astype(np.uint8), marked)
     np.testing.assert_array_equal(np.flatnonzero(marked), np.flatnonzero(case.pad(expected)))
 
 
-def test_listed_coefficients_make_the_smoother_of_the_definition(case: Case) -> None:
-    table = case.rng.uniform(-2, 2, (6, 8)).astype(np.float32)
-    ids = case.rng.integers(0, 6, case.n)
-    cells = np.flatnonzero(case.flat)
-    codes = case.pad(case.codes).astype(np.uint8)
-    constants = np.array([0.2, 0.03, 0.04, 0.05, 1.3], dtype=np.float32)
-    delta, ratio = np.zeros((len(cells), 7), dtype=np.float32), np.zeros(len(cells), dtype=np.float32)
-    c0, a0 = np.float32(0.3), np.float32(0.5)
-    setup.listed_coefficients(
-        cells,
-        codes,
-        case.flat,
-        case.pad(ids).astype(np.int32),
-        table,
-        AXES,
-        case.neighbours,
-        c0,
-        a0,
-        constants,
-        delta,
-        ratio,
-    )
+def test_listed_coefficients_make_the_smoothers_of_the_definition(case: Case) -> None:
+    outputs = case.rng.uniform(-2, 2, (6, 2, 4)).astype(np.float32)
+    ids, cells = case.rng.integers(0, 6, case.n), np.flatnonzero(case.flat)
+    constants = np.array([[0.2, 0.03, 0.04, 0.05], [0.3, 0.02, 0.01, 0.06]], dtype=np.float32)
+    delta = np.full((2, len(cells), 7), np.nan, dtype=np.float32)
+    factors = (np.exp(outputs * [1, 0.5, 0.5, 0.5]) * [0.5, *[0.3**0.5] * 3]).astype(np.float32)
+    flat_ids = case.pad(ids).astype(np.int32)
+    setup.listed_coefficients(cells, case.flat, flat_ids, factors, AXES, case.neighbours, constants, delta)
     own = case.diagonal.astype(float)
     inverse = np.divide(1, own, out=np.zeros(case.n), where=own > 0)
-    a, c, phi = reference.smoother(reference.unit_faces(case.unknown), inverse, table[ids].astype(float), 0.3, 0.5)
-    index = np.flatnonzero(case.pad(np.ones(case.n)))
-    listed = reference.listed_smoother(
-        case.diagonal, constants[0], constants[1:4], np.searchsorted(index, cells), delta
-    )
-    np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
-    np.testing.assert_allclose(ratio * constants[4], case.pad(phi)[cells], rtol=1e-5)
+    index = np.searchsorted(np.flatnonzero(case.pad(np.ones(case.n))), cells)
+    for k in range(2):
+        o = outputs[ids, k].astype(float)
+        a, c = reference.smoother(reference.unit_faces(case.unknown), inverse, o, 0.3, 0.5)
+        listed = reference.listed_smoother(case.diagonal, constants[k, 0], constants[k, 1:], index, delta[k])
+        np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
+    assert not delta[:, :, 1:][:, :, case.neighbours == 0].any()
 
 
 def test_aggregate_stencil(case: Case) -> None:
@@ -166,10 +154,12 @@ def test_aggregate_faces(case: Case) -> None:
 
 def test_hand_down_patterns(case: Case) -> None:
     table, ids = case.rng.standard_normal((5, 7)).astype(np.float32), case.rng.integers(0, 5, case.n)
+    cells = np.flatnonzero(case.pad(case.unknown & ((ids != 0) | (case.rng.random(case.n) < 0.3))))
+    numbers = case.pad(ids)[cells].astype(np.int32)
+    volume = reference.pad(reference.aggregate(case.unknown.astype(float)), case.planar).astype(np.float32)
     handed = np.zeros((case.coarse_size, 3), dtype=np.float32)
-    flat_ids = case.pad(ids).astype(np.int32)
     setup.hand_down_patterns(
-        case.n, case.s, case.flat, flat_ids, table, 4, case.m, case.ms, case.step, np.float32(0.25), handed
+        case.n, case.s, cells, numbers, table, 4, case.m, case.ms, case.step, np.float32(0.25), volume, handed
     )
     for f in range(3):
         expected = reference.aggregate(0.25 * table[ids, 4 + f] * case.unknown)
@@ -177,11 +167,14 @@ def test_hand_down_patterns(case: Case) -> None:
 
 
 def test_hand_down(case: Case) -> None:
-    outputs = case.fields(7)
+    table, numbers = case.rng.standard_normal((6, 7)).astype(np.float32), case.rng.integers(0, 6, case.n)
+    table[0], numbers[~case.unknown] = 0, 0
     handed = np.zeros((case.coarse_size, 3), dtype=np.float32)
-    setup.hand_down(case.n, case.s, case.pad_last(outputs), 4, case.m, case.ms, case.step, np.float32(0.5), handed)
+    flat_numbers = case.pad(numbers).astype(np.int32)
+    setup.hand_down(case.n, case.s, flat_numbers, table, 4, case.m, case.ms, case.step, np.float32(0.5), handed)
     for f in range(3):
-        np.testing.assert_allclose(case.coarse(handed[:, f]), reference.aggregate(0.5 * outputs[..., 4 + f]), atol=1e-5)
+        expected = reference.aggregate(0.5 * table[numbers, 4 + f].astype(float))
+        np.testing.assert_allclose(case.coarse(handed[:, f]), expected, atol=1e-5)
 
 
 def test_evaluate_patterns() -> None:
@@ -193,36 +186,30 @@ def test_evaluate_patterns() -> None:
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_evaluate_features(case: Case, alike: bool) -> None:
+def test_evaluate_features(case: Case, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned_multigrid, "BLOCK", 7)
     features = np.tile(case.rng.random(4), (*case.n, 1)) if alike else case.rng.random((*case.n, 4))
     features[tuple(k // 3 for k in case.n)] = [0.5, 0, 2, 0]
     features[-1, -1, -1] = 0
     features[-1, -1, -1, 1] = 0.7  # no volume: nothing is evaluated there, but its neighbours see it
-    layers, outputs = case.layers(4 * len(case.around), 5), np.zeros((case.flat.size, 5), dtype=np.float32)
-    setup.evaluate_features(case.n, case.s, case.around, case.pad_last(features), *layers, outputs)
+    layers: Any = tuple(case.layers(4 * len(case.around), 5))
+    table, rows = learned_multigrid.evaluate_features(case.pad_last(features), case.around, layers)
+    outputs = table[rows]
+    assert outputs.shape == (case.flat.size, 5)
     around = np.stack([reference.neighbourhoods(features[..., f], case.planar) for f in range(4)], axis=-1)
     expected = reference.network(around.reshape(*case.n, -1), layers) * (features[..., :1] != 0)
     for f in range(5):
         np.testing.assert_allclose(case.unpad(outputs[:, f]), expected[..., f], atol=2e-4)
 
 
-def test_interior_cell_is_the_first_with_like_neighbours() -> None:
-    case = Case((6, 5, 5))
-    features = np.ones((*case.n, 2))
-    arguments = (case.n, case.s, case.around)
-    assert setup.interior_cell(*arguments, case.pad_last(features)) == 2 * case.s[0] + 2 * case.s[1] + 2
-    features[1, 1, 1] = 2
-    assert setup.interior_cell(*arguments, case.pad_last(features)) == 2 * case.s[0] + 2 * case.s[1] + 4
-    features[:, :, ::2] = 3
-    assert setup.interior_cell(*arguments, case.pad_last(features)) == -1
-
-
 def test_scale_faces(case: Case) -> None:
     faces, w = case.weighted_faces()
-    dirichlet, outputs = case.rng.random(case.n) * case.unknown, case.fields(6)
+    outputs, numbers = case.rng.uniform(-2, 2, (7, 4)), case.rng.integers(0, 7, case.n)
+    dirichlet = case.rng.random(case.n) * case.unknown
     scaled = case.pad32(dirichlet)
-    setup.scale_faces(case.strides, case.pad_last(outputs), w, scaled)
-    expected_faces, expected_dirichlet = reference.scale_faces(faces, dirichlet, outputs)
+    factors = np.exp(outputs * [0.5, 0.5, 0.5, 1]).astype(np.float32)
+    setup.scale_faces(case.strides, case.pad(numbers).astype(np.int32), factors, w, scaled)
+    expected_faces, expected_dirichlet = reference.scale_faces(faces, dirichlet, outputs[numbers])
     np.testing.assert_allclose(np.stack([case.unpad(v) for v in w]), expected_faces, rtol=1e-5)
     np.testing.assert_allclose(case.unpad(scaled), expected_dirichlet, rtol=1e-5)
 
@@ -240,22 +227,21 @@ def test_form_diagonal_drops_cells_with_next_to_no_weight(case: Case) -> None:
 def test_smoother_coefficients(case: Case) -> None:
     faces, w = case.weighted_faces()
     _, inverse = reference.form(faces, 0.3 * case.unknown, np.ones(3))
-    outputs = case.fields(9)
-    a, phi, c = np.zeros(case.flat.size, dtype=np.float32), np.zeros(case.flat.size, dtype=np.float32), np.zeros_like(w)
-    c0, a0 = np.float32(0.3), np.float32(0.5)
-    setup.smoother_coefficients(case.strides, case.pad_last(outputs), 4, w, case.pad32(inverse), c0, a0, a, c, phi)
-    for computed, expected in zip(
-        (a, *c, phi), _stacked(reference.smoother(faces, inverse, outputs[..., 4:], 0.3, 0.5)), strict=True
-    ):
-        np.testing.assert_allclose(case.unpad(computed), expected, rtol=2e-5, atol=1e-6)
-
-
-def _stacked(coefficients: tuple[Any, Any, Any]) -> list[NDArray[np.float64]]:
-    a, c, phi = coefficients
-    return [a, *c, phi]
+    outputs, numbers = case.rng.uniform(-3, 3, (7, 10)), case.rng.integers(0, 7, case.n)
+    a, phi, psi = (np.zeros(case.flat.size, dtype=np.float32) for _ in range(3))
+    c = np.zeros_like(w)
+    powers, weights = [1] * 7 + [0.5] * 3, [1] * 6 + [0.5] + [0.3**0.5] * 3
+    factors = (np.exp(outputs * powers) * weights).astype(np.float32)
+    flat_numbers = case.pad(numbers).astype(np.int32)
+    setup.smoother_coefficients(case.strides, flat_numbers, factors, w, case.pad32(inverse), a, c, phi, psi)
+    o = outputs[numbers]
+    own, between = reference.smoother(faces, inverse, o[..., 6:], 0.3, 0.5)
+    expected = (own, *between, reference.transfer_scaling(o[..., 5], inverse), np.exp(o[..., 4]) * (inverse > 0))
+    for computed, value in zip((a, *c, phi, psi), expected, strict=True):
+        np.testing.assert_allclose(case.unpad(computed), value, rtol=2e-5, atol=1e-6)
 
 
 def test_codes_of_the_definition_and_of_the_kernel_agree(case: Case) -> None:
     codes = np.zeros_like(case.flat)
-    cell_codes(case.flat, case.neighbours[case.neighbours != 0], codes)
+    cell_codes(case.flat, case.strides, codes)
     np.testing.assert_array_equal(case.unpad(codes), case.codes)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import reference
-from deepcd.solvers.kernels.patterns import LARGEST_CODE, cell_codes, neighbourhood, number_patterns
+from deepcd.solvers.kernels.patterns import LARGEST_CODE, cell_codes, distinct_windows, neighbourhood, number_patterns
 from deepcd.solvers.operators.stencil import geometry
 
 # The hash multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
@@ -81,5 +81,20 @@ def test_codes_count_dirichlet_faces_up_to_the_largest() -> None:
     diagonal = np.zeros((3, 5), dtype=np.uint8)
     diagonal[1, 1:4] = [1, 4, 1 + 40]
     codes = np.zeros_like(diagonal).ravel()
-    cell_codes(diagonal.ravel(), np.array([-5, 5, -1, 1]), codes)
+    cell_codes(diagonal.ravel(), (5, 0, 1), codes)
     assert codes.reshape(3, 5)[1].tolist() == [0, 1, 3, LARGEST_CODE, 0]
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 40])
+def test_distinct_windows(kinds: int) -> None:
+    words = np.random.default_rng(0).integers(0, kinds, 200).astype(np.uint32) << 20
+    origins, offsets = np.arange(3, 190, 2), np.array([-3, 0, 1])
+    windows = words[origins[:, None] + offsets]
+    count = len(np.unique(windows, axis=0))
+    for most in (count, len(origins)):
+        found = distinct_windows(words, origins, offsets, most)
+        assert found is not None
+        firsts, numbers = found
+        assert len(firsts) == count
+        np.testing.assert_array_equal(words[firsts[numbers][:, None] + offsets], windows)
+    assert count == 1 or distinct_windows(words, origins, offsets, count - 1) is None
