@@ -49,7 +49,7 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     if not matrix.has_canonical_format:
         matrix = matrix.copy()  # it may share its memory with A
         matrix.sum_duplicates()
-    if matrix.nnz and not math.isfinite(norm(matrix.data)):
+    if matrix.nnz and not is_finite(matrix.data):
         entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
         row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
         raise ValueError(f"A must be finite, got {matrix.data[entry]} at A[{row}, {matrix.indices[entry]}]")
@@ -94,7 +94,7 @@ def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: b
     array = np.ascontiguousarray(array) if several else array.reshape(n)
     if array.dtype not in (np.float32, np.complex64):
         array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
-    if n and not math.isfinite(norm(array.reshape(-1)) if array.dtype.kind == "f" else np.abs(array).max()):
+    if n and not (is_finite(array.reshape(-1)) if array.dtype.kind == "f" else math.isfinite(np.abs(array).max())):
         entry = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, got {array[entry]} at {name}[{', '.join(map(str, entry))}]")
     return array
@@ -189,6 +189,12 @@ def options(
 def magnitude(v: NDArray[np.floating[Any]]) -> float:
     """Return the largest absolute value without a temporary array; NaN if there is one."""
     return float(max(v.max(), -v.min())) if v.size else 0.0
+
+
+def is_finite(v: NDArray[np.floating[Any]]) -> bool:
+    """Return whether all entries are finite: certainly so if their squares sum to something finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(float(v @ v)) or math.isfinite(magnitude(v))
 
 
 def power_of_two(value: float) -> float:

@@ -231,20 +231,28 @@ def embed(grid: Grid) -> Embedding:
     kept = [axis for axis, size in enumerate(grid.shape) if size > 1]
     shape = (1,) * (2 - len(kept)) + tuple(grid.shape[axis] for axis in kept)
     neighbours, dirichlet = grid.couplings()
-    unknown = grid.fluid & (neighbours + dirichlet > 0)
-    touching = (unknown & (neighbours > 0)).reshape(shape)
+    touching = grid.fluid & (neighbours > 0)
+    lonely = grid.fluid & (neighbours == 0) & (dirichlet > 0)  # unknowns outside the box
     if not touching.any():
         raise NotAGrid(f"no two fluid cells of the grid of shape {grid.shape} touch: solve the unknowns one by one")
-    labels, components = ndimage.label(touching)
-    component = labels[touching].astype(np.int32) - np.int32(1)
-    sealed = np.ones(components, dtype=bool)
-    sealed[component[dirichlet.reshape(shape)[touching] > 0]] = False
-    box = np.pad(np.where(touching, (neighbours + dirichlet).reshape(shape), np.uint8(0)), 1)
-    rows = np.flatnonzero(touching.reshape(grid.shape)[unknown])
+    labels, components = ndimage.label(touching.reshape(shape))
+    m = int(np.count_nonzero(touching))
+    if components == 1:
+        component, sealed = np.broadcast_to(np.int32(0), m), np.array([not (touching & (dirichlet > 0)).any()])
+    else:
+        component = labels.reshape(grid.shape)[touching].astype(np.int32) - np.int32(1)
+        sealed = np.ones(components, dtype=bool)
+        sealed[component[dirichlet[touching] > 0]] = False
+    del labels
+    neighbours += dirichlet
+    neighbours *= touching
+    box = np.pad(neighbours.reshape(shape), 1)
+    position = np.empty(m, dtype=_integer(box.size))
+    placement.number_cells(box.reshape(-1), position)
     return Embedding(
         shape=shape,
-        rows=None if rows.size == np.count_nonzero(unknown) else rows,
-        position=np.flatnonzero(box).astype(_integer(box.size)),
+        rows=np.flatnonzero(touching[touching | lonely]) if lonely.any() else None,
+        position=position,
         diagonal=box,
         scale=grid.spacing**-2,
         component=component,

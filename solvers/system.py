@@ -488,11 +488,13 @@ def _on(grid: Grid, threads: int) -> sp.csr_array | GridMatrix:
         embedding = embed(grid)
     except NotAGrid:
         return poisson(grid).A
-    neighbours, dirichlet = grid.couplings()
-    unknown = grid.fluid & (neighbours + dirichlet > 0)
-    alone = np.flatnonzero(neighbours[unknown] == 0)
-    diagonal = dirichlet[unknown][alone] * embedding.scale
-    return GridMatrix(embedding, int(np.count_nonzero(unknown)), alone, diagonal, threads)
+    lonely, diagonal, n = np.empty(0, dtype=np.int64), np.empty(0), embedding.position.size
+    if embedding.rows is not None:
+        neighbours, dirichlet = grid.couplings()
+        unknown = grid.fluid & (neighbours + dirichlet > 0)
+        lonely, n = np.flatnonzero(neighbours[unknown] == 0), int(np.count_nonzero(unknown))
+        diagonal = dirichlet[unknown][lonely] * embedding.scale
+    return GridMatrix(embedding, n, lonely, diagonal, threads)
 
 
 def _by_columns(B: NDArray[np.float64]) -> NDArray[np.float64]:

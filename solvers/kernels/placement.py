@@ -230,6 +230,16 @@ def place(component, packed, shift, stride, count, position, box):
 
 
 @njit(cache=True, nogil=True)
+def number_cells(box, position):
+    """Write the flat indices of the cells that are not zero, ascending."""
+    count = 0
+    for p in range(box.size):
+        if box[p]:
+            position[count] = p
+            count += 1
+
+
+@njit(cache=True, nogil=True)
 def verify(indptr, indices, data, index, position, box, stride, scale, eps, component, wrong):
     """Compare every entry of A with the operator of the box.
 
