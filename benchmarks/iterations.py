@@ -133,7 +133,7 @@ def main() -> None:
     study = STUDIES[args.study]
     tol, rows = study.get("tol", 1e-6), []
     for shape in study["shapes"]:
-        weights = dict(load(args.weights, f"learned-multigrid-{len(shape)}d/1")[0])
+        weights = dict(load(args.weights, f"learned-multigrid-{len(shape)}d/2")[0])
         variants = {"learned": weights} | ({"frozen": frozen(weights, len(shape))} if study.get("frozen") else {})
         for family, instance in itertools.product(study["families"], range(study["instances"])):
             found = measure(test_system(family, shape, instance), instance, variants, tol)

@@ -3,9 +3,9 @@
     python benchmarks/many_right_hand_sides.py [--sizes 32 48 64 96] [--repeats 5]
 
 Open-top box with obstacles, prepared before the clock starts; smooth and random right-hand sides in turn, of norm one;
-tolerance 1e-6. `columns(k)` of operator and preconditioner are iterated on as one system against the k single ones,
-vectors put into the box and taken out again in both. Both ways alternate, so that what else the machine does falls on
-both; "again" is the ratio of two runs one by one, which says how far to trust the others.
+tolerance 1e-6. One call with all columns, which threads share column by column, against one call per column, whose
+passes the threads share; from matrix and right-hand side to certified answer. Both ways alternate, so that what else
+the machine does falls on both; "again" is the ratio of two runs one by one, which says how far to trust the others.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import embedding_of, save_results, test_rhs, test_system
+from problems import save_results, test_rhs, test_system
 
-from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.operators.stencil import StencilOperator
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd import DeepCD, Solution, System
 
 COLUMNS = (1, 2, 4, 8, 16)
 TOL = 1e-6
 
 
-def iterate(operator: StencilOperator, M: LearnedMultigrid, block: NDArray[np.float64]) -> tuple[Any, int, float]:
-    """Return the solution, the iterations and the seconds."""
+def timed(system: System, right: NDArray[np.float64]) -> tuple[Solution, float]:
+    """Return the solution and the seconds."""
     start = time.perf_counter()
-    record = conjugate_directions(operator, operator.embed(block), M, TOL, maxiter=100)
-    x = operator.extract(record.x)
-    return x, len(record.residuals) - 1, time.perf_counter() - start
+    solution = system.solve(right, TOL)
+    seconds = time.perf_counter() - start
+    if solution.info != 0:
+        raise RuntimeError(solution.message)
+    return solution, seconds
 
 
 def main() -> None:
@@ -49,35 +49,36 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for size in args.sizes:
         problem = test_system("open-top", (size,) * 3, 500)
-        embedding = embedding_of(problem)
         kinds = ("smooth", "random")
         B = np.stack([test_rhs(problem, kinds[j % 2], 500 + j) for j in range(max(COLUMNS))], axis=1)
-        B = B if embedding.rows is None else B[embedding.rows]
         B /= np.linalg.norm(B, axis=0)
         single = [np.ascontiguousarray(b) for b in B.T]
         for threads in args.threads:
-            operator, M = StencilOperator(embedding, threads), LearnedMultigrid(embedding, threads=threads)
+            system = DeepCD(threads=threads).setup(problem.A)
             for k in COLUMNS:
-                block, columns = np.ascontiguousarray(B[:, :k]), (operator.columns(k), M.columns(k))
-                iterate(*columns, block)  # compiles
+                block = np.ascontiguousarray(B[:, :k])
+                timed(system, block)  # compiles
                 times: dict[str, list[float]] = {"together": [], "alone": [], "again": []}
                 for _ in range(args.repeats):
-                    x, iterations, seconds = iterate(*columns, block)
+                    together, seconds = timed(system, block)
                     times["together"].append(seconds)
                     for way in ("alone", "again"):
-                        runs = [iterate(operator, M, b) for b in single[:k]]
-                        times[way].append(sum(run[2] for run in runs))
-                error = max(float(np.abs(x.reshape(-1, k)[:, j] - runs[j][0]).max()) for j in range(k))
+                        runs = [timed(system, b) for b in single[:k]]
+                        times[way].append(sum(run[1] for run in runs))
+                x = together.x.reshape(-1, k)
+                error = max(float(np.abs(x[:, j] - runs[j][0].x).max()) for j in range(k))
                 median = {way: float(np.median(values)) for way, values in times.items()}
                 rows.append({
                     "size": size, "unknowns": len(B), "threads": threads, "columns": k,
                     "seconds together": median["together"], "seconds one by one": median["alone"],
                     "ratio": median["alone"] / median["together"], "again": median["alone"] / median["again"],
-                    "iterations together": iterations, "iterations alone": [run[1] for run in runs],
+                    "iterations together": together.iterations, "iterations alone": [run[0].iterations for run in runs],
                     "difference": error / float(np.abs(x).max()),
                 })  # fmt: skip
                 text = f"together {median['together']:.4f} s, one by one {median['alone']:.4f} s"
-                trust = f"(again {rows[-1]['again']:.2f}), iterations {iterations}, alone {runs[0][1]}"
+                trust = (
+                    f"(again {rows[-1]['again']:.2f}), iterations {together.iterations}, alone {runs[0][0].iterations}"
+                )
                 print(
                     f"{size}^3, {threads} threads, {k:2d} columns: {text}, ratio {rows[-1]['ratio']:.2f} {trust}",
                     flush=True,
