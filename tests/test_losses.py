@@ -53,7 +53,7 @@ def test_unrolled_residuals_are_those_of_preconditioned_conjugate_gradients(batc
 def test_the_penalty_is_the_excess_of_the_largest_eigenvalue(batch: Batch) -> None:
     net, rng = LearnedMultigrid(2, 4), np.random.default_rng(1)
     with torch.no_grad():
-        net.fine[4].bias[5:9] = -0.5  # type: ignore[index, operator] # the second smoother is the weaker one
+        net.fine[4].bias[5:9] = -0.5  # type: ignore[operator] # the second smoother is the weaker one
     levels, many = setup(net, batch), setup(net, batch, batch.fluid.numel())[0]
     with torch.no_grad():
         products = [smooth(S, apply(many, unit_vectors(batch))).flatten(1) for S in many.smoothers]

@@ -32,10 +32,9 @@ SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (7, 6), (1, 5), (6, 3)]
 def bare_level(n: Box, s: tuple[int, int]) -> CoarseLevel:
     """Return a level whose fields are all zero and lie where they like."""
     size = (n[0] + 2) * s[0]
-    fields = [np.zeros(size, dtype=np.float32) for _ in range(2)]
-    level = CoarseLevel(
-        n, s, (1.0, 1.0, 1.0), 8.0, *fields, np.zeros((3, size), np.float32), np.zeros(size, np.float32)
-    )
+    volume, dirichlet, inverse = (np.zeros(size, dtype=np.float32) for _ in range(3))
+    inside = np.zeros((3, size), dtype=np.float32)
+    level = CoarseLevel(n, s, (1.0, 1.0, 1.0), 8.0, volume, dirichlet, inside, inverse)
     for name in cycle.FIELDS:
         setattr(level, name, np.zeros((3, size) if name in cycle.AXES else size, dtype=np.float32))
     return level

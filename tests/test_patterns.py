@@ -87,7 +87,7 @@ def test_codes_count_dirichlet_faces_up_to_the_largest() -> None:
 
 @pytest.mark.parametrize("kinds", [1, 2, 40])
 def test_distinct_windows(kinds: int) -> None:
-    words = np.random.default_rng(0).integers(0, kinds, 200).astype(np.uint32) << 20
+    words = (np.random.default_rng(0).integers(0, kinds, 200) << 20).astype(np.uint32)
     origins, offsets = np.arange(3, 190, 2), np.array([-3, 0, 1])
     windows = words[origins[:, None] + offsets]
     count = len(np.unique(windows, axis=0))

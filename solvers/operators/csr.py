@@ -102,7 +102,8 @@ class CSROperator:
     def workspace(self, M: Preconditioner) -> Workspace:
         """Return vectors to iterate on, until the next call."""
         if self._work is None or self._work[0] is not M:
-            self._work = M, Workspace(*(self.zeros() for _ in range(4)), M.zeros())
+            b, x, p, r = (self.zeros() for _ in range(4))
+            self._work = M, Workspace(b, x, p, r, M.zeros())
             self._q = self.zeros()
         return self._work[1]
 

@@ -105,7 +105,8 @@ class LinearMap:
     def workspace(self, M: Preconditioner) -> Workspace:
         """Return new vectors to iterate on."""
         self._q = self.zeros()
-        return Workspace(*(self.zeros() for _ in range(4)), M.zeros())
+        b, x, p, r = (self.zeros() for _ in range(4))
+        return Workspace(b, x, p, r, M.zeros())
 
     def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
         """Set p <- z + beta p and return p.A p."""
