@@ -221,6 +221,7 @@ def _child(folder: Path) -> None:
 # first is safe. With seven points on every level, which red-black relaxation implies, hypre fails in porous media.
 SHORTLIST = (
     Settings(),
+    Settings(weight=0.9),
     Settings(skip=0),
     Settings(sweeps=2),
     Settings(sweeps=2, skip=0),

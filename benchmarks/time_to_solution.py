@@ -7,8 +7,9 @@
 Fresh A and b in every repeat, methods in an order that turns with the repeats; one thread unless the name says other.
 Seconds of set-up and of the solve apart, and both in units of t, one SciPy product of the same matrix in float64 in the
 same repeat. A method has converged if the residual that SciPy recomputes in float64 meets the tolerance. What the
-methods are and with which settings: benchmarks/peers.py; hypre's are chosen before, on domains that are not reported.
-Ratios are of medians, and within one run only.
+methods are: benchmarks/peers.py. Settings of hypre and PyAMG are chosen before, on domains of the same family and size
+that are not reported. Ratios are of medians, and within one run only. hypre's and MIC(0)'s set-up is without the
+conversion into their form, which is saved apart, and without finding the grid, which is in DeepCD's.
 """
 
 from __future__ import annotations
@@ -184,9 +185,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--draw", action="store_true", help="only draw the saved results")
     args = parser.parse_args()
-    name = f"time-to-solution-{args.size}"
+    file = f"time-to-solution-{args.size}"
     if args.draw:
-        print("drawn", draw(RESULTS / f"{name}.json"))
+        print("drawn", draw(RESULTS / f"{file}.json"))
         return
     for method in args.methods:  # compiles, loads libraries, starts threads
         if not absent(method):
@@ -194,10 +195,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     settings: dict[str, dict[str, str]] = {}
     for family in args.families:
-        if any(name in HYPRE and not absent(name) for name in args.methods):
-            chosen = choose_settings(family, args.size, args.tol)
-            settings[family] = {f"hypre, least {aim}": str(value) for aim, value in chosen.items()}
-            print(family, settings[family], flush=True)
+        settings[family] = choose_settings(family, args.size, args.tol, args.methods)
+        for name, chosen in settings[family].items():
+            print(f"{family}: {name}: {chosen}", flush=True)
         rows += run(family, args.size, args.repeats, args.tol, args.methods)
     summary, compared = {}, {}
     for family in args.families:
@@ -207,9 +207,8 @@ def main() -> None:
         print(table(own))
         for sentence, value in compared[family].items():
             print(f"  {sentence}: {value:.2f}")
-    path = save_results(
-        name, rows, size=args.size, repeats=args.repeats, tol=args.tol, medians=summary, ratios=compared
-    )
+    about = {"size": args.size, "repeats": args.repeats, "tol": args.tol, "chosen": settings}
+    path = save_results(file, rows, **about, medians=summary, ratios=compared)
     print("saved", path)
     print("drawn", draw(path))
 

@@ -1,0 +1,61 @@
+"""How long does `import deepcd` take, beside what it cannot do without, and which heavy libraries does it load?
+
+    python benchmarks/import_time.py [--repeats 9]
+
+Each import in a process of its own, the two in turn; seconds are those of the process, Python's own start included.
+Bytecode is there before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+import numpy as np
+from problems import save_results
+
+STATEMENTS = {
+    "nothing": "pass",
+    "numpy, scipy.sparse": "import numpy, scipy.sparse",
+    "deepcd": "import deepcd",
+}
+HEAVY = ("torch", "numba", "pyamg", "matplotlib", "meshio", "zuko", "rich", "typer")
+
+
+def run(statement: str) -> float:
+    """Return the seconds of a Python process that executes a statement."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - start
+
+
+def imported(statement: str) -> list[str]:
+    """Return which of the heavy libraries are there after a statement."""
+    code = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
+def main() -> None:
+    """Print and save the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    args = parser.parse_args()
+    heavy = {name: imported(statement) for name, statement in STATEMENTS.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in STATEMENTS}
+    for _ in range(args.repeats):
+        for name, statement in STATEMENTS.items():
+            seconds[name].append(run(statement))
+    rows = []
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        print(f"{name:20s} {medians[name]:.3f} s  loads {', '.join(heavy[name]) or 'none'} of {', '.join(HEAVY)}")
+        rows.append({"statement": STATEMENTS[name], "seconds": medians[name], "all": values, "loads": heavy[name]})
+    ratio = medians["deepcd"] / medians["numpy, scipy.sparse"]
+    print(f"deepcd takes {ratio:.2f} times as long as numpy and scipy.sparse")
+    print("saved", save_results("import-time", rows, repeats=args.repeats))
+
+
+if __name__ == "__main__":
+    main()

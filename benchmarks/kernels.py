@@ -1,0 +1,255 @@
+"""How fast is every pass of an iteration, and how near to what the memory gives?
+
+    python benchmarks/kernels.py [--sizes 128 256] [--threads 1 2] [--repeats 9]
+
+STREAM's triad in float32 and float64 first (McCalpin 1995; three arrays of 128 MB or more), then every pass of the
+outer iteration and of both cycles on an open-top box with obstacles, and a product with its sparse matrix. Nanoseconds
+are medians per cell of the box, padding not counted as cells. Bytes are counted from the code, not measured: every
+array that a pass reads or writes counts once, as if planes stayed in the cache between a pass's stages; what a
+processor reads only because it is about to be written (write-allocate) is counted apart, and is in no share. The share
+is the pass's rate over that of the triad with as many threads, of the precision that most of its bytes have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from problems import embedding_of, save_results, test_rhs, test_system
+
+from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.kernels import coarse, csr
+from deepcd.solvers.kernels.outer import FAST
+from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.preconditioners.multigrid import Multigrid
+
+INSTANCE = 200
+TRIAD = {"float32": 1 << 25, "float64": 1 << 24}  # entries
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes per cell of the box by array, and what is allocated in the cache for writing."""
+
+    reads: dict[str, float]
+    writes: dict[str, float]
+    allocated: float
+    precision: str
+
+    @property
+    def counted(self) -> float:
+        """Bytes per cell without write-allocate."""
+        return sum(self.reads.values()) + sum(self.writes.values())
+
+
+def outer_traffic() -> dict[str, Traffic]:
+    """kernels/outer.py: r, z and p are float32, x and b float64, the operator is a byte."""
+    return {
+        "conjugate": Traffic({"z": 4, "p": 4, "diagonal": 1}, {"p": 4}, 0, "float32"),
+        "step": Traffic({"p": 4, "x": 8, "r": 4, "diagonal": 1}, {"x": 8, "r": 4}, 0, "float64"),
+        "residual": Traffic({"b": 8, "x": 8, "diagonal": 1}, {"r": 4}, 4, "float64"),
+        "dot": Traffic({"r": 4, "z": 4}, {}, 0, "float32"),
+    }
+
+
+def finest_traffic(listed: float, per_listed: int) -> dict[str, Traffic]:
+    """kernels/fused.py, gauss_seidel.py: an eighth as many coarse cells, which are zeroed, then added to.
+
+    `listed` is the share of cells with coefficients of their own, `per_listed` the bytes of these.
+    """
+    own = listed * per_listed
+    down = {"r": 4, "diagonal": 1, "listed": own, "coarse r": 4 / 8}
+    up = {"r": 4, "z before": 4, "diagonal": 1, "listed": own, "coarse z": 4 / 8}
+    return {
+        "descend": Traffic(down, {"z": 4, "coarse r": 8 / 8}, 4 + 4 / 8, "float32"),
+        "ascend": Traffic(up, {"z": 4}, 4, "float32"),
+    }
+
+
+def level_traffic(learned: bool, lower: float) -> Traffic:
+    """kernels/coarse.py, per cell of one coarse level and visit: two cycles, weights of three faces, `combine`.
+
+    `lower` is the number of cells of the next level per cell; the first cycle leaves its residual.
+    """
+    smoother = 4 + 12 if learned else 4  # a and c, or the inverse of the diagonal
+    operator = 4 + 12  # diagonal and faces
+    down = 4 + smoother + operator + 4  # r, coefficients, phi
+    up = 4 + 4 + smoother + operator + 4  # z, r, coefficients, phi
+    reads = {
+        "down": 2 * down, "up": 2 * up, "lower r, z, psi": 2 * lower * (4 + 4 + 4 + 4),
+        "combine": 12,
+    }  # fmt: skip
+    zeroed = 0 if learned else 4
+    writes = {"down": 2 * (4 + zeroed), "lower r": 2 * lower * 12, "up": 2 * 4 + 4, "combine": 4}
+    return Traffic(reads, writes, 2 * 4 + 2 * lower * 4 + (3 * 4 if learned else 4), "float32")
+
+
+def csr_traffic(nonzeros: float, unknowns: float) -> Traffic:
+    """A product in float64 with int32 indices; both arguments are per cell."""
+    reads = {"data": 8 * nonzeros, "indices": 4 * nonzeros, "indptr": 4 * unknowns, "p": 8 * unknowns}
+    return Traffic(reads, {"q": 8 * unknowns}, 8 * unknowns, "float64")
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def triad(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], s: Any, start: int, stop: int) -> None:
+    """A <- b + s c."""
+    for i in range(np.uint64(start), np.uint64(stop)):
+        a[i] = b[i] + s * c[i]
+
+
+def median(run: Callable[[], object], repeats: int, before: Callable[[], object] | None = None) -> float:
+    """Return the median seconds of a call after a first one; `before` is called before each, off the clock."""
+    seconds = []
+    for _ in range(repeats + 1):
+        if before is not None:
+            before()
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[1:]))
+
+
+def stream(threads: int, repeats: int) -> dict[str, float]:
+    """Return the triad's GB/s, three arrays counted, by precision: the best of the repeats, as STREAM has it."""
+    found = {}
+    for name, size in TRIAD.items():
+        a, b, c = (np.full(size, value, dtype=name) for value in (0, 1, 2))
+        team = Team(threads, threads, size)
+        bounds = [size * t // threads for t in range(threads + 1)]
+        once = partial(team.run, triad, a, b, c, a.dtype.type(0.5), bounds=bounds)
+        best = min(median(once, 1) for _ in range(repeats))
+        found[name] = 3 * a.nbytes / best / 1e9
+    return found
+
+
+def passes(
+    embedding: Embedding, A: Any, rhs: NDArray[np.float64], threads: int, repeats: int
+) -> list[tuple[str, float, Traffic]]:
+    """Return (name, seconds, traffic) of every pass, traffic per cell of the box."""
+    operator = StencilOperator(embedding, threads)
+    cells = float(np.prod(embedding.shape))
+    b = operator.embed(rhs if embedding.rows is None else rhs[embedding.rows])
+    b /= np.linalg.norm(b)
+    x = operator.zeros()
+    r, p = b.astype(np.float32), b.astype(np.float32)
+    z = r.copy()
+    outer = {
+        "conjugate": partial(operator.conjugate, z, 0.5, p),
+        "step": partial(operator.step, 1e-3, p, x, r),
+        "residual": partial(operator.residual, b, x, r),
+        "dot": partial(operator.dot, r, z),
+    }
+    counts = outer_traffic()
+    found = [(f"outer: {name}", median(run, repeats), counts[name]) for name, run in outer.items()]
+    # Listed cells: their number, the transfer's ratio, and seven entries for each of two smoothers.
+    found += cycle("learned", LearnedMultigrid(embedding, threads=threads), r, z, cells, 4 + 4 + 2 * 28, repeats)
+    for sweeps in (1, 2):
+        M = GeometricMultigrid(embedding, sweeps, threads=threads)
+        found += cycle(f"V({sweeps},{sweeps})", M, r, z, cells, 4 + 4, repeats)
+    traffic = csr_traffic(A.nnz / cells, A.shape[0] / cells)
+    q, v = np.zeros(A.shape[0]), np.array(rhs)
+    team = Team(threads, A.shape[0], A.shape[0])
+    product = partial(team.run, csr.matvec, A.indptr, A.indices, A.data, v, q)
+    found.append(("CSR product", median(product, repeats), traffic))
+    if threads == 1:
+        found.append(("CSR product, SciPy", median(partial(A.__matmul__, v), repeats), traffic))
+    return found
+
+
+def cycle(
+    label: str, M: Multigrid, r: NDArray[np.float32], z: NDArray[np.float32], cells: float, listed: int, repeats: int
+) -> list[tuple[str, float, Traffic]]:
+    """Return the passes of a cycle: two on the finest level, the coarse levels together, and the second level alone."""
+    counts = finest_traffic(len(M.cells) / cells, listed)
+    found = [(f"{label}: descend", median(partial(M.descend, r), repeats), counts["descend"])]
+    learned = label == "learned"
+    sizes = [float(np.prod(level.n)) for level in M.levels]
+
+    def fresh() -> None:  # visits change the right-hand side that they work on
+        M.descend(r)
+        coarse.scale(M.levels[0].psi, M.levels[0].r)
+
+    whole = median(partial(M.visit, 0), repeats, fresh)
+    below = median(partial(M.visit, 1), repeats, fresh) if len(sizes) > 1 else 0.0
+    reads: dict[str, float] = {}
+    writes: dict[str, float] = {}
+    allocated = 0.0
+    for depth, size in enumerate(sizes[:-1]):
+        traffic, times = level_traffic(learned, sizes[depth + 1] / size), 2**depth * size / cells
+        reads[f"level {depth + 1}"] = times * sum(traffic.reads.values())
+        writes[f"level {depth + 1}"] = times * sum(traffic.writes.values())
+        allocated += times * traffic.allocated
+    visits = 2 ** (len(sizes) - 1)
+    reads["exact solution"] = visits * 4 * M.exact.size / cells
+    found.append((f"{label}: coarse levels", whole, Traffic(reads, writes, allocated, "float32")))
+    first = level_traffic(learned, sizes[1] / sizes[0] if len(sizes) > 1 else 0)
+    share = sizes[0] / cells
+    only = Traffic(
+        {name: share * value for name, value in first.reads.items()},
+        {name: share * value for name, value in first.writes.items()}, share * first.allocated, "float32",
+    )  # fmt: skip
+    if len(sizes) > 1:
+        found.append((f"{label}: of these, the second level", max(whole - 2 * below, 0.0), only))
+    M.apply(r, z)
+    found.append((f"{label}: ascend", median(partial(M.ascend, r, z), repeats), counts["ascend"]))
+    together = [*counts.values(), found[1][2]]
+    total = Traffic(
+        {str(i): sum(t.reads.values()) for i, t in enumerate(together)},
+        {str(i): sum(t.writes.values()) for i, t in enumerate(together)},
+        sum(t.allocated for t in together), "float32",
+    )  # fmt: skip
+    found.append((f"{label}: whole cycle", median(partial(M.apply, r, z), repeats), total))
+    return found
+
+
+def main() -> None:
+    """Print and save the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=9)
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    rates = {threads: stream(threads, args.repeats) for threads in args.threads}
+    for threads, rate in rates.items():
+        print(f"triad, {threads} threads: " + ", ".join(f"{name} {value:.1f} GB/s" for name, value in rate.items()))
+    for size in args.sizes:
+        system = test_system("open-top", (size,) * 3, INSTANCE)
+        embedding, rhs = embedding_of(system), test_rhs(system, "smooth", INSTANCE)
+        cells = float(np.prod(embedding.shape))
+        for threads in args.threads:
+            print(f"\n{size}^3, {threads} threads; bytes per cell")
+            print(f"{'pass':36s} {'ns/cell':>8s} {'bytes':>7s} {'+ alloc':>8s} {'GB/s':>6s} {'of triad':>9s}")
+            for name, seconds, traffic in passes(embedding, system.A, rhs, threads, args.repeats):
+                ns = 1e9 * seconds / cells
+                rate_here = traffic.counted / ns if ns > 0 else float("nan")
+                share = rate_here / rates[threads][traffic.precision]
+                numbers = f"{ns:8.3f} {traffic.counted:7.2f} {traffic.allocated:8.2f} {rate_here:6.1f} {share:9.0%}"
+                print(f"{name:36s} {numbers}", flush=True)
+                rows.append({
+                    "size": size, "threads": threads, "pass": name, "ns per cell": ns, "seconds": seconds,
+                    "bytes per cell": traffic.counted, "allocated per cell": traffic.allocated,
+                    "reads": traffic.reads, "writes": traffic.writes, "GB/s": rate_here,
+                    "triad": traffic.precision, "share of triad": share,
+                })  # fmt: skip
+        del system, embedding
+    print("saved", save_results("kernels", rows, repeats=args.repeats, triad={str(k): v for k, v in rates.items()}))
+
+
+if __name__ == "__main__":
+    main()
