@@ -7,6 +7,11 @@ import numpy as np
 import pytest
 from incomplete_cholesky import SIGMA, TAU, IncompleteCholesky, backward, direction, residual, step
 from peers import METHODS, PFMG, Problem, absent, judge
+from problems import TEST_SEED
+from problems import test_grid as random_grid
+from problems import test_rhs as right_hand_side
+from scaling import residual as residual_on_grid
+from scaling import smooth, unknowns
 
 from deepcd.pde import poisson
 
@@ -20,7 +25,7 @@ pytestmark = pytest.mark.compiled
 def test_a_peer_meets_its_tolerance(name: str, family: str) -> None:
     if absent(name):
         pytest.skip(absent(name))
-    problem = Problem.of(family, (12, 12, 12), 3)
+    problem = Problem.of(family, (14, 14, 14), 3)  # smaller ones DeepCD factorises
     answer = METHODS[name](problem, TOL)
     assert judge(problem, answer.x) <= TOL
     assert 0 < answer.iterations < 200
@@ -93,6 +98,17 @@ def test_settings_that_fail_make_room_for_safe_ones(monkeypatch: pytest.MonkeyPa
     assert judge(problem, METHODS["hypre PFMG-PCG"](problem, TOL).x) <= TOL
     safe = hypre.SHORTLIST[0]
     assert [settings for _, settings in hypre.tune("porous-15", 16, 1, TOL, [risky, safe])] == [safe]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scaling_needs_no_matrix(family: str) -> None:
+    grid = random_grid(family, (13, 11, 12), 3)
+    member, system = unknowns(grid), poisson(grid)
+    b = smooth(grid, member, np.random.default_rng((TEST_SEED, 3, 1)))
+    np.testing.assert_allclose(b, right_hand_side(system, "smooth", 3), atol=1e-14)
+    x = np.random.default_rng(0).standard_normal(len(b))
+    exact = np.linalg.norm(b - system.A @ x) / np.linalg.norm(b)
+    assert residual_on_grid(grid, member, b, x) == pytest.approx(exact)
 
 
 def test_an_absent_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
