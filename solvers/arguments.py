@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 
-def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
+def as_matrix(A: Any, sound: Callable[[sp.csr_array], bool] = lambda _: False) -> tuple[sp.csr_array, np.dtype[Any]]:
     """Convert A to CSR with float64 entries, sorted indices and no duplicates; A itself is not changed.
 
     Parameters
     ----------
     A : sparse array or matrix, or array_like, shape (n, n)
         Real. Shares its memory with the result where it has that form already.
+    sound : callable, optional
+        Asked of a float64 matrix whether it is known to be sorted, without duplicates, and finite; spares two passes.
 
     Returns
     -------
@@ -46,6 +49,8 @@ def as_matrix(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     matrix = A if isinstance(A, sp.csr_array) else sp.csr_array(A)
     if matrix.dtype != np.float64:
         matrix = matrix.astype(np.float64)
+    elif sound(matrix):
+        return matrix, dtype
     if not matrix.has_canonical_format:
         matrix = matrix.copy()  # it may share its memory with A
         matrix.sum_duplicates()

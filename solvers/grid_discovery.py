@@ -86,13 +86,37 @@ class Embedding:
     exact: bool = False
 
 
-def discover(A: csr_array) -> Embedding:
+Scanned = tuple[float, bool, NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def scan(A: csr_array) -> Scanned | None:
+    """Look at every entry once, in the hope that it is sorted, finite, and an exact multiple of one coupling.
+
+    Parameters
+    ----------
+    A : csr_array, shape (n, n)
+
+    Returns
+    -------
+    scale, planar, degree, count
+        See :func:`deepcd.solvers.kernels.placement.scan`; None if A is not of that kind, or may not be.
+    """
+    if not isinstance(A, csr_array) or A.dtype not in (np.float32, np.float64) or A.shape[0] < 2:
+        return None
+    degree, count = np.empty(A.shape[0], dtype=np.uint8), np.empty(A.shape[0], dtype=np.uint8)
+    scale, planar = placement.scan(A.indptr, A.indices, A.data, degree, count)
+    return (scale, planar, degree, count) if scale > 0 else None
+
+
+def discover(A: csr_array, scanned: Scanned | None = None) -> Embedding:
     """Find the grid whose operator a matrix is.
 
     Parameters
     ----------
     A : csr_array, shape (n, n)
         Real; rows without off-diagonal entries are left out of the box. Explicit zeros and unsorted indices are fine.
+    scanned : tuple, optional
+        What :func:`scan` said of it.
 
     Returns
     -------
@@ -112,13 +136,15 @@ def discover(A: csr_array) -> Embedding:
     >>> found.shape, found.scale, found.sealed
     ((9, 8, 7), 1.0, array([ True]))
     """
-    A, eps = _canonical(A)
-    n = A.shape[0]
-    degree, count = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.uint8)
-    reason, (scale, planar) = 0, placement.scan(A.indptr, A.indices, A.data, degree, count)
-    exact = scale > 0
-    if not exact:
+    found = scan(A) if scanned is None else scanned
+    if found is None:
+        A, eps = _canonical(A)
+        degree, count = np.empty(A.shape[0], dtype=np.uint8), np.empty(A.shape[0], dtype=np.uint8)
         reason, row, scale, planar = placement.values(A.indptr, A.indices, A.data, eps, degree, count)
+    else:
+        reason, row, eps = 0, 0, float(np.finfo(A.dtype).eps)
+        scale, planar, degree, count = found
+    n, exact = A.shape[0], found is not None
     if reason == placement.EXPLICIT_ZERO:
         A = A.copy()
         A.eliminate_zeros()

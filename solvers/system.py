@@ -28,7 +28,7 @@ from deepcd.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
     from deepcd.solvers.deepcd import DeepCD
-    from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.grid_discovery import Embedding, Scanned
     from deepcd.solvers.operators.grid_matrix import GridMatrix
 
 ON_GRIDS = ("learned-multigrid", "geometric-multigrid")
@@ -73,6 +73,7 @@ class System:
     ) -> None:
         start = time.perf_counter()
         self._solver, self._grid, self._check, self._threads = solver, grid, check, threads
+        self._scanned: Scanned | None = None
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         matrix: sp.csr_array | GridMatrix
         if isinstance(A, Grid):
@@ -81,7 +82,7 @@ class System:
             self._grid = A
             matrix, self._dtype = _on(A, threads), np.dtype(np.float64)
         else:
-            matrix, self._dtype = as_matrix(A)
+            matrix, self._dtype = as_matrix(A, self._scan)
             if self._grid is not None:
                 _match(matrix, self._grid)
         self._matrix = matrix
@@ -96,6 +97,15 @@ class System:
     def A(self) -> sp.csr_array:
         """The matrix, with its entries; assembled anew where the grid behind it is all that was kept."""
         return self._matrix if sp.issparse(self._matrix) else self._matrix.tocsr()
+
+    def _scan(self, matrix: sp.csr_array) -> bool:
+        """Return whether every entry says that the matrix is sound and may well be a grid's."""
+        wanted = self._solver.preconditioner
+        if self._grid is None and (wanted in ON_GRIDS or (wanted == "auto" and matrix.shape[0] > LARGEST)):
+            from deepcd.solvers.grid_discovery import scan
+
+            self._scanned = scan(matrix)
+        return self._scanned is not None
 
     def _own(self, matrix: sp.csr_array) -> None:
         """Take an equal matrix in the place of the one in use."""
@@ -372,7 +382,8 @@ class System:
             If A is malformed or has another pattern; the system is as before.
         """
         start = time.perf_counter()
-        new, dtype = as_matrix(A)
+        self._scanned = None
+        new, dtype = as_matrix(A, self._scan)
         if new.shape != self.shape:
             raise ValueError(f"update takes a matrix of the shape of the old one, {self.shape}, got {new.shape}")
         if not _same_pattern(new, self.A):
@@ -472,7 +483,8 @@ class System:
 
         try:
             # In A's own precision: what counts as equal depends on it.
-            self.embedding = discover(A if self._dtype == np.float64 else A.astype(self._dtype))
+            scanned, self._scanned = self._scanned, None
+            self.embedding = discover(A if self._dtype == np.float64 else A.astype(self._dtype), scanned)
         except NotAGrid as error:
             if required:
                 raise ValueError(f'there is no grid behind A: {error}; preconditioner="auto" takes any A') from error
