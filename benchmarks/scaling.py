@@ -183,9 +183,10 @@ def draw() -> Path:
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("unknowns")
-        axis.set_title(f"{title}; residual {TOL:g}, open-top boxes")
+        axis.set_title(title)
         axis.grid(alpha=0.3, which="both")
         axis.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"Open-top boxes with obstacles, residual {TOL:g}")
     path = RESULTS / "scaling.png"
     figure.savefig(path, dpi=110)
     return path
