@@ -67,7 +67,7 @@ def meets(A: Any, b: Any, x: Any, tol: float, atol: float = 0.0) -> bool:
     bound = targets(b, tol, atol) * (1 + np.longdouble(SLACK))
     kept = residual_norms(A, b, x) <= bound
     if not kept.all():
-        matrix = plain(A)
+        matrix = plain(A) if sp.issparse(A) else np.atleast_2d(np.asarray(A)).astype(_double(A))  # in its own order
         with np.errstate(all="ignore"):
             double = norms(np.asarray(columns(b), dtype=_double(b)) - matrix @ np.asarray(columns(x), dtype=_double(x)))
         kept |= double <= bound

@@ -18,6 +18,9 @@ from deepcd.solvers.operators.linear_map import LinearMap, scaling_exponent
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Solution, Status
 
+_ROUND_ENDS = (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER)
+_PUZZLING = (Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)  # or b is not in the range of A
+
 
 class _Given:
     """The M that a caller gave, as a preconditioner."""
@@ -146,34 +149,60 @@ def cg(
     scaled = 0
     if sp.issparse(A) and double.kind == "f":
         operator, scaled = _compiled(A)
-    unit, origin, before = 0, x, math.inf
+    first, unit, origin, before = x, 0, x, math.inf
+    # Null vectors that span what no x reaches of b, once it has turned out that there is such a thing.
+    null: NDArray[np.floating[Any]] = np.empty((mapped.zeros().size, 0))
+    status = Status.CONVERGED  # of the last round
     while True:
         answer = x.astype(dtype).astype(double)
-        r = right - mapped.product(answer) if x.any() else right
-        true = norm(r.view(np.float64))
-        residuals[-1] = true
+        if not np.isfinite(answer).all():
+            residuals[-1] = before
+            return solution(origin, Status.NOT_FINITE)
+        r = (right - mapped.product(answer) if x.any() else right).view(np.float64)
+        residuals[-1] = true = norm(r)
         if not math.isfinite(true + size):
             return solution(answer, Status.NOT_FINITE)
-        if true <= target:
+        if true <= target and status in _ROUND_ENDS:
             return solution(answer, Status.CONVERGED)
         # Another round pays where the start was so far off that the rounding of its residual is what is left.
-        if before < math.inf and (dtype != double or before <= size or true > 0.5 * before):
-            return solution(answer, Status.ATTAINABLE_ACCURACY)
-        if len(residuals) > maxiter:
-            return solution(answer, Status.MAXITER)
-        unit, origin, before = math.frexp(magnitude(r.view(np.float64)))[1], x, true
+        end = status if status not in _ROUND_ENDS else Status.MAXITER if len(residuals) > maxiter else None
+        if end is None and before < math.inf and (dtype != double or before <= size or true > 0.5 * before):
+            end = Status.ATTAINABLE_ACCURACY
+        if end is Status.ATTAINABLE_ACCURACY and null.size:
+            return solution(answer, Status.INCONSISTENT)
+        if end in _PUZZLING and status is not Status.CONVERGED and not null.size:
+            null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals))
+            if null.size:
+                x, before, status = first, math.inf, Status.CONVERGED
+                residuals[1:] = []
+                continue
+        if end is not None:
+            return solution(answer, end)
+        unit, origin, before = math.frexp(magnitude(r))[1], x, true
+        reachable = np.ldexp(r, -unit)
+        part = null @ (null.T @ reachable)
+        reachable -= part
         record = conjugate_directions(
             operator,
-            np.ldexp(r.view(np.float64), -unit),
+            reachable,
             preconditioner,
             math.ldexp(target, -unit),
             maxiter=maxiter - len(residuals) + 1,
             callback=None if callback is None else told,
         )
-        residuals += np.ldexp(record.residuals[1:], unit).tolist()
-        x = iterate(record.x)
-        if record.status not in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY):
-            return solution(x, record.status)
+        residuals += np.ldexp(np.hypot(record.residuals[1:], norm(part)), unit).tolist()
+        x, status = iterate(record.x), record.status
+
+
+def _null_space(
+    A: Operator, r: NDArray[Any], M: Preconditioner, target: float, maxiter: int
+) -> NDArray[np.floating[Any]]:
+    """Return null vectors of A, of its kind, that span what no x reaches of r."""
+    from deepcd.solvers.diagnosis import null_space
+
+    vector = r.view(np.float64)
+    unit = math.frexp(magnitude(vector))[1]
+    return null_space(A, np.ldexp(vector, -unit), M, math.ldexp(target, -unit), maxiter)
 
 
 def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:

@@ -11,6 +11,7 @@ How this differs from the textbook's PCG:
 2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
    recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
 3. The iterate of the smallest residual is returned when there is no convergence.
+4. Where M r is of no use, r itself takes its place, conjugate to the directions before like any other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Vector = NDArray[Any]  # float64, or float32 where that is said
 
 _EPS = float(np.finfo(np.float64).eps)
 _GROWTH = 1e8  # of the residual over the initial one: about the square root of the worst condition number
+_LONG = 1e4  # times the shortest step: as many digits are lost by stepping back from there
 
 
 class Workspace(NamedTuple):
@@ -131,6 +133,22 @@ class Record:
     flipped: int
 
 
+def largest_eigenvalue(A: Operator, like: Vector) -> float:
+    """Return the largest eigenvalue of A but for a factor of about one, by ten products with a vector like this one."""
+    v = np.empty_like(like)
+    v[...] = np.random.default_rng(0).standard_normal(v.size)
+    v[...] = A.image(v)  # which is zero where there is no unknown
+    size = 0.0
+    for _ in range(10):
+        length = math.sqrt(A.dot(v, v))
+        if not 0 < length < math.inf:
+            break
+        image = A.image(v / length)
+        size = math.sqrt(A.dot(image, image))
+        v[...] = image
+    return size
+
+
 @np.errstate(over="ignore", invalid="ignore")  # the status says it
 def conjugate_directions(
     A: Operator,
@@ -179,21 +197,29 @@ def conjugate_directions(
     replaced = flipped = 0
     aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
     rz_before, pq = 0.0, 1.0
+    regular = finite = True  # the last direction was made of M r; no direction so far overflowed
     status = Status.CONVERGED if norm <= target else Status.MAXITER
-    curvature = 0.0  # of the first direction: a measure of the size of A, and so of what rounding makes of zero
+    shortest = math.inf
 
     def is_negative(product: float) -> bool:
+        if not product < 0:
+            return False
         square, q = A.dot(p, p), A.image(p)
-        return product < -A.roundoff * (10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * curvature * square)
+        rounding = 10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * largest_eigenvalue(A, p) * square
+        return product < -A.roundoff * rounding
 
     while status is not Status.CONVERGED and len(residuals) <= maxiter:
-        rz = M.apply(r, z)
-        if A.project(z):  # which rounds z, and the product is that of the z that is used
+        rz = M.apply(r, z) if finite else math.nan
+        if finite and A.project(z):  # which rounds z, and the product is that of the z that is used
             rz = A.dot(r, z)
         usable = math.isfinite(rz) and rz != 0
         if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
             usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
-        flipped += usable and rz < 0
+        if not usable:
+            replaced += 1
+            np.copyto(z, r, casting="same_kind")
+            rz = A.dot(r, z)
+        flipped += rz < 0
         if keep > 1:
             np.copyto(p, z)
             for p_old, q_old, pq_old in kept:
@@ -201,14 +227,17 @@ def conjugate_directions(
         beta = 0.0
         if rz_before and keep == 1:
             # The short form is that of a residual of the recursion; a recomputed one is not orthogonal to p.
-            beta = rz / rz_before if M.linear and aligned else -A.overlap(p, z) / pq
-        pq = A.conjugate(z if keep == 1 else p, beta, p) if usable else 0.0
+            short = M.linear and aligned and usable and regular
+            beta = rz / rz_before if short else -A.overlap(p, z) / pq
+        pq = A.conjugate(z if keep == 1 else p, beta, p)
+        regular = usable
         rp = rz if aligned and keep == 1 else A.dot(r, p)
         if not (0 < pq < math.inf and math.isfinite(rp)):
             if is_negative(pq):
                 status = Status.INDEFINITE_MATRIX
                 break
-            replaced += 1
+            replaced += usable
+            regular, finite = False, finite and math.isfinite(pq) and math.isfinite(rp)
             np.copyto(p, r)
             rp, pq = A.dot(r, r), A.conjugate(p, 0.0, p)
             if not 0 < pq < math.inf:
@@ -218,9 +247,12 @@ def conjugate_directions(
                     status = Status.NOT_FINITE
                 break
         rz_before = rz
-        if not curvature:
-            curvature = pq / A.dot(p, p)
         alpha = rp / pq
+        shortest = min(shortest, abs(alpha))
+        saved = lowest_is_x and abs(alpha) > _LONG * shortest
+        if saved:
+            best = best if best.size else A.zeros()
+            np.copyto(best, x)
         rr = A.step(alpha, p, x, r)
         aligned = True
         if keep > 1:
@@ -242,9 +274,10 @@ def conjugate_directions(
         if norm <= lowest:
             lowest, lowest_is_x = norm, True
         elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector
-            best = best if best.size else A.zeros()
-            np.multiply(p, -alpha, out=best)
-            best += x
+            if not saved:
+                best = best if best.size else A.zeros()
+                np.multiply(p, -alpha, out=best)
+                best += x
             lowest_is_x = False
         stop = callback is not None and callback(x) is True
         if status is not Status.MAXITER:

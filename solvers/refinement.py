@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import norm, power_of_two
-from deepcd.solvers.conjugate_directions import Record, conjugate_directions
+from deepcd.solvers.conjugate_directions import Record, conjugate_directions, largest_eigenvalue
+from deepcd.solvers.diagnosis import is_beyond_reach
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.solution import Status
 
@@ -103,20 +104,23 @@ def refine(
     # What the rows solved on their own leave in their columns moves to the right-hand side.
     r = b if x0 is None and not parts.alone.size else b - A @ x
     goal, previous = target, math.inf
+    # What no x reaches is a part of b. That of b - A x is the same but for the rounding of A x, which may be larger.
+    beyond, singular = lost, True
+    if parts.singular and x0 is not None:
+        beyond, singular = _beyond_range(parts, _coupled(parts, b, x), lost, target)
     while True:
         part = r[parts.rows]
         largest = norm(part)
-        beyond, certain, status = lost, False, Status.CONVERGED
+        certain, status = False, Status.CONVERGED
         if parts.operator is None or largest == 0:
             residuals.append(lost)
         else:
             unit = power_of_two(largest)
             right = parts.operator.embed(part, 1 / unit, out=parts.operator.workspace(parts.M).b)
-            if parts.singular:
-                null = right.copy()
+            if parts.singular and len(residuals) == 1 and x0 is None:
+                beyond, singular = _project(parts, right, unit, lost, target)
+            elif parts.singular:
                 parts.operator.project(right)
-                null -= right
-                beyond = math.hypot(unit * norm(null.ravel()), lost)
             # No x reaches what is beyond the range of A. It uses up its share of the tolerance.
             g, h = goal / unit, beyond / unit
             reach = g if beyond > target else math.sqrt(max(g - h, 0.0) * (g + h))
@@ -135,6 +139,7 @@ def refine(
 
         answer = x.astype(dtype, copy=False)
         if not math.isfinite(norm(answer)):
+            residuals[-1] = residuals[0]
             return Outcome(start, Status.NOT_FINITE, residuals, detail)
         if status is Status.CONVERGED and certain and beyond <= target:
             return Outcome(answer, status, residuals, detail)
@@ -146,7 +151,8 @@ def refine(
             reached = status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY)
             if reached or (residuals[-1] <= 1.01 * beyond and not stopped):
                 status = Status.ZERO_DIAGONAL if lost > target else Status.INCONSISTENT
-                if beyond <= 64 * _EPS * (norm(b) + residuals[0]):  # as much as rounding leaves there of any b
+                # As much as rounding makes of it there may be of any b.
+                if lost <= target and (not singular or beyond <= 64 * _rounding(parts, b, x)):
                     status = Status.ATTAINABLE_ACCURACY
             return Outcome(answer, status, residuals, detail)
         if residuals[-1] <= target and status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER):
@@ -167,6 +173,54 @@ def is_certain(residual: float, initial: float, extent: float, target: float) ->
     `extent` is the norm of scale * x.
     """
     return residual + 64 * _EPS * (initial + 18 * extent) <= target
+
+
+def _coupled(parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the right-hand side of the coupled rows, the others being solved."""
+    if not parts.alone.size:
+        return b
+    others = np.zeros_like(x)
+    others[parts.alone] = x[parts.alone]
+    right: NDArray[np.float64] = (b - parts.A @ others)[parts.rows]
+    return right
+
+
+def _beyond_range(parts: Parts, part: NDArray[np.float64], lost: float, target: float) -> tuple[float, bool]:
+    """Return the norm of what no x reaches of a right-hand side of the coupled rows, and whether that is certain."""
+    largest = norm(part)
+    if parts.operator is None or largest == 0:
+        return lost, True
+    unit = power_of_two(largest)
+    return _project(parts, parts.operator.embed(part, 1 / unit), unit, lost, target)
+
+
+def _project(
+    parts: Parts, right: NDArray[np.floating[Any]], unit: float, lost: float, target: float
+) -> tuple[float, bool]:
+    """Remove what no x reaches from a right-hand side in units of `unit`; return its norm, and if it is certain."""
+    operator = parts.operator
+    assert operator is not None
+    null = right.copy()
+    operator.project(right)
+    null -= right
+    part = norm(null.ravel())
+    beyond = math.hypot(unit * part, lost)
+    from deepcd.solvers.operators.csr import CSROperator
+
+    if beyond <= target or part == 0 or not isinstance(operator, CSROperator):
+        return beyond, True
+    null /= part
+    rounding = null.copy()  # of the difference, which is large where the part is small
+    operator.project(rounding)
+    null -= rounding
+    return beyond, is_beyond_reach(operator, null, part, max(target - lost, 0.0) / unit)
+
+
+def _rounding(parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+    """Return about how much rounding makes of b - A x."""
+    operator = parts.operator
+    size = 0.0 if operator is None else largest_eigenvalue(operator, operator.workspace(parts.M).p)
+    return _EPS * (norm(b) + parts.scale * size * norm(x[parts.rows]))
 
 
 def _solve_alone(parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64], target: float) -> tuple[float, str]:

@@ -43,6 +43,13 @@ def test_thirty_systems(name: str) -> None:
     assert [row for row in rows if row["failure"]] == []
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("seed", [210, 531, 905, 1215, 1494, 1750, 1763])
+def test_systems_that_were_answered_wrongly_once(seed: int) -> None:
+    rows = soak.soak(seed, 1, soak.SOLVERS, progress=io.StringIO())
+    assert [row for row in rows if row["failure"]] == []
+
+
 def test_a_seed_is_a_system() -> None:
     first, second = random_systems.draw(5), random_systems.draw(5)
     assert str(first) == str(second)
