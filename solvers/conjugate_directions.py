@@ -7,9 +7,10 @@ with a network as M and two kept directions, the deep conjugate direction method
 How this differs from the textbook's PCG:
 
 1. Unless M is known to be linear and r is that of the recursion, beta = -(A p).z / p.A p (the flexible form), which
-   needs neither an exactly symmetric and constant M nor an r orthogonal to p.
+   needs no exactly symmetric and constant M.
 2. The residual is recomputed from b and x before convergence is believed; if it is larger than the recursion says, the
-   recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000).
+   recursion goes on from the recomputed one (van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000), made orthogonal to
+   the last direction.
 3. The iterate of the smallest residual is returned when there is no convergence.
 4. Where M r is of no use, r itself takes its place, conjugate to the directions before like any other.
 """
@@ -209,6 +210,8 @@ def conjugate_directions(
         return product < -A.roundoff * rounding
 
     while status is not Status.CONVERGED and len(residuals) <= maxiter:
+        if not aligned and keep == 1:  # as of the recursion: what p can do is done before the next direction leaves it
+            A.step(A.dot(r, p) / pq, p, x, r)
         rz = M.apply(r, z) if finite else math.nan
         if finite and A.project(z):  # which rounds z, and the product is that of the z that is used
             rz = A.dot(r, z)
@@ -226,7 +229,7 @@ def conjugate_directions(
                 p -= A.dot(q_old, p) / pq_old * p_old
         beta = 0.0
         if rz_before and keep == 1:
-            # The short form is that of a residual of the recursion; a recomputed one is not orthogonal to p.
+            # The short form relies on all residuals before, and a recomputed one has forgotten them.
             short = M.linear and aligned and usable and regular
             beta = rz / rz_before if short else -A.overlap(p, z) / pq
         pq = A.conjugate(z if keep == 1 else p, beta, p)

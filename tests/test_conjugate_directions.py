@@ -379,6 +379,16 @@ class TestFloat32:
         assert record.status is Status.CONVERGED
         assert 2 <= len(recomputed) <= 6
 
+    @pytest.mark.parametrize("linear", [False, True])
+    def test_a_nearly_exact_preconditioner_gives_seven_digits_a_step(self, b: np.ndarray, linear: bool) -> None:
+        """The recomputed residual is anything but orthogonal to the step before, and is made so."""
+        A = poisson(12)
+        inverse = np.linalg.inv(A.toarray())
+        M = Map(lambda r: (inverse @ r).astype(np.float32), 144, linear=linear)
+        record = conjugate_directions(Rounded(A), b, M, 1e-11, maxiter=20)
+        assert record.status is Status.CONVERGED
+        assert len(record.residuals) <= 4
+
     def test_indefinite_matrices_are_named(self, b: np.ndarray) -> None:
         A = sp.csr_array(poisson(12) - 2.0 * sp.eye_array(144))
         record = conjugate_directions(Rounded(A), b, Identity(144), 1e-8, maxiter=1000)

@@ -144,7 +144,12 @@ class TestColumns:
 
         solution = system.solve(B, 1e-13, callback=callback)
         assert seen[0].shape == B.shape
-        assert (norms(system.A, seen[0], B) < 1).all()
+        left = norms(system.A, seen[0], B)
+        if system.embedding is None:
+            assert (left < 1).all()
+        else:  # one column after the other
+            assert left[0] < 1
+            assert left[1:] == pytest.approx([1, 1])
         assert solution.status in (Status.CALLBACK, Status.CONVERGED)
         assert len(seen) == 1 or system.preconditioner == "direct"
 
