@@ -170,7 +170,9 @@ def cg(
             end = Status.ATTAINABLE_ACCURACY
         if end is Status.ATTAINABLE_ACCURACY and null.size:
             return solution(answer, Status.INCONSISTENT)
-        if end in _PUZZLING and status is not Status.CONVERGED and not null.size:
+        # So is an end without convergence after n iterations, which are enough but for rounding.
+        puzzling = end in _PUZZLING or (end is Status.MAXITER and len(residuals) > n)
+        if puzzling and status is not Status.CONVERGED and not null.size:
             null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals))
             if null.size:
                 x, before, status = first, math.inf, Status.CONVERGED

@@ -461,3 +461,14 @@ def test_exceptions_of_the_caller_propagate() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         deepcd.cg(A, b, callback=fail)
+
+
+def test_singular_and_inconsistent_by_little_is_named() -> None:
+    """The residual neither grows nor stagnates for certain: all 10 n iterations are done before anything is noticed."""
+    line = np.diag(np.r_[1.0, np.full(18, 2.0), 1.0]) - np.eye(20, k=1) - np.eye(20, k=-1)
+    A = sp.csr_array(sp.kron(line, sp.eye_array(20)) + sp.kron(sp.eye_array(20), line))
+    b = A @ np.random.default_rng(2).standard_normal(400)
+    b += 1e-5 * np.linalg.norm(b) / 20
+    solution = deepcd.cg(A, b, rtol=1e-8)
+    assert solution.status is Status.INCONSISTENT, solution.message
+    assert np.linalg.norm(b - A @ solution.x) == pytest.approx(1e-5 * np.linalg.norm(b), rel=1e-3)
