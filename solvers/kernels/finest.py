@@ -2,9 +2,10 @@
 
 Geometry, columns and threads as in `kernels/outer.py`. Smoother and transfer coefficients of the finest level are
 constant in the interior; cells where any differs are *listed*: `starts[e] : starts[e + 1]` are those of row
-e = i n1 + j, `cells` their numbers in the padded plane, `delta` (a, then the six neighbours in the order -0, +0, -1,
-+1, -2, +2; zero where there is no such axis) what is to be added to the constant, `ratio` the factor on the constant
-transfer scaling.
+e = i n1 + j, `cells` their numbers in the padded plane, `ratio` the factor on the constant transfer scaling. A smoother is
+a tuple S: its constants (a, c0, c1, c2); `delta`, (7, cells), what is to be added to them (a, then the six neighbours in
+the order -0, +0, -1, +1, -2, +2; zero where there is no such axis); and the listed cells by runs of adjacent ones in a row, which a loop can take several
+at a time: runs[e] : runs[e + 1] are those of row e, ends[q] : ends[q + 1] the cells of run q, and `cells` again.
 
 `row` and `along` are scratch of a thread: one row, or one for each coarse row, as long as a padded fine one and two more.
 """
@@ -19,18 +20,18 @@ from deepcd.solvers.kernels.outer import FAST, ONE
 TWO = np.uint64(2)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out):
+@njit(cache=True, nogil=True, fastmath=FAST)
+def add_listed(n, s, S, below, here, above, i, begin, end, out):
     """Add to rows begin .. end - 1 of plane i what the smoother of listed cells differs by; all given by planes."""
-    s1 = np.uint64(s[1])
-    for e in range(starts[i * n[1] + begin], starts[i * n[1] + end]):
-        h = np.uint64(cells[e])
-        value = (delta[e, 0] * here[h] + delta[e, 1] * below[h]) + (
-            delta[e, 2] * above[h] + delta[e, 5] * here[h - ONE]
-        )
-        if s[1] > 0:
-            value += delta[e, 3] * here[h - s1] + delta[e, 4] * here[h + s1]
-        out[h] += value + delta[e, 6] * here[h + ONE]
+    s1, (_, delta, runs, ends, cells) = np.uint64(s[1]), S
+    d0, d1, d2, d3, d4, d5, d6 = delta[0], delta[1], delta[2], delta[3], delta[4], delta[5], delta[6]
+    for q in range(runs[i * n[1] + begin], runs[i * n[1] + end]):
+        start, stop = np.uint64(ends[q]), np.uint64(ends[q + 1])
+        shift = np.uint64(cells[start]) - start
+        for e in range(start, stop):
+            h = e + shift
+            value = (d0[e] * here[h] + d1[e] * below[h]) + (d2[e] * above[h] + d3[e] * here[h - s1])
+            out[h] += value + ((d4[e] * here[h + s1] + d5[e] * here[h - ONE]) + d6[e] * here[h + ONE])
 
 
 @njit(cache=True, nogil=True, inline="always")

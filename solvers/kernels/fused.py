@@ -5,8 +5,7 @@ a wave of stages, each one plane behind the one before; of what lies between two
 `rings`. Planes too large for the processor's cache are cut into tiles of rows, which are walked up one after the other;
 the rows around a tile that a later stage needs are computed anew, as are the planes around the share of a thread.
 
-Geometry, listed cells and threads as in `kernels/finest.py`. A smoother is given by its constants (a, c0, c1,
-c2) and its `delta`. `rings` is scratch of a thread, float32 (4, 3, plane and a row), zero outside the rows of the box.
+Geometry, listed cells, smoothers and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (4, 3, plane and a row), zero outside the rows of the box.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from deepcd.solvers.kernels.outer import FAST, ONE, middle, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above, i, begin, end, out):
+def _smooth(n, s, diagonal, S, below, here, above, i, begin, end, out):
     """out <- S t in rows begin .. end - 1 of plane i, t given by three planes."""
-    s1, (a, c0, c1, c2) = np.uint64(s[1]), constants
+    s1, (a, c0, c1, c2) = np.uint64(s[1]), S[0]
     c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
@@ -29,13 +28,13 @@ def _smooth(n, s, diagonal, constants, starts, cells, delta, below, here, above,
         around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - ONE] + here[h + ONE])
         value = a * here[h] + around
         out[h] = value if ds[h] != 0 else np.float32(0)
-    add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
+    add_listed(n, s, S, below, here, above, i, begin, end, out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here, above, i, begin, end, out):
+def _add_smooth(n, s, diagonal, S, z, below, here, above, i, begin, end, out):
     """out <- z + S t in rows begin .. end - 1 of plane i, t given by three planes."""
-    s1, (a, c0, c1, c2) = np.uint64(s[1]), constants
+    s1, (a, c0, c1, c2) = np.uint64(s[1]), S[0]
     c1 = middle(s) * c1
     ds = planes(s, diagonal, i)[1]
     lo, hi = span(n, s, begin, end)
@@ -43,7 +42,7 @@ def _add_smooth(n, s, diagonal, constants, starts, cells, delta, z, below, here,
         around = c0 * (below[h] + above[h]) + c1 * (here[h - s1] + here[h + s1]) + c2 * (here[h - ONE] + here[h + ONE])
         value = z[h] + a * here[h] + around
         out[h] = value if ds[h] != 0 else np.float32(0)
-    add_listed(n, s, starts, cells, delta, below, here, above, i, begin, end, out)
+    add_listed(n, s, S, below, here, above, i, begin, end, out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -72,7 +71,7 @@ def descend(
 ):  # fmt: skip
     """z <- S1 r, z + S2 (r - A z) and coarse <- P' phi (r - A z) on coarse planes start .. stop - 1, fine ones with it.
 
-    `first` and `second` are (constants, delta) of S1 and S2. `tile` counts coarse rows.
+    `first` and `second` are S1 and S2. `tile` counts coarse rows.
     """
     s0, one = s[0], np.float32(1)
     t, u, v, w = rings[0], rings[1], rings[2], rings[3, 0]
@@ -88,7 +87,7 @@ def descend(
         for i in range(low - 4, high + 4):
             if 0 <= i < n[0]:
                 below, here, above = planes(s, r, i)
-                _smooth(n, s, diagonal, first[0], starts, cells, first[1], below, here, above, i, t1, t2, t[i % 3])
+                _smooth(n, s, diagonal, first, below, here, above, i, t1, t2, t[i % 3])
             else:
                 t[i % 3] = 0
             k = i - 1
@@ -102,23 +101,7 @@ def descend(
             if low - 2 <= k:
                 if 0 <= k < n[0]:
                     below, here, above, own = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3], v[k % 3]
-                    _add_smooth(
-                        n,
-                        s,
-                        diagonal,
-                        second[0],
-                        starts,
-                        cells,
-                        second[1],
-                        t[k % 3],
-                        below,
-                        here,
-                        above,
-                        k,
-                        z1,
-                        z2,
-                        own,
-                    )
+                    _add_smooth(n, s, diagonal, second, t[k % 3], below, here, above, k, z1, z2, own)
                     if low <= k < high:
                         lo, hi = span(n, s, begin, end)
                         z[(k + 1) * s0 + lo : (k + 1) * s0 + hi] = own[lo:hi]
@@ -196,23 +179,7 @@ def ascend(
             if start - 2 <= k:
                 if 0 <= k < n[0]:
                     below, here, above, own = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3], y[k % 3]
-                    _add_smooth(
-                        n,
-                        s,
-                        diagonal,
-                        second[0],
-                        starts,
-                        cells,
-                        second[1],
-                        own,
-                        below,
-                        here,
-                        above,
-                        k,
-                        u1,
-                        u2,
-                        u[k % 3],
-                    )
+                    _add_smooth(n, s, diagonal, second, own, below, here, above, k, u1, u2, u[k % 3])
                 else:
                     u[k % 3] = 0
             k = i - 3
@@ -225,22 +192,6 @@ def ascend(
             k = i - 4
             if start <= k:
                 below, here, above, plane = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3], out[(k + 1) * s0 : (k + 2) * s0]
-                _add_smooth(
-                    n,
-                    s,
-                    diagonal,
-                    first[0],
-                    starts,
-                    cells,
-                    first[1],
-                    u[k % 3],
-                    below,
-                    here,
-                    above,
-                    k,
-                    begin,
-                    end,
-                    plane,
-                )
+                _add_smooth(n, s, diagonal, first, u[k % 3], below, here, above, k, begin, end, plane)
                 product += product_plane(n, s, r, out, k, begin, end)
     return product

@@ -59,7 +59,7 @@ def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constan
         neighbour).
     constants : float32 (2, 4)
         a, c0, c1, c2 of the interior.
-    delta : float32 (2, cells, 7), out
+    delta : float32 (2, 7, cells), out
     """
     inverse = np.zeros(256, dtype=np.float32)
     for d in range(1, 256):
@@ -72,16 +72,16 @@ def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constan
             q, axis = p + neighbours[k], 1 + axes[k]
             both = over * inverse[diagonal[q]]
             if neighbours[k] == 0 or both == 0:
-                delta[0, e, 1 + k] = delta[1, e, 1 + k] = 0
+                delta[0, 1 + k, e] = delta[1, 1 + k, e] = 0
                 continue
             other = factors[ids[q]]
             c0, c1 = own[0, axis] * other[0, axis] * both, own[1, axis] * other[1, axis] * both
-            delta[0, e, 1 + k] = c0 - constants[0, axis]
-            delta[1, e, 1 + k] = c1 - constants[1, axis]
+            delta[0, 1 + k, e] = c0 - constants[0, axis]
+            delta[1, 1 + k, e] = c1 - constants[1, axis]
             total0 += c0
             total1 += c1
-        delta[0, e, 0] = own[0, 0] * over + total0 - constants[0, 0]
-        delta[1, e, 0] = own[1, 0] * over + total1 - constants[1, 0]
+        delta[0, 0, e] = own[0, 0] * over + total0 - constants[0, 0]
+        delta[1, 0, e] = own[1, 0] * over + total1 - constants[1, 0]
 
 
 @njit(cache=True, nogil=True)

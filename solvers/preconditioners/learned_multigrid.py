@@ -114,11 +114,14 @@ class LearnedMultigrid(Multigrid):
         constants = factors[0] ** np.array([1, 2, 2, 2]) / np.array([d, d * d, d * d, d * d])
         constants[:, 0] += sum(2 * constants[:, 1 + axis] for axis in set(axes[neighbours != 0]))
         constants = constants.astype(np.float32)
-        delta = np.empty((2, len(listed), 7), dtype=np.float32)
+        delta = np.empty((2, 7, len(listed)), dtype=np.float32)
         setup.listed_coefficients(listed, self.diagonal, ids, factors, axes, neighbours, constants, delta)
-        self.first, self.second = ((tuple(c), own) for c, own in zip(constants, delta, strict=True))
         scalings = np.exp(table[:, 0])
         self.list_cells(listed, (scalings / scalings[0])[ids[listed]])
+        breaks = np.flatnonzero(np.diff(listed) != 1) + 1  # between rows there is padding
+        ends = np.concatenate([[0], breaks, [len(listed)]])
+        runs = np.searchsorted(ends[:-1], self.starts)
+        self.first, self.second = ((tuple(c), d, runs, ends, self.cells) for c, d in zip(constants, delta, strict=True))
         self.phi = scalings[0]
         return table, cells, numbers
 
