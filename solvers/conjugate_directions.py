@@ -65,10 +65,13 @@ class Operator(Protocol):
         """Set r <- b - A x and return the square of its norm, before r is rounded."""
 
     def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p."""
+        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
 
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
-        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
+        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|.
+
+        The `first` step is from x = 0, whatever the vector holds.
+        """
 
     def overlap(self, p: Vector, z: Vector) -> float:
         """Return (A p).z, p that of the last `conjugate`."""
@@ -186,14 +189,14 @@ def conjugate_directions(
     Record
     """
     _, x, p, r, z = A.workspace(M)
-    x[...], p[...], r[...] = 0, 0, b  # which may round b
+    r[...] = b  # which may round b
     best = np.empty(0)
     kept: list[tuple[Vector, Vector, float]] = []
     norm = A.norm(r)
     residuals = [norm]
     # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first
     # down to the unit roundoff; once rounding has been seen, for one decade at a time.
-    anchor, trust = norm, A.roundoff if A.roundoff == _EPS else 32 * A.roundoff
+    anchor, trust = norm, A.roundoff if A.roundoff == _EPS else 4 * A.roundoff
     lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
     replaced = flipped = 0
     aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
@@ -256,7 +259,7 @@ def conjugate_directions(
         if saved:
             best = best if best.size else A.zeros()
             np.copyto(best, x)
-        rr = A.step(alpha, p, x, r)
+        rr = A.step(alpha, p, x, r, first=len(residuals) == 1)
         aligned = True
         if keep > 1:
             kept = [*kept[len(kept) == keep :], (p.copy(), A.image(p), pq)]
@@ -296,6 +299,8 @@ def conjugate_directions(
             status = Status.TIMEOUT
             break
 
+    if len(residuals) == 1:
+        x[...] = 0
     if flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):
         status = Status.INDEFINITE_PRECONDITIONER
     return Record(x if lowest_is_x else best, status, residuals, replaced, flipped)

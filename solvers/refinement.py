@@ -93,12 +93,12 @@ def refine(
     """
     A, target = parts.A, limits.target
     x = np.zeros_like(b) if x0 is None else x0.copy()
-    start = x.astype(dtype)
-    residuals = [norm(b) if x0 is None else norm(b - A @ start.astype(np.float64, copy=False))]
+    residuals = [norm(b) if x0 is None else norm(b - A @ x0.astype(dtype).astype(np.float64, copy=False))]
     if not math.isfinite(residuals[0]):
-        return Outcome(start, Status.NOT_FINITE, residuals, "The norm of b - A x0 is beyond the range of float64.")
+        detail = "The norm of b - A x0 is beyond the range of float64."
+        return Outcome(x.astype(dtype), Status.NOT_FINITE, residuals, detail)
     if residuals[0] <= target:
-        return Outcome(start, Status.CONVERGED, residuals)
+        return Outcome(x.astype(dtype), Status.CONVERGED, residuals)
 
     lost, detail = _solve_alone(parts, b, x, target)
     # What the rows solved on their own leave in their columns moves to the right-hand side.
@@ -110,8 +110,8 @@ def refine(
         beyond, singular = _beyond_range(parts, _coupled(parts, b, x), lost, target)
     while True:
         part = r[parts.rows]
-        largest = norm(part)
-        certain, status = False, Status.CONVERGED
+        largest = residuals[0] if r is b and isinstance(parts.rows, slice) else norm(part)
+        certain, status, size = False, Status.CONVERGED, math.nan
         if parts.operator is None or largest == 0:
             residuals.append(lost)
         else:
@@ -124,7 +124,7 @@ def refine(
             # No x reaches what is beyond the range of A. It uses up its share of the tolerance.
             g, h = goal / unit, beyond / unit
             reach = g if beyond > target else math.sqrt(max(g - h, 0.0) * (g + h))
-            reach = max(reach, _ROUND * norm(right))
+            reach = max(reach, _ROUND * largest / unit)
             record = _iterate(parts, right, x, unit, reach, limits, limits.maxiter - len(residuals) + 1, keep, dtype)
             residuals += [math.hypot(unit * value, beyond) for value in record.residuals[1:]]
             status = record.status
@@ -134,13 +134,14 @@ def refine(
                 parts.operator.project(record.x)
             parts.spread(record.x, unit / parts.scale, x)
             if parts.exact and x0 is None and dtype == np.float64:
-                extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
+                size = extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
                 certain = is_certain(residuals[-1], residuals[0], extent, target)
 
         answer = x.astype(dtype, copy=False)
-        if not math.isfinite(norm(answer)):
+        if not math.isfinite(size if certain else norm(answer)):
             residuals[-1] = residuals[0]
-            return Outcome(start, Status.NOT_FINITE, residuals, detail)
+            first = np.zeros(b.shape, dtype) if x0 is None else x0.astype(dtype)
+            return Outcome(first, Status.NOT_FINITE, residuals, detail)
         if status is Status.CONVERGED and certain and beyond <= target:
             return Outcome(answer, status, residuals, detail)
         r = b - A @ answer.astype(np.float64, copy=False)

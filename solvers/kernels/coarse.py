@@ -108,40 +108,93 @@ def prolong(n, s, phi, m, ms, near, far, coarse, row, along, z):
 
 
 @njit(cache=True, nogil=True)
-def ascend(n, s, diagonal, w, a, c, phi, r, z, out, m, ms, near, far, coarse, left, rings, row, along, start, stop):
-    """y <- z + phi P e and out <- y + S (r - A y); `coarse` holds psi e. Then left <- r - A out, unless it is empty."""
-    one, s0 = np.float32(1), s[0]
-    y, t, u = rings[0], rings[1], rings[2]
-    for i in range(start - 3, stop + 3):
+def ascend(n, s, diagonal, w, a, c, phi, r, z, out, m, ms, near, far, coarse, rings, row, along, start, stop):
+    """y <- z + phi P e and out <- y + S (r - A y); `coarse` holds psi e."""
+    one = np.float32(1)
+    y, t = rings[0], rings[1]
+    for i in range(start - 2, stop + 2):
         if 0 <= i < n[0]:
             correct_plane(n, s, phi, m, ms, near, far, coarse, row, along, z, i, y[i % 3])
         else:
             y[i % 3] = 0
         k = i - 1
-        if start - 2 <= k:
+        if start - 1 <= k:
             if 0 <= k < n[0]:
                 below, here, above = y[(k - 1) % 3], y[k % 3], y[(k + 1) % 3]
                 stencil_plane(n, s, one, planes(s, r, k)[1], -one, diagonal, one, w, below, here, above, k, t[k % 3])
             else:
                 t[k % 3] = 0
         k = i - 2
-        if start - 1 <= k:
-            if 0 <= k < n[0]:
-                below, here, above, own = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3], u[k % 3]
-                stencil_plane(n, s, one, y[k % 3], one, a, one, c, below, here, above, k, own)
-                if start <= k < stop:
-                    out[(k + 1) * s0 : (k + 2) * s0] = own[:s0]
-            else:
-                u[k % 3] = 0
-        k = i - 3
-        if left.size and start <= k < stop:
-            below, here, above = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3]
-            own, target = planes(s, r, k)[1], planes(s, left, k)[1]
-            stencil_plane(n, s, one, own, -one, diagonal, one, w, below, here, above, k, target)
+        if start <= k:
+            below, here, above = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3]
+            stencil_plane(n, s, one, y[k % 3], one, a, one, c, below, here, above, k, planes(s, out, k)[1])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def combine(weight, e, factor, v):
-    """v <- factor (weight v + e), entry by entry."""
+def combine(weight, e, factor, v, out):
+    """out <- factor (weight v + e), entry by entry; out may be v."""
     for k in range(np.uint64(factor.size)):
-        v[k] = factor[k] * (weight * v[k] + e[k])
+        out[k] = factor[k] * (weight * v[k] + e[k])
+
+
+@njit(cache=True, nogil=True)
+def turn(
+    n, s, diagonal, w, a, c, phi, r, z, out, left, again,
+    m, ms, near, far, coarse, psi, below_again, rings, row, along, start, stop,
+):  # fmt: skip
+    """`ascend` of one cycle and `descend` of the next, on its residual, in one pass over the coefficients.
+
+    y <- z + phi P e, out <- y + S (r - A y), left <- r - A out, again <- S left, and below_again <- psi P' phi (left -
+    A again) on coarse planes start .. stop - 1, fine ones with it; `coarse` holds psi e.
+    """
+    one, zero, s0 = np.float32(1), np.float32(0), s[0]
+    y, t, u, v, x = rings[0], rings[1], rings[2], rings[3], rings[4]
+    first, last = (start + 1) * ms[0], (stop + 1) * ms[0]
+    below_again[first:last] = 0
+    low, high = (2 * start, min(2 * stop, n[0])) if n[0] > 1 else (0, 1)
+    for i in range(low - 6, high + 6):
+        if 0 <= i < n[0]:
+            correct_plane(n, s, phi, m, ms, near, far, coarse, row, along, z, i, y[i % 3])
+        else:
+            y[i % 3] = 0
+        k = i - 1
+        if low - 5 <= k:
+            if 0 <= k < n[0]:
+                below, here, above = y[(k - 1) % 3], y[k % 3], y[(k + 1) % 3]
+                stencil_plane(n, s, one, planes(s, r, k)[1], -one, diagonal, one, w, below, here, above, k, t[k % 3])
+            else:
+                t[k % 3] = 0
+        k = i - 2
+        if low - 4 <= k:
+            if 0 <= k < n[0]:
+                below, here, above = t[(k - 1) % 3], t[k % 3], t[(k + 1) % 3]
+                stencil_plane(n, s, one, y[k % 3], one, a, one, c, below, here, above, k, u[k % 3])
+                if low <= k < high:
+                    out[(k + 1) * s0 : (k + 2) * s0] = u[k % 3][:s0]
+            else:
+                u[k % 3] = 0
+        k = i - 3
+        if low - 3 <= k:
+            if 0 <= k < n[0]:
+                below, here, above = u[(k - 1) % 3], u[k % 3], u[(k + 1) % 3]
+                stencil_plane(n, s, one, planes(s, r, k)[1], -one, diagonal, one, w, below, here, above, k, v[k % 3])
+                if low <= k < high:
+                    left[(k + 1) * s0 : (k + 2) * s0] = v[k % 3][:s0]
+            else:
+                v[k % 3] = 0
+        k = i - 4
+        if low - 2 <= k:
+            if 0 <= k < n[0]:
+                below, here, above = v[(k - 1) % 3], v[k % 3], v[(k + 1) % 3]
+                stencil_plane(n, s, zero, here, one, a, one, c, below, here, above, k, x[k % 3])
+                if low <= k < high:
+                    again[(k + 1) * s0 : (k + 2) * s0] = x[k % 3][:s0]
+            else:
+                x[k % 3] = 0
+        k = i - 5
+        if low - 1 <= k <= high and 0 <= k < n[0]:
+            below, here, above = x[(k - 1) % 3], x[k % 3], x[(k + 1) % 3]
+            stencil_plane(n, s, one, v[k % 3], -one, diagonal, one, w, below, here, above, k, rings[5, 0])
+            scale(planes(s, phi, k)[1], rings[5, 0])
+            restrict_plane(n, s, m, ms, near, far, rings[5, 0], row, below_again, k, start, stop, 0, m[1])
+    scale(psi[first:last], below_again[first:last])

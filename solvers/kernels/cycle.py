@@ -14,6 +14,7 @@ from deepcd.solvers.kernels import coarse, gauss_seidel
 from deepcd.solvers.kernels.outer import FAST
 
 FIELDS = ("diagonal", "w", "a", "c", "phi", "psi", "r", "z", "t", "e", "y")
+SETS = 6  # of three planes that a pass over a coarse level keeps
 AXES = ("w", "c")  # fields with one entry per cell and axis
 
 
@@ -21,7 +22,7 @@ def layout(n: tuple[int, int, int], s: tuple[int, int], start: int) -> tuple[lis
     """Return a level's row of `table`, if its part of the pool begins at `start`, and where that ends."""
     size, row = (n[0] + 2) * s[0], n[2] + 4
     lengths = [size * (3 if name in AXES else 1) for name in FIELDS]
-    lengths += [9 * (s[0] + s[1] + 4), row, ((n[1] + 1) // 2 + 2) * row]
+    lengths += [3 * SETS * (s[0] + s[1] + 4), row, ((n[1] + 1) // 2 + 2) * row]
     begins = [start + sum(lengths[:k]) for k in range(len(lengths))]
     return [*n, *s, size, *begins], start + sum(lengths)
 
@@ -64,45 +65,27 @@ def visit(table, numbers, pool, cells, inverse, sweeps, depth):
     r_below, z_below = pool[below[12] : below[12] + length], pool[below[13] : below[13] + length]
     near, far = numbers[depth, :3], numbers[depth, 3:6]
     plane, line = s[0] + s[1] + 4, n[2] + 4
-    rings = pool[row[17] : row[17] + 9 * plane].reshape(3, 3, plane)
+    rings = pool[row[17] : row[17] + 3 * SETS * plane].reshape(SETS, 3, plane)
     buffer, lines = pool[row[18] : row[18] + line], (n[1] + 1) // 2 + 2
     along = pool[row[19] : row[19] + lines * line].reshape(lines, line)
+    if sweeps == 0:
+        coefficients, transfer = (diagonal, w, a, c, phi), (m, ms, near, far)
+        coarse.descend(n, s, *coefficients, r, y, *transfer, psi_below, r_below, rings, buffer, 0, m[0])
+        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
+        coarse.turn(
+            n, s, *coefficients, r, y, e, t, z, *transfer, z_below, psi_below, r_below, rings, buffer, along, 0, m[0]
+        )
+        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
+        coarse.ascend(n, s, *coefficients, t, z, y, *transfer, z_below, rings, buffer, along, 0, n[0])
+        coarse.combine(numbers[depth, 6], e, psi, y, z)
+        return
     for again in range(2):
         right, out, left = (t, z, pool[:0]) if again else (r, e, t)
-        if sweeps == 0:
-            coarse.descend(
-                n, s, diagonal, w, a, c, phi, right, y, m, ms, near, far, psi_below, r_below, rings, buffer, 0, m[0]
-            )
-            visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
-            coarse.ascend(
-                n,
-                s,
-                diagonal,
-                w,
-                a,
-                c,
-                phi,
-                right,
-                y,
-                out,
-                m,
-                ms,
-                near,
-                far,
-                z_below,
-                left,
-                rings,
-                buffer,
-                along,
-                0,
-                n[0],
-            )
-        else:
-            gauss_seidel.descend_coarse(
-                n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, psi_below, r_below, rings, buffer
-            )
-            visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
-            gauss_seidel.ascend_coarse(
-                n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, z_below, left, rings, buffer, along
-            )
-    coarse.combine(numbers[depth, 6], e, psi, z)
+        gauss_seidel.descend_coarse(
+            n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, psi_below, r_below, rings, buffer
+        )
+        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
+        gauss_seidel.ascend_coarse(
+            n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, z_below, left, rings, buffer, along
+        )
+    coarse.combine(numbers[depth, 6], e, psi, z, z)

@@ -92,8 +92,11 @@ def conjugate(n, s, diagonal, z, beta, p, start, stop):
     for i in range(start, stop):
         before, here = planes(s, p, i)[:2]
         own, ds = planes(s, z, i)[1], planes(s, diagonal, i)[1]
-        for h in range(np.uint64(s[0])):
-            here[h] = np.float32(own[h] + beta * here[h])
+        if beta == 0:
+            here[:] = own
+        else:
+            for h in range(np.uint64(s[0])):
+                here[h] = np.float32(own[h] + beta * here[h])
         two = np.float32(2 if i > start else 0)
         for h in range(np.uint64(lo), np.uint64(hi)):
             around = two * before[h] + m * here[h - s1] + np.float32(2) * here[h - ONE]
@@ -112,13 +115,18 @@ def coupling(s, p, i):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def step(n, s, diagonal, alpha, p, x, r, start, stop):
-    """x <- x + alpha p and r <- r - alpha A p; returns the square of the norm of r before it is rounded."""
+def step(n, s, diagonal, alpha, p, x, r, first, start, stop):
+    """x <- x + alpha p and r <- r - alpha A p; returns the square of the norm of r before it is rounded.
+
+    In the `first` step x counts as zero, whatever it holds.
+    """
     s1, m, total = np.uint64(s[1]), np.float64(middle(s)), 0.0
     lo, hi = span(n, s, 0, n[1])
     for i in range(start, stop):
         below, here, above = planes(s, p, i)
         y, out, ds = planes(s, x, i)[1], planes(s, r, i)[1], planes(s, diagonal, i)[1]
+        if first:
+            y[:] = 0
         for h in range(np.uint64(lo), np.uint64(hi)):
             d = ds[h]
             value = np.float64(out[h]) - alpha * _product(d, below, here, above, h, s1, m)

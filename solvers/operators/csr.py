@@ -108,12 +108,17 @@ class CSROperator:
         return self._work[1]
 
     def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p."""
-        csr.direction(z, beta, p, 0, p.size)
+        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
+        if beta == 0:
+            p[:] = z
+        else:
+            csr.direction(z, beta, p, 0, p.size)
         return self.apply(p, self._q)
 
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
         """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
+        if first:
+            x[:] = 0
         return csr.update(alpha, p, self._q, x, r, 0, self._n)
 
     def overlap(self, p: Vector, z: Vector) -> float:
@@ -196,8 +201,10 @@ class CSRColumns(CSROperator):
         """Set q <- A p and return p.q, over all columns."""
         return csr.matvec_columns(*self._matrix, self._k, p, q, 0, self._n)
 
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
         """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the largest r.r."""
+        if first:
+            x[:] = 0
         self.squares[:] = 0
         csr.update_columns(alpha, p, self._q, x, r, self.squares, 0, self._n)
         return float(self.squares.max())

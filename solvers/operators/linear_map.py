@@ -109,12 +109,17 @@ class LinearMap:
         return Workspace(b, x, p, r, M.zeros())
 
     def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p."""
-        self._kernels.direction(z, beta, p, 0, p.size)
+        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
+        if beta == 0:
+            p[:] = z
+        else:
+            self._kernels.direction(z, beta, p, 0, p.size)
         return self.apply(p, self._q)
 
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector) -> float:
+    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
         """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
+        if first:
+            x[:] = 0
         return float(self._kernels.update(alpha, p, self._q, x, r, 0, p.size))
 
     def overlap(self, p: Vector, z: Vector) -> float:

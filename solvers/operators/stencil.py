@@ -117,9 +117,9 @@ class StencilOperator:
         own = sum(self.team.run(outer.conjugate, self.n, self.s, self.diagonal, z, np.float32(beta), p))
         return float(own - sum(outer.coupling(self.s, p, i) for i in self.team.bounds[1:-1]))
 
-    def step(self, alpha: float, p: F32, x: F64, r: F32) -> float:
-        """Add alpha p to x, subtract alpha A p from r, and return the square of |r|."""
-        return float(sum(self.team.run(outer.step, self.n, self.s, self.diagonal, alpha, p, x, r)))
+    def step(self, alpha: float, p: F32, x: F64, r: F32, *, first: bool = False) -> float:
+        """Add alpha p to x, or to zero, subtract alpha A p from r, and return the square of |r|."""
+        return float(sum(self.team.run(outer.step, self.n, self.s, self.diagonal, alpha, p, x, r, first)))
 
     def overlap(self, p: Vector, z: Vector) -> float:
         """Return (A p).z."""

@@ -16,6 +16,7 @@ from deepcd.solvers.kernels import coarse, gauss_seidel
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
+    NOWHERE,
     Box,
     CoarseLevel,
     Multigrid,
@@ -102,11 +103,11 @@ class GeometricMultigrid(Multigrid):
             lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, lower.r, *level.scratch[0][:2],
         )  # fmt: skip
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
         """Gauss-Seidel on the corrected vector, black first."""
         gauss_seidel.ascend_coarse(
             level.n, level.s, level.diagonal, level.a, level.w, self.sweeps, level.phi, r, out,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, left, *level.scratch[0],
+            lower.n, lower.s, level.taps.near, level.taps.far, lower.z, NOWHERE, *level.scratch[0],
         )  # fmt: skip
 
 

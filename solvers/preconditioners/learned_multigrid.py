@@ -178,19 +178,41 @@ class LearnedMultigrid(Multigrid):
         return float(sum(parts))
 
     def descend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
-        """Set y to S r and restrict the residual."""
+        """Set `out` to S r and restrict the residual."""
         level.team.run(
-            coarse.descend, level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, r, level.y,
-            lower.n, lower.s, level.taps.near, level.taps.far, lower.psi, lower.r,
+            coarse.descend, *self._level(level), r, out, *self._transfer(level, lower), lower.psi, lower.r,
             scratch=[own[:2] for own in level.scratch], bounds=level.team.halved,
         )  # fmt: skip
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
-        """Add the correction to y, then S (r - A y)."""
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
+        """Add the correction to `out`, then S (r - A out)."""
+        level.y[:] = out
         level.team.run(
-            coarse.ascend, level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi, r, level.y,
-            out, lower.n, lower.s, level.taps.near, level.taps.far, lower.z, left, scratch=level.scratch,
+            coarse.ascend, *self._level(level), r, level.y, out, *self._transfer(level, lower), lower.z,
+            scratch=level.scratch,
         )  # fmt: skip
+
+    def visit_shared(self, depth: int) -> None:
+        """Do by several threads what `kernels.cycle.visit` does."""
+        level, lower = self.levels[depth], self.levels[depth + 1]
+        args, transfer = self._level(level), self._transfer(level, lower)
+        self.descend_level(level, lower, level.r, level.y)
+        self.visit(depth + 1)
+        level.team.run(
+            coarse.turn, *args, level.r, level.y, level.e, level.t, level.z, *transfer, lower.z, lower.psi, lower.r,
+            scratch=level.scratch, bounds=level.team.halved,
+        )  # fmt: skip
+        self.visit(depth + 1)
+        level.team.run(coarse.ascend, *args, level.t, level.z, level.y, *transfer, lower.z, scratch=level.scratch)
+        coarse.combine(self.numbers[depth, 6], level.e, level.psi, level.y, level.z)
+
+    @staticmethod
+    def _level(level: CoarseLevel) -> tuple[Any, ...]:
+        return level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi
+
+    @staticmethod
+    def _transfer(level: CoarseLevel, lower: CoarseLevel) -> tuple[Any, ...]:
+        return lower.n, lower.s, level.taps.near, level.taps.far
 
 
 def shipped(ndim: int) -> dict[str, Any]:

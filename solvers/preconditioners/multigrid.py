@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -254,7 +255,7 @@ class Multigrid:
                     setattr(level, name, self.pool[start : start + 3 * level.size].reshape(3, level.size))
                 else:
                     setattr(level, name, self.pool[start : start + level.size])
-            level.team, level.scratch = shared(self.threads, level.n, level.s, RINGS - 1)
+            level.team, level.scratch = shared(self.threads, level.n, level.s, cycle.SETS)
 
     def _weigh_second_visit(self, depth: int) -> None:
         """Give the second cycle M of a coarse level as much weight as positive definiteness allows.
@@ -263,7 +264,7 @@ class Multigrid:
         t of M A: up to two with the full weight one, and for every t with some weight.
         """
         level = self.levels[depth]
-        largest = largest_eigenvalue(level, lambda x, y: self.cycle(depth, x, y, NOWHERE), CYCLE_STEPS)
+        largest = largest_eigenvalue(level, partial(self.cycle, depth), CYCLE_STEPS)
         largest *= 2 / LARGEST  # at least, since the estimate is low
         if largest > 2:
             self.numbers[depth, 6] = 1 / (largest - 1)
@@ -277,20 +278,21 @@ class Multigrid:
 
     def visit(self, depth: int) -> None:
         """Set z of a coarse level to psi times what two cycles, or on the coarsest the exact solution, make of its r."""
-        level = self.levels[depth]
-        if level.team.threads == 1 or depth == len(self.levels) - 1:
+        if self.levels[depth].team.threads == 1 or depth == len(self.levels) - 1 or self.sweeps:
             cycle.visit(self.table, self.numbers, self.pool, self.exact_cells, self.exact, self.sweeps, depth)
-            return
-        self.cycle(depth, level.r, level.e, level.t)
-        self.cycle(depth, level.t, level.z, NOWHERE)
-        coarse.combine(self.numbers[depth, 6], level.e, level.psi, level.z)
+        else:
+            self.visit_shared(depth)
 
-    def cycle(self, depth: int, r: F32, out: F32, left: F32) -> None:
-        """Set `out` to M r on a coarse level, and `left` to r - A out unless it is NOWHERE."""
+    def visit_shared(self, depth: int) -> None:
+        """Do by several threads what `kernels.cycle.visit` does."""
+        raise NotImplementedError
+
+    def cycle(self, depth: int, r: F32, out: F32) -> None:
+        """Set `out` to M r on a coarse level."""
         level, lower = self.levels[depth], self.levels[depth + 1]
         self.descend_level(level, lower, r, out)
         self.visit(depth + 1)
-        self.ascend_level(level, lower, r, out, left)
+        self.ascend_level(level, lower, r, out)
 
     def descend(self, r: F32) -> None:
         """Pre-smooth on the finest level from zero into `smoothed`; leave P' phi (r - A z) in r of the second level."""
@@ -304,8 +306,8 @@ class Multigrid:
         """Pre-smooth on a coarse level from zero, in y or out; leave psi P' phi (r - A z) in r of the next level."""
         raise NotImplementedError
 
-    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32, left: F32) -> None:
-        """Add the correction that waits in the next level and post-smooth into `out`; set `left` to r - A out."""
+    def ascend_level(self, level: CoarseLevel, lower: CoarseLevel, r: F32, out: F32) -> None:
+        """Add the correction that waits in the next level and post-smooth into `out`."""
         raise NotImplementedError
 
 
