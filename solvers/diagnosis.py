@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,12 @@ _MORE = 200  # iterations beside those that failed, which may have been few: a c
 
 
 def as_singular(
-    parts: Parts, b: NDArray[np.float64], x: NDArray[np.float64] | None, target: float, maxiter: int
+    parts: Parts,
+    b: NDArray[np.float64],
+    x: NDArray[np.float64] | None,
+    target: float,
+    maxiter: int,
+    deadline: float = math.inf,
 ) -> Parts | None:
     """Look for a null vector of A that keeps b - A x above the target whatever x is.
 
@@ -41,6 +47,8 @@ def as_singular(
         For the norm of b - A x.
     maxiter : int
         Iterations that the solve took.
+    deadline : float, default inf
+        Value of `time.perf_counter` after which the search is given up.
 
     Returns
     -------
@@ -57,13 +65,15 @@ def as_singular(
     if largest == 0:
         return None
     unit = power_of_two(largest)
-    null = null_space(operator, operator.embed(part, 1 / unit), parts.M, target / unit, maxiter)
+    null = null_space(operator, operator.embed(part, 1 / unit), parts.M, target / unit, maxiter, deadline)
     if not null.size:
         return None
     return replace(parts, operator=CSROperator(operator.A, null=null), singular=True)
 
 
-def null_space(A: Operator, r: Vector, M: Preconditioner, target: float, maxiter: int) -> NDArray[np.float64]:
+def null_space(
+    A: Operator, r: Vector, M: Preconditioner, target: float, maxiter: int, deadline: float = math.inf
+) -> NDArray[np.float64]:
     """Return null vectors of A that span what r has in the null space, if that is why no x meets the target.
 
     A y = A r can be solved even if A is singular; what y misses of r is in the null space. Solving once more, with what
@@ -80,6 +90,8 @@ def null_space(A: Operator, r: Vector, M: Preconditioner, target: float, maxiter
         For the norm of b - A x.
     maxiter : int
         Iterations that the solve took.
+    deadline : float, default inf
+        Value of `time.perf_counter` after which the search is given up.
 
     Returns
     -------
@@ -88,11 +100,11 @@ def null_space(A: Operator, r: Vector, M: Preconditioner, target: float, maxiter
     """
     found: list[Vector] = []
     rest, size, left = r, largest_eigenvalue(A, r), maxiter + _MORE
-    while len(found) < _MOST:
+    while len(found) < _MOST and time.perf_counter() < deadline:
         v: Vector | None = rest
         for _ in range(3):
             assert v is not None
-            v, spent = _without_range(A, v, M, left)
+            v, spent = _without_range(A, v, M, left, deadline)
             left = max(left - spent, _MORE)
             if v is None:
                 break
@@ -112,7 +124,9 @@ def null_space(A: Operator, r: Vector, M: Preconditioner, target: float, maxiter
     return np.stack(found, axis=1) if found else np.empty((r.size, 0))
 
 
-def _without_range(A: Operator, r: Vector, M: Preconditioner, maxiter: int) -> tuple[Vector | None, int]:
+def _without_range(
+    A: Operator, r: Vector, M: Preconditioner, maxiter: int, deadline: float
+) -> tuple[Vector | None, int]:
     """Return r without its part in the range of A, if anything is left, and the iterations it took."""
     image = A.image(r)
     largest = magnitude(image)
@@ -122,7 +136,7 @@ def _without_range(A: Operator, r: Vector, M: Preconditioner, maxiter: int) -> t
         return None, 0
     unit = power_of_two(largest)
     image *= 1 / unit
-    record = conjugate_directions(A, image, M, 0.0, maxiter=maxiter)
+    record = conjugate_directions(A, image, M, 0.0, maxiter=maxiter, deadline=deadline)
     v = r - unit * record.x
     return v if 0 < A.dot(v, v) < math.inf else None, len(record.residuals)
 

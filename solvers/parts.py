@@ -139,7 +139,7 @@ def on_grid(
         if weights is not None:
             from deepcd.data.weight_files import load
 
-            weights = load(weights, f"learned-multigrid-{len(embedding.shape)}d/1")[0]
+            weights = load(weights, f"learned-multigrid-{len(embedding.shape)}d/2")[0]
         M = LearnedMultigrid(embedding, weights=weights, threads=threads)
     operator = StencilOperator(embedding, threads=threads)
     singular = bool(embedding.sealed.any())
@@ -234,7 +234,7 @@ def alone(
     A: sp.csr_array | GridMatrix, rows: slice | NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the rows that are not among `rows`, and their diagonal entries."""
-    if not sp.issparse(A):
+    if not isinstance(A, sp.csr_array):
         return A.alone, A.diagonal
     if isinstance(rows, slice):
         return np.empty(0, dtype=np.int64), np.empty(0)

@@ -74,6 +74,7 @@ class System:
         start = time.perf_counter()
         self._solver, self._grid, self._check, self._threads = solver, grid, check, threads
         self._scanned: Scanned | None = None
+        self._parts: Parts | Fault
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         matrix: sp.csr_array | GridMatrix
         if isinstance(A, Grid):
@@ -123,13 +124,13 @@ class System:
         wanted, n, A = self._solver.preconditioner, self.shape[0], self._matrix
         self.embedding: Embedding | None = None
         self.no_grid, self._sign = "", 1
-        if sp.issparse(A) and n:
+        if isinstance(A, sp.csr_array) and n:
             # The Laplacian has two signs in use. A look at one row tells whether a look at all of them is worth it.
             diagonal = A[:1].diagonal()
             if diagonal[0] < 0:
                 diagonal = A.diagonal()
-            self._sign = -1 if diagonal.max() <= 0 and diagonal.min() < 0 else 1
-        A = -A if self._sign < 0 else A
+            if diagonal.max() <= 0 and diagonal.min() < 0:
+                self._sign, A = -1, -A
         small = wanted == "auto" and self._grid is None and n <= LARGEST
         if wanted in ("auto", *ON_GRIDS) and n and not small:
             self._find_grid(A, required=wanted != "auto")
@@ -257,7 +258,7 @@ class System:
                 rest = replace(limits, maxiter=limits.maxiter - spent)
                 outcome = outcome.then(refine(self._parts, b, outcome.x.astype(float), rest, self._keep, dtype))
         elif outcome.status in _PUZZLING and spent:
-            singular = as_singular(self._parts, b, x0, limits.target, spent)
+            singular = as_singular(self._parts, b, x0, limits.target, spent, limits.deadline)
             if singular is not None:
                 outcome = refine(singular, b, x0, limits, self._keep, dtype)
         if self._sign < 0:
@@ -282,7 +283,7 @@ class System:
         X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
         tell = limits.callback
         outcomes = [Outcome(x, Status.MAXITER, []) for x in X.T]
-        certified = False
+        certified, halted = False, None
         if on_grid and tell is None and self._threads > 1:
             outcomes, certified = self._side_by_side(B, start, targets, limits, dtype), True
             for j, outcome in enumerate(outcomes):
@@ -300,13 +301,17 @@ class System:
                 assert tell is not None
                 return tell(X.astype(dtype))
 
-            stopped = before.status in (Status.CALLBACK, Status.TIMEOUT)
-            rest = 0 if stopped else max(limits.maxiter - len(before.residuals) + 1, 0)
+            stopped = halted if halted is not None else before.status
+            rest = max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
+            if stopped in (Status.CALLBACK, Status.TIMEOUT):
+                rest = 0
             own = Limits(targets[j], rest, limits.deadline, None if tell is None else tell_all)
             x0 = None if not before.residuals and start is None else X[:, j].copy()
             after = self._solve_vector(np.ascontiguousarray(B[:, j]), x0, own, dtype)
-            if stopped and after.status is Status.MAXITER:
-                after = replace(after, status=before.status)
+            if rest == 0 and after.status is Status.MAXITER:
+                after = replace(after, status=stopped)
+            if after.status in (Status.CALLBACK, Status.TIMEOUT):
+                halted = after.status  # of the others, no iteration starts
             X[:, j] = after.x
             outcomes[j] = before.then(after) if before.residuals else after
         return outcomes, X
@@ -500,7 +505,9 @@ def _on(grid: Grid, threads: int) -> sp.csr_array | GridMatrix:
         embedding = embed(grid)
     except NotAGrid:
         return poisson(grid).A
-    lonely, diagonal, n = np.empty(0, dtype=np.int64), np.empty(0), embedding.position.size
+    lonely: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    diagonal: NDArray[np.float64] = np.empty(0)
+    n = embedding.position.size
     if embedding.rows is not None:
         neighbours, dirichlet = grid.couplings()
         unknown = grid.fluid & (neighbours + dirichlet > 0)

@@ -45,7 +45,7 @@ def scale(factor, v):
 def sweep(n, s, alpha, base, sigma, diagonal, tau, w, x, y):
     """y <- alpha base + sigma diagonal x + tau (sum over the neighbours of face weight times x).
 
-    (1, r, -1, diagonal, 1, w) is the residual r - A x; (0, x, 1, a, 1, c) is the smoother S x. y is a vector of its own.
+    (1, r, -1, diagonal, 1, w) is the residual r - A x; (0, x, 1, a, 1, c) is S x. y is a vector of its own.
     """
     for i in range(n[0]):
         below, here, above = planes(s, x, i)
@@ -198,3 +198,12 @@ def turn(
             scale(planes(s, phi, k)[1], rings[5, 0])
             restrict_plane(n, s, m, ms, near, far, rings[5, 0], row, below_again, k, start, stop, 0, m[1])
     scale(psi[first:last], below_again[first:last])
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def orthogonalise(factor, alpha, beta, v, before, w):
+    """v, before <- factor w - alpha u - beta before, u, with u = factor v: a step of Lanczos."""
+    for k in range(np.uint64(v.size)):
+        u = factor * v[k]
+        v[k] = factor * w[k] - alpha * u - beta * before[k]
+        before[k] = u

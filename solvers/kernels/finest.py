@@ -1,13 +1,18 @@
 """Parts of the multigrid cycle's passes over planes: cells with coefficients of their own, and the transfers.
 
-Geometry, columns and threads as in `kernels/outer.py`. Smoother and transfer coefficients of the finest level are
-constant in the interior; cells where any differs are *listed*: `starts[e] : starts[e + 1]` are those of row
-e = i n1 + j, `cells` their numbers in the padded plane, `ratio` the factor on the constant transfer scaling. A smoother is
-a tuple S: its constants (a, c0, c1, c2); `delta`, (7, cells), what is to be added to them (a, then the six neighbours in
-the order -0, +0, -1, +1, -2, +2; zero where there is no such axis); and the listed cells by runs of adjacent ones in a row, which a loop can take several
-at a time: runs[e] : runs[e + 1] are those of row e, ends[q] : ends[q + 1] the cells of run q, and `cells` again.
+Geometry and threads as in `kernels/outer.py`. Smoother and transfer coefficients of the finest level are constant in the
+interior. Cells where any differs are *listed*. For the transfers, starts[e] : starts[e + 1] are those of row
+e = i n1 + j, `cells` their numbers in the padded plane, `ratio` the factor on the constant scaling phi. A smoother is a
+tuple S:
 
-`row` and `along` are scratch of a thread: one row, or one for each coarse row, as long as a padded fine one and two more.
+* its constants (a, c0, c1, c2);
+* `delta`, (7, cells): what is to be added to them, for the cell itself and the neighbours in the order -0, +0, -1, +1,
+  -2, +2; zero where there is no such axis;
+* `runs`, `ends`, `cells`: runs[e] : runs[e + 1] are the runs of adjacent cells in row e, which a loop can take several at
+  a time, and ends[q] : ends[q + 1] the cells of run q.
+
+`row` and `along` are scratch of a thread: one row, or one for each coarse row, as long as a padded fine one and two more
+entries.
 """
 
 from __future__ import annotations
@@ -85,8 +90,8 @@ def restrict_plane(n, s, m, ms, near, far, fine, row, coarse, i, start, stop, to
 def prolong_plane(m, ms, near, far, coarse, i, begin, end, row, along):
     """Interpolate a coarse vector to plane i along the first axis, then along the last one.
 
-    `row` is scratch; row j + 1 of `along` becomes coarse row j, as long as a fine one. Only where the fine rows begin ..
-    end - 1 need it. What is left is the middle axis: see `row_weights`.
+    `row` is scratch; row j + 1 of `along` becomes coarse row j, as long as a fine one. Only where the fine rows
+    begin .. end - 1 need it. What is left is the middle axis: see `row_weights`.
     """
     near0, far0, near2, far2 = near[0], far[0], near[2], far[2]
     i_near, i_far = _parents(i)

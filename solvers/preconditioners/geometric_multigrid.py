@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, gauss_seidel
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
     NOWHERE,
+    RINGS,
     Box,
     CoarseLevel,
     Multigrid,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
 
 DIRICHLET = 0.5  # of the summed Dirichlet weights: the boundary lies half a coarse cell away
+MOST_SWEEPS = (3 * RINGS - 2) // 2  # whose planes the rings of a thread hold
 LEAST_WEIGHT = 0.2  # of the interpolation weights that fall on unknowns or Dirichlet cells
 
 
@@ -37,7 +38,7 @@ class GeometricMultigrid(Multigrid):
     ----------
     embedding : Embedding
     sweeps : int, default 2
-        Gauss-Seidel sweeps before and after the coarse correction: V(sweeps, sweeps) on the finest level.
+        From 1 to 5: Gauss-Seidel sweeps before and after the coarse correction: V(sweeps, sweeps) on the finest level.
     threads : int, default 1
     """
 
@@ -45,6 +46,8 @@ class GeometricMultigrid(Multigrid):
 
     def __init__(self, embedding: Embedding, sweeps: int = 2, threads: int = 1) -> None:
         n, s = geometry(embedding.shape)
+        if not 1 <= sweeps <= MOST_SWEEPS:
+            raise ValueError(f"sweeps must be from 1 to {MOST_SWEEPS}, got {sweeps}")
         self.sweeps = sweeps
         super().__init__(n, s, embedding.diagonal.ravel(), threads)
         for _, level, _ in self.coarsen(DIRICHLET):

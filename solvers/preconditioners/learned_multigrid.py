@@ -117,12 +117,14 @@ class LearnedMultigrid(Multigrid):
         delta = np.empty((2, 7, len(listed)), dtype=np.float32)
         setup.listed_coefficients(listed, self.diagonal, ids, factors, axes, neighbours, constants, delta)
         scalings = np.exp(table[:, 0])
-        self.list_cells(listed, (scalings / scalings[0])[ids[listed]])
+        ratio = (scalings / scalings[0])[ids[listed]]
+        self.list_cells(listed[ratio != 1], ratio[ratio != 1])
         breaks = np.flatnonzero(np.diff(listed) != 1) + 1  # between rows there is padding
         ends = np.concatenate([[0], breaks, [len(listed)]])
-        runs = np.searchsorted(ends[:-1], self.starts)
-        self.first, self.second = ((tuple(c), d, runs, ends, self.cells) for c, d in zip(constants, delta, strict=True))
-        self.phi = scalings[0]
+        runs = self.by_rows(listed[ends[:-1]] if len(listed) else listed)
+        places = (listed % s0).astype(np.int32)
+        self.first, self.second = ((tuple(c), d, runs, ends, places) for c, d in zip(constants, delta, strict=True))
+        self.listed, self.phi = len(listed), scalings[0]
         return table, cells, numbers
 
     def _coarse_level(self, level: CoarseLevel, features: F32, network: Network) -> tuple[F32, NDArray[np.int32]]:

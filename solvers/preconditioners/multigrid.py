@@ -24,7 +24,7 @@ F32 = NDArray[np.float32]
 Box = tuple[int, int, int]
 NOWHERE = np.zeros(0, dtype=np.float32)
 RINGS = 4  # sets of three planes that a pass keeps
-CACHE = 1 << 40  # bytes of them that a processor's own cache holds
+CACHE = 7 << 19  # bytes of them that a thread's share of the processor's cache holds; more rows are taken in tiles
 COARSEST = 600  # cells of a box that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
 SMALLEST_DIAGONAL = 1e-6  # times the nominal face weight: below, a coarse cell is no unknown
 
@@ -143,6 +143,7 @@ class Multigrid:
         self.phi = np.float32(1)
         self.starts, self.cells = np.zeros(n[0] * n[1] + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         self.ratio = np.zeros(0, dtype=np.float32)
+        self.listed = 0  # cells of the finest level with coefficients of their own
         self.taps = Taps.of(0.25, n)
         self.allocate()
 
@@ -153,13 +154,13 @@ class Multigrid:
         return (
             f"{self.name}, {len(sizes)} levels: {boxes}; the last solved exactly ({len(self.exact_cells)} unknowns)\n"
             f"{self.work:g} passes over the finest grid per iteration, outer loop included; "
-            f"{len(self.cells) / unknowns:.0%} of its cells have coefficients of their own; "
+            f"{self.listed / unknowns:.0%} of its cells have coefficients of their own; "
             f"{self.memory() / 2**20:.1f} MiB, {self.memory() / unknowns:.0f} bytes per unknown"
         )
 
     def memory(self) -> int:
         """Return the bytes of all arrays that the cycle keeps."""
-        own = [self.diagonal, self.cells, self.starts, self.ratio, self.smoothed, self.pool, self.exact]
+        own = [a for a in vars(self).values() if isinstance(a, np.ndarray)]
         return sum(a.nbytes for a in own) + sum(a.nbytes for scratch in self.scratch for a in scratch)
 
     def coarsen(self, dirichlet: float) -> Iterator[tuple[int, CoarseLevel, Box]]:
@@ -200,10 +201,14 @@ class Multigrid:
             yield depth, level, step
 
     def list_cells(self, cells: NDArray[np.int64], ratio: F32) -> None:
-        """Name the cells whose coefficients differ from the interior's, ascending; they are kept plane by plane."""
+        """Name the cells whose transfer scaling differs from the interior's, ascending, and by what factor."""
+        self.starts, self.cells, self.ratio = self.by_rows(cells), (cells % self.s[0]).astype(np.int32), ratio
+        self.listed = len(cells)
+
+    def by_rows(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the cells of each row begin among some that ascend, and where the last row's end."""
         i, j = np.divmod(np.arange(self.n[0] * self.n[1] + 1), self.n[1])
-        self.starts = np.searchsorted(cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
-        self.cells, self.ratio = (cells % self.s[0]).astype(np.int32), ratio
+        return np.searchsorted(cells, (i + 1) * self.s[0] + (j + 1) * self.s[1])
 
     def allocate(self) -> None:
         """Make the work vectors of the finest level and of its threads."""
@@ -277,7 +282,7 @@ class Multigrid:
         return self.ascend(r, z)
 
     def visit(self, depth: int) -> None:
-        """Set z of a coarse level to psi times what two cycles, or on the coarsest the exact solution, make of its r."""
+        """Set z of a level to psi times what two cycles, or the exact solution on the last one, make of its r."""
         if self.levels[depth].team.threads == 1 or depth == len(self.levels) - 1 or self.sweeps:
             cycle.visit(self.table, self.numbers, self.pool, self.exact_cells, self.exact, self.sweeps, depth)
         else:
@@ -323,7 +328,8 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object], 
     10.1), from a fixed start. Not on B A in that of A: on sealed chambers a constant, invisible there, would grow
     from step to step until it drowns the rest.
     """
-    v = np.random.default_rng(0).standard_normal(level.size, dtype=np.float32) * (level.diagonal > 0)
+    v = np.random.default_rng(0).standard_normal(level.size, dtype=np.float32)
+    v *= level.diagonal > 0
     image, w, before = (np.zeros_like(v) for _ in range(3))
     alphas: list[float] = []
     betas: list[float] = []
@@ -333,15 +339,9 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object], 
         if norm <= 1e-4 * max(alphas, default=0.0):
             break
         betas.append(norm)
-        v /= np.float32(norm)
-        image /= np.float32(norm)
         coarse.sweep(level.n, level.s, ZERO, image, ONE, level.diagonal, -ONE, level.w, image, w)
-        alphas.append(float(np.dot(w, image)))
-        w -= np.float32(alphas[-1]) * v
-        if len(alphas) > 1:
-            w -= np.float32(norm) * before
-        before[:] = v
-        v[:] = w
+        alphas.append(float(np.dot(w, image)) / norm**2)
+        coarse.orthogonalise(np.float32(1 / norm), np.float32(alphas[-1]), np.float32(norm), v, before, w)
     off = betas[1 : len(alphas)]
     return float(np.linalg.eigvalsh(np.diag(alphas) + np.diag(off, 1) + np.diag(off, -1))[-1]) if alphas else 0.0
 
