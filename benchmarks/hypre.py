@@ -7,7 +7,7 @@ Settings are tried on seeds that no benchmark reports, those of the short list o
 
 The box is hypre's grid, all of it: cells without an unknown are rows of the identity without couplings. Half of the
 seven (five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child,
-which gets the box as a file, solves a small system first, and takes the time of HYPRE_StructPCGSetup and of
+which gets the box and returns x as files of bare numbers, solves a small system first, and takes the time of HYPRE_StructPCGSetup and of
 HYPRE_StructPCGSolve themselves; filling hypre's matrix and vectors is a third time. Debian builds for any x86-64; the
 environment variable HYPRE_LIBRARY names another libHYPRE, and the same version built with -O3 -march=native solved
 between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a
@@ -89,15 +89,16 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: Settings | None 
     """
     chosen = SHORTLIST[0] if settings is None else settings
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "in.npz", box=box, b=b)
-        order = json.dumps({"tol": tol, "settings": asdict(chosen)})
+        np.ascontiguousarray(box, dtype=np.uint8).tofile(Path(folder) / "box")
+        np.ascontiguousarray(b, dtype=np.float64).tofile(Path(folder) / "b")
+        order = json.dumps({"shape": box.shape, "tol": tol, "settings": asdict(chosen)})
         child = subprocess.run(
             [sys.executable, __file__, "--child", folder], input=order, capture_output=True, text=True, check=False
         )
         if child.returncode:
             raise RuntimeError(f"hypre failed: {child.stderr.strip()[-2000:]}")
-        with np.load(Path(folder) / "out.npz") as saved:
-            x, numbers = saved["x"], json.loads(str(saved["numbers"]))
+        x = np.fromfile(Path(folder) / "x")
+        numbers = json.loads((Path(folder) / "numbers").read_text(encoding="utf-8"))
     return {"x": np.pad(x.reshape([n - 2 for n in box.shape]), 1), **numbers}
 
 
@@ -220,13 +221,13 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: Sett
 def _child(folder: Path) -> None:
     order = json.loads(sys.stdin.read())
     settings = Settings(**order["settings"])
-    with np.load(folder / "in.npz") as saved:
-        box, b = saved["box"], saved["b"]
+    box, b = (np.fromfile(folder / name, dtype).reshape(order["shape"]) for name, dtype in (("box", "u1"), ("b", "f8")))
     h = _Library()
     warm = np.pad(np.full((12,) * box.ndim, 2 * box.ndim, dtype=np.uint8), 1)
     _run(h, warm, warm.astype(float), order["tol"], settings)
     x, numbers = _run(h, box, b, order["tol"], settings)
-    np.savez(folder / "out.npz", x=x, numbers=json.dumps(numbers))
+    x.tofile(folder / "x")
+    (folder / "numbers").write_text(json.dumps(numbers), encoding="utf-8")
     h.finalize()
 
 

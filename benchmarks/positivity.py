@@ -48,14 +48,14 @@ def matrices(M: LearnedMultigrid, level: int) -> tuple[sp.csr_array, list[sp.csr
         strides, unknown = (*M.s, 1), M.diagonal > 0
         couplings = [np.roll(unknown, -stride) & unknown if stride else unknown for stride in strides]
         A = symmetric(M.diagonal, [-1.0 * c for c in couplings], strides)
-        row = np.repeat(np.arange(len(M.starts) - 1), np.diff(M.starts))
-        listed = (row // M.n[1] + 1) * M.s[0] + M.cells
         smoothers = []
-        for (a, *each), own in (M.first, M.second):
-            delta = np.zeros((M.diagonal.size, 7), dtype=np.float32)
-            delta[listed] = own
-            faces = [(each[axis] + delta[:, 2 + 2 * axis]) * c for axis, c in enumerate(couplings)]
-            smoothers.append(symmetric((a + delta[:, 0]) * unknown, faces, strides))
+        for (a, *each), own, runs, ends, cells in (M.first, M.second):
+            rows = np.repeat(np.arange(len(runs) - 1), np.diff(runs))  # of the runs
+            rows = np.repeat(rows, np.diff(ends[: len(rows) + 1]))
+            delta = np.zeros((7, M.diagonal.size), dtype=np.float32)
+            delta[:, (rows // M.n[1] + 1) * M.s[0] + cells] = own
+            faces = [(each[axis] + delta[2 + 2 * axis]) * c for axis, c in enumerate(couplings)]
+            smoothers.append(symmetric((a + delta[0]) * unknown, faces, strides))
         keep = np.flatnonzero(unknown)
     return A[keep][:, keep], [S[keep][:, keep] for S in smoothers]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grid_discovery import Embedding
-from deepcd.solvers.kernels import coarse, reference
+from deepcd.solvers.kernels import coarse, gauss_seidel, reference
 from deepcd.solvers.operators.stencil import StencilOperator, geometry
-from deepcd.solvers.preconditioners.multigrid import NOWHERE, Multigrid
+from deepcd.solvers.preconditioners.multigrid import Multigrid
 
 
 def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -126,19 +126,34 @@ class Passes:
         A, G, T, _ = self.levels[depth]
         assert T is not None
         b, e = self.vector(depth), self.vector(depth + 1)
-        for left in (level.t, NOWHERE):
+        down = G @ b
+        up = down + T @ e
+        up = up + G.T @ (b - A @ up)
+        for residual_wanted in (True, False) if M.sweeps else (False,):
             level.r[:] = self.flat(depth, b)
             M.descend_level(level, lower, level.r, level.e)
-            down = G @ b
-            close(level.e if M.sweeps else level.y, self.flat(depth, down))
+            close(level.e, self.flat(depth, down))
             close(lower.r, self.flat(depth + 1, T.T @ (b - A @ down)))
             lower.z[:] = self.flat(depth + 1, self.psi(depth + 1) * e)
-            M.ascend_level(level, lower, level.r, level.e, left)
-            up = down + T @ e
-            up = up + G.T @ (b - A @ up)
+            if residual_wanted:  # as the compiled visit wants it
+                gauss_seidel.ascend_coarse(
+                    level.n, level.s, level.diagonal, level.a, level.w, M.sweeps, level.phi, level.r, level.e,
+                    lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.t, *level.scratch[0],
+                )  # fmt: skip
+                close(level.t, self.flat(depth, b - A @ up))
+            else:
+                M.ascend_level(level, lower, level.r, level.e)
             close(level.e, self.flat(depth, up))
             np.testing.assert_array_equal(level.r, self.flat(depth, b))
-        close(level.t, self.flat(depth, b - A @ up))
+
+    def check_cycle(self, depth: int) -> None:
+        """Apply the cycle of a coarse level once, to a vector of its own."""
+        level, b = self.M.levels[depth - 1], self.vector(depth)
+        r, out = self.flat(depth, b), self.flat(depth, self.vector(depth))
+        self.M.cycle(depth - 1, r, out)
+        close(out, self.flat(depth, reference.cycle(self.levels[depth:]) @ b), 3e-5)
+        np.testing.assert_array_equal(r, self.flat(depth, b))
+        assert not out[level.diagonal == 0].any()
 
     def check_visit(self, depth: int) -> None:
         """Visit a coarse level twice, or solve on the coarsest, and all levels below it."""

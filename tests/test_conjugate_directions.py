@@ -300,6 +300,52 @@ def test_nothing_to_do() -> None:
     assert math.isclose(float(np.abs(record.x).sum()), 0.0)
 
 
+class Used(CSROperator):
+    """A whose vectors hold what no iteration may read, as those of a solve before may that overflowed."""
+
+    def workspace(self, M: Any) -> Workspace:
+        space = super().workspace(M)
+        for v in space:
+            v[...] = np.nan
+        return space
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_what_the_workspace_holds_does_no_harm(b: np.ndarray, keep: int) -> None:
+    A = poisson(12)
+    first: list[np.ndarray] = []
+    fresh = run(A, b, keep=keep)
+    record = conjugate_directions(
+        Used(A), b, Identity(144), 1e-8, maxiter=1440, keep=keep, callback=lambda x: first.append(x.copy())
+    )
+    assert record.status is Status.CONVERGED
+    assert record.residuals == fresh.residuals
+    np.testing.assert_array_equal(record.x, fresh.x)
+    assert np.isfinite(first).all()
+
+
+@pytest.mark.parametrize(
+    ("A", "scale", "options", "status"),
+    [
+        (poisson(12), 1e-30, {}, Status.CONVERGED),
+        (poisson(12), 0.0, {}, Status.CONVERGED),
+        (poisson(12), 1.0, {"maxiter": 0}, Status.MAXITER),
+        (sp.csr_array((144, 144)), 1.0, {}, Status.BREAKDOWN),
+        (sp.csr_array(-poisson(12)), 1.0, {}, Status.INDEFINITE_MATRIX),
+        (sp.csr_array(sp.diags_array(np.full(144, np.nan))), 1.0, {}, Status.NOT_FINITE),
+    ],
+    ids=["small", "zero", "no iteration", "no matrix", "negative", "not finite"],
+)
+@pytest.mark.parametrize("keep", [1, 2])
+def test_without_a_step_the_answer_is_zero(
+    b: np.ndarray, A: sp.csr_array, scale: float, options: dict[str, Any], status: Status, keep: int
+) -> None:
+    options = {"maxiter": 100} | options
+    record = conjugate_directions(Used(A), scale * b, Identity(144), 1e-8, keep=keep, **options)
+    assert (record.status, len(record.residuals)) == (status, 1)
+    np.testing.assert_array_equal(record.x, np.zeros(144))
+
+
 def test_iterations_allocate_nothing() -> None:
     """The peak of memory does not depend on the number of iterations."""
     n = 50_000
@@ -332,11 +378,13 @@ class Rounded(CSROperator):
         return float(exact @ exact)
 
     def conjugate(self, z: np.ndarray, beta: float, p: np.ndarray) -> float:
-        p[...] = z + np.float32(beta) * p
+        p[...] = z + np.float32(beta) * p if beta else z
         self._q[...] = self.A @ p.astype(float)
         return float(p.astype(float) @ self._q)
 
-    def step(self, alpha: float, p: np.ndarray, x: np.ndarray, r: np.ndarray) -> float:
+    def step(self, alpha: float, p: np.ndarray, x: np.ndarray, r: np.ndarray, *, first: bool = False) -> float:
+        if first:
+            x[...] = 0
         x += alpha * p.astype(float)
         r[...] = r - alpha * self._q
         return float(r.astype(float) @ r.astype(float))

@@ -57,6 +57,24 @@ def test_every_operation_against_its_definition(vectors: tuple[np.ndarray, ...])
     assert operator.dot(b, p) == pytest.approx(float(np.sum(b * p)))
 
 
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_a_first_step_reads_neither_direction_nor_iterate_before(rng: np.random.Generator, k: int) -> None:
+    """k columns, or plain vectors."""
+    operator = CSROperator(neumann(12)).columns(k) if k else CSROperator(neumann(12))
+    z, r, p, x = (operator.zeros() for _ in range(4))
+    z[:], r[:] = rng.standard_normal((2, z.size))
+    operator.workspace(Identity(z.size))
+    p[:] = x[:] = np.nan
+    assert operator.conjugate(z, 0.0, p) == pytest.approx(z @ operator.image(z))
+    np.testing.assert_array_equal(p, z)
+    again, rest = operator.zeros(), r.copy()
+    square = operator.step(0.3, p, again, rest)
+    assert operator.step(0.3, p, x, r, first=True) == square
+    np.testing.assert_array_equal(x, again)
+    np.testing.assert_array_equal(x, 0.3 * z)
+    np.testing.assert_array_equal(r, rest)
+
+
 def test_the_workspace_is_kept_for_one_preconditioner_and_left_out_of_copies() -> None:
     operator, M = CSROperator(neumann(5)), Identity(5)
     space = operator.workspace(M)

@@ -67,6 +67,12 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
         assert products[k] == products[1]
 
 
+@pytest.mark.parametrize("sweeps", [-1, 0, 6])
+def test_more_sweeps_than_planes_are_kept_for_are_refused(sweeps: int) -> None:
+    with pytest.raises(ValueError, match=f"sweeps must be from 1 to 5, got {sweeps}"):
+        GeometricMultigrid(embed(domain((4, 4))), sweeps)
+
+
 def test_work_counts_the_passes_over_the_finest_grid() -> None:
     embedding = embed(domain((4, 4)))
     assert [GeometricMultigrid(embedding, sweeps).work for sweeps in (1, 2)] == [4, 4]

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import coarse, reference
+from deepcd.solvers.kernels import coarse, cycle, reference
 from deepcd.solvers.operators.stencil import geometry
-from deepcd.solvers.preconditioners.multigrid import NOWHERE
 
 from .cycles import close
 
@@ -41,9 +40,12 @@ class Case:
         P = reference.interpolation(self.n, self.near, self.far)
         self.T = self.phi.reshape(-1, 1) * P.toarray() * self.psi.ravel()
         row = self.n[2] + 4
-        self.row, self.rings = np.zeros(row, dtype=np.float32), np.zeros((3, 3, sum(self.s) + 4), dtype=np.float32)
+        self.row = np.zeros(row, dtype=np.float32)
+        self.rings = np.zeros((cycle.SETS, 3, sum(self.s) + 4), dtype=np.float32)
         self.along = np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32)
         self.transfer = (self.m, self.ms, self.near, self.far)
+        fields = (self.own, self.faces, self.a, self.c, self.phi)
+        self.level = (self.n, self.s, *(self.pad(field) for field in fields))
 
     def pad(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return the padded box of a coefficient, or of one per axis."""
@@ -82,59 +84,66 @@ def test_sweep(case: Case, alpha: float, sigma: float, tau: float) -> None:
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_descend(case: Case, parts: int) -> None:
-    coefficients = (case.pad(case.own), case.pad(case.faces), case.pad(case.a), case.pad(case.c), case.pad(case.phi))
     for _ in range(2):  # the second time in used scratch
-        r, z, coarser = (
-            case.vector(case.own),
-            case.flat(case.vector(case.own)),
-            case.flat(np.ones(case.psi.size), case.m),
-        )
+        r, z = case.vector(case.own), case.flat(case.vector(case.own))
+        coarser = case.flat(np.ones(case.psi.size), case.m)
+        vectors = (case.flat(r), z, *case.transfer, case.pad(case.psi), coarser)
         for part in case.split(case.m[0], parts):
-            coarse.descend(
-                case.n,
-                case.s,
-                *coefficients,
-                case.flat(r),
-                z,
-                *case.transfer,
-                case.pad(case.psi),
-                coarser,
-                case.rings,
-                case.row,
-                *part,
-            )
+            coarse.descend(*case.level, *vectors, case.rings, case.row, *part)
         down = case.S @ r
         close(z, case.flat(down))
         close(coarser, case.flat(case.T.T @ (r - case.A @ down), case.m))
 
 
-@pytest.mark.parametrize("residual_wanted", [True, False])
 @pytest.mark.parametrize("parts", [1, 2, 5])
-def test_ascend(case: Case, parts: int, residual_wanted: bool) -> None:
-    coefficients = (case.pad(case.own), case.pad(case.faces), case.pad(case.a), case.pad(case.c), case.pad(case.phi))
+def test_ascend(case: Case, parts: int) -> None:
     for _ in range(2):
         r, z, e = case.vector(case.own), case.vector(case.own), case.vector(np.ones(case.m))
-        out, left = np.zeros_like(case.flat(r)), np.zeros_like(case.flat(r))
+        out, coarser = case.flat(case.vector(case.own)), case.flat(case.psi.ravel() * e, case.m)
+        vectors = (case.flat(r), case.flat(z), out, *case.transfer, coarser)
         for part in case.split(case.n[0], parts):
-            coarse.ascend(
-                case.n,
-                case.s,
-                *coefficients,
-                case.flat(r),
-                case.flat(z),
-                out,
-                *case.transfer,
-                case.flat(case.psi.ravel() * e, case.m),
-                left if residual_wanted else NOWHERE,
-                case.rings,
-                case.row,
-                case.along,
-                *part,
-            )
+            coarse.ascend(*case.level, *vectors, case.rings, case.row, case.along, *part)
+        y = z + case.T @ e
+        close(out, case.flat(y + case.S @ (r - case.A @ y)))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_turn(case: Case, parts: int) -> None:
+    """One pass is the way up of one cycle, the residual that it leaves, and the way down of the next on that."""
+    for _ in range(2):
+        r, z, e = case.vector(case.own), case.vector(case.own), case.vector(np.ones(case.m))
+        right, before = case.flat(r), case.flat(z)
+        coarser, below = case.flat(case.psi.ravel() * e, case.m), case.flat(np.ones(case.psi.size), case.m)
+        out, left, again = (case.flat(case.vector(case.own)) for _ in range(3))
+        kept = [v.copy() for v in (right, before, coarser)]
+        vectors = (right, before, out, left, again, *case.transfer, coarser, case.pad(case.psi), below)
+        for part in case.split(case.m[0], parts):
+            coarse.turn(*case.level, *vectors, case.rings, case.row, case.along, *part)
         y = z + case.T @ e
         up = y + case.S @ (r - case.A @ y)
+        rest = r - case.A @ up
+        down = case.S @ rest
         close(out, case.flat(up))
-        close(left, case.flat((r - case.A @ up) * residual_wanted))
+        close(left, case.flat(rest))
+        close(again, case.flat(down))
+        close(below, case.flat(case.T.T @ (rest - case.A @ down), case.m))
+        for v, own in zip((right, before, coarser), kept, strict=True):
+            np.testing.assert_array_equal(v, own)
+
+
+@pytest.mark.parametrize("shape", [(9, 3, 4), (5, 4, 6), (7, 6)], ids=str)
+def test_a_share_of_a_turn_leaves_the_other_planes_alone(shape: tuple[int, ...]) -> None:
+    case = Case(shape)
+    r, z, e = case.vector(case.own), case.vector(case.own), case.vector(np.ones(case.m))
+    fine = [np.full(case.flat(r).size, 7, dtype=np.float32) for _ in range(3)]
+    below = np.full(case.pad(case.psi).size, 7, dtype=np.float32)
+    coarser = case.flat(case.psi.ravel() * e, case.m)
+    vectors = (case.flat(r), case.flat(z), *fine, *case.transfer, coarser, case.pad(case.psi), below)
+    coarse.turn(*case.level, *vectors, case.rings, case.row, case.along, 1, 2)
+    for v, share in ((below, (2, 3)), *((v, (3, 5)) for v in fine)):  # of planes, padding counted
+        planes = v.reshape(-1, case.ms[0] if v is below else case.s[0])
+        assert (np.delete(planes, np.arange(*share), axis=0) == 7).all()
+        assert (planes[slice(*share)] != 7).any(axis=1).all()
 
 
 def test_prolong(case: Case) -> None:
@@ -153,8 +162,22 @@ def test_scale(case: Case) -> None:
     np.testing.assert_allclose(computed, case.flat(case.phi.ravel() * v), rtol=1e-6)
 
 
-def test_combine(case: Case) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_combine(case: Case, in_place: bool) -> None:
     v, e = case.vector(np.ones(case.n)), case.vector(np.ones(case.n))
-    computed = case.flat(v)
-    coarse.combine(np.float32(0.3), case.flat(e), case.pad(case.phi), computed)
-    np.testing.assert_allclose(computed, case.flat(case.phi.ravel() * (0.3 * v + e)), atol=2e-6)
+    second = case.flat(v)
+    out = second if in_place else case.flat(case.vector(np.ones(case.n)))
+    coarse.combine(np.float32(0.3), case.flat(e), case.pad(case.phi), second, out)
+    np.testing.assert_allclose(out, case.flat(case.phi.ravel() * (0.3 * v + e)), atol=2e-6)
+    if not in_place:
+        np.testing.assert_array_equal(second, case.flat(v))
+
+
+def test_orthogonalise(case: Case) -> None:
+    v, before, w = (case.vector(np.ones(case.n)) for _ in range(3))
+    own, last, image = case.flat(v), case.flat(before), case.flat(w)
+    coarse.orthogonalise(np.float32(0.4), np.float32(1.7), np.float32(0.9), own, last, image)
+    u = 0.4 * v
+    np.testing.assert_allclose(last, case.flat(u), rtol=1e-6)
+    np.testing.assert_allclose(own, case.flat(0.4 * w - 1.7 * u - 0.9 * before), atol=2e-6)
+    np.testing.assert_array_equal(image, case.flat(w))

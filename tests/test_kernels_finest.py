@@ -36,6 +36,9 @@ class Case:
         i, j = np.divmod(np.arange(self.n[0] * self.n[1] + 1), self.n[1])
         self.starts = np.searchsorted(listed, (i + 1) * self.s[0] + (j + 1) * self.s[1])
         self.listed, self.cells = listed, (listed % self.s[0]).astype(np.int32)
+        first = [e for e, p in enumerate(listed) if e == 0 or listed[e - 1] != p - 1]  # padding ends a row
+        self.runs = np.array([sum(e < start for e in first) for start in self.starts])
+        self.ends = np.array([*first, len(listed)])
         self.near, self.far = (t.astype(np.float32) for t in reference.taps(0.2, self.n))
         self.P = reference.interpolation(self.n, self.near, self.far)
         row = self.n[2] + 4
@@ -63,16 +66,18 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_listed_cells_add_what_they_differ_by(case: Case) -> None:
-    delta = case.rng.standard_normal((len(case.cells), 7)).astype(np.float32)
+    delta = case.rng.standard_normal((7, len(case.cells))).astype(np.float32)
+    delta[3:5] *= 1 - case.planar  # no such axis
+    smoother = ((0.0, 0.0, 0.0, 0.0), delta, case.runs, case.ends, case.cells)
     t, out = case.vector(case.diagonal), case.vector(case.diagonal)
     index = np.flatnonzero(reference.pad(np.ones(case.n), case.planar))
-    S = reference.listed_smoother(case.diagonal, 0.0, np.zeros(3), np.searchsorted(index, case.listed), delta)
+    S = reference.listed_smoother(case.diagonal, 0.0, np.zeros(3), np.searchsorted(index, case.listed), delta.T)
     before, computed = case.flat(t, case.n), case.flat(out, case.n)
     for i in range(case.n[0]):
         planes = [before[k * case.s[0] : (k + 1) * case.s[0]] for k in (i, i + 1, i + 2)]
         own = computed[(i + 1) * case.s[0] : (i + 2) * case.s[0]]
         for begin, end in case.tiles(case.n[1]):
-            finest.add_listed(case.n, case.s, case.starts, case.cells, delta, *planes, i, begin, end, own)
+            finest.add_listed(case.n, case.s, smoother, *planes, i, begin, end, own)
     np.testing.assert_allclose(computed, case.flat(out + S @ t, case.n), atol=3e-6)
 
 

@@ -39,7 +39,7 @@ def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int) -> Pa
     return Passes(M, levels, len(shape) == 2)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 4, 5])
 @pytest.mark.parametrize("sweeps", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_down_and_up(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
@@ -50,7 +50,7 @@ def test_down_and_up(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("sweeps", [1, 2, 4])
+@pytest.mark.parametrize("sweeps", [1, 2, 4, 5])
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_more_planes_than_are_kept(shape: tuple[int, ...], sweeps: int, threads: int) -> None:
     own = passes(shape, 0.95, sweeps, threads)
@@ -67,5 +67,6 @@ def test_coarse_levels(shape: tuple[int, ...], sweeps: int, threads: int) -> Non
     for _ in range(2):
         for depth in range(1, len(own.M.levels)):
             own.check_coarse(depth)
+            own.check_cycle(depth)
         for depth in range(1, len(own.M.levels) + 1):
             own.check_visit(depth)

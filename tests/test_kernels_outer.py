@@ -39,6 +39,12 @@ class Case:
     def flat(self, v: F64, dtype: Any = np.float64) -> NDArray[Any]:
         return reference.pad(v.reshape(self.n), self.planar).astype(dtype)
 
+    def spoilt(self, dtype: Any = np.float64) -> NDArray[Any]:
+        """Return a vector that must not be read, except in the planes around the box, which nothing writes."""
+        box = np.zeros(self.diagonal.size, dtype=dtype)
+        box[self.s[0] : -self.s[0]] = np.nan
+        return box
+
     def split(self, parts: int) -> list[tuple[int, int]]:
         return list(itertools.pairwise([self.n[0] * t // parts for t in range(parts + 1)]))
 
@@ -89,12 +95,29 @@ def test_conjugate(case: Case, parts: int, z_is_p: bool) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
-def test_step(case: Case, parts: int) -> None:
-    """Both x and the residual are of the p that float32 holds: what is lost is the rounding of r, once."""
-    p, r, x = case.vector(np.float32), case.vector(np.float32), case.vector()
-    y, s = case.flat(x), case.flat(r, np.float32)
-    direction = case.flat(p, np.float32)
-    square = sum(outer.step(case.n, case.s, case.diagonal, 0.7, direction, y, s, *part) for part in case.split(parts))
+def test_conjugate_with_nothing_of_the_direction_before_does_not_read_it(case: Case, parts: int) -> None:
+    z, p = case.flat(case.vector(np.float32), np.float32), case.spoilt(np.float32)
+    shares = [share for share in case.split(parts) if share[0] < share[1]]
+    zero = np.float32(0)
+    product = sum(outer.conjugate(case.n, case.s, case.diagonal, z, zero, p, *part) for part in reversed(shares))
+    product -= sum(outer.coupling(case.s, p, start) for start, _ in shares[1:])
+    np.testing.assert_array_equal(p, z)
+    inner = reference.unpad(z, case.n, case.planar).ravel().astype(float)
+    terms = inner * (case.A @ inner)
+    assert product == pytest.approx(np.sum(terms), rel=1e-6, abs=1e-7 * np.sum(np.abs(terms)))
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_step(case: Case, parts: int, first: bool) -> None:
+    """Both x and the residual are of the p that float32 holds: what is lost is the rounding of r, once.
+
+    The first step does not read x.
+    """
+    p, r, x = case.vector(np.float32), case.vector(np.float32), np.zeros(case.stencil.size) if first else case.vector()
+    y, s = case.spoilt() if first else case.flat(x), case.flat(r, np.float32)
+    arguments = (case.n, case.s, case.diagonal, 0.7, case.flat(p, np.float32), y, s, first)
+    square = sum(outer.step(*arguments, *part) for part in case.split(parts))
     expected = r - 0.7 * (case.A @ p)
     np.testing.assert_allclose(y, case.flat(x + 0.7 * p), rtol=1e-14, atol=1e-15)
     np.testing.assert_allclose(s, case.flat(expected), rtol=6e-8, atol=1e-13)
@@ -117,8 +140,10 @@ def test_a_share_of_the_planes_leaves_the_others_alone() -> None:
         (np.float32, lambda y: outer.residual(*arguments, b, x, y, 2, 4)),
         (np.float64, lambda y: outer.image(*arguments, p, y, 2, 4)),
         (np.float32, lambda y: outer.conjugate(*arguments, p, np.float32(0.5), y, 2, 4)),
-        (np.float32, lambda y: outer.step(*arguments, 0.5, p, x.copy(), y, 2, 4)),
-        (np.float64, lambda y: outer.step(*arguments, 0.5, p, y, p.copy(), 2, 4)),
+        (np.float32, lambda y: outer.conjugate(*arguments, p, np.float32(0), y, 2, 4)),
+        (np.float32, lambda y: outer.step(*arguments, 0.5, p, x.copy(), y, False, 2, 4)),
+        (np.float64, lambda y: outer.step(*arguments, 0.5, p, y, p.copy(), False, 2, 4)),
+        (np.float64, lambda y: outer.step(*arguments, 0.5, p, y, p.copy(), True, 2, 4)),
     ):
         y = np.where(case.diagonal > 0, 7.0, 0.0).astype(dtype)
         kernel(y)

@@ -99,7 +99,7 @@ def test_listed_coefficients_make_the_smoothers_of_the_definition(case: Case) ->
     outputs = case.rng.uniform(-2, 2, (6, 2, 4)).astype(np.float32)
     ids, cells = case.rng.integers(0, 6, case.n), np.flatnonzero(case.flat)
     constants = np.array([[0.2, 0.03, 0.04, 0.05], [0.3, 0.02, 0.01, 0.06]], dtype=np.float32)
-    delta = np.full((2, len(cells), 7), np.nan, dtype=np.float32)
+    delta = np.full((2, 7, len(cells)), np.nan, dtype=np.float32)
     factors = (np.exp(outputs * [1, 0.5, 0.5, 0.5]) * [0.5, *[0.3**0.5] * 3]).astype(np.float32)
     flat_ids = case.pad(ids).astype(np.int32)
     setup.listed_coefficients(cells, case.flat, flat_ids, factors, AXES, case.neighbours, constants, delta)
@@ -109,9 +109,9 @@ def test_listed_coefficients_make_the_smoothers_of_the_definition(case: Case) ->
     for k in range(2):
         o = outputs[ids, k].astype(float)
         a, c = reference.smoother(reference.unit_faces(case.unknown), inverse, o, 0.3, 0.5)
-        listed = reference.listed_smoother(case.diagonal, constants[k, 0], constants[k, 1:], index, delta[k])
+        listed = reference.listed_smoother(case.diagonal, constants[k, 0], constants[k, 1:], index, delta[k].T)
         np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
-    assert not delta[:, :, 1:][:, :, case.neighbours == 0].any()
+    assert not delta[:, 1:][:, case.neighbours == 0].any()
 
 
 def test_aggregate_stencil(case: Case) -> None:

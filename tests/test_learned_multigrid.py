@@ -16,7 +16,7 @@ from deepcd.solvers.operators.stencil import StencilOperator, geometry
 from deepcd.solvers.preconditioners import learned_multigrid, multigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
-from .cycles import GRIDS, dense, iterations, random_weights
+from .cycles import GRIDS, dense, iterations, random_embedding, random_weights
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
@@ -154,8 +154,45 @@ def test_patterns_beyond_one_table_are_all_evaluated(monkeypatch: pytest.MonkeyP
 def test_an_undisturbed_interior_is_not_listed() -> None:
     embedding = embed(domain((8, 8, 8), walls="air"))
     M = LearnedMultigrid(embedding, random_weights(3, 0.1))
-    assert len(M.cells) == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
-    assert len(M.first[1]) == len(M.second[1]) == len(M.ratio) == len(M.cells)
+    assert M.listed == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
+    assert M.first[1].shape == M.second[1].shape == (7, M.listed)
+    assert len(M.first[4]) == len(M.second[4]) == M.listed
+    assert len(M.ratio) == len(M.cells) == 8**3 - 4**3  # transfers know their own cell only
+    assert (M.ratio != 1).all()
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_listed_cells_lie_in_runs_of_adjacent_ones(name: str) -> None:
+    embedding = embed(GRIDS[name])
+    M = LearnedMultigrid(embedding, random_weights(len(embedding.shape), 0.1))
+    for _, delta, runs, ends, cells in (M.first, M.second):
+        assert delta.shape == (7, M.listed) == (7, len(cells))
+        assert (len(runs), runs[-1], ends[0], ends[-1]) == (M.n[0] * M.n[1] + 1, len(ends) - 1, 0, M.listed)
+        for row in range(len(runs) - 1):
+            last = None
+            for q in range(runs[row], runs[row + 1]):
+                own = cells[ends[q] : ends[q + 1]]
+                assert len(own)
+                np.testing.assert_array_equal(np.diff(own), 1)
+                assert last is None or own[0] > last + 1, "two runs that are one"
+                last = own[-1]
+            numbers = cells[ends[runs[row]] : ends[runs[row + 1]]]
+            begin = (row % M.n[1] + 1) * M.s[1] + 1
+            assert ((numbers >= begin) & (numbers < begin + M.n[2])).all()
+
+
+def test_without_listed_cells_there_are_no_runs() -> None:
+    """A box of one cell that nothing holds has no coupling either."""
+    embedding = random_embedding((3, 4), fill=-1.0)
+    M = LearnedMultigrid(embedding, random_weights(2, 0.1))
+    for _, delta, runs, _, cells in (M.first, M.second):
+        assert delta.shape == (7, 0)
+        assert M.listed == 0
+        assert len(cells) == 0
+        assert not runs.any()
+    z = M.zeros()
+    assert M.apply(M.zeros(), z) == 0
+    assert not z.any()
 
 
 def test_neither_right_hand_side_nor_operator_is_written() -> None:

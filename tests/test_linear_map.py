@@ -72,6 +72,24 @@ def test_every_operation_against_its_definition(rng: np.random.Generator, dtype:
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_a_first_step_reads_neither_direction_nor_iterate_before(
+    rng: np.random.Generator, dtype: np.dtype[Any]
+) -> None:
+    A = hermitian(rng, dtype)
+    operator = LinearMap(aslinearoperator(A), dtype)
+    z, r = numbers(rng, dtype, 2, N)
+    z_, r_ = operator.embed(z), operator.embed(r)
+    x, p = (np.full_like(z_, np.nan) for _ in range(2))
+    operator.workspace(Identity(z_.size))
+    assert operator.conjugate(z_, 0.0, p) == pytest.approx(inner(z, A @ z))
+    np.testing.assert_array_equal(p, z_)
+    rest = r - 0.3 * (A @ z)
+    assert operator.step(0.3, p, x, r_, first=True) == pytest.approx(inner(rest, rest))
+    np.testing.assert_array_equal(operator.extract(x), 0.3 * z)
+    np.testing.assert_allclose(operator.extract(r_), rest, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_embed_and_extract_copy(rng: np.random.Generator, dtype: np.dtype[Any]) -> None:
     operator, v = LinearMap(aslinearoperator(np.eye(N)), dtype), numbers(rng, dtype, N)
     box = operator.embed(v, 2.0)

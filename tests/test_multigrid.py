@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from deepcd.solvers.preconditioners.multigrid import (
     Taps,
     coarser,
     halve_faces,
+    largest_eigenvalue,
     limit_smoother,
     pseudo_inverse,
 )
@@ -164,6 +166,42 @@ def test_limit_smoother(shape: tuple[int, ...], dirichlet: float, factor: float)
         assert not scratch.any()
 
 
+def products(level: CoarseLevel, A: Any, seed: int, planar: bool) -> tuple[Callable[[Any, Any], None], NDArray[Any]]:
+    """Return what sets y to B x for a random positive definite B, and the eigenvalues of B A on the unknowns."""
+    cells = np.flatnonzero(level.inverse)
+    index = np.searchsorted(np.flatnonzero(reference.pad(np.ones(level.n), planar)), cells)
+    G = np.random.default_rng(seed).standard_normal((len(cells), len(cells)))
+    B = np.eye(len(cells)) + 0.1 * G @ G.T / max(len(cells), 1)
+
+    def apply(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+        y[:] = 0
+        y[cells] = B @ x[cells]
+
+    return apply, np.sort(np.linalg.eigvals(B @ A.toarray()[np.ix_(index, index)]).real)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dirichlet", [0.0, 0.7])
+def test_largest_eigenvalue(shape: tuple[int, ...], dirichlet: float) -> None:
+    """From below, closer with every step, and by no more products than steps."""
+    level, A = random_level(shape, dirichlet, seed=3)
+    apply, values = products(level, A, 4, len(shape) == 2)
+    calls: list[int] = []
+
+    def counted(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+        calls.append(1)
+        apply(x, y)
+
+    estimates = []
+    for steps in (1, 4, 30):
+        calls.clear()
+        estimates.append(largest_eigenvalue(level, counted, steps))
+        assert len(calls) <= steps
+        assert estimates[-1] <= values[-1] * (1 + 1e-4)
+    assert estimates[0] <= estimates[1] * (1 + 1e-5)
+    assert estimates[2] == pytest.approx(values[-1], rel=1e-4)
+
+
 def test_limit_smoother_of_a_level_without_unknowns() -> None:
     level, _ = random_level((3, 3), 0.0, keep=-1.0)
     level.a, level.c = np.zeros_like(level.volume), np.zeros_like(level.w)
@@ -180,7 +218,8 @@ def test_the_base_class_leaves_smoothing_to_others() -> None:
         lambda: base.descend(z),
         lambda: base.ascend(z, z),
         lambda: base.descend_level(level, level, z, z),
-        lambda: base.ascend_level(level, level, z, z, z),
+        lambda: base.ascend_level(level, level, z, z),
+        lambda: base.visit_shared(0),
     ):
         with pytest.raises(NotImplementedError):
             call()

@@ -70,6 +70,26 @@ def test_the_operator_is_the_matrix(shape: tuple[int, ...], air_at: str, threads
         assert not v[operator.diagonal == 0].any()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_first_step_reads_neither_direction_nor_iterate_before(shape: tuple[int, ...], threads: int) -> None:
+    operator = StencilOperator(embed(random_grid(shape)), threads)
+    drawn = np.random.default_rng(0).standard_normal((2, len(operator.embedding.position)))
+    z_, r_ = (operator.embed(v) for v in drawn)
+    z, r = z_.astype(np.float32), r_.astype(np.float32)
+    rest = r.copy()
+    b, x, p, *_ = operator.workspace(Identity(z.size))
+    for v in (x, p):
+        v[operator.s[0] : -operator.s[0]] = np.nan  # nothing writes the planes around the box
+    assert operator.conjugate(z, 0.0, p) == pytest.approx(float(z_ @ operator.image(z)), rel=1e-6)
+    np.testing.assert_array_equal(p, z)
+    again = b
+    square = operator.step(0.3, z, again, rest.copy())
+    assert operator.step(0.3, p, x, r, first=True) == square
+    np.testing.assert_array_equal(x, again)
+    operator.step(0.3, p, x, r)  # the next one goes on from there
+    np.testing.assert_allclose(x, 0.6 * p.astype(float), rtol=1e-14)
+
+
 def test_the_product_of_the_last_direction_is_exact_enough_for_a_line_search(threads: int) -> None:
     """p.A p is summed of differences in float32: also of smooth directions, where they nearly cancel."""
     operator = StencilOperator(embed(domain((30, 20, 25), walls=[("solid", "air"), "solid", "solid"])), threads)
