@@ -7,11 +7,11 @@ Settings are tried on seeds that no benchmark reports, those of the short list o
 
 The box is hypre's grid, all of it: cells without an unknown are rows of the identity without couplings. Half of the
 seven (five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child,
-which gets the box and returns x as files of bare numbers, solves a small system first, and takes the time of HYPRE_StructPCGSetup and of
-HYPRE_StructPCGSolve themselves; filling hypre's matrix and vectors is a third time. Debian builds for any x86-64; the
-environment variable HYPRE_LIBRARY names another libHYPRE, and the same version built with -O3 -march=native solved
-between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a
-library of high performance preconditioners (ICCS 2002), and Ashby and Falgout, Nucl. Sci. Eng. 124 (1996), for PFMG.
+which gets the box and returns x as files of bare numbers, solves a small system first, and takes the time of
+HYPRE_StructPCGSetup and of HYPRE_StructPCGSolve themselves; filling hypre's matrix and vectors is a third time. Debian
+builds for any x86-64; the environment variable HYPRE_LIBRARY names another libHYPRE, and the same version built with
+-O3 -march=native solved between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a library of high
+performance preconditioners (ICCS 2002), and Ashby and Falgout, Nucl. Sci. Eng. 124 (1996), for PFMG.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ is the pass's rate over that of the triad with as many threads, of the precision
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,36 +68,75 @@ def outer_traffic() -> dict[str, Traffic]:
     }
 
 
-def finest_traffic(listed: float, per_listed: int) -> dict[str, Traffic]:
+def listed_bytes(M: Multigrid) -> float:
+    """Return the bytes that say which cells have coefficients of their own, and what these are.
+
+    Transfers know their cells one by one, a smoother by runs, whose first cells are looked up.
+    """
+    arrays: list[NDArray[Any]] = [M.starts, M.cells, M.ratio]
+    smoothers = [M.first, M.second] if isinstance(M, LearnedMultigrid) else []
+    total = 0.0
+    for _, delta, runs, ends, cells in smoothers:
+        arrays += [delta, runs, ends]
+        total = cells.itemsize * (len(ends) - 1)
+    return total + sum({id(a): a.nbytes for a in arrays}.values())  # both smoothers have the same runs
+
+
+def finest_traffic(listed: float) -> dict[str, Traffic]:
     """kernels/fused.py, gauss_seidel.py: an eighth as many coarse cells, which are zeroed, then added to.
 
-    `listed` is the share of cells with coefficients of their own, `per_listed` the bytes of these.
+    `listed` is what cells with coefficients of their own cost, in bytes per cell of the box.
     """
-    own = listed * per_listed
-    down = {"r": 4, "diagonal": 1, "listed": own, "coarse r": 4 / 8}
-    up = {"r": 4, "z before": 4, "diagonal": 1, "listed": own, "coarse z": 4 / 8}
+    down = {"r": 4, "diagonal": 1, "listed": listed, "coarse r": 4 / 8}
+    up = {"r": 4, "z before": 4, "diagonal": 1, "listed": listed, "coarse z": 4 / 8}
     return {
         "descend": Traffic(down, {"z": 4, "coarse r": 8 / 8}, 4 + 4 / 8, "float32"),
         "ascend": Traffic(up, {"z": 4}, 4, "float32"),
     }
 
 
-def level_traffic(learned: bool, lower: float) -> Traffic:
-    """kernels/coarse.py, per cell of one coarse level and visit: two cycles, weights of three faces, `combine`.
+def level_traffic(learned: bool, lower: float) -> dict[str, Traffic]:
+    """kernels/coarse.py, gauss_seidel.py: each pass of one visit, per cell of a coarse level, weights of three faces.
 
-    `lower` is the number of cells of the next level per cell; the first cycle leaves its residual.
+    `lower` is the number of cells of the next level per cell, where r is zeroed, added to and scaled. In the learned
+    cycle the way up of the first cycle and the way down of the second are one pass, `turn`.
     """
     smoother = 4 + 12 if learned else 4  # a and c, or the inverse of the diagonal
-    operator = 4 + 12  # diagonal and faces
-    down = 4 + smoother + operator + 4  # r, coefficients, phi
-    up = 4 + 4 + smoother + operator + 4  # z, r, coefficients, phi
-    reads = {
-        "down": 2 * down, "up": 2 * up, "lower r, z, psi": 2 * lower * (4 + 4 + 4 + 4),
-        "combine": 12,
-    }  # fmt: skip
-    zeroed = 0 if learned else 4
-    writes = {"down": 2 * (4 + zeroed), "lower r": 2 * lower * 12, "up": 2 * 4 + 4, "combine": 4}
-    return Traffic(reads, writes, 2 * 4 + 2 * lower * 4 + (3 * 4 if learned else 4), "float32")
+    fields: dict[str, float] = {"smoother": smoother, "diagonal, w": 4 + 12, "phi": 4}
+    below = {"lower r, psi": lower * 12.0}
+    above = {"lower z": lower * 4.0}
+    restricted = {"lower r": lower * 12.0}
+    zeroed = {} if learned else {"z zeroed": 4.0}  # Gauss-Seidel starts from there
+    descend = Traffic({"r": 4} | fields | below, {"z": 4} | zeroed | restricted, 4 + 4 * lower, "float32")
+    up = {"r": 4, "z before": 4} | fields | above
+    combined = {"e": 4.0, "z": 4.0, "psi": 4.0}
+    if learned:
+        turned = {"z": 4.0, "r": 4.0, "z again": 4.0}
+        return {
+            "descend": descend,
+            "turn": Traffic(up | below, turned | restricted, 12 + 4 * lower, "float32"),
+            "ascend": Traffic(up, {"z": 4}, 4, "float32"),
+            "combine": Traffic(combined, {"z": 4}, 4, "float32"),
+        }
+    return {
+        "descend": descend,
+        "ascend": Traffic(up, {"z": 4, "r": 4}, 4, "float32"),  # and the residual that is left
+        "descend again": descend,
+        "ascend again": Traffic(up, {"z": 4}, 0, "float32"),
+        "combine": Traffic(combined, {"z": 4}, 0, "float32"),
+    }
+
+
+def together(parts: Iterable[tuple[float, Traffic]]) -> Traffic:
+    """Return the sum of passes, each so many times."""
+    reads: dict[str, float] = {}
+    writes: dict[str, float] = {}
+    allocated = 0.0
+    for i, (times, own) in enumerate(parts):
+        reads |= {f"{i} {name}": times * value for name, value in own.reads.items()}
+        writes |= {f"{i} {name}": times * value for name, value in own.writes.items()}
+        allocated += times * own.allocated
+    return Traffic(reads, writes, allocated, "float32")
 
 
 def csr_traffic(nonzeros: float, unknowns: float) -> Traffic:
@@ -156,11 +196,10 @@ def passes(
     }
     counts = outer_traffic()
     found = [(f"outer: {name}", median(run, repeats), counts[name]) for name, run in outer.items()]
-    # Listed cells: their number, the transfer's ratio, and seven entries for each of two smoothers.
-    found += cycle("learned", LearnedMultigrid(embedding, threads=threads), r, z, cells, 4 + 4 + 2 * 28, repeats)
+    found += cycle("learned", LearnedMultigrid(embedding, threads=threads), r, z, cells, repeats)
     for sweeps in (1, 2):
         M = GeometricMultigrid(embedding, sweeps, threads=threads)
-        found += cycle(f"V({sweeps},{sweeps})", M, r, z, cells, 4 + 4, repeats)
+        found += cycle(f"V({sweeps},{sweeps})", M, r, z, cells, repeats)
     traffic = csr_traffic(A.nnz / cells, A.shape[0] / cells)
     q, v = np.zeros(A.shape[0]), np.array(rhs)
     team = Team(threads, A.shape[0], A.shape[0])
@@ -172,12 +211,12 @@ def passes(
 
 
 def cycle(
-    label: str, M: Multigrid, r: NDArray[np.float32], z: NDArray[np.float32], cells: float, listed: int, repeats: int
+    label: str, M: Multigrid, r: NDArray[np.float32], z: NDArray[np.float32], cells: float, repeats: int
 ) -> list[tuple[str, float, Traffic]]:
     """Return the passes of a cycle: two on the finest level, the coarse levels together, and the second level alone."""
-    counts = finest_traffic(len(M.cells) / cells, listed)
+    counts = finest_traffic(listed_bytes(M) / cells)
     found = [(f"{label}: descend", median(partial(M.descend, r), repeats), counts["descend"])]
-    learned = label == "learned"
+    learned = isinstance(M, LearnedMultigrid)
     sizes = [float(np.prod(level.n)) for level in M.levels]
 
     def fresh() -> None:  # visits change the right-hand side that they work on
@@ -186,35 +225,42 @@ def cycle(
 
     whole = median(partial(M.visit, 0), repeats, fresh)
     below = median(partial(M.visit, 1), repeats, fresh) if len(sizes) > 1 else 0.0
-    reads: dict[str, float] = {}
-    writes: dict[str, float] = {}
-    allocated = 0.0
-    for depth, size in enumerate(sizes[:-1]):
-        traffic, times = level_traffic(learned, sizes[depth + 1] / size), 2**depth * size / cells
-        reads[f"level {depth + 1}"] = times * sum(traffic.reads.values())
-        writes[f"level {depth + 1}"] = times * sum(traffic.writes.values())
-        allocated += times * traffic.allocated
-    visits = 2 ** (len(sizes) - 1)
-    reads["exact solution"] = visits * 4 * M.exact.size / cells
-    found.append((f"{label}: coarse levels", whole, Traffic(reads, writes, allocated, "float32")))
-    first = level_traffic(learned, sizes[1] / sizes[0] if len(sizes) > 1 else 0)
-    share = sizes[0] / cells
-    only = Traffic(
-        {name: share * value for name, value in first.reads.items()},
-        {name: share * value for name, value in first.writes.items()}, share * first.allocated, "float32",
-    )  # fmt: skip
+    parts = []
+    for depth, (size, lower) in enumerate(itertools.pairwise(sizes)):
+        parts += [(2**depth * size / cells, own) for own in level_traffic(learned, lower / size).values()]
+    exact = Traffic({"exact solution": 4 * M.exact.size / cells}, {}, 0, "float32")
+    levels = together([*parts, (2 ** (len(sizes) - 1), exact)])
+    found.append((f"{label}: coarse levels", whole, levels))
     if len(sizes) > 1:
+        second = level_traffic(learned, sizes[1] / sizes[0])
+        share = sizes[0] / cells
+        only = together((share, own) for own in second.values())
         found.append((f"{label}: of these, the second level", max(whole - 2 * below, 0.0), only))
+        fresh()
+        if isinstance(M, LearnedMultigrid):
+            for name, run in level_passes(M).items():
+                found.append((f"{label}: its {name}", median(run, repeats), together([(share, second[name])])))
     M.apply(r, z)
     found.append((f"{label}: ascend", median(partial(M.ascend, r, z), repeats), counts["ascend"]))
-    together = [*counts.values(), found[1][2]]
-    total = Traffic(
-        {str(i): sum(t.reads.values()) for i, t in enumerate(together)},
-        {str(i): sum(t.writes.values()) for i, t in enumerate(together)},
-        sum(t.allocated for t in together), "float32",
-    )  # fmt: skip
+    total = together((1, own) for own in (counts["descend"], levels, counts["ascend"]))
     found.append((f"{label}: whole cycle", median(partial(M.apply, r, z), repeats), total))
     return found
+
+
+def level_passes(M: LearnedMultigrid) -> dict[str, Callable[[], object]]:
+    """Return the passes of a visit to the second level, in their order, without those below."""
+    level, lower = M.levels[0], M.levels[1]
+    fields = (level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi)
+    transfer = (lower.n, lower.s, level.taps.near, level.taps.far)
+    run, scratch = level.team.run, level.scratch
+    turn = (*fields, level.r, level.y, level.e, level.t, level.z, *transfer, lower.z, lower.psi, lower.r)
+    ascend = (*fields, level.t, level.z, level.y, *transfer, lower.z)
+    return {
+        "descend": partial(M.descend_level, level, lower, level.r, level.y),
+        "turn": partial(run, coarse.turn, *turn, scratch=scratch, bounds=level.team.halved),
+        "ascend": partial(run, coarse.ascend, *ascend, scratch=scratch),
+        "combine": partial(coarse.combine, M.numbers[0, 6], level.e, level.psi, level.y, level.z),
+    }
 
 
 def main() -> None:

@@ -27,7 +27,10 @@ def symmetric(off: sp.csr_array, extra: Vector) -> sp.csr_array:
 
 @st.composite
 def grids(draw: st.DrawFn, most: int = 7, open_top: bool | None = None) -> sp.csr_array:
-    """Return the Laplacian of the fluid cells of a small grid with obstacles; without an open top it is singular."""
+    """Return the Laplacian of the fluid cells of a small grid with obstacles; without an open top it is singular.
+
+    Obstacles may be all around every cell: see `has_couplings`.
+    """
     shape = draw(st.lists(st.integers(2, most), min_size=2, max_size=3).map(tuple))
     fluid = ~draw(hnp.arrays(bool, shape, elements=st.booleans(), fill=st.just(False)))
     if not fluid.any():
@@ -103,6 +106,11 @@ def definite() -> st.SearchStrategy[sp.csr_array]:
 def semidefinite() -> st.SearchStrategy[sp.csr_array]:
     """Return matrices that may be singular, by parts of a grid that no air touches."""
     return st.one_of(definite(), grids(), permuted(grids()))
+
+
+def has_couplings(A: sp.csr_array) -> bool:
+    """Whether an off-diagonal entry is not zero: without any there is no grid, and nothing to solve but a division."""
+    return bool((A - sp.diags_array(A.diagonal())).count_nonzero())
 
 
 def is_definite(A: sp.csr_array) -> bool:

@@ -268,7 +268,11 @@ class TestPreconditioner:
 
     @pytest.mark.compiled
     @few
-    @given(some.grids(most=9), some.seeds, st.sampled_from(["geometric-multigrid", "learned-multigrid"]))
+    @given(
+        some.grids(most=9).filter(some.has_couplings),
+        some.seeds,
+        st.sampled_from(["geometric-multigrid", "learned-multigrid"]),
+    )
     def test_multigrid_on_grids_with_obstacles(self, A: sp.csr_array, seed: int, name: str) -> None:
         system = DeepCD(name, threads=1).setup(A)
         self.check(system.aspreconditioner(), seed, null=True)
@@ -287,6 +291,18 @@ class TestFound:
         A = np.array([[4.0, -5.0], [-5.0, 4.0]])
         for b in ([7.3, -7.6], [1.0, 8.0]):
             assert DeepCD(name).solve(A, b, 1e-8).status in (Status.INDEFINITE_MATRIX, Status.CONVERGED)
+
+    @pytest.mark.parametrize("name", ["geometric-multigrid", "learned-multigrid"])
+    @pytest.mark.parametrize("extra", [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], ids=["sealed", "one open", "open"])
+    def test_cells_without_couplings_are_no_grid(self, name: str, extra: list[float]) -> None:
+        """Two fluid cells of a 2 x 2 box that touch at a corner only."""
+        A = sp.csr_array(sp.diags_array(extra))
+        with pytest.raises(ValueError, match=r'no off-diagonal entry.*preconditioner="auto" takes any A'):
+            DeepCD(name, threads=1).setup(A)
+        b = np.array(extra)
+        solution = DeepCD(threads=1).solve(A, b, 1e-8)
+        assert solution.status is Status.CONVERGED
+        np.testing.assert_array_equal(solution.x, b)
 
     @pytest.mark.compiled
     @pytest.mark.parametrize("name", ["geometric-multigrid", "learned-multigrid"])

@@ -7,7 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import reference
-from deepcd.solvers.kernels.patterns import LARGEST_CODE, cell_codes, distinct_windows, neighbourhood, number_patterns
+from deepcd.solvers.kernels.patterns import (
+    LARGEST_CODE,
+    cell_codes,
+    distinct_windows,
+    like_the_one_before,
+    neighbourhood,
+    number_patterns,
+    repeated_windows,
+)
 from deepcd.solvers.operators.stencil import geometry
 
 # The hash multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
@@ -91,10 +99,46 @@ def test_distinct_windows(kinds: int) -> None:
     origins, offsets = np.arange(3, 190, 2), np.array([-3, 0, 1])
     windows = words[origins[:, None] + offsets]
     count = len(np.unique(windows, axis=0))
-    for most in (count, len(origins)):
-        found = distinct_windows(words, origins, offsets, most)
-        assert found is not None
-        firsts, numbers = found
-        assert len(firsts) == count
-        np.testing.assert_array_equal(words[firsts[numbers][:, None] + offsets], windows)
-    assert count == 1 or distinct_windows(words, origins, offsets, count - 1) is None
+    known = np.r_[False, (windows[1:] == windows[:-1]).all(axis=1)]
+    for repeated in (known, np.zeros_like(known)):
+        found = distinct_windows(words, origins, offsets, repeated)
+        assert (found is None) == (count > len(origins) // 2)
+        if found is not None:
+            firsts, numbers = found
+            assert len(firsts) == count
+            np.testing.assert_array_equal(words[firsts[numbers][:, None] + offsets], windows)
+    assert (count > len(origins) // 2) == (kinds == 40)
+
+
+def test_as_many_windows_as_half_of_them_are_numbered_and_not_one_more() -> None:
+    words = np.array([1, 2, 3, 1, 2, 3], dtype=np.uint32)
+    none, alone = np.zeros(6, dtype=bool), np.array([0])
+    found = distinct_windows(words, np.arange(6), alone, none)
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([0, 1, 2], [0, 1, 2, 0, 1, 2])
+    words[5] = 4
+    assert distinct_windows(words, np.arange(6), alone, none) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (40, 1), (200, 4)])
+def test_rows_like_the_one_before(shape: tuple[int, int]) -> None:
+    rows = np.random.default_rng(1).integers(0, 2, shape).astype(np.uint32)
+    same = np.random.default_rng(2).random(shape[0]) < 0.5
+    like_the_one_before(rows, same)
+    np.testing.assert_array_equal(same, np.r_[False, (rows[1:] == rows[:-1]).all(axis=1)])
+
+
+@pytest.mark.parametrize("offsets", [[-9, -8, -7, -1, 0, 1, 7, 8, 9], [-3, 0, 3], [0], [-60, 0, 60]], ids=str)
+@pytest.mark.parametrize("keep", [0.1, 0.7, 1.1])
+def test_cells_whose_window_is_that_of_the_cell_before(offsets: list[int], keep: float) -> None:
+    rng, around = np.random.default_rng(3), np.array(offsets)
+    words = np.repeat(rng.integers(0, 2, 30), rng.integers(1, 9, 30))
+    same, margin = np.r_[False, words[1:] == words[:-1]], around.max()
+    cells = np.flatnonzero(rng.random(len(words)) < keep)
+    cells = cells[(cells >= margin) & (cells < len(words) - margin)]
+    assert cells.size
+    repeated = rng.random(cells.size) < 0.5
+    repeated_windows(same, cells, around, repeated)
+    windows = words[cells[:, None] + around]
+    alike = np.r_[False, (windows[1:] == windows[:-1]).all(axis=1) & (np.diff(cells) == 1)]
+    np.testing.assert_array_equal(repeated, alike)
