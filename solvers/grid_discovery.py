@@ -9,6 +9,7 @@ are in ``kernels/discovery.py`` (positions), ``kernels/intervals.py`` (bounds, i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,10 @@ def discover(A: csr_array, scanned: Scanned | None = None) -> Embedding:
         degree, count = degree[rows], count[rows]
 
     m = indptr.size - 1
+    if exact and not planar and (usual := _walk(indptr, indices, count)) is not None:
+        shape, position, box = usual
+        sealed = np.array([not (count > degree).any()])
+        return Embedding(shape, rows, position, box, float(scale), np.broadcast_to(np.int32(0), m), sealed, exact)
     parent, packed = np.empty(m, dtype=np.int32), np.empty(m, dtype=np.int64)
     none = np.empty(0, dtype=np.uint8)
     budget = np.array([LOOKUPS + PER_ENTRY * indices.size])
@@ -226,6 +231,24 @@ def discover(A: csr_array, scanned: Scanned | None = None) -> Embedding:
             "(rows not in C order, a tree of narrow channels, or no grid); pass grid= if there is one"
         )
     raise NotAGrid(MISMATCH[reason].format(row=row, column=column))
+
+
+def _walk(
+    indptr: NDArray[np.int32], indices: NDArray[np.int32], count: NDArray[np.uint8]
+) -> tuple[tuple[int, ...], NDArray[np.int32 | np.int64], NDArray[np.uint8]] | None:
+    """Try the quick way for one component with three axes; return shape, positions and box if all couplings agree."""
+    m = count.size
+    packed = np.empty(m, dtype=np.int64)
+    low, high = np.empty((1, 3), dtype=np.int64), np.empty((1, 3), dtype=np.int64)
+    if not placement.walk(indptr, indices, packed, low[0], high[0]):
+        return None
+    shape = tuple(int(size) for size in (high - low + 1)[0])
+    if min(shape) < 2 or math.prod(shape) > max(1e6, SPARSE * m):
+        return None
+    box = np.zeros([size + 2 for size in shape], dtype=np.uint8)
+    stride, position = _strides(box.shape, (0, 1, 2)), np.empty(m, dtype=_integer(box.size))
+    placement.place(np.broadcast_to(np.int32(0), m), packed, 1 - low, stride, count, position, box.reshape(-1))
+    return (shape, position, box) if placement.fits(indptr, indices, position, box.reshape(-1), stride) else None
 
 
 def embed(grid: Grid) -> Embedding:

@@ -512,7 +512,7 @@ def _on(grid: Grid, threads: int) -> sp.csr_array | GridMatrix:
         neighbours, dirichlet = grid.couplings()
         unknown = grid.fluid & (neighbours + dirichlet > 0)
         lonely, n = np.flatnonzero(neighbours[unknown] == 0), int(np.count_nonzero(unknown))
-        diagonal = dirichlet[unknown][lonely] * embedding.scale
+        diagonal = dirichlet[unknown][lonely].astype(np.float64) * embedding.scale
     return GridMatrix(embedding, n, lonely, diagonal, threads)
 
 

@@ -5,7 +5,8 @@ a wave of stages, each one plane behind the one before; of what lies between two
 `rings`. Planes too large for the processor's cache are cut into tiles of rows, which are walked up one after the other;
 the rows around a tile that a later stage needs are computed anew, as are the planes around the share of a thread.
 
-Geometry, listed cells, smoothers and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (4, 3, plane and a row), zero outside the rows of the box.
+Geometry, listed cells, smoothers and threads as in `kernels/finest.py`. `rings` is scratch of a thread, float32 (4, 3,
+plane and a row), zero outside the rows of the box.
 """
 
 from __future__ import annotations

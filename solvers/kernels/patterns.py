@@ -99,7 +99,7 @@ def number_patterns(codes, positions, start, offsets, keys, slots, patterns, cou
 
 
 @njit(cache=True, nogil=True)
-def number_windows(words, origins, offsets, slots, numbers, firsts):
+def number_windows(words, origins, offsets, repeated, slots, numbers, firsts):
     """Give numbers to the distinct windows words[origin + offsets], in the order in which they are met.
 
     Parameters
@@ -107,6 +107,8 @@ def number_windows(words, origins, offsets, slots, numbers, firsts):
     words : uint32, (size,)
     origins : int, (m,)
     offsets : int, (k,)
+    repeated : bool, (m,)
+        Windows that are known to be like the one before: most are, and that is found out for many at once.
     slots : int32 (capacity,)
         Open-addressing hash table, capacity a power of two above 2 len(firsts); starts at -1.
     numbers : int32 (m,)
@@ -122,15 +124,9 @@ def number_windows(words, origins, offsets, slots, numbers, firsts):
     mask, count = np.uint64(slots.size - 1), 0
     for e in range(origins.size):
         origin = origins[e]
-        if e > 0:  # most windows are like the one before
-            before, same = origins[e - 1], True
-            for o in offsets:
-                if words[before + o] != words[origin + o]:
-                    same = False
-                    break
-            if same:
-                numbers[e] = numbers[e - 1]
-                continue
+        if repeated[e]:
+            numbers[e] = numbers[e - 1]
+            continue
         even, odd = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
         for k in range(0, offsets.size - 1, 2):
             even = (even ^ np.uint64(words[origin + offsets[k]])) * np.uint64(0xFF51AFD7ED558CCD)
@@ -157,21 +153,52 @@ def number_windows(words, origins, offsets, slots, numbers, firsts):
     return count
 
 
+@njit(cache=True, nogil=True)
+def like_the_one_before(rows, same):
+    """Mark the rows, (m, words), that equal the row before."""
+    same[:] = True
+    same[0] = False
+    for w in range(rows.shape[1]):
+        for e in range(np.uint64(1), np.uint64(rows.shape[0])):
+            same[e] &= rows[e, w] == rows[e - np.uint64(1), w]
+
+
+@njit(cache=True, nogil=True)
+def repeated_windows(same, cells, offsets, repeated):
+    """Mark the cells whose window is that of the cell before, which is the one before in `cells` as well."""
+    together = same.copy()
+    for p in range(same.size):
+        together[p] = False
+    margin, size = offsets.max(), same.size
+    if size > 2 * margin:
+        inner = together[margin : size - margin]
+        inner[:] = True
+        for o in offsets:
+            shifted = same[margin + o : size - margin + o]
+            for k in range(np.uint64(inner.size)):
+                inner[k] &= shifted[k]
+    repeated[0] = False
+    for e in range(1, cells.size):
+        repeated[e] = together[cells[e]] and cells[e] == cells[e - 1] + 1
+
+
 def distinct_windows(
-    words: NDArray[np.uint32], origins: NDArray[np.int64], offsets: NDArray[np.int64], most: int
+    words: NDArray[np.uint32], origins: NDArray[np.int64], offsets: NDArray[np.int64], repeated: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
-    """Return the origins of the distinct windows words[origin + offsets] and the number of each; None if over `most`.
+    """Return the origins of the distinct windows words[origin + offsets] and the number of each; None if over half are.
 
     Examples
     --------
-    >>> words = np.array([7, 7, 8, 7, 7], dtype=np.uint32)
-    >>> firsts, numbers = distinct_windows(words, np.arange(4), np.array([0, 1]), 4)
+    >>> words = np.array([7, 7, 7, 7, 8], dtype=np.uint32)
+    >>> none = np.zeros(4, dtype=bool)
+    >>> firsts, numbers = distinct_windows(words, np.arange(4), np.array([0, 1]), none)
     >>> firsts.tolist(), numbers.tolist()
-    ([0, 1, 2], [0, 1, 2, 0])
+    ([0, 3], [0, 0, 0, 1])
     """
+    most = max(origins.size // 2, 1)
     slots = np.full(1 << (2 * most + 2).bit_length(), -1, dtype=np.int32)
     numbers, firsts = np.empty(origins.size, dtype=np.int32), np.empty(most, dtype=np.int64)
-    count = number_windows(words, origins, offsets, slots, numbers, firsts)
+    count = number_windows(words, origins, offsets, repeated, slots, numbers, firsts)
     return None if count < 0 else (firsts[:count].copy(), numbers)
 
 

@@ -8,6 +8,8 @@ from numba import njit
 from deepcd.solvers.kernels.discovery import LIMIT, X, Y, Z, entry, find, unpack
 
 EXPLICIT_ZERO = 1  # reason of `values`
+ONE = np.uint64(1)
+WAITING = 1 << 14  # rows that `walk` may leave for later
 
 
 @njit(cache=True, nogil=True)
@@ -49,6 +51,93 @@ def scan(indptr, indices, data, degree, count):
         degree[i] = before + after
         count[i] = multiple if before + after > 0 else 0
     return scale, most < 3
+
+
+@njit(cache=True, nogil=True)
+def walk(indptr, indices, packed, low, high):
+    """Place row after row beside its earlier neighbours, as far as these leave no doubt in the usual case.
+
+    Rows without any wait, with those that only touch such rows, until a row touches both them and placed ones. Where
+    the axis of a coupling is open, the row before counts as the one at -z, and the rest follows from the order of
+    positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
+
+    Parameters
+    ----------
+    indptr, indices : ndarray
+        Sorted pattern, diagonal included; at most three neighbours on either side of it.
+    packed : ndarray of int64, shape (m,), out
+        Positions, ascending, the first one 0.
+    low, high : ndarray of int64, shape (3,), out
+        Smallest and largest coordinates.
+
+    Returns
+    -------
+    bool
+        Whether all rows found a place.
+    """
+    rows, piece, offset = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
+    waiting, latest = 0, 0
+    neighbours, at, step = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    packed[0] = 0
+    low[:], high[:] = 0, 0
+    for i in range(1, packed.size):
+        start, n, placed = np.uint64(indptr[i]), 0, -1
+        while np.int64(indices[start]) < i:
+            neighbours[n] = indices[start]
+            at[n] = packed[neighbours[n]]
+            if at[n] >= 0:
+                placed = n
+            start += ONE
+            n += 1
+        if n == 3:
+            step[0], step[1], step[2] = X, Y, Z
+        elif n == 2 and (at[0] >= 0) == (at[1] >= 0):
+            apart = at[1] - at[0] if placed >= 0 else offset[-1 - at[1]] - offset[-1 - at[0]]
+            step[0], step[1] = (Y, Z) if apart == Y - Z else (X, Y if apart == X - Y else Z)
+        elif n == 2:
+            step[1] = Z if neighbours[1] == i - 1 else Y
+            step[0] = Y if step[1] == Z and at[0] >= 0 and at[0] + Y > latest else X
+        elif n == 1:
+            step[0] = Z if neighbours[0] == i - 1 else (Y if at[0] < 0 or at[0] + Y > latest else X)
+        if placed < 0:
+            if waiting == WAITING:
+                return False
+            rows[waiting], packed[i] = i, -1 - waiting
+            piece[waiting], offset[waiting] = (
+                (waiting, 0) if n == 0 else (piece[-1 - at[0]], offset[-1 - at[0]] + step[0])
+            )
+            waiting += 1
+            continue
+        here = at[placed] + step[placed]
+        if here <= latest:
+            return False
+        packed[i] = latest = here
+        _widen(here, low, high)
+        for a in range(n):
+            if at[a] >= 0:
+                if at[a] + step[a] != here:
+                    return False
+            elif piece[-1 - at[a]] >= 0:  # not placed by the neighbour before
+                own, shift = piece[-1 - at[a]], here - step[a] - offset[-1 - at[a]]
+                for w in range(own, waiting):
+                    if piece[w] == own:
+                        piece[w], packed[rows[w]] = -1, offset[w] + shift
+                        if packed[rows[w]] <= 0:  # before the first row
+                            return False
+                        _widen(packed[rows[w]], low, high)
+    for i in range(1, packed.size):
+        if packed[i] <= packed[i - 1]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _widen(position, low, high):
+    """Let an extent include a position."""
+    x, y, z = unpack(position)
+    low[0], high[0] = min(low[0], x), max(high[0], x)
+    low[1], high[1] = min(low[1], y), max(high[1], y)
+    low[2], high[2] = min(low[2], z), max(high[2], z)
 
 
 @njit(cache=True, nogil=True)

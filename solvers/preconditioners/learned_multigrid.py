@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, fused, setup
-from deepcd.solvers.kernels.patterns import cell_codes, distinct_windows, neighbourhood, number_patterns
+from deepcd.solvers.kernels.patterns import (
+    cell_codes,
+    distinct_windows,
+    like_the_one_before,
+    neighbourhood,
+    number_patterns,
+    repeated_windows,
+)
 from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
@@ -258,11 +265,14 @@ def evaluate_features(features: F32, around: NDArray[np.int64], network: Network
     """
     size, channels = features.shape
     cells, numbers = np.flatnonzero(features[:, 0]), None
-    chosen, most = cells, max(cells.size // 2, 1)
-    origins = np.arange(0, features.size, channels)
-    alike = distinct_windows(features.view(np.uint32).reshape(-1), origins, np.arange(channels), most)
-    if alike is not None:
-        windows = distinct_windows(alike[1].view(np.uint32), cells, around, most)
+    chosen = cells
+    same, repeated = np.empty(size, dtype=np.bool_), np.empty(cells.size, dtype=np.bool_)
+    like_the_one_before(features.view(np.uint32), same)
+    words, origins = features.view(np.uint32).reshape(-1), np.arange(0, features.size, channels)
+    alike = distinct_windows(words, origins, np.arange(channels), same)
+    if alike is not None and cells.size:
+        repeated_windows(same, cells, around, repeated)
+        windows = distinct_windows(alike[1].view(np.uint32), cells, around, repeated)
         if windows is not None:
             chosen, numbers = windows
     w1, b1, w2, b2, w3, b3 = network
