@@ -92,7 +92,7 @@ def main() -> None:
                     fresh = from_the_matrix(DeepCD(threads=threads), problem.A, block, args.repeats)
                     rows[-1]["from the matrix"] = fresh
                     print(
-                        f"{size}^3, {threads} threads, {k} columns from the matrix: together {fresh['together']:.3f} s, "
+                        f"{size}^3, {threads} threads, {k} columns from the matrix: {fresh['together']:.3f} s, "
                         f"one by one {fresh['alone']:.3f} s, ratio {fresh['alone'] / fresh['together']:.2f}"
                     )
                 text = f"together {median['together']:.4f} s, one by one {median['alone']:.4f} s"
