@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,41 @@ def test_random_baffles_and_fragments_are_found() -> None:
         assert_found(matrix(baffles(seed, (8, 7, 9))))
         assert_found(matrix(rng.choice(3, size=rng.integers(2, 9, size=3), p=[0.6, 0.25, 0.15])))
         assert_found(matrix(rng.choice(3, size=rng.integers(3, 16, size=2), p=[0.6, 0.25, 0.15])))
+
+
+@pytest.mark.parametrize(
+    "name", ["box", "ball", "inside of a ball", "free surface", "oblique", "oblique the other way", "stairs", "slab"]
+)
+def test_rows_are_walked_through_once_where_order_leaves_no_doubt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the walk finds is what the links between all rows say; the walk gives up what it cannot tell."""
+    A = poisson(GRIDS[name]).A
+    walk, found = grid_discovery._walk, []
+
+    def watched(*args: Any) -> Any:
+        found.append(walk(*args))
+        return found[-1]
+
+    monkeypatch.setattr(grid_discovery, "_walk", watched)
+    walked = assert_found(A)
+    monkeypatch.setattr(grid_discovery, "_walk", lambda *_: None)
+    linked = assert_found(A)
+    assert len(found) == 1
+    assert found[0] is not None
+    assert walked.shape == linked.shape
+    for field in ("position", "diagonal", "component", "sealed"):
+        np.testing.assert_array_equal(getattr(walked, field), getattr(linked, field))
+    assert walked.position.dtype == linked.position.dtype
+
+
+@pytest.mark.parametrize("name", ["two chambers", "2D", "other order"])
+def test_the_walk_is_not_for_everything(name: str) -> None:
+    if name == "other order":
+        A, order = poisson(GRIDS["box"]).A, np.random.default_rng(0).permutation(210)
+        A = csr_array(A[order][:, order])
+    else:
+        A = poisson(GRIDS[name]).A
+    count = (A.diagonal() / -A.data.min()).astype(np.uint8)
+    assert grid_discovery._walk(A.indptr, A.indices, count) is None
 
 
 def test_a_wrong_first_guess_is_taken_back() -> None:
