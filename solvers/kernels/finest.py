@@ -1,18 +1,18 @@
 """Parts of the multigrid cycle's passes over planes: cells with coefficients of their own, and the transfers.
 
-Geometry and threads as in `kernels/outer.py`. Smoother and transfer coefficients of the finest level are constant in the
-interior. Cells where any differs are *listed*. For the transfers, starts[e] : starts[e + 1] are those of row
+Geometry and threads as in `kernels/outer.py`. Smoother and transfer coefficients of the finest level are constant in
+the interior. Cells where any differs are *listed*. For the transfers, starts[e] : starts[e + 1] are those of row
 e = i n1 + j, `cells` their numbers in the padded plane, `ratio` the factor on the constant scaling phi. A smoother is a
 tuple S:
 
 * its constants (a, c0, c1, c2);
 * `delta`, (7, cells): what is to be added to them, for the cell itself and the neighbours in the order -0, +0, -1, +1,
   -2, +2; zero where there is no such axis;
-* `runs`, `ends`, `cells`: runs[e] : runs[e + 1] are the runs of adjacent cells in row e, which a loop can take several at
-  a time, and ends[q] : ends[q + 1] the cells of run q.
+* `runs`, `ends`, `cells`: runs[e] : runs[e + 1] are the runs of adjacent cells in row e, which a loop can take several
+  at a time, and ends[q] : ends[q + 1] the cells of run q.
 
-`row` and `along` are scratch of a thread: one row, or one for each coarse row, as long as a padded fine one and two more
-entries.
+`row` and `along` are scratch of a thread: one row, or one for each coarse row, as long as a padded fine one and two
+more entries.
 """
 
 from __future__ import annotations

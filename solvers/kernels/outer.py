@@ -97,6 +97,8 @@ def conjugate(n, s, diagonal, z, beta, p, start, stop):
         else:
             for h in range(np.uint64(s[0])):
                 here[h] = np.float32(own[h] + beta * here[h])
+        if i == start:
+            before = here  # counts for nothing there, and another thread's plane may not be written yet
         two = np.float32(2 if i > start else 0)
         for h in range(np.uint64(lo), np.uint64(hi)):
             around = two * before[h] + m * here[h - s1] + np.float32(2) * here[h - ONE]

@@ -125,10 +125,10 @@ def walk(indptr, indices, packed, low, high):
                         if packed[rows[w]] <= 0:  # before the first row
                             return False
                         _widen(packed[rows[w]], low, high)
+    ascending = True
     for i in range(1, packed.size):
-        if packed[i] <= packed[i - 1]:
-            return False
-    return True
+        ascending &= packed[i] > packed[i - 1]
+    return ascending
 
 
 @njit(cache=True, nogil=True)
