@@ -92,7 +92,7 @@ def refine(
     Outcome
     """
     A, target = parts.A, limits.target
-    x = np.zeros_like(b) if x0 is None else x0.copy()
+    x = np.zeros(b.shape) if x0 is None else x0.copy()  # which unlike zeros_like touches no memory yet
     residuals = [norm(b) if x0 is None else norm(b - A @ x0.astype(dtype).astype(np.float64, copy=False))]
     if not math.isfinite(residuals[0]):
         detail = "The norm of b - A x0 is beyond the range of float64."
