@@ -21,10 +21,10 @@ from problems import MAIN_FAMILIES, RESULTS
 
 COLOURS = {"learned": "#c8102e", "frozen": "#e8a0aa", "V(2,2)": "#1f6fb2", "V(1,1)": "#9bbfdd"}
 LABELS = {
-    "learned": "learned, 8 passes each",
+    "learned": "learned",
     "frozen": "learned, outputs frozen at their mean",
-    "V(2,2)": "geometric V(2,2), 13 passes each",
-    "V(1,1)": "geometric V(1,1), 9 passes each",
+    "V(2,2)": "geometric V(2,2)",
+    "V(1,1)": "geometric V(1,1)",
 }
 
 
