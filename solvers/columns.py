@@ -107,14 +107,15 @@ def _iterate_group(
     if parts.singular:
         operator.project(record.x)
     parts.spread(record.x, units / parts.scale, own, operator)
-    extent = np.linalg.norm(record.x.reshape(-1, k), axis=0) * units
-    safe = parts.exact and from_zero and record.status is Status.CONVERGED
-    stopped = record.status if record.status in (Status.CALLBACK, Status.TIMEOUT) else Status.MAXITER
+    extent = (np.linalg.norm(record.x.reshape(-1, k), axis=0) * units).tolist()
     norms = np.array(histories).T
+    safe = parts.exact and from_zero and record.status is Status.CONVERGED
+    certain = [safe and is_certain(norms[j, -1], initial[j], extent[j], targets[j], parts.scale) for j in range(k)]
+    stopped = record.status if record.status in (Status.CALLBACK, Status.TIMEOUT) else Status.MAXITER
     return [
         Outcome(
             own[:, j],
-            Status.CONVERGED if safe and is_certain(norms[j, -1], initial[j], extent[j], targets[j]) else stopped,
+            Status.CONVERGED if certain[j] else stopped,
             norms[j].tolist(),
         )
         for j in range(k)

@@ -21,6 +21,7 @@ from deepcd.solvers.parts import Parts
 from deepcd.solvers.solution import Status
 
 _EPS = float(np.finfo(np.float64).eps)
+_SMALLEST, _LARGEST = 1e-280, 1e300  # norms of x between which nothing overflows, and underflow is below rounding
 _ROUND = 1e-13  # of its right-hand side: no round asks for a smaller residual, which rounding might not allow
 
 Callback = Callable[[NDArray[np.floating[Any]]], object]
@@ -103,7 +104,7 @@ def refine(
     lost, detail = _solve_alone(parts, b, x, target)
     # What the rows solved on their own leave in their columns moves to the right-hand side.
     r = b if x0 is None and not parts.alone.size else b - A @ x
-    goal, previous = target, math.inf
+    goal, previous, extent = target, math.inf, 0.0
     # What no x reaches is a part of b. That of b - A x is the same but for the rounding of A x, which may be larger.
     beyond, singular = lost, True
     if parts.singular and x0 is not None:
@@ -111,7 +112,7 @@ def refine(
     while True:
         part = r[parts.rows]
         largest = residuals[0] if r is b and isinstance(parts.rows, slice) else norm(part)
-        certain, status, size = False, Status.CONVERGED, math.nan
+        certain, status = False, Status.CONVERGED
         if parts.operator is None or largest == 0:
             residuals.append(lost)
         else:
@@ -134,11 +135,11 @@ def refine(
                 parts.operator.project(record.x)
             parts.spread(record.x, unit / parts.scale, x)
             if parts.exact and x0 is None and dtype == np.float64:
-                size = extent = unit * math.sqrt(parts.operator.dot(record.x, record.x))
-                certain = is_certain(residuals[-1], residuals[0], extent, target)
+                extent += unit * math.sqrt(parts.operator.dot(record.x, record.x))
+                certain = is_certain(residuals[-1], residuals[0], extent, target, parts.scale)
 
         answer = x.astype(dtype, copy=False)
-        if not math.isfinite(size if certain else norm(answer)):
+        if not (certain or math.isfinite(norm(answer))):
             residuals[-1] = residuals[0]
             first = np.zeros(b.shape, dtype) if x0 is None else x0.astype(dtype)
             return Outcome(first, Status.NOT_FINITE, residuals, detail)
@@ -167,12 +168,14 @@ def refine(
             r = b - A @ x
 
 
-def is_certain(residual: float, initial: float, extent: float, target: float) -> bool:
+def is_certain(residual: float, initial: float, extent: float, target: float, scale: float) -> bool:
     """Return whether the residual that an exact operator computed proves that of A to meet the target.
 
     A and its operator differ by roundings of their entries, whose magnitudes over the scale sum to at most 18 per row;
-    `extent` is the norm of scale * x.
+    `extent` is at least the norm of scale * x. Neither may x be so large or small that its entries leave float64.
     """
+    if not _SMALLEST <= extent / scale <= _LARGEST:
+        return False
     return residual + 64 * _EPS * (initial + 18 * extent) <= target
 
 

@@ -475,6 +475,15 @@ class TestGrid:
             assert solution.info == 0
             assert solution.iterations < 15
 
+    @pytest.mark.parametrize("shape", [(), (2,)])
+    def test_a_solution_that_float64_does_not_hold(self, shape: tuple[int, ...]) -> None:
+        right = np.broadcast_to(self.right().reshape(-1, *(1 for _ in shape)), (len(self.right()), *shape))
+        beyond = self.solver.solve(self.system.A * 1e-200, right * 1e200, 1e-8)
+        assert beyond.status is Status.NOT_FINITE
+        assert np.isfinite(beyond.x).all()
+        below = self.solver.solve(self.system.A * 1e200, right * 1e-120, 1e-8)  # of entries below 1e-308
+        assert below.status is Status.ATTAINABLE_ACCURACY
+
     def test_isolated_rows_and_callback(self) -> None:
         matrix = sp.csr_array(sp.block_diag([np.array([[4.0]]), self.system.A, np.array([[0.0]])]))
         right = np.concatenate([[2.0], self.right(), [0.0]])
