@@ -1,8 +1,8 @@
 """Many right-hand sides at once: one system I (x) A of k n unknowns, whose vectors interleave the columns.
 
 One alpha and one beta serve all columns, so the iteration is the one of a single right-hand side; the spectrum, and
-with it the bound on the iterations, is that of A. It is an accelerator only: a column that is not certain to meet its
-tolerance goes on alone from where it is (`refinement.refine`), which recomputes its true residual first.
+with it the bound on the iterations, is that of A. It is an accelerator only: each column then goes on alone
+from where it is (`refinement.refine`), which recomputes its true residual first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deepcd.solvers.arguments import norm
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.refinement import Limits, Outcome, is_certain
+from deepcd.solvers.refinement import Limits, Outcome
 from deepcd.solvers.solution import Status
 
 MEMORY = 1 << 30  # bytes that the vectors of a group of columns may take
@@ -30,7 +30,7 @@ def iterate_together(
     Parameters
     ----------
     parts : Parts
-        Of A; with an operator.
+        Of A; with an operator that has `columns`: not on a grid.
     B : ndarray of float64, shape (n, k)
         Finite.
     X : ndarray of float64, shape (n, k)
@@ -43,8 +43,8 @@ def iterate_together(
     Returns
     -------
     list of k Outcomes
-        x is a column of X. CONVERGED where that is certain, CALLBACK or TIMEOUT where the iteration was stopped, and
-        MAXITER where the true residual has to be looked at.
+        x is a column of X. CALLBACK or TIMEOUT if the iteration was stopped, else MAXITER: the true residual has to be
+        looked at.
     """
     n, k = B.shape
     group = max(1, min(k, MEMORY // (BYTES * n)))
@@ -107,16 +107,5 @@ def _iterate_group(
     if parts.singular:
         operator.project(record.x)
     parts.spread(record.x, units / parts.scale, own, operator)
-    extent = (np.linalg.norm(record.x.reshape(-1, k), axis=0) * units).tolist()
-    norms = np.array(histories).T
-    safe = parts.exact and from_zero and record.status is Status.CONVERGED
-    certain = [safe and is_certain(norms[j, -1], initial[j], extent[j], targets[j], parts.scale) for j in range(k)]
     stopped = record.status if record.status in (Status.CALLBACK, Status.TIMEOUT) else Status.MAXITER
-    return [
-        Outcome(
-            own[:, j],
-            Status.CONVERGED if certain[j] else stopped,
-            norms[j].tolist(),
-        )
-        for j in range(k)
-    ]
+    return [Outcome(own[:, j], stopped, history) for j, history in enumerate(np.array(histories).T.tolist())]

@@ -275,7 +275,7 @@ class System:
         limits: Limits,
         dtype: type[np.floating[Any]],
     ) -> tuple[list[Outcome], NDArray[np.float64]]:
-        """Solve for several right-hand sides: together, then each that has not certainly converged on its own."""
+        """Solve for several right-hand sides: together, then each that has not converged on its own."""
         on_grid = self.embedding is not None and isinstance(self._parts, Parts)
         if on_grid:  # column by column: they had better lie one after the other
             B = _by_columns(B)
@@ -283,17 +283,16 @@ class System:
         X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
         tell = limits.callback
         outcomes = [Outcome(x, Status.MAXITER, []) for x in X.T]
-        certified, halted = False, None
+        halted = None
         if on_grid and tell is None and self._threads > 1:
-            outcomes, certified = self._side_by_side(B, start, targets, limits, dtype), True
+            outcomes = self._side_by_side(B, start, targets, limits, dtype)
             for j, outcome in enumerate(outcomes):
                 X[:, j] = outcome.x
         elif isinstance(self._parts, Parts) and self._parts.operator is not None and not on_grid:
             told = limits if tell is None else replace(limits, callback=lambda block: tell(block.astype(dtype)))
             outcomes = iterate_together(self._parts, self._sign * B, X, targets, self._patient(told))
-            certified = dtype == np.float64
         for j, before in enumerate(outcomes):
-            if before.status is Status.CONVERGED and certified:
+            if before.status is Status.CONVERGED:
                 continue
 
             def tell_all(x: NDArray[np.floating[Any]], j: int = j) -> object:
