@@ -20,6 +20,7 @@ from deepcd.solvers.solution import Solution, Status
 
 _ROUND_ENDS = (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER)
 _PUZZLING = (Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)  # or b is not in the range of A
+_BAFFLING = (*_PUZZLING, Status.MAXITER)  # or A is not symmetric
 
 
 class _Given:
@@ -170,6 +171,8 @@ def cg(
             end = Status.ATTAINABLE_ACCURACY
         if end is Status.ATTAINABLE_ACCURACY and null.size:
             return solution(answer, Status.INCONSISTENT)
+        if end in _BAFFLING and _is_nonsymmetric(mapped, own):
+            return solution(answer, Status.NONSYMMETRIC)
         # So is an end without convergence after n iterations, which are enough but for rounding.
         puzzling = end in _PUZZLING or (end is Status.MAXITER and len(residuals) > n)
         if puzzling and status is not Status.CONVERGED and not null.size:
@@ -194,6 +197,15 @@ def cg(
         )
         residuals += np.ldexp(np.hypot(record.residuals[1:], norm(part)), unit).tolist()
         x, status = iterate(record.x), record.status
+
+
+def _is_nonsymmetric(A: LinearMap, dtype: np.dtype[Any]) -> bool:
+    """Return whether two products show that A, whose entries are of this dtype, is not symmetric or not Hermitian."""
+    from deepcd.solvers.diagnosis import is_asymmetric
+
+    u, v = np.random.default_rng(0).standard_normal((2, A.zeros().size))
+    eps = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
+    return is_asymmetric(u, A.image(u), v, A.image(v), eps)
 
 
 def _null_space(

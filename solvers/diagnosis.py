@@ -1,15 +1,16 @@
-"""Why did it not converge? A null vector of A that b is not orthogonal to answers it (the Fredholm alternative)."""
+"""Why did it not converge? Because A is not symmetric, or has a null vector that b is not orthogonal to."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import magnitude, power_of_two
+from deepcd.solvers.arguments import magnitude, norm, power_of_two
 from deepcd.solvers.conjugate_directions import (
     Operator,
     Preconditioner,
@@ -17,13 +18,31 @@ from deepcd.solvers.conjugate_directions import (
     conjugate_directions,
     largest_eigenvalue,
 )
-from deepcd.solvers.parts import Parts
+
+if TYPE_CHECKING:
+    from deepcd.solvers.parts import Parts
 
 _EPS = float(np.finfo(np.float64).eps)
 _NULL = 64 * _EPS  # times the size of A: the size of A v, for a unit vector v, that rounding explains
 _HOPELESS = 1e-6  # the same: of a vector that does not become a null vector by doing it again
 _MOST = 32  # null vectors to look for
 _MORE = 200  # iterations beside those that failed, which may have been few: a consistent system takes longer to solve
+
+
+def is_asymmetric(u: Vector, Au: Vector, v: Vector, Av: Vector, eps: float = _EPS) -> bool:
+    """Return whether u.A v and v.A u, which are equal for a symmetric A, differ by more than rounding explains.
+
+    Of standard Gaussian u and v they differ by the Frobenius norm of A - A^T, but for a factor of about one.
+
+    Parameters
+    ----------
+    u, Au, v, Av : ndarray of float64, shape (n,)
+        Two standard Gaussian vectors and their products.
+    eps : float, optional
+        Unit roundoff that A carries.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # which is no asymmetry
+        return abs(float(u @ Av) - float(v @ Au)) > math.sqrt(eps) * max(norm(Au), norm(Av))
 
 
 def as_singular(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
 from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.diagnosis import is_asymmetric
 from deepcd.solvers.preconditioners.direct import LARGEST, Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
@@ -259,11 +260,10 @@ def _fault(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float, *, prob
     if not probe:
         return None
     scaling = 1 / np.sqrt(diagonal)
-    u, v = np.random.default_rng(0).standard_normal((2, A.shape[0])) * scaling
-    Au, Av = A @ u, A @ v
-    size = max(norm(scaling * Au), norm(scaling * Av))
-    if abs(float(u @ Av) - float(v @ Au)) > math.sqrt(eps) * size:
+    u, v = np.random.default_rng(0).standard_normal((2, A.shape[0]))
+    Au, Av = (scaling * (A @ (scaling * w)) for w in (u, v))
+    if is_asymmetric(u, Au, v, Av, eps):
         return Status.NONSYMMETRIC, ""
-    if min(float(u @ Au), float(v @ Av)) < -math.sqrt(eps) * size:
+    if min(float(u @ Au), float(v @ Av)) < -math.sqrt(eps) * max(norm(Au), norm(Av)):
         return Status.INDEFINITE_MATRIX, ""
     return None

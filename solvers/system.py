@@ -89,9 +89,7 @@ class System:
         self._matrix = matrix
         self._null = None if nullspace is None else as_null_space(nullspace, self.A, self._eps)
         self._B = None if B is None else as_columns("B", B, self.shape[0])
-        self._prepare(None)
-        if copy and sp.issparse(self._matrix):
-            self._own(_apart(self._matrix, A))
+        self._prepare(A if copy else None)
         self.setup_time = time.perf_counter() - start
 
     @property
@@ -108,19 +106,13 @@ class System:
             self._scanned = scan(matrix)
         return self._scanned is not None
 
-    def _own(self, matrix: sp.csr_array) -> None:
-        """Take an equal matrix in the place of the one in use."""
-        if isinstance(self._parts, Parts) and self._parts.A is self._matrix:
-            self._parts = replace(self._parts, A=matrix)
-        self._matrix = matrix
-
     @property
     def _eps(self) -> float:
         """Unit roundoff that the entries of A carry."""
         return float(np.finfo(self._dtype).eps)
 
-    def _prepare(self, previous: Parts | None) -> None:
-        """Look for structure in A and build its parts."""
+    def _prepare(self, given: Any = None, previous: Parts | None = None) -> None:
+        """Look for structure in A and build its parts, none of which shares memory with the matrix that was given."""
         wanted, n, A = self._solver.preconditioner, self.shape[0], self._matrix
         self.embedding: Embedding | None = None
         self.no_grid, self._sign = "", 1
@@ -135,14 +127,17 @@ class System:
         if wanted in ("auto", *ON_GRIDS) and n and not small:
             self._find_grid(A, required=wanted != "auto")
         parts: Parts | Fault
-        if self.embedding is not None:
-            exact = self._dtype == np.float64
-            if exact and self.embedding.exact and self._sign > 0 and sp.issparse(A):
-                from deepcd.solvers.operators.grid_matrix import GridMatrix
+        exact = self._dtype == np.float64
+        if self.embedding is not None and self.embedding.exact and exact and self._sign > 0 and sp.issparse(A):
+            from deepcd.solvers.operators.grid_matrix import GridMatrix
 
-                # Nothing is lost: the caller's matrix is neither kept nor copied.
-                rows = slice(None) if self.embedding.rows is None else self.embedding.rows
-                self._matrix = A = GridMatrix(self.embedding, n, *alone(A, rows), self._threads)
+            # Nothing is lost: the caller's matrix is neither kept nor copied.
+            rows = slice(None) if self.embedding.rows is None else self.embedding.rows
+            self._matrix = A = GridMatrix(self.embedding, n, *alone(A, rows), self._threads)
+        elif sp.issparse(self._matrix) and _shared(self._matrix, given):
+            kept = self._matrix.copy()
+            A, self._matrix = kept if A is self._matrix else A, kept
+        if self.embedding is not None:
             parts = on_grid(A, self.embedding, wanted, self._solver.weights, self._threads, exact=exact)
         else:
             A = A if sp.issparse(A) else A.tocsr()
@@ -395,9 +390,7 @@ class System:
         with self._exclusive():
             self._grid = None
             self._matrix, self._dtype = new, dtype
-            self._prepare(self._parts if isinstance(self._parts, Parts) else None)
-            if sp.issparse(self._matrix):
-                self._own(_apart(self._matrix, A))
+            self._prepare(A, self._parts if isinstance(self._parts, Parts) else None)
             self.setup_time = time.perf_counter() - start
 
     def aspreconditioner(self) -> LinearOperator:
@@ -533,10 +526,9 @@ def _left(residuals: list[float], target: float) -> float:
     return math.log(residuals[-1] / max(target, 1e-300)) / rate if rate > 0 else math.inf
 
 
-def _apart(matrix: sp.csr_array, A: Any) -> sp.csr_array:
-    """Return the matrix that A was converted to, in memory of its own."""
-    shared = sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
-    return matrix.copy() if shared else matrix
+def _shared(matrix: sp.csr_array, A: Any) -> bool:
+    """Return whether the matrix that A was converted to may share memory with it."""
+    return sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
 
 
 def _same_pattern(A: sp.csr_array, B: sp.csr_array) -> bool:

@@ -472,3 +472,18 @@ def test_singular_and_inconsistent_by_little_is_named() -> None:
     solution = deepcd.cg(A, b, rtol=1e-8)
     assert solution.status is Status.INCONSISTENT, solution.message
     assert np.linalg.norm(b - A @ solution.x) == pytest.approx(1e-5 * np.linalg.norm(b), rel=1e-3)
+
+
+@pytest.mark.parametrize("convert", [sp.csr_array, aslinearoperator])
+def test_a_nonsymmetric_matrix_is_named_where_it_fails(convert: Any) -> None:
+    upper = sp.triu(A, format="csr")
+    solution = deepcd.cg(convert(upper), b, rtol=1e-8, maxiter=1000)
+    assert solution.status is Status.NONSYMMETRIC, solution.message
+
+
+@pytest.mark.parametrize("phase", [1, 1j])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_a_hermitian_matrix_is_not_called_nonsymmetric(phase: complex, dtype: type) -> None:
+    hermitian = (A + sp.diags_array([1.0 * phase, np.conj(phase)], offsets=[20, -20], shape=A.shape)).astype(dtype)
+    solution = deepcd.cg(sp.csr_array(hermitian), b.astype(dtype), rtol=1e-8, maxiter=3)
+    assert solution.status is Status.MAXITER, solution.message
