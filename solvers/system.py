@@ -134,7 +134,7 @@ class System:
             # Nothing is lost: the caller's matrix is neither kept nor copied.
             rows = slice(None) if self.embedding.rows is None else self.embedding.rows
             self._matrix = A = GridMatrix(self.embedding, n, *alone(A, rows), self._threads)
-        elif sp.issparse(self._matrix) and _shared(self._matrix, given):
+        elif isinstance(self._matrix, sp.csr_array) and _shared(self._matrix, given):
             kept = self._matrix.copy()
             A, self._matrix = kept if A is self._matrix else A, kept
         if self.embedding is not None:
