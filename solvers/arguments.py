@@ -163,14 +163,14 @@ def tolerance(name: str, value: Any, *, zero: bool = False) -> float:
     return number
 
 
-def count(name: str, value: Any) -> int:
-    """Return the value as an int >= 1, or raise."""
+def count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return the value as an int that is not below the least one, or raise."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepcd import data as data
     from deepcd import pde as pde
     from deepcd import solvers as solvers
+    from deepcd.solvers import pinn as pinn
     from deepcd.solvers.cg import cg as cg
     from deepcd.solvers.deepcd import DeepCD as DeepCD
     from deepcd.solvers.solution import Solution as Solution
@@ -32,9 +33,9 @@ _HOMES = {
     "Status": "deepcd.solvers.solution",
     "cg": "deepcd.solvers.cg",
 }
-_FOLDERS = ("data", "pde", "solvers")
+_MODULES = {"data": "deepcd.data", "pde": "deepcd.pde", "pinn": "deepcd.solvers.pinn", "solvers": "deepcd.solvers"}
 
-__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "solvers"]
+__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "pinn", "solvers"]
 
 
 def __getattr__(name: str) -> Any:
@@ -42,8 +43,8 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _FOLDERS:
-        value = importlib.import_module(f"deepcd.{name}")
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
     elif name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -194,6 +194,40 @@ def train(
         _refuse(str(error))
 
 
+@app.command()
+def pinn(
+    problem: Annotated[str, typer.Argument(help='Name of a problem; "list" shows all.')],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoint, metrics and pictures; default: out/PROBLEM.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="What moves the points.")] = "aas",
+    optimizer: Annotated[str | None, typer.Option(help="adam, soap, lbfgs, ssbroyden or ssbfgs.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of network, sampler and boundary points.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, of this seed and the next ones, each in a process.")] = 1,
+    budget: Annotated[int | None, typer.Option(help="Gradients of the loss to compute.")] = None,
+    points: Annotated[int | None, typer.Option(help="Points in a round.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a PDE, on points that a sampler moves to where the residual is."""
+    from deepcd.solvers.pinn import command
+
+    try:
+        if problem == "list":
+            rows: Any = command.listing()
+        else:
+            folder = out if out is not None else Path("out") / problem
+            options = {"sampler": sampler, "optimizer": optimizer, "budget": budget, "resume": resume}
+            options |= {} if points is None else {"points": points}
+            rows = command.run(problem, folder, range(seed, seed + seeds), threads, options)
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        _refuse(str(error))
+    if as_json:
+        print(json.dumps(rows, indent=2, allow_nan=False))
+
+
 def _refuse(message: str) -> NoReturn:
     """End the program with status 2 and a message."""
     _say(f"error: {message}")

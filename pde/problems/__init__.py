@@ -1,0 +1,67 @@
+"""PDE problems that networks are trained on, by name. The one part of deepcd.pde that imports torch.
+
+>>> from deepcd.pde.problems import problem
+>>> problem("burgers").title
+'u_t + u u_x = (0.01/π) u_xx'
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from deepcd.pde.problems.allen_cahn import allen_cahn
+from deepcd.pde.problems.evolution import burgers, convection, diffusion, moving_gaussian, wave
+from deepcd.pde.problems.jets import Jet as Jet
+from deepcd.pde.problems.jets import coordinates as coordinates
+from deepcd.pde.problems.obstacles import Solve, obstacles
+from deepcd.pde.problems.peaks import gaussian, one_peak, two_peaks, two_peaks_plain
+from deepcd.pde.problems.problem import Condition as Condition
+from deepcd.pde.problems.problem import Problem as Problem
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "one_peak": one_peak,
+    "two_peaks": two_peaks,
+    "two_peaks_plain": two_peaks_plain,
+    "gaussian_2d": partial(gaussian, 2),
+    "gaussian_4d": partial(gaussian, 4),
+    "gaussian_6d": partial(gaussian, 6),
+    "gaussian_8d": partial(gaussian, 8),
+    "gaussian_10d": partial(gaussian, 10),
+    "gaussian_10d_nonlinear": partial(gaussian, 10, nonlinear=True),
+    "diffusion": diffusion,
+    "wave": wave,
+    "convection": convection,
+    "burgers": burgers,
+    "allen_cahn": allen_cahn,
+    "moving_gaussian": moving_gaussian,
+    "obstacles": obstacles,
+}
+
+
+def problem(name: str, solve: Solve | None = None) -> Problem:
+    """Return a problem by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `PROBLEMS`.
+    solve : callable, optional
+        ``solve(A, b) -> x`` for the reference solution of "obstacles", which needs it; the others do not use it.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError
+        If there is no such problem, or no solve where it is needed.
+
+    Examples
+    --------
+    >>> from deepcd.pde.problems import problem
+    >>> problem("gaussian_4d").axes
+    ('x1', 'x2', 'x3', 'x4')
+    """
+    if name not in PROBLEMS:
+        raise ValueError(f"name must be one of {', '.join(PROBLEMS)}; got {name!r}")
+    return obstacles(solve) if name == "obstacles" else PROBLEMS[name]()

@@ -1,0 +1,111 @@
+"""Points of a box: uniformly random ones inside and on faces, and the nodes of a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from deepcd.pde.problems.problem import Points
+
+
+def in_box(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
+    """Draw points uniformly from a box.
+
+    Parameters
+    ----------
+    bounds : array_like, shape (d, 2)
+        Low and high end of each axis.
+    n : int
+        How many points, at least one.
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    Tensor of float64, shape (n, d)
+
+    Raises
+    ------
+    ValueError
+        If n is less than one.
+    """
+    if n < 1:
+        raise ValueError(f"n must be a positive number of points, got {n!r}")
+    low, high = torch.tensor(np.array(bounds, dtype=np.float64)).T
+    return low + (high - low) * torch.rand(n, len(low), dtype=torch.float64, generator=generator)
+
+
+def on_face(bounds: ArrayLike, axis: int, end: int, n: int, generator: torch.Generator) -> Tensor:
+    """Draw points uniformly from one face of a box.
+
+    Parameters
+    ----------
+    bounds, n, generator
+        As for :func:`in_box`.
+    axis : int
+        The axis that the face is perpendicular to; with the time as axis 0 and end 0, the initial points.
+    end : {0, 1}
+        The low or the high one.
+
+    Returns
+    -------
+    Tensor of float64, shape (n, d)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepcd.pde.problems.sampling import on_face
+    >>> on_face([(0, 1), (-1, 1)], 0, 0, 3, torch.Generator().manual_seed(0))[:, 0].tolist()
+    [0.0, 0.0, 0.0]
+    """
+    points = in_box(bounds, n, generator)
+    points[:, axis] = float(np.asarray(bounds)[axis, end])
+    return points
+
+
+def on_faces(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
+    """Draw points uniformly from the boundary of a box, each face as often as its area demands.
+
+    Parameters
+    ----------
+    bounds, n, generator
+        As for :func:`in_box`.
+
+    Returns
+    -------
+    Tensor of float64, shape (n, d)
+    """
+    points = in_box(bounds, n, generator)
+    ends = torch.tensor(np.array(bounds, dtype=np.float64))
+    area = 1 / (ends[:, 1] - ends[:, 0])  # up to the volume
+    axis = torch.multinomial(area, n, replacement=True, generator=generator)
+    end = torch.randint(2, (n,), generator=generator)
+    points[torch.arange(n), axis] = ends[axis, end]
+    return points
+
+
+def tensor_grid(bounds: ArrayLike, nodes: Sequence[int]) -> Points:
+    """Return the nodes of an equidistant grid, ends included, the last axis running fastest.
+
+    Parameters
+    ----------
+    bounds : array_like, shape (d, 2)
+    nodes : sequence of d int
+        Nodes per axis.
+
+    Returns
+    -------
+    ndarray of float64, shape (product of nodes, d)
+
+    Examples
+    --------
+    >>> from deepcd.pde.problems.sampling import tensor_grid
+    >>> tensor_grid([(0, 1), (-1, 1)], (2, 3)).tolist()
+    [[0.0, -1.0], [0.0, 0.0], [0.0, 1.0], [1.0, -1.0], [1.0, 0.0], [1.0, 1.0]]
+    """
+    axes = [np.linspace(low, high, m) for (low, high), m in zip(np.asarray(bounds), nodes, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))

@@ -1,0 +1,166 @@
+"""The loss of a network on given points, as torch differentiates it and as quasi-Newton methods call it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from deepcd.pde.problems import Condition, Jet, Problem, coordinates
+from deepcd.solvers.pinn.network import Network
+
+CHUNK = 10_000  # points that are evaluated at a time where no gradient is wanted
+
+
+class NotFiniteError(FloatingPointError):
+    """The residual of the PDE or of a condition is NaN or infinite; the message names the term and the point."""
+
+
+class _Term(NamedTuple):
+    """A mean square of the loss: of the PDE or of a condition, with u = offset + factor N at its points."""
+
+    of: Problem | Condition
+    x: Tensor
+    weights: Tensor
+    at: list[Jet]
+    offset: Jet | None
+    factor: Jet | None
+
+
+class Objective:
+    """Mean square of the residual over points, plus weighted mean squares of the conditions.
+
+    Parameters
+    ----------
+    problem : Problem
+    network : Network
+        Whose parameters the loss is a function of.
+
+    Attributes
+    ----------
+    evaluations : int
+        Gradients computed so far.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from deepcd.pde.problems import problem
+    >>> from deepcd.solvers.pinn.network import Network
+    >>> from deepcd.solvers.pinn.objective import Objective
+    >>> one_peak = problem("one_peak")
+    >>> objective = Objective(one_peak, Network(one_peak.bounds))
+    >>> objective.place(torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    >>> value, gradient = objective(objective.parameters)
+    >>> gradient.shape
+    (1981,)
+    """
+
+    def __init__(self, problem: Problem, network: Network) -> None:
+        self.problem, self.network, self.evaluations = problem, network, 0
+        self._terms: list[_Term] = []
+
+    @property
+    def parameters(self) -> NDArray[np.float64]:
+        """All parameters of the network, one after the other."""
+        return parameters_to_vector(self.network.parameters()).detach().to(torch.float64).numpy().copy()
+
+    def load(self, theta: NDArray[np.float64]) -> None:
+        """Set all parameters of the network."""
+        dtype = next(self.network.parameters()).dtype
+        vector_to_parameters(torch.from_numpy(theta.copy()).to(dtype), self.network.parameters())
+
+    def place(self, x: Tensor, weights: Tensor | None = None, on: Sequence[Tensor] = ()) -> None:
+        """Choose the points of the loss.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, d)
+        weights : Tensor, shape (n,), optional
+            Of their squared residuals; default: one.
+        on : sequence of Tensors
+            Points of each condition of the problem.
+        """
+        weights = torch.ones(len(x)) if weights is None else weights
+        self._terms = [self._term(self.problem, x, weights * self._inside(x))]
+        for condition, points in zip(self.problem.conditions, on, strict=True):
+            self._terms.append(self._term(condition, points, torch.full((len(points),), condition.weight)))
+
+    def loss(self) -> Tensor:
+        """Return the loss with its graph."""
+        total = torch.zeros(())
+        for term in self._terms:
+            total = total + (term.weights * self._residual(term) ** 2).mean()
+        return total
+
+    def __call__(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Set the parameters and return the loss and its gradient; infinity where the loss is not finite."""
+        self.load(theta)
+        loss = self.backward()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradient = parameters_to_vector(gradients).to(torch.float64).numpy()
+        return (loss if math.isfinite(loss) else math.inf), gradient
+
+    def backward(self) -> float:
+        """Compute the gradient of the loss into the parameters, and return the loss."""
+        self.evaluations += 1
+        self.network.zero_grad(set_to_none=True)
+        loss = self.loss()
+        loss.backward()
+        return float(loss.detach())
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the residual of the PDE at points, shape (n, d), as a float64 tensor of shape (n,)."""
+        parts = []
+        with torch.no_grad():
+            for part in x.split(CHUNK):
+                term = self._term(self.problem, part, self._inside(part))
+                parts.append((self._residual(term) * term.weights).to(torch.float64))
+        return torch.cat(parts)
+
+    def values(self, x: Tensor) -> Tensor:
+        """Return u at points, shape (n, d), as a float64 tensor of shape (n,)."""
+        parts = []
+        with torch.no_grad():
+            for part in x.split(CHUNK):
+                term = self._term(self.problem, part, torch.ones(len(part)))
+                N = self.network(term.x)
+                u = N if term.offset is None or term.factor is None else term.offset.value + term.factor.value * N
+                parts.append(u.to(torch.float64))
+        return torch.cat(parts)
+
+    def fault(self) -> NotFiniteError | None:
+        """Return an error that names a term and a point of the loss where it is not finite, if there is one."""
+        for term in self._terms:
+            with torch.no_grad():
+                finite = self._residual(term).isfinite()
+            if not finite.all():
+                name = f"{term.of.name} condition" if isinstance(term.of, Condition) else "PDE"
+                point = dict(zip(self.problem.axes, term.x[int((~finite).nonzero()[0, 0])].tolist(), strict=True))
+                return NotFiniteError(f"the residual of the {name} of {self.problem.name} is not finite at {point}")
+        return None
+
+    def _inside(self, x: Tensor) -> Tensor:
+        domain = self.problem.domain
+        return torch.ones(len(x)) if domain is None else torch.from_numpy(domain(x.to(torch.float64).numpy()))
+
+    def _term(self, of: Problem | Condition, x: Tensor, weights: Any) -> _Term:
+        """Compute all that does not depend on the network."""
+        dtype = next(self.network.parameters()).dtype
+        x = x.to(dtype)
+        at, offset, factor = coordinates(x, self.problem.sums), None, None
+        if self.problem.ansatz is not None:
+            zero = at[0] * 0.0
+            offset = self.problem.ansatz(at, zero)
+            factor = self.problem.ansatz(at, zero + 1.0) - offset
+        return _Term(of, x, weights.to(dtype), at, offset, factor)
+
+    def _residual(self, term: _Term) -> Tensor:
+        N = self.network.jet(term.x, self.problem.sums)
+        u = N if term.offset is None or term.factor is None else term.factor * N + term.offset
+        return term.of.residual(term.at, u)

@@ -1,0 +1,7 @@
+"""Second-order optimisers of physics-informed networks, on vectors of parameters."""
+
+from __future__ import annotations
+
+from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden
+
+__all__ = ["SelfScaledBroyden"]

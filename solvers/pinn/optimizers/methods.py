@@ -1,0 +1,264 @@
+"""The optimisers of a run behind one contract: so many gradients on the points as they are, then a state to keep.
+
+Adam (Kingma and Ba, 2015), SOAP (Vyas et al., "SOAP: Improving and stabilizing Shampoo using Adam", 2024, of the
+package pytorch-optimizer), L-BFGS (of torch, strong Wolfe line search), and the self-scaled methods of this project.
+Quasi-Newton methods begin with some steps of Adam: far from a minimum a curvature is not worth its price.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepcd.solvers.pinn.objective import Objective
+from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden
+
+State = dict[str, NDArray[Any]]
+
+OPTIMIZERS = ("adam", "soap", "lbfgs", "ssbroyden", "ssbfgs")
+
+
+class Method(ABC):
+    """An optimiser in a run."""
+
+    @abstractmethod
+    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+        """Go on with the objective, whose points may be new.
+
+        Parameters
+        ----------
+        objective : Objective
+            Its network is changed.
+        gradients : int
+            To be computed at most, but for what a line search needs to end.
+        done : float
+            Share of the budget that has been used.
+
+        Returns
+        -------
+        bool
+            False if no descent is possible on these points.
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return all that it remembers."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take up the state of a method of the same kind on the same network."""
+
+
+class FirstOrder(Method):
+    """Steps of a torch optimiser, at a rate that falls to a hundredth along a cosine.
+
+    Parameters
+    ----------
+    objective : Objective
+    name : {"adam", "soap"}
+    rate : float
+        At the start.
+    """
+
+    def __init__(self, objective: Objective, name: str, rate: float) -> None:
+        self._rate = rate
+        parameters = list(objective.network.parameters())
+        if name == "soap":
+            from pytorch_optimizer import SOAP
+
+            self._optimizer: Any = SOAP(parameters, lr=rate, weight_decay=0.0, precondition_frequency=2)
+        else:
+            self._optimizer = torch.optim.Adam(parameters, lr=rate)
+
+    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+        """Take as many steps as gradients are allowed."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+        for _ in range(gradients):
+            if not math.isfinite(objective.backward()):
+                raise objective.fault() or FloatingPointError("the loss is not finite")
+            self._optimizer.step()
+        return True
+
+    def state(self) -> State:
+        """Return the moments."""
+        kept = self._optimizer.state_dict()
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in kept["param_groups"]]
+        return _flat({"state": kept["state"], "groups": groups})
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take up the moments."""
+        kept = self._optimizer.state_dict()
+        tree = _tree(state)
+        kept["state"] = {int(index): value for index, value in tree.get("state", {}).items()}
+        for group, values in zip(kept["param_groups"], _listed(tree.get("groups", {})), strict=False):
+            group |= {k: v.item() for k, v in values.items() if isinstance(v, torch.Tensor) and v.ndim == 0}
+        self._optimizer.load_state_dict(kept)
+
+
+class LBFGS(Method):
+    """L-BFGS with a hundred pairs, begun anew on new points: pairs of another function would mislead it."""
+
+    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+        """Minimise on these points."""
+        optimizer = torch.optim.LBFGS(
+            objective.network.parameters(),
+            max_iter=gradients,
+            max_eval=gradients,
+            history_size=100,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+        )
+        before = objective.evaluations
+        loss = optimizer.step(lambda: torch.tensor(objective.backward()))
+        if not math.isfinite(float(loss)):
+            raise objective.fault() or FloatingPointError("the loss is not finite")
+        return objective.evaluations - before >= gradients
+
+    def state(self) -> State:
+        """Return nothing: it remembers nothing between rounds."""
+        return {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Do nothing."""
+
+
+class SelfScaled(Method):
+    """SSBroyden or SSBFGS; the inverse Hessian is kept when the points move, without a pair across the change."""
+
+    def __init__(self, objective: Objective, variant: str) -> None:
+        self._optimizer = SelfScaledBroyden(objective.parameters, variant=variant)
+        self._started = False
+
+    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+        """Minimise on these points."""
+        optimizer = self._optimizer
+        if not self._started:
+            optimizer.theta[:] = objective.parameters
+            self._started = True
+        optimizer.moved()
+        last = objective.evaluations + gradients
+        going = True
+        try:
+            while going and objective.evaluations < last:
+                going = optimizer.step(objective)
+        except FloatingPointError as error:
+            raise objective.fault() or error from None
+        objective.load(optimizer.theta)
+        return going
+
+    def state(self) -> State:
+        """Return the inverse Hessian and the rest."""
+        return self._optimizer.state() if self._started else {}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take up the inverse Hessian and the rest."""
+        if state:
+            self._optimizer.load(state)
+            self._started = True
+
+
+class WarmStart(Method):
+    """Adam for some gradients, then another method.
+
+    Parameters
+    ----------
+    objective : Objective
+    method : Method
+    gradients : int
+        Of Adam.
+    rate : float
+        Of Adam.
+    """
+
+    def __init__(self, objective: Objective, method: Method, gradients: int, rate: float) -> None:
+        self._adam, self._method = FirstOrder(objective, "adam", rate), method
+        self._most, self._spent = gradients, 0
+
+    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+        """Run Adam as long as it has gradients left, then the method."""
+        share = min(gradients, self._most - self._spent)
+        if share > 0:
+            self._adam.run(objective, share, self._spent / self._most)
+            self._spent += share
+        return self._method.run(objective, gradients - share, done) if gradients > share else True
+
+    def state(self) -> State:
+        """Return the states of both."""
+        parts = {"adam": self._adam, "method": self._method} if self._spent else {}
+        state = {f"{name}/{key}": value for name, part in parts.items() for key, value in part.state().items()}
+        return {**state, "spent": np.array(self._spent)}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take up the states of both."""
+        self._spent = int(state["spent"])
+        for name, part in (("adam", self._adam), ("method", self._method)):
+            own = {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}
+            if own:
+                part.load(own)
+
+
+def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int = 500) -> Method:
+    """Return an optimiser by its name.
+
+    Parameters
+    ----------
+    name : {"adam", "soap", "lbfgs", "ssbroyden", "ssbfgs"}
+    objective : Objective
+    rate : float, default 5e-3
+        Of Adam and SOAP at the start.
+    warmup : int, default 500
+        Gradients that quasi-Newton methods leave to Adam at first.
+
+    Returns
+    -------
+    Method
+
+    Raises
+    ------
+    ValueError
+        If there is no such optimiser.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(OPTIMIZERS)}")
+    if name in ("adam", "soap"):
+        return FirstOrder(objective, name, rate)
+    second = LBFGS() if name == "lbfgs" else SelfScaled(objective, name.removeprefix("ss"))
+    return WarmStart(objective, second, warmup, rate) if warmup else second
+
+
+def _flat(tree: Any, path: str = "") -> State:
+    """Return the numbers of nested dicts and lists by their paths."""
+    if isinstance(tree, torch.Tensor):
+        return {path: tree.detach().numpy().copy()}
+    if isinstance(tree, bool | int | float):
+        return {path: np.array(tree)}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    return {key: value for name, part in items for key, value in _flat(part, f"{path}/{name}".lstrip("/")).items()}
+
+
+def _tree(flat: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return nested dicts of tensors; of lists, whose places are digits, only below an entry of "state"."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, name = path.split("/")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = torch.from_numpy(np.array(value))
+    for entry in tree.get("state", {}).values():
+        for name, part in entry.items():
+            if isinstance(part, dict):
+                entry[name] = _listed(part)
+    return tree
+
+
+def _listed(part: dict[str, Any]) -> list[Any]:
+    return [part[key] for key in sorted(part, key=int)]

@@ -1,0 +1,329 @@
+"""Self-scaled quasi-Newton methods with a dense inverse Hessian: SSBroyden and SSBFGS.
+
+They train physics-informed networks of some thousand parameters to losses that first-order methods do not reach: Urbán,
+Stefanou and Pons, "Unveiling the optimization process of physics informed neural networks: how accurate and competitive
+can PINNs be?", J. Comput. Phys. 523, 113656 (2025). With the step s, the change y of the gradient and the inverse
+Hessian H,
+
+    H <- [H - H y (H y)' / y'Hy + phi v v'] / tau + s s' / y's,    v = sqrt(y'Hy) (s / y's - H y / y'Hy),
+
+which is BFGS for phi = tau = 1. tau and phi are equations 13-23 of Urbán et al. (11 for SSBFGS, where phi = 1), as
+their published code numbers them; they go back to Al-Baali and Khalfan, "Wide interval for efficient self-scaling
+quasi-Newton algorithms", Optim. Methods Softw. 20, 679-691 (2005).
+
+An iteration passes over H once: H times the new gradient is formed with the old H, while the update before is carried
+out. H y is what that differs by from the product before, and what the new update adds to it takes two inner products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepcd.solvers.kernels.quasi_newton import update_and_multiply
+from deepcd.solvers.kernels.team import Team
+
+F64 = NDArray[np.float64]
+Function = Callable[[F64], tuple[float, ArrayLike]]  # theta -> value, gradient
+
+_DECREASE, _CURVATURE = 1e-4, 0.9  # strong Wolfe conditions, Nocedal and Wright, "Numerical Optimization", eq. 3.7
+_TRIALS = 20  # of a line search
+_SHORTEST = 0.1  # of the interval, or of the full step, that is tried
+_EXPANSION = 4.0  # of a step that ends where the function still falls
+_ABSURD = 1e100  # a ratio of curvatures beyond it comes from rounding
+_EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
+_UNCHANGED = np.array([1.0, 0.0, 0.0, 0.0])  # factors of the update that leaves H alone
+_STATE = (
+    *("theta", "value", "gradient", "evaluations"),
+    *("_triangle", "_factors", "_u", "_s", "_product", "_decrease", "_fresh"),
+)
+
+
+class Trial(NamedTuple):
+    """A point on the line theta + alpha p; value inf where the function or its gradient is not finite."""
+
+    alpha: float
+    value: float
+    slope: float  # d value / d alpha
+    theta: F64
+    gradient: F64
+
+
+class SelfScaledBroyden:
+    """Minimises a smooth function of n float64 parameters, n up to some 5,000.
+
+    Parameters
+    ----------
+    theta : array_like of float64, shape (n,)
+        Where to start. Copied.
+    variant : {"broyden", "bfgs"}
+        SSBroyden, or SSBFGS (phi = 1).
+    threads : int
+        That share the pass over the inverse Hessian, 4 n^2 bytes. Their partial sums round differently for another
+        number of threads.
+
+    Attributes
+    ----------
+    theta : ndarray of float64, shape (n,)
+        Current point.
+    value : float
+        Of the function there; NaN before the first step and after `moved`.
+    gradient : ndarray of float64, shape (n,)
+        NaN where `value` is.
+    evaluations : int
+        Calls of the function in all.
+    message : str
+        Why the last step found no descent, else empty.
+
+    Raises
+    ------
+    ValueError
+        If theta is not a vector of finite numbers, the variant is unknown or there is no thread.
+
+    Notes
+    -----
+    The function never increases. A step satisfies the strong Wolfe conditions; the first one, and the first after H is
+    given up, starts with unit length along the negative gradient, so that the iterates are those of the function times
+    any constant. Equations: see the head of the file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> from deepcd.solvers.pinn.optimizers import SelfScaledBroyden
+    >>> optimizer = SelfScaledBroyden(np.zeros(5))
+    >>> while optimizer.value != 0 and optimizer.step(lambda theta: (rosen(theta), rosen_der(theta))):
+    ...     pass
+    >>> bool(np.allclose(optimizer.theta, 1))
+    True
+    """
+
+    def __init__(self, theta: ArrayLike, *, variant: str = "broyden", threads: int = 1) -> None:
+        self.theta: F64 = np.array(theta, dtype=np.float64)
+        if self.theta.ndim != 1 or self.theta.size == 0 or not np.isfinite(self.theta).all():
+            raise ValueError(f"theta is of shape {self.theta.shape}: pass a vector of finite parameters, at least one")
+        if variant not in ("broyden", "bfgs"):
+            raise ValueError(f"variant={variant!r}: choose 'broyden' or 'bfgs'")
+        if threads < 1:
+            raise ValueError(f"threads={threads}: pass 1 or more")
+        n = self.theta.size
+        self.variant = variant
+        self.value = math.nan
+        self.gradient: F64 = np.full(n, np.nan)
+        self.evaluations = 0
+        self.message = ""
+        self._triangle: F64 = np.zeros(n * (n + 1) // 2)  # of H before the pending update
+        self._factors, self._u, self._s = _UNCHANGED, np.zeros(n), np.zeros(n)  # the pending update
+        self._product: F64 = np.zeros(n)  # H times the gradient
+        self._fresh = True  # H has seen no curvature yet
+        self._team = Team(threads, n, self._triangle.size)
+        self._sums = [(np.zeros(n),) for _ in range(self._team.threads)]
+        # Row i has i + 1 entries, so equal shares of the triangle end at the square roots.
+        self._bounds = [round(n * math.sqrt(t / self._team.threads)) for t in range(self._team.threads + 1)]
+
+    def step(self, fun: Function) -> bool:
+        """Do one iteration.
+
+        Parameters
+        ----------
+        fun : callable
+            fun(theta) -> value, gradient of shape (n,), both float64. Values and gradients that are not finite count as
+            a step too far.
+
+        Returns
+        -------
+        bool
+            False if no further descent is possible; `message` says why.
+
+        Raises
+        ------
+        ValueError
+            If the gradient has another shape.
+        FloatingPointError
+            If value or gradient is not finite at the current point.
+        """
+        self.message = ""
+        if math.isnan(self.value):
+            self._begin(fun)
+        if not self.gradient @ self.gradient > 0:
+            self.message = "the gradient is zero"
+            return False
+        trial = self._search(fun)
+        if trial is None and not self._fresh:
+            self._forget_curvature()
+            trial = self._search(fun)
+        if trial is None:
+            self.message = "no step along the negative gradient decreases the function by more than rounding"
+            return False
+        self._move(trial)
+        return True
+
+    def moved(self) -> None:
+        """Say that the function has changed: the next step evaluates it at theta first. H is kept."""
+        self.value = math.nan
+        self.gradient = np.full(self.theta.size, np.nan)
+        self._decrease = math.inf
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of everything that the next step depends on.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Numbers only; the largest is the triangle of H, 4 n^2 bytes.
+        """
+        return {attribute.strip("_"): np.array(getattr(self, attribute)) for attribute in _STATE}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on, bit for bit, where an optimiser of the same size, variant and number of threads was.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            What `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or of another shape.
+        """
+        own = self.state()
+        for name, value in own.items():
+            if name not in state:
+                raise ValueError(f"state has no {name!r}: load what state() returned")
+            if np.shape(state[name]) != value.shape:
+                raise ValueError(
+                    f"state[{name!r}] is of shape {np.shape(state[name])}, expected {value.shape}: "
+                    f"load the state of an optimiser of {self.theta.size} parameters"
+                )
+        for attribute in _STATE:
+            given = np.array(state[attribute.strip("_")])
+            setattr(self, attribute, given if given.ndim else given.item())
+        self.message = ""
+
+    def _evaluate(self, fun: Function, theta: F64) -> tuple[float, F64]:
+        value, gradient = fun(theta)
+        gradient = np.array(gradient, dtype=np.float64)  # a copy: the function may fill the same array again
+        self.evaluations += 1
+        if gradient.shape != theta.shape:
+            raise ValueError(f"the gradient is of shape {gradient.shape}, expected that of theta, {theta.shape}")
+        return float(value), gradient
+
+    def _begin(self, fun: Function) -> None:
+        """Evaluate a function at the current point that has not been evaluated there."""
+        value, gradient = self._evaluate(fun, self.theta)
+        finite = np.isfinite(gradient)
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the value at the current point is {value}: start where the function is finite")
+        if not finite.all():
+            i = int(finite.argmin())
+            raise FloatingPointError(f"entry {i} of the gradient at the current point is {gradient[i]}")
+        self.value, self.gradient = value, gradient
+        if self._fresh:
+            self._forget_curvature()
+        else:
+            self._product = self._multiply(gradient)
+
+    def _forget_curvature(self) -> None:
+        """Set H to the multiple of the identity whose step is of unit length."""
+        scale = 1 / max(math.sqrt(self.gradient @ self.gradient), _TINY)
+        self._triangle[:] = 0
+        self._triangle[np.cumsum(np.arange(1, self.theta.size + 1)) - 1] = scale
+        self._factors, self._decrease, self._fresh = _UNCHANGED, math.inf, True
+        self._product = scale * self.gradient
+
+    def _multiply(self, g: F64) -> F64:
+        """Carry out the pending update and return H g."""
+        factors, self._factors = self._factors, _UNCHANGED
+        self._team.run(
+            update_and_multiply,
+            *(self._triangle, factors, self._u, self._s, g),
+            scratch=self._sums,
+            bounds=self._bounds,
+        )
+        return np.sum(self._sums, axis=(0, 1))
+
+    def _move(self, trial: Trial) -> None:
+        """Go there, and let H learn from the way."""
+        g, Hg, slope = self.gradient, self._product, -float(self.gradient @ self._product)
+        self._decrease = self.value - trial.value
+        self.theta, self.value, self.gradient = trial.theta, trial.value, trial.gradient
+        H_new_g = self._multiply(trial.gradient)
+        s, y, u = -trial.alpha * Hg, trial.gradient - g, H_new_g - Hg
+        sy, yHy, sBs = float(s @ y), float(y @ u), -(trial.alpha**2) * slope
+        sound = sy / _ABSURD < min(sBs, yHy) and max(sBs, yHy) < _ABSURD * sy
+        if not sound or trial.slope < _CURVATURE * slope:
+            self._forget_curvature()
+            return
+        tau, phi = self._scaling(sBs / sy, yHy / sy)
+        c0, c1, c2 = (phi - 1) / (tau * yHy), -phi / (tau * sy), (phi * yHy / (tau * sy) + 1) / sy
+        self._factors, self._u, self._s, self._fresh = np.array([1 / tau, c0, c1, c2]), u, s, False
+        along_u, along_s = float(u @ trial.gradient), float(s @ trial.gradient)
+        self._product = H_new_g / tau + (c0 * along_u + c1 * along_s) * u + (c1 * along_u + c2 * along_s) * s
+
+    def _scaling(self, b: float, h: float) -> tuple[float, float]:
+        """Return tau and phi from b = s'Bs / y's and h = y'Hy / y's, B = H^-1.
+
+        theta is the parameter of Broyden's class in terms of B, 0 for BFGS and 1 for DFP; a >= 0 by Cauchy-Schwarz, and
+        0 if H y is a multiple of s. rho = h (1 - c), written without its cancellation.
+        """
+        a = max(h * b - 1, _EPS)
+        c = math.sqrt(a / (1 + a))
+        rho = min(1, 1 / (b * (1 + c)))
+        theta = max((rho - 1) / a, min(1 / rho, 1 / b - 1)) if self.variant == "broyden" else 0.0
+        sigma = max(1 + a * theta, rho)
+        phi = (1 - theta) / sigma
+        if self._fresh:
+            return h / sigma, phi
+        tau, spread = min(1, 1 / b), sigma ** (-1 / max(self.theta.size - 1, 1))
+        return (tau * min(spread, 1 / theta) if theta > 0 else min(tau * spread, sigma)), phi
+
+    def _try(self, fun: Function, alpha: float) -> Trial:
+        theta = self.theta - alpha * self._product
+        value, gradient = self._evaluate(fun, theta)
+        slope = -float(gradient @ self._product)  # not finite if an entry is not
+        if not (math.isfinite(value) and math.isfinite(slope)):
+            value = math.inf
+        return Trial(alpha, value, slope, theta, gradient)
+
+    def _search(self, fun: Function) -> Trial | None:
+        """Return a point that satisfies the strong Wolfe conditions, else the lowest one seen, else None.
+
+        Algorithms 3.5 and 3.6 of Nocedal and Wright as one loop: `low` is the best point so far and satisfies the first
+        condition; once there is a `high`, a point that satisfies both lies between them.
+        """
+        slope = -float(self.gradient @ self._product)
+        if not slope < 0:
+            return None
+        low, high = Trial(0.0, self.value, slope, self.theta, self.gradient), None
+        alpha = min(1.0, max(_SHORTEST, -2.02 * self._decrease / slope))
+        for _ in range(_TRIALS):
+            trial = self._try(fun, alpha)
+            if trial.value > self.value + _DECREASE * alpha * slope or (low.alpha > 0 and trial.value >= low.value):
+                high = trial
+            elif abs(trial.slope) <= -_CURVATURE * slope:
+                return trial
+            else:
+                if trial.slope * (1 if high is None else high.alpha - low.alpha) >= 0:
+                    high = low
+                low = trial
+            alpha = _EXPANSION * alpha if high is None else _between(low, high)
+        return low if low.value < self.value else None
+
+
+def _between(low: Trial, high: Trial) -> float:
+    """Return alpha at the minimum of the cubic through both values and slopes, at least a tenth away from both ends."""
+    width = high.alpha - low.alpha
+    if high.value == math.inf:
+        return low.alpha + _SHORTEST * width
+    first, last = low.slope * width, high.slope * width
+    middle = first + last - 3 * (high.value - low.value)
+    square = middle * middle - first * last
+    root = math.sqrt(max(square, 0))
+    bottom = last - first + 2 * root
+    share = 1 - (last + root - middle) / bottom if square >= 0 and bottom > 0 else 0.5
+    return low.alpha + max(_SHORTEST, min(share, 1 - _SHORTEST)) * width  # in this order, NaN after overflow is short

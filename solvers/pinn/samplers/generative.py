@@ -1,0 +1,265 @@
+"""Samplers that draw from a normalising flow: the density is trained on the residual, and so are the points moved.
+
+AAS: Tang, Zhai, Wan, Yang, "Adversarial Adaptive Sampling: Unify PINN and Optimal Transport for the Approximation of
+PDEs", ICLR 2024. DAS: Tang, Wan, Yang, "DAS-PINNs: A deep adaptive sampling method for solving high-dimensional partial
+differential equations", J. Comput. Phys. 476, 2023.
+
+Both train p = (1 - floor) p_flow + floor / |Omega|, from which their points are drawn: the gradient of a density
+vanishes where it does, and a region that p has left would never be found again. Densities are in units of the uniform
+one, rho = p |Omega|, and lengths in half boxes, so that no constant has a dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.pinn.flows import BoxKRnet
+from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
+
+LARGEST_WEIGHT = 10.0  # of a point's importance, 1 / rho of where it was drawn: half of all probes are uniform
+
+
+class Generative(Sampler):
+    """A flow with a floor, trained by Adam on importance-weighted points.
+
+    Parameters
+    ----------
+    bounds, seed
+        See `Sampler`.
+    floor : float, default 0.1
+        Share of uniform points, in (0, 1).
+    steps : int, default 60
+        Of Adam, at each update.
+    batch : int, default 2,000
+        Points of each step, drawn from those of the update.
+    rate : float, default 5e-3
+        Learning rate.
+    """
+
+    def __init__(
+        self, bounds: Any, *, seed: int = 0, floor: float = 0.1, steps: int = 60, batch: int = 2_000, rate: float = 5e-3
+    ) -> None:
+        super().__init__(bounds, seed=seed)
+        if not 0 < floor < 1:
+            raise ValueError(f"floor must be in (0, 1), got {floor}: without uniform points lost regions stay lost")
+        self._floor, self._steps, self._batch = floor, count("steps", steps), count("batch", batch)
+        self.flow = BoxKRnet(self.bounds.numpy(), seed=seed)
+        self._adam = torch.optim.Adam(self.flow.parameters(), lr=tolerance("rate", rate))
+
+    def density(self, x: Tensor) -> Tensor:
+        """Return rho = p |Omega| at points x, shape (n, d): the density in units of the uniform one."""
+        return self._floor + (1 - self._floor) * (self.flow.log_prob(x) + self.log_volume).exp()
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return points drawn from p."""
+        spread = round(self._floor * count("n", n))
+        low, high = self.bounds.T
+        moved = self.flow.sample(n - spread, self.generator).to(torch.float64)
+        x = torch.cat([moved, self.uniform(spread)[0]]) if spread else moved
+        x = x.clamp(low, high)
+        return x, self._log_density(x)
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return points half of which are uniform, the others drawn from p, with the density of the mixture."""
+        half = self.probes // 2
+        x = torch.cat([self.uniform(self.probes - half)[0], self.sample(half)[0]])
+        rho = (self._log_density(x) + self.log_volume).exp()
+        return x, (0.5 + 0.5 * rho).log() - self.log_volume
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = [self.density(part.to(torch.float32)) for part in x.split(20_000)]
+        return torch.cat(parts).to(torch.float64).log() - self.log_volume
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        weights = (-log_density - self.log_volume).exp().clamp_max(LARGEST_WEIGHT)
+        squares = size**2
+        mean = float((weights * squares).sum() / weights.sum())
+        self._note(mean)
+        if mean == 0:
+            return {"mean square": 0.0, "steps": 0.0}
+        ratio = self._ratio(squares)
+        losses = []
+        for _ in range(self._steps):
+            chosen = torch.randint(len(x), (min(self._batch, len(x)),), generator=self.generator)
+            part = [values[chosen].to(torch.float32) for values in (x, weights, ratio)]
+            loss = self._loss(*part)
+            self._adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
+            self._adam.step()
+            losses.append(float(loss))
+        rho = (self._log_density(x) + self.log_volume).exp()
+        importance = effective_share(weights * rho)
+        return {"mean square": mean, "loss": losses[-1], "largest density": float(rho.max()), "overlap": importance}
+
+    @abstractmethod
+    def _ratio(self, squares: Tensor) -> Tensor:
+        """Return r^2 in units of what it is compared with."""
+
+    @abstractmethod
+    def _loss(self, x: Tensor, weights: Tensor, ratio: Tensor) -> Tensor:
+        """Return what the flow is to minimise, from float32 points with importance weights."""
+
+    def _note(self, mean: float) -> None:
+        """Take note of the mean of r^2 over the box."""
+        self._mean = mean
+
+    def state_dict(self) -> State:
+        """Return the random stream, the flow and its optimiser's moments."""
+        state = super().state_dict()
+        for name, value in self.flow.state_dict().items():
+            state[f"flow.{name}"] = value.clone()
+        for index, moments in self._adam.state_dict()["state"].items():
+            for name, value in moments.items():
+                state[f"adam.{index}.{name}"] = value.clone()
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up the flow and its moments."""
+        super().load_state_dict(state)
+        parts = {name: value for name, value in state.items() if name.startswith("flow.")}
+        self.flow.load_state_dict({name.removeprefix("flow."): value for name, value in parts.items()})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            if name.startswith("adam."):
+                _, index, moment = name.split(".")
+                moments.setdefault(int(index), {})[moment] = value.clone()
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+
+
+class AAS(Generative):
+    """Points moved by an adversary: p maximises the mean of r^2 under it, less a price for its steepness.
+
+    The max step of min_theta max_p: maximise E_p[r^2] - beta int |grad p|^2 with r fixed, estimated on points with
+    importance weights against the density that they were drawn from. The paper's beta is a constant and has a
+    dimension; here beta = stiffness * <r^2> |Omega| (half box)^2, where <r^2> is a slow average of the mean square of
+    the residual over the updates: as the residual falls, the price falls more slowly, and p flattens as it does with a
+    constant.
+
+    Parameters
+    ----------
+    bounds, seed, floor, steps, batch, rate
+        See `Generative`.
+    stiffness : float, default 0.01
+    memory : float, default 0.9
+        Of the slow average, which is geometric: log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2.
+    beta : float, optional
+        A constant beta as in the paper, in units of r^2 |Omega| (half box)^2, instead.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from deepcd.solvers.pinn.samplers.generative import AAS
+    >>> sampler = AAS([(-1, 1), (-1, 1)], seed=0, steps=100)
+    >>> for _ in range(5):
+    ...     x, log_density = sampler.probe()
+    ...     diagnostics = sampler.update(x, log_density, torch.exp(-10 * ((x - 0.5) ** 2).sum(1)))
+    >>> x, _ = sampler.sample(1000)
+    >>> bool((x.mean(dim=0) > 0.2).all())
+    True
+    """
+
+    def __init__(
+        self, bounds: Any, *, stiffness: float = 0.01, memory: float = 0.9, beta: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(bounds, **options)
+        self._stiffness, self._beta = tolerance("stiffness", stiffness), beta
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory must be in [0, 1), got {memory}")
+        if beta is not None:
+            tolerance("beta", beta)
+        self._memory, self._average = memory, math.nan
+        low, high = self.bounds.T
+        self._half = ((high - low) / 2).to(torch.float32)
+
+    def _note(self, mean: float) -> None:
+        super()._note(mean)
+        if mean > 0:
+            before = math.log(mean) if math.isnan(self._average) else math.log(self._average)
+            self._average = math.exp(self._memory * before + (1 - self._memory) * math.log(mean))
+
+    def _ratio(self, squares: Tensor) -> Tensor:
+        return squares / self._average
+
+    def _loss(self, x: Tensor, weights: Tensor, ratio: Tensor) -> Tensor:
+        x.requires_grad_()
+        rho = self.density(x)
+        (gradient,) = torch.autograd.grad(rho.sum(), x, create_graph=True)
+        steepness = ((gradient * self._half) ** 2).sum(1)
+        price = self._stiffness if self._beta is None else self._beta / self._average
+        return -(weights * (ratio * rho - price * steepness)).mean()
+
+    def state_dict(self) -> State:
+        """Return the random stream, the flow, its optimiser's moments, and the slow average."""
+        return {**super().state_dict(), "average": torch.tensor(self._average, dtype=torch.float64)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up flow, moments and average."""
+        super().load_state_dict(state)
+        self._average = float(state["average"])
+
+
+class DAS(Generative):
+    """Points drawn from a density fitted to r^2 / int r^2 by cross-entropy, all of them replaced at each update."""
+
+    def _ratio(self, squares: Tensor) -> Tensor:
+        return squares / self._mean
+
+    def _loss(self, x: Tensor, weights: Tensor, ratio: Tensor) -> Tensor:
+        return -(weights * ratio * self.density(x).log()).mean()
+
+
+class DASG(DAS):
+    """The same, with points added at each update instead of replacing all.
+
+    The number of points stays: what is added takes the place of initial uniform points.
+
+    Parameters
+    ----------
+    share : float, default 0.1
+        Of the points, added at each update.
+    **options
+        See `DAS`.
+    """
+
+    def __init__(self, bounds: Any, *, share: float = 0.1, **options: Any) -> None:
+        super().__init__(bounds, **options)
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share}")
+        self._share, self._x = share, self.bounds.T[:0]
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the points that are kept, and new uniform ones for what is missing."""
+        missing = count("n", n) - len(self._x)
+        if missing > 0:
+            self._x = torch.cat([self._x, self.uniform(missing)[0]])
+        return self._x[:n].clone(), self._log_density(self._x[:n])
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return uniform points."""
+        return self.uniform(self.probes)
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        n = len(self._x)
+        if not n:
+            raise ValueError("update adds to the points of a sample, and there is none yet: call sample first")
+        diagnostics = super()._learn(x, log_density, size)
+        new = max(1, round(self._share * n))
+        self._x = torch.cat([super().sample(new)[0], self._x[: n - new]])
+        return {**diagnostics, "added": float(new)}
+
+    def state_dict(self) -> State:
+        """Return the random stream, the flow, its optimiser's moments and the points."""
+        return {**super().state_dict(), "x": self._x}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up flow, moments and points."""
+        super().load_state_dict(state)
+        self._x = state["x"].clone()

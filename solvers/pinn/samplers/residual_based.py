@@ -1,0 +1,232 @@
+"""Samplers that choose among uniform candidates by the residual, and weights instead of points.
+
+RAR-G, RAD and RAR-D: Wu, Zhu, Tan, Kartha, Lu, "A comprehensive study of non-adaptive and residual-based adaptive
+sampling for physics-informed neural networks", Comput. Methods Appl. Mech. Eng. 403, 2023. R3: Daw, Bu, Wang,
+Perdikaris, Karpatne, "Mitigating propagation failures in physics-informed neural networks using retain-resample-release
+(R3) sampling", ICML 2023. vRBA: Toscano et al., "A variational framework for residual-based adaptivity in neural PDE
+solvers and operator learning", arXiv 2509.14198.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepcd.solvers.arguments import count
+from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
+
+POOL = 100_000  # candidates, as in the study
+
+
+class _Kept(Sampler):
+    """A sampler whose points stay until an update moves them."""
+
+    def __init__(self, bounds: Any, *, seed: int = 0) -> None:
+        super().__init__(bounds, seed=seed)
+        self._x, self._log_density = self.uniform(1)
+        self._x, self._log_density = self._x[:0], self._log_density[:0]
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the points that are kept, and new uniform ones for what is missing."""
+        missing = count("n", n) - len(self._x)
+        if missing > 0:
+            x, log_density = self.uniform(missing)
+            self._x, self._log_density = torch.cat([self._x, x]), torch.cat([self._log_density, log_density])
+        return self._x[:n].clone(), self._log_density[:n].clone()
+
+    def state_dict(self) -> State:
+        """Return the random stream and the points."""
+        return {**super().state_dict(), "x": self._x, "log_density": self._log_density}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up the points."""
+        super().load_state_dict(state)
+        self._x, self._log_density = state["x"].clone(), state["log_density"].clone()
+
+
+class RAD(Sampler):
+    """All points drawn anew from candidates, without replacement, by probabilities ~ |r|^k / mean |r|^k + c.
+
+    Parameters
+    ----------
+    bounds, seed
+        See `Sampler`.
+    k, c : float, default 1.0
+    pool : int, default 100,000
+        Uniform candidates for each update.
+    """
+
+    def __init__(self, bounds: Any, *, seed: int = 0, k: float = 1.0, c: float = 1.0, pool: int = POOL) -> None:
+        super().__init__(bounds, seed=seed)
+        self._k, self._c, self.probes = k, c, count("pool", pool)
+        self._candidates, self._p = self.bounds.T[:0], self.bounds[:0, 0]
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return points drawn from the candidates of the last update; uniform ones before the first."""
+        if not len(self._candidates):
+            return self.uniform(n)
+        if n > len(self._candidates):
+            raise ValueError(f"n must not exceed the {len(self._candidates)} candidates of the last update, got {n}")
+        chosen = torch.multinomial(self._p, count("n", n), generator=self.generator)
+        density = (self._p[chosen] / self._p.mean()).clamp_min(1e-300).log() - self.log_volume
+        return self._candidates[chosen], density
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        self._candidates, self._p = x, _probabilities(size, self._k, self._c)
+        return {"effective share": effective_share(self._p)}
+
+    def state_dict(self) -> State:
+        """Return the random stream, the candidates and their probabilities."""
+        return {**super().state_dict(), "candidates": self._candidates, "p": self._p}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up the candidates."""
+        super().load_state_dict(state)
+        self._candidates, self._p = state["candidates"].clone(), state["p"].clone()
+
+
+class RARD(_Kept):
+    """Some points added at each update, drawn from candidates by probabilities ~ |r|^k / mean |r|^k + c.
+
+    The number of points stays: what is added takes the place of initial uniform points, up to half of them, so that the
+    last sample is that of the published method: one half uniform, one half added.
+
+    Parameters
+    ----------
+    bounds, seed
+        See `Sampler`.
+    k, c : float, default 2.0 and 0.0
+    share : float, default 0.02
+        Of the points, added at each update.
+    pool : int, default 100,000
+        Uniform candidates for each update.
+    """
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        seed: int = 0,
+        k: float = 2.0,
+        c: float = 0.0,
+        share: float = 0.02,
+        pool: int = POOL,
+    ) -> None:
+        super().__init__(bounds, seed=seed)
+        if not 0 < share <= 0.5:
+            raise ValueError(f"share must be in (0, 0.5], got {share}")
+        self._k, self._c, self._share, self.probes = k, c, share, count("pool", pool)
+        self._added = 0
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        n = len(self._x)
+        if not n:
+            raise ValueError("update adds to the points of a sample, and there is none yet: call sample first")
+        new = min(max(1, round(self._share * n)), n // 2 - self._added, len(x))
+        if new <= 0:
+            return {"added": 0.0, "added in all": float(self._added)}
+        p = _probabilities(size, self._k, self._c)
+        chosen = self._choose(p, new)
+        place = slice(n - self._added - new, n - self._added)
+        self._x[place] = x[chosen]
+        self._log_density[place] = (p[chosen] / p.mean()).clamp_min(1e-300).log() - self.log_volume
+        self._added += new
+        return {"added": float(new), "added in all": float(self._added)}
+
+    def _choose(self, p: Tensor, new: int) -> Tensor:
+        return torch.multinomial(p.clamp_min(1e-300), new, generator=self.generator)
+
+    def state_dict(self) -> State:
+        """Return the random stream, the points, and how many were added."""
+        return {**super().state_dict(), "added": torch.tensor(self._added)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up the points."""
+        super().load_state_dict(state)
+        self._added = int(state["added"])
+
+
+class RARG(RARD):
+    """The candidates of the largest residuals added at each update; otherwise as `RARD`."""
+
+    def _choose(self, p: Tensor, new: int) -> Tensor:
+        return p.topk(new).indices
+
+
+class R3(_Kept):
+    """Points whose residual is above average are retained, the others are drawn anew."""
+
+    @property
+    def probes(self) -> int:  # type: ignore[override]
+        """Points that are kept: the residual is wanted at these."""
+        return len(self._x)
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the points of the last sample."""
+        return self._x.clone(), self._log_density.clone()
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        retained = size > size.mean()
+        fresh, log_uniform = self.uniform(len(x))
+        self._x = torch.where(retained[:, None], x, fresh)
+        self._log_density = torch.where(retained, log_density, log_uniform)
+        return {"retained": float(retained.double().mean())}
+
+
+class VRBA(_Kept):
+    """Points that stay, with weights that follow the residual: lambda <- gamma lambda + (1 - gamma) |r| / max |r|.
+
+    The loss is the mean of (lambda r)^2: the quadratic potential of the variational framework.
+
+    Parameters
+    ----------
+    bounds, seed
+        See `Sampler`.
+    memory : float, default 0.9
+        gamma.
+    """
+
+    def __init__(self, bounds: Any, *, seed: int = 0, memory: float = 0.9) -> None:
+        super().__init__(bounds, seed=seed)
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory must be in [0, 1), got {memory}")
+        self._memory = memory
+        self._lambda = torch.empty(0, dtype=torch.float64)
+
+    @property
+    def probes(self) -> int:  # type: ignore[override]
+        """Points that are kept: the residual is wanted at these."""
+        return len(self._x)
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the points of the last sample."""
+        return self._x.clone(), self._log_density.clone()
+
+    def weights(self, n: int) -> Tensor:
+        """Return lambda^2 of the last sample."""
+        ones = torch.ones(max(n - len(self._lambda), 0), dtype=torch.float64)
+        return torch.cat([self._lambda, ones])[:n] ** 2
+
+    def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
+        before = self.weights(len(size)).sqrt()
+        self._lambda = self._memory * before + (1 - self._memory) * size / size.max().clamp_min(1e-300)
+        return {"effective share": effective_share(self._lambda**2)}
+
+    def state_dict(self) -> State:
+        """Return the random stream, the points and their weights."""
+        return {**super().state_dict(), "lambda": self._lambda}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up the points and their weights."""
+        super().load_state_dict(state)
+        self._lambda = state["lambda"].clone()
+
+
+def _probabilities(size: Tensor, k: float, c: float) -> Tensor:
+    """Return |r|^k / mean |r|^k + c, divided by its sum; uniform where the residual is zero everywhere."""
+    power = (size / size.max().clamp_min(1e-300)) ** k
+    mean = power.mean()
+    p = power / mean + c if mean > 0 else torch.ones_like(power)
+    return p / p.sum()
