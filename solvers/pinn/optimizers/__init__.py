@@ -1,4 +1,4 @@
-"""Second-order optimisers of physics-informed networks, on vectors of parameters."""
+"""Optimisers of physics-informed networks."""
 
 from __future__ import annotations
 

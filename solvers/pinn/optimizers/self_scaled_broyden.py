@@ -37,7 +37,7 @@ _EXPANSION = 4.0  # of a step that ends where the function still falls
 _ABSURD = 1e100  # a ratio of curvatures beyond it comes from rounding
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 _UNCHANGED = np.array([1.0, 0.0, 0.0, 0.0])  # factors of the update that leaves H alone
-_STATE = (
+_STATE = (  # what the next step depends on
     *("theta", "value", "gradient", "evaluations"),
     *("_triangle", "_factors", "_u", "_s", "_product", "_decrease", "_fresh"),
 )
@@ -86,9 +86,9 @@ class SelfScaledBroyden:
 
     Notes
     -----
-    The function never increases. A step satisfies the strong Wolfe conditions; the first one, and the first after H is
-    given up, starts with unit length along the negative gradient, so that the iterates are those of the function times
-    any constant. Equations: see the head of the file.
+    The value never increases. Steps satisfy the strong Wolfe conditions; if none is found, H becomes a multiple of the
+    identity again. The search from there begins at unit length, as it does at first, so that a function and any
+    positive multiple of it have the same iterates. Equations: see the head of the file.
 
     Examples
     --------
@@ -119,6 +119,7 @@ class SelfScaledBroyden:
         self._triangle: F64 = np.zeros(n * (n + 1) // 2)  # of H before the pending update
         self._factors, self._u, self._s = _UNCHANGED, np.zeros(n), np.zeros(n)  # the pending update
         self._product: F64 = np.zeros(n)  # H times the gradient
+        self._decrease = math.inf  # of the value in the last step
         self._fresh = True  # H has seen no curvature yet
         self._team = Team(threads, n, self._triangle.size)
         self._sums = [(np.zeros(n),) for _ in range(self._team.threads)]
@@ -191,13 +192,13 @@ class SelfScaledBroyden:
         ValueError
             If an array is missing or of another shape.
         """
-        own = self.state()
-        for name, value in own.items():
+        for attribute in _STATE:
+            name, expected = attribute.strip("_"), np.shape(getattr(self, attribute))
             if name not in state:
                 raise ValueError(f"state has no {name!r}: load what state() returned")
-            if np.shape(state[name]) != value.shape:
+            if np.shape(state[name]) != expected:
                 raise ValueError(
-                    f"state[{name!r}] is of shape {np.shape(state[name])}, expected {value.shape}: "
+                    f"state[{name!r}] is of shape {np.shape(state[name])}, expected {expected}: "
                     f"load the state of an optimiser of {self.theta.size} parameters"
                 )
         for attribute in _STATE:
@@ -249,21 +250,20 @@ class SelfScaledBroyden:
 
     def _move(self, trial: Trial) -> None:
         """Go there, and let H learn from the way."""
-        g, Hg, slope = self.gradient, self._product, -float(self.gradient @ self._product)
+        slope, before, after = -float(self.gradient @ self._product), self._product, self._multiply(trial.gradient)
+        s, y, u = -trial.alpha * before, trial.gradient - self.gradient, after - before  # u = H y
         self._decrease = self.value - trial.value
         self.theta, self.value, self.gradient = trial.theta, trial.value, trial.gradient
-        H_new_g = self._multiply(trial.gradient)
-        s, y, u = -trial.alpha * Hg, trial.gradient - g, H_new_g - Hg
-        sy, yHy, sBs = float(s @ y), float(y @ u), -(trial.alpha**2) * slope
-        sound = sy / _ABSURD < min(sBs, yHy) and max(sBs, yHy) < _ABSURD * sy
+        ys, yu, sbs = float(y @ s), float(y @ u), -(trial.alpha**2) * slope  # B s = H^-1 s = -alpha g
+        sound = ys / _ABSURD < min(yu, sbs) and max(yu, sbs) < _ABSURD * ys
         if not sound or trial.slope < _CURVATURE * slope:
             self._forget_curvature()
             return
-        tau, phi = self._scaling(sBs / sy, yHy / sy)
-        c0, c1, c2 = (phi - 1) / (tau * yHy), -phi / (tau * sy), (phi * yHy / (tau * sy) + 1) / sy
+        tau, phi = self._scaling(sbs / ys, yu / ys)
+        c0, c1, c2 = (phi - 1) / (tau * yu), -phi / (tau * ys), (phi * yu / (tau * ys) + 1) / ys
         self._factors, self._u, self._s, self._fresh = np.array([1 / tau, c0, c1, c2]), u, s, False
         along_u, along_s = float(u @ trial.gradient), float(s @ trial.gradient)
-        self._product = H_new_g / tau + (c0 * along_u + c1 * along_s) * u + (c1 * along_u + c2 * along_s) * s
+        self._product = after / tau + (c0 * along_u + c1 * along_s) * u + (c1 * along_u + c2 * along_s) * s
 
     def _scaling(self, b: float, h: float) -> tuple[float, float]:
         """Return tau and phi from b = s'Bs / y's and h = y'Hy / y's, B = H^-1.
@@ -300,6 +300,7 @@ class SelfScaledBroyden:
         if not slope < 0:
             return None
         low, high = Trial(0.0, self.value, slope, self.theta, self.gradient), None
+        # Nocedal and Wright, eq. 3.60: the first trial expects the decrease of the step before.
         alpha = min(1.0, max(_SHORTEST, -2.02 * self._decrease / slope))
         for _ in range(_TRIALS):
             trial = self._try(fun, alpha)

@@ -94,7 +94,7 @@ class Generative(Sampler):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
             self._adam.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         rho = (self._log_density(x) + self.log_volume).exp()
         importance = effective_share(weights * rho)
         return {"mean square": mean, "loss": losses[-1], "largest density": float(rho.max()), "overlap": importance}
