@@ -1,7 +1,7 @@
 """Who answers wrongly with success? Nasty inputs for SciPy, PyAMG and deepcd, at 400 unknowns and at 262,144.
 
     python benchmarks/fails_safely.py                     all cases, 20 x 20 and 64 x 64 x 64
-    python benchmarks/fails_safely.py --shape 20 20       one size
+    python benchmarks/fails_safely.py --shape 20 20       one size; the saved rows of others are kept
     python benchmarks/fails_safely.py --only "NaN in b"   one case, all that was said
 
 Each solver runs in a process of its own, restarted when it crashes or takes longer than --limit seconds. All get the
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import multiprocessing as mp
 import time
@@ -36,7 +37,7 @@ from typing import Any
 import numpy as np
 import verification
 from nasty_inputs import Problem, cases
-from problems import save_results
+from problems import RESULTS, save_results
 
 VERDICTS = ("right answer", "right status", "misleading", "wrong success", "hang or crash")
 SHAPES = ((20, 20), (64, 64, 64))
@@ -287,7 +288,11 @@ def main() -> None:
     for worker in workers.values():
         worker.stop()
     print("\n" + markdown(rows))
-    if not arguments.only and not arguments.solver:
+    if not arguments.only:
+        done = {(row["shape"], row["solver"]) for row in rows}
+        file = RESULTS / "fails_safely.json"
+        kept = json.loads(file.read_text())["rows"] if file.exists() else []
+        rows += [row for row in kept if (row["shape"], row["solver"]) not in done]
         print("saved", save_results("fails_safely", rows, tolerance=1e-8, limit=arguments.limit))
 
 

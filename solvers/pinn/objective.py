@@ -115,12 +115,21 @@ class Objective:
         return float(loss.detach())
 
     def residual(self, x: Tensor) -> Tensor:
-        """Return the residual of the PDE at points, shape (n, d), as a float64 tensor of shape (n,)."""
+        """Return the residual of the PDE at points, shape (n, d), as a float64 tensor of shape (n,).
+
+        Raises
+        ------
+        NotFiniteError
+            If it is not finite at one of them.
+        """
         parts = []
         with torch.no_grad():
             for part in x.split(CHUNK):
                 term = self._term(self.problem, part, self._inside(part))
-                parts.append((self._residual(term) * term.weights).to(torch.float64))
+                residual = self._residual(term) * term.weights
+                if not residual.isfinite().all():
+                    raise self._error(term, residual)
+                parts.append(residual.to(torch.float64))
         return torch.cat(parts)
 
     def values(self, x: Tensor) -> Tensor:
@@ -138,12 +147,16 @@ class Objective:
         """Return an error that names a term and a point of the loss where it is not finite, if there is one."""
         for term in self._terms:
             with torch.no_grad():
-                finite = self._residual(term).isfinite()
-            if not finite.all():
-                name = f"{term.of.name} condition" if isinstance(term.of, Condition) else "PDE"
-                point = dict(zip(self.problem.axes, term.x[int((~finite).nonzero()[0, 0])].tolist(), strict=True))
-                return NotFiniteError(f"the residual of the {name} of {self.problem.name} is not finite at {point}")
+                residual = self._residual(term)
+            if not residual.isfinite().all():
+                return self._error(term, residual)
         return None
+
+    def _error(self, term: _Term, residual: Tensor) -> NotFiniteError:
+        name = f"{term.of.name} condition" if isinstance(term.of, Condition) else "PDE"
+        first = int((~residual.isfinite()).nonzero()[0, 0])
+        point = dict(zip(self.problem.axes, term.x[first].tolist(), strict=True))
+        return NotFiniteError(f"the residual of the {name} of {self.problem.name} is not finite at {point}")
 
     def _inside(self, x: Tensor) -> Tensor:
         domain = self.problem.domain

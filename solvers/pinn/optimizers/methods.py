@@ -84,6 +84,7 @@ class FirstOrder(Method):
             if not math.isfinite(objective.backward()):
                 raise objective.fault() or FloatingPointError("the loss is not finite")
             self._optimizer.step()
+        self.load(self.state())  # SOAP's factors lie transposed, and products of others round otherwise after a resume
         return True
 
     def state(self) -> State:
@@ -96,9 +97,9 @@ class FirstOrder(Method):
         """Take up the moments."""
         kept = self._optimizer.state_dict()
         tree = _tree(state)
-        kept["state"] = {int(index): value for index, value in tree.get("state", {}).items()}
-        for group, values in zip(kept["param_groups"], _listed(tree.get("groups", {})), strict=False):
-            group |= {k: v.item() for k, v in values.items() if isinstance(v, torch.Tensor) and v.ndim == 0}
+        kept["state"] = dict(enumerate(tree["state"]))
+        for group, values in zip(kept["param_groups"], tree["groups"], strict=True):
+            group |= {name: value.item() for name, value in values.items() if isinstance(value, torch.Tensor)}
         self._optimizer.load_state_dict(kept)
 
 
@@ -156,7 +157,10 @@ class SelfScaled(Method):
 
     def state(self) -> State:
         """Return the inverse Hessian and the rest."""
-        return self._optimizer.state() if self._started else {}
+        if not self._started:
+            return {}
+        # What is NaN now is forgotten when the next round begins, and files hold finite numbers only.
+        return {name: np.nan_to_num(value) for name, value in self._optimizer.state().items()}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up the inverse Hessian and the rest."""
@@ -235,17 +239,19 @@ def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int =
 
 
 def _flat(tree: Any, path: str = "") -> State:
-    """Return the numbers of nested dicts and lists by their paths."""
+    """Return the numbers of nested dicts and lists by their paths; an empty list is a number named "[]"."""
     if isinstance(tree, torch.Tensor):
         return {path: tree.detach().numpy().copy()}
     if isinstance(tree, bool | int | float):
         return {path: np.array(tree)}
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    if isinstance(tree, list | tuple):
+        tree = dict(enumerate(tree)) or {"[]": 0}
+    items = tree.items() if isinstance(tree, dict) else ()
     return {key: value for name, part in items for key, value in _flat(part, f"{path}/{name}".lstrip("/")).items()}
 
 
-def _tree(flat: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return nested dicts of tensors; of lists, whose places are digits, only below an entry of "state"."""
+def _tree(flat: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the nested dicts and lists again, of tensors."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *folders, name = path.split("/")
@@ -253,12 +259,14 @@ def _tree(flat: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         for folder in folders:
             place = place.setdefault(folder, {})
         place[name] = torch.from_numpy(np.array(value))
-    for entry in tree.get("state", {}).values():
-        for name, part in entry.items():
-            if isinstance(part, dict):
-                entry[name] = _listed(part)
-    return tree
 
+    def listed(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return part
+        if "[]" in part:
+            return []
+        if all(name.isdigit() for name in part):
+            return [listed(part[name]) for name in sorted(part, key=int)]
+        return {name: listed(value) for name, value in part.items()}
 
-def _listed(part: dict[str, Any]) -> list[Any]:
-    return [part[key] for key in sorted(part, key=int)]
+    return listed(tree)

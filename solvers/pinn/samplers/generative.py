@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.pinn.flows import BoxKRnet
@@ -32,18 +33,19 @@ class Generative(Sampler):
     ----------
     bounds, seed
         See `Sampler`.
-    floor : float, default 0.1
-        Share of uniform points, in (0, 1).
-    steps : int, default 60
+    floor : float, default 0.5
+        Share of uniform points, in (0, 1). With few of them a network that fits well where p is may do as it likes
+        elsewhere.
+    steps : int, default 20
         Of Adam, at each update.
-    batch : int, default 2,000
+    batch : int, default 1,000
         Points of each step, drawn from those of the update.
     rate : float, default 5e-3
         Learning rate.
     """
 
     def __init__(
-        self, bounds: Any, *, seed: int = 0, floor: float = 0.1, steps: int = 60, batch: int = 2_000, rate: float = 5e-3
+        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 20, batch: int = 1_000, rate: float = 5e-3
     ) -> None:
         super().__init__(bounds, seed=seed)
         if not 0 < floor < 1:
@@ -57,11 +59,18 @@ class Generative(Sampler):
         return self._floor + (1 - self._floor) * (self.flow.log_prob(x) + self.log_volume).exp()
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from p."""
-        spread = round(self._floor * count("n", n))
+        """Return points drawn from p: a scrambled Sobol sequence, mapped by the inverse flow or left uniform.
+
+        A low-discrepancy sequence keeps its evenness through a smooth map, so that the mean of r^2 over the points is
+        nearer to its expectation than that over random ones.
+        """
+        seed = int(torch.randint(2**31, (1,), generator=self.generator))
         low, high = self.bounds.T
-        moved = self.flow.sample(n - spread, self.generator).to(torch.float64)
-        x = torch.cat([moved, self.uniform(spread)[0]]) if spread else moved
+        unit = SobolEngine(len(low), scramble=True, seed=seed).draw(count("n", n), dtype=torch.float64)
+        x = low + (high - low) * unit
+        moved = torch.randperm(n, generator=self.generator)[: n - round(self._floor * n)]
+        with torch.no_grad():
+            x[moved] = self.flow.inverse((2 * unit[moved] - 1).to(torch.float32))[0].to(torch.float64)
         x = x.clamp(low, high)
         return x, self._log_density(x)
 
@@ -147,8 +156,8 @@ class AAS(Generative):
     ----------
     bounds, seed, floor, steps, batch, rate
         See `Generative`.
-    stiffness : float, default 0.01
-    memory : float, default 0.9
+    stiffness : float, default 0.001
+    memory : float, default 0.5
         Of the slow average, which is geometric: log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2.
     beta : float, optional
         A constant beta as in the paper, in units of r^2 |Omega| (half box)^2, instead.
@@ -167,7 +176,7 @@ class AAS(Generative):
     """
 
     def __init__(
-        self, bounds: Any, *, stiffness: float = 0.01, memory: float = 0.9, beta: float | None = None, **options: Any
+        self, bounds: Any, *, stiffness: float = 1e-3, memory: float = 0.5, beta: float | None = None, **options: Any
     ) -> None:
         super().__init__(bounds, **options)
         self._stiffness, self._beta = tolerance("stiffness", stiffness), beta
