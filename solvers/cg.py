@@ -173,10 +173,12 @@ def cg(
             return solution(answer, Status.INCONSISTENT)
         if end in _BAFFLING and _is_nonsymmetric(mapped, own):
             return solution(answer, Status.NONSYMMETRIC)
-        # So is an end without convergence after n iterations, which are enough but for rounding.
-        puzzling = end in _PUZZLING or (end is Status.MAXITER and len(residuals) > n)
-        if puzzling and status is not Status.CONVERGED and not null.size:
-            null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals))
+        # So is an end without convergence after n iterations, which are enough but for rounding. After fewer ones the
+        # most likely null vector is looked at only, the constant: to search for others takes as long as the solve did.
+        puzzling = end in _BAFFLING and status is not Status.CONVERGED
+        if puzzling and not null.size:
+            quick = end is Status.MAXITER and len(residuals) <= n
+            null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals), quick)
             if null.size:
                 x, before, status = first, math.inf, Status.CONVERGED
                 residuals[1:] = []
@@ -209,14 +211,19 @@ def _is_nonsymmetric(A: LinearMap, dtype: np.dtype[Any]) -> bool:
 
 
 def _null_space(
-    A: Operator, r: NDArray[Any], M: Preconditioner, target: float, maxiter: int
+    A: Operator, r: NDArray[Any], M: Preconditioner, target: float, maxiter: int, quick: bool
 ) -> NDArray[np.floating[Any]]:
-    """Return null vectors of A, of its kind, that span what no x reaches of r."""
-    from deepcd.solvers.diagnosis import null_space
+    """Return null vectors of A, of its kind, that span what no x reaches of r; if `quick`, the constant at most."""
+    from deepcd.solvers.diagnosis import is_beyond_reach, null_space
 
     vector = r.view(np.float64)
     unit = math.frexp(magnitude(vector))[1]
-    return null_space(A, np.ldexp(vector, -unit), M, math.ldexp(target, -unit), maxiter)
+    vector, target = np.ldexp(vector, -unit), math.ldexp(target, -unit)
+    if not quick:
+        return null_space(A, vector, M, target, maxiter)
+    constant = np.full(vector.size, vector.size**-0.5)
+    beyond = is_beyond_reach(A, constant, abs(float(constant @ vector)), target)
+    return constant[:, None] if beyond else np.empty((vector.size, 0))
 
 
 def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:

@@ -487,3 +487,12 @@ def test_a_hermitian_matrix_is_not_called_nonsymmetric(phase: complex, dtype: ty
     hermitian = (A + sp.diags_array([1.0 * phase, np.conj(phase)], offsets=[20, -20], shape=A.shape)).astype(dtype)
     solution = deepcd.cg(sp.csr_array(hermitian), b.astype(dtype), rtol=1e-8, maxiter=3)
     assert solution.status is Status.MAXITER, solution.message
+
+
+def test_a_closed_box_is_named_after_few_iterations() -> None:
+    line = np.diag(np.r_[1.0, np.full(38, 2.0), 1.0]) - np.eye(40, k=1) - np.eye(40, k=-1)
+    A = sp.csr_array(sp.kron(line, sp.eye_array(40)) + sp.kron(sp.eye_array(40), line))
+    b = A @ np.random.default_rng(2).standard_normal(1600)
+    b += 1e-5 * np.linalg.norm(b) / 40
+    solution = deepcd.cg(A, b, rtol=1e-8, maxiter=300)
+    assert solution.status is Status.INCONSISTENT, solution.message

@@ -77,8 +77,9 @@ def _solution(run: Run) -> Figure:
         norm: Any = None
         if logarithmic:
             largest = max(float(values.max()), 1e-300)
-            norm = LogNorm(largest * 10.0**-DECADES, largest)
-            values = np.maximum(values, largest * 10.0**-DECADES)
+            least = max(float(values.min()), largest * 10.0**-DECADES)
+            norm = LogNorm(least, largest * (1 + 1e-9))
+            values = np.maximum(values, least)
         picture = values.reshape(SIDE, SIDE).T
         image = axes.imshow(picture, origin="lower", extent=extent, aspect="auto", norm=norm, cmap="viridis")
         figure.colorbar(image, ax=axes, shrink=0.85)

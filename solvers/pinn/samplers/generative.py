@@ -40,12 +40,12 @@ class Generative(Sampler):
         Of Adam, at each update.
     batch : int, default 1,000
         Points of each step, drawn from those of the update.
-    rate : float, default 5e-3
+    rate : float, default 3e-3
         Learning rate.
     """
 
     def __init__(
-        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 20, batch: int = 1_000, rate: float = 5e-3
+        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 20, batch: int = 1_000, rate: float = 3e-3
     ) -> None:
         super().__init__(bounds, seed=seed)
         if not 0 < floor < 1:
@@ -156,7 +156,7 @@ class AAS(Generative):
     ----------
     bounds, seed, floor, steps, batch, rate
         See `Generative`.
-    stiffness : float, default 0.001
+    stiffness : float, default 0.003
     memory : float, default 0.5
         Of the slow average, which is geometric: log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2.
     beta : float, optional
@@ -176,7 +176,7 @@ class AAS(Generative):
     """
 
     def __init__(
-        self, bounds: Any, *, stiffness: float = 1e-3, memory: float = 0.5, beta: float | None = None, **options: Any
+        self, bounds: Any, *, stiffness: float = 3e-3, memory: float = 0.5, beta: float | None = None, **options: Any
     ) -> None:
         super().__init__(bounds, **options)
         self._stiffness, self._beta = tolerance("stiffness", stiffness), beta
