@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -106,10 +108,10 @@ class TestObjective:
 
     @pytest.mark.parametrize("term", ["PDE", "initial condition"])
     def test_a_residual_that_is_nan_is_named_with_its_point(self, term: str) -> None:
-        def residual(x: list[Jet], u: Jet) -> torch.Tensor:
+        def residual(x: Sequence[Jet], u: Jet) -> torch.Tensor:
             return torch.where(x[0].value > 0.75, torch.nan, u.value)
 
-        def sound(x: list[Jet], u: Jet) -> torch.Tensor:
+        def sound(x: Sequence[Jet], u: Jet) -> torch.Tensor:
             return u.value
 
         points = torch.tensor([[0.5], [0.875]], dtype=torch.float64)

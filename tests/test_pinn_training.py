@@ -77,7 +77,8 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from deepcd import pinn; import deepcd.solvers.pinn.training as t; t.KEEP_EVERY = 0.0;"
         "torch.set_num_threads(1);"
-        f"run = pinn.solve('one_peak', sampler='aas', out=sys.argv[1], resume=sys.argv[2] == 'y', **{SMALL | {'budget': 150}});"
+        "run = pinn.solve('one_peak', sampler='aas', out=sys.argv[1], resume=sys.argv[2] == 'y',"
+        f" **{SMALL | {'budget': 150}});"
         "print(run.history[-1]['loss'])"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -102,9 +103,9 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 
 class TestBadInput:
     def test_unknown_names_list_the_known(self) -> None:
-        with pytest.raises(ValueError, match="'one_peek'; known: .*one_peak.*burgers"):
+        with pytest.raises(ValueError, match=r"'one_peek'; known: .*one_peak.*burgers"):
             pinn.solve("one_peek")
-        with pytest.raises(ValueError, match="'rda'; known: .*rad"):
+        with pytest.raises(ValueError, match=r"'rda'; known: .*rad"):
             pinn.solve("one_peak", sampler="rda")
         with pytest.raises(ValueError, match="'sgd'; known: adam, soap, lbfgs, ssbroyden"):
             pinn.solve("one_peak", optimizer="sgd")
@@ -114,7 +115,7 @@ class TestBadInput:
     )
     def test_numbers(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=f"{name} must be"):
-            pinn.solve("one_peak", **{name: value})
+            pinn.solve("one_peak", **{name: value})  # type: ignore[arg-type]
 
     def test_other_settings_are_not_resumed(self, tmp_path: Path) -> None:
         pinn.solve("diffusion", sampler="uniform", out=tmp_path, **SMALL)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 from deepcd.pde.problems.allen_cahn import allen_cahn
+from deepcd.pde.problems.contract import Condition as Condition
+from deepcd.pde.problems.contract import Problem as Problem
 from deepcd.pde.problems.evolution import burgers, convection, diffusion, moving_gaussian, wave
 from deepcd.pde.problems.jets import Jet as Jet
 from deepcd.pde.problems.jets import coordinates as coordinates
 from deepcd.pde.problems.obstacles import Solve, obstacles
 from deepcd.pde.problems.peaks import gaussian, one_peak, two_peaks, two_peaks_plain
-from deepcd.pde.problems.problem import Condition as Condition
-from deepcd.pde.problems.problem import Problem as Problem
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "one_peak": one_peak,

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
+from deepcd.pde.problems.contract import Points, Problem
 from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.problem import Points, Problem
 from deepcd.pde.problems.sampling import tensor_grid
 
 DIFFUSIVITY, RATE = 1e-3, 5.0

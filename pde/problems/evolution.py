@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepcd.pde.problems.contract import Condition, Points, Problem
 from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.problem import Condition, Points, Problem
 from deepcd.pde.problems.sampling import on_face, tensor_grid
 
 RAD = "Wu, Zhu, Tan, Kartha, Lu, Comput. Methods Appl. Mech. Engrg. 403, 2023 (RAD)"

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from deepcd.pde.domains import ball, domain
 from deepcd.pde.poisson import poisson
+from deepcd.pde.problems.contract import Points, Problem
 from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.problem import Points, Problem
 from deepcd.pde.problems.sampling import tensor_grid
 
 Solve = Callable[[csr_array, NDArray[np.float64]], NDArray[Any]]

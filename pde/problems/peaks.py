@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepcd.pde.problems.contract import Condition, Points, Problem
 from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.problem import Condition, Points, Problem
 from deepcd.pde.problems.sampling import on_faces, tensor_grid
 
 DAS = "Tang, Wan, Yang, J. Comput. Phys. 476, 2023 (DAS-PINNs)"

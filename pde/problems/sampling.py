@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from deepcd.pde.problems.problem import Points
+from deepcd.pde.problems.contract import Points
 
 
 def in_box(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,130 @@
+"""DeepXDE trains on points that a sampler moves: a callback in the place of its resamplers.
+
+Lu, Meng, Mao, Karniadakis, "DeepXDE: A deep learning library for solving differential equations", SIAM Review 63(1),
+2021. Its PDEPointResampler asks the geometry for points again, which are the same ones if they are quasirandom, the
+default (issue 1306 of DeepXDE); here they come from the sampler, and it is made sure that the next batch holds them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepcd.solvers.arguments import count
+from deepcd.solvers.pinn.adapters.turns import Turns
+from deepcd.solvers.pinn.samplers import Sampler
+
+_missing: ImportError | None = None
+try:
+    from deepxde import config
+    from deepxde.callbacks import Callback
+    from deepxde.data import FPDE, IDE, PDE
+except ImportError as error:
+    Callback, _missing = object, error
+
+
+class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
+    """Let a sampler choose the interior points that a DeepXDE model is trained on.
+
+    Every `period` iterations the residual is evaluated where the sampler wants to know it, the sampler learns from it,
+    and its next points replace the interior ones. Until then those of DeepXDE are used. The number of points stays, and
+    so do the points on the boundary and at the initial time, in the losses of the PDE and of the conditions alike.
+
+    The residual of several PDEs is the root of the sum of the squares of theirs, without the weights of the loss.
+    Points given to the data as `anchors` are moved like others, if they are in the interior.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Its axes are those of DeepXDE's points: space, then time. Its box has to lie in the geometry. To be made under
+        ``with torch.device("cpu"):`` where there is a GPU, which DeepXDE makes the default.
+    period : int, default 100
+        Iterations between two moves. L-BFGS does as many at a time as its `iter_per_step` says, 1000 by default, so it
+        may be late; with TensorFlow it calls no callbacks at all, so the points stay.
+
+    Raises
+    ------
+    ImportError
+        If DeepXDE is not installed.
+    TypeError
+        If the sampler is none, or at the start of a training, if the data are no `deepxde.data.PDE` or `TimePDE`.
+    ValueError
+        If the sampler weights points instead of moving them, or, during a training, if its box does not fit the
+        geometry, there are no interior points, or a residual is not finite.
+    RuntimeError
+        During a training, if something else changed the points, or the data did not take them.
+
+    Examples
+    --------
+    >>> from deepcd import pinn
+    >>> from deepcd.solvers.pinn.adapters.deepxde import DeepXDESampler
+    >>> sampler = pinn.sampler("aas", bounds=[(-1, 1), (0, 1)], seed=0)
+    >>> moving = DeepXDESampler(sampler, period=100)  # doctest: +SKIP
+    >>> model.train(iterations=10_000, callbacks=[moving])  # doctest: +SKIP
+    """
+
+    def __init__(self, sampler: Sampler, period: int = 100) -> None:
+        if _missing is not None:
+            raise ImportError("DeepXDESampler needs DeepXDE: pip install deepxde") from _missing
+        super().__init__()
+        self._turns, self._dimension = Turns(sampler), len(sampler.bounds)
+        self._period = count("period", period)
+        self._last = 0
+        self._placed: Any = None
+
+    def init(self) -> None:
+        """Begin to count when DeepXDE hands over the model."""
+        self._last = self.model.train_state.iteration
+
+    def on_train_begin(self) -> None:
+        """Tell the points that stay from those that are to be moved."""
+        data = self.model.data
+        if not isinstance(data, PDE) or isinstance(data, (FPDE, IDE)) or data.pde is None:
+            raise TypeError(f"the data must be a deepxde.data.PDE or TimePDE with a pde, got {type(data).__name__}")
+        if data.geom.dim != self._dimension:
+            raise ValueError(f"the sampler has {self._dimension} axes, but the geometry {data.geom.dim}, time included")
+        if data.train_x_all is self._placed:
+            return  # trained before: a moved point that came close to the boundary is not one of those that stay
+        self._placed = data.train_x_all
+        stay = data.geom.on_boundary(self._placed)
+        if hasattr(data.geom, "on_initial"):
+            stay |= data.geom.on_initial(self._placed)
+        self._stay, self._n = self._placed[stay], int(np.count_nonzero(~stay))
+        if not self._n:
+            raise ValueError("there are no interior points to be moved: give num_domain to the data")
+
+    def on_epoch_end(self) -> None:
+        """Move the points if it is time to."""
+        iteration = self.model.train_state.iteration
+        if iteration - self._last < self._period:
+            return
+        self._last = iteration
+        data = self.model.data
+        if data.train_x_all is not self._placed:
+            raise RuntimeError("something else changed the training points: leave out other resamplers of PDE points")
+        x = self._turns.points(self._n, self._residuals).numpy().astype(config.real(np))
+        self._refuse_outside(x)
+        data.replace_with_anchors(np.vstack([self._stay, x]))
+        if not np.array_equal(data.train_next_batch()[0][-self._n :], x):
+            raise RuntimeError(f"{type(data).__name__} did not take the new points, so training would go on without")
+        self._placed = data.train_x_all
+
+    def _residuals(self, x: Tensor) -> Tensor:
+        """Return the residuals of all PDEs at points, one column or more for each."""
+        f = self.model.predict(x.numpy(), operator=self.model.data.pde)
+        parts = f if isinstance(f, list) else [f]
+        return torch.from_numpy(np.hstack([np.asarray(part, dtype=np.float64).reshape(len(x), -1) for part in parts]))
+
+    def _refuse_outside(self, x: NDArray[Any]) -> None:
+        geometry = self.model.data.geom
+        if hasattr(geometry, "timedomain"):
+            inside = geometry.geometry.inside(x[:, :-1]) & geometry.timedomain.inside(x[:, -1:])
+        else:
+            inside = geometry.inside(x)
+        if not inside.all():
+            point = x[int(np.argmin(inside))].tolist()
+            raise ValueError(f"the sampler's point {point} is not in the geometry: its box has to lie in there")
