@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepcd import data as data
     from deepcd import pde as pde
+    from deepcd import pinn as pinn
     from deepcd import solvers as solvers
-    from deepcd.solvers import pinn as pinn
     from deepcd.solvers.cg import cg as cg
     from deepcd.solvers.deepcd import DeepCD as DeepCD
     from deepcd.solvers.solution import Solution as Solution
@@ -33,7 +33,7 @@ _HOMES = {
     "Status": "deepcd.solvers.solution",
     "cg": "deepcd.solvers.cg",
 }
-_MODULES = {"data": "deepcd.data", "pde": "deepcd.pde", "pinn": "deepcd.solvers.pinn", "solvers": "deepcd.solvers"}
+_MODULES = ("data", "pde", "pinn", "solvers")
 
 __all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "pinn", "solvers"]
 
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     elif name in _MODULES:
-        value = importlib.import_module(_MODULES[name])
+        value = importlib.import_module(f"deepcd.{name}")
     elif name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -43,8 +43,8 @@ class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
         Its axes are those of DeepXDE's points: space, then time. Its box has to lie in the geometry. To be made under
         ``with torch.device("cpu"):`` where there is a GPU, which DeepXDE makes the default.
     period : int, default 100
-        Iterations between two moves. L-BFGS does as many at a time as its `iter_per_step` says, 1000 by default, so it
-        may be late; with TensorFlow it calls no callbacks at all, so the points stay.
+        Iterations between two moves. L-BFGS calls callbacks only every 1000 iterations, or what its option
+        `iter_per_step` says; with TensorFlow never, so the points stay.
 
     Raises
     ------
