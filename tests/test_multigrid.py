@@ -130,6 +130,17 @@ def test_pseudo_inverse_of_anchored_and_of_sealed_components(shape: tuple[int, .
     np.testing.assert_allclose(computed, expected, atol=2e-5 * np.abs(expected).max(initial=1))
 
 
+def test_pseudo_inverse_where_rounding_outweighs_weak_dirichlet_data() -> None:
+    level, A = random_level((4, 4, 4), 1e-5, seed=3, keep=1.1)
+    level.diagonal *= np.float32(1 - 1e-5)
+    cells = np.flatnonzero(level.inverse)
+    computed = pseudo_inverse(level, cells)
+    values = np.linalg.eigvalsh(computed.astype(float))
+    assert values[0] > -1e-6 * values[-1]
+    expected = np.linalg.pinv(A.toarray(), rcond=1e-4, hermitian=True)
+    np.testing.assert_allclose(computed, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def test_pseudo_inverse_of_a_level_without_unknowns() -> None:
     level, _ = random_level((3, 3, 3), 0.0, keep=-1.0)
     assert pseudo_inverse(level, np.flatnonzero(level.inverse)).shape == (0, 0)

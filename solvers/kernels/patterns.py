@@ -155,12 +155,14 @@ def number_windows(words, origins, offsets, repeated, slots, numbers, firsts):
 
 @njit(cache=True, nogil=True)
 def like_the_one_before(rows, same):
-    """Mark the rows, (m, words), that equal the row before."""
-    same[:] = True
+    """Mark the rows, uint32 (m, words), that equal the row before."""
+    words, flat = np.uint64(rows.shape[1]), rows.reshape(-1)
     same[0] = False
-    for w in range(rows.shape[1]):
-        for e in range(np.uint64(1), np.uint64(rows.shape[0])):
-            same[e] &= rows[e, w] == rows[e - np.uint64(1), w]
+    for e in range(np.uint64(1), np.uint64(rows.shape[0])):
+        different, p = np.uint32(0), e * words
+        for k in range(p, p + words):
+            different |= flat[k] ^ flat[k - words]
+        same[e] = different == 0
 
 
 @njit(cache=True, nogil=True)

@@ -231,6 +231,18 @@ def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
 
 
 @njit(cache=True, nogil=True)
+def local_features(volume, dirichlet, inside, w, capacity, nominal, features):
+    """Set the first eight features of each cell: volume, Dirichlet weight, weights inside it and of its faces."""
+    largest, two = nominal.max(), np.float32(2)
+    for p in range(volume.size):
+        own = features[p]
+        own[0], own[1] = volume[p] / capacity, dirichlet[p] / largest
+        for axis in range(3):
+            own[2 + axis] = inside[axis, p] / (two * nominal[axis])
+            own[5 + axis] = w[axis, p] / nominal[axis]
+
+
+@njit(cache=True, nogil=True)
 def scale_faces(strides, numbers, factors, w, dirichlet):
     """Multiply face weights by factors 0, 1, 2 of both cells of a face, Dirichlet weights by factor 3 of the cell.
 

@@ -150,11 +150,8 @@ class LearnedMultigrid(Multigrid):
         numbers : int32 (box,)
             The row of each cell.
         """
-        features[:, 0] = level.volume / np.float32(level.capacity)
-        features[:, 1] = level.dirichlet / np.float32(max(level.nominal))
-        for axis in range(3):
-            features[:, 2 + axis] = level.inside[axis] / np.float32(2 * level.nominal[axis])
-            features[:, 5 + axis] = level.w[axis] / np.float32(level.nominal[axis])
+        capacity, nominal = np.float32(level.capacity), np.array(level.nominal, dtype=np.float32)
+        setup.local_features(level.volume, level.dirichlet, level.inside, level.w, capacity, nominal, features)
         table, numbers = evaluate_features(features, neighbourhood(level.strides), network)
         # Of the mean of two cells' outputs the exponential is the product of two square roots.
         factors = np.exp(np.clip(table[:, :COARSE_OUTPUTS], COARSE_LOWEST, COARSE_HIGHEST) * COARSE_POWERS)

@@ -369,20 +369,34 @@ def pseudo_inverse(level: CoarseLevel, cells: NDArray[np.intp]) -> F32:
 
     number = np.full(level.size, -1)
     number[cells] = np.arange(len(cells))
+    if not len(cells):
+        return np.zeros((0, 0), dtype=np.float32)
     dense = np.diag(level.diagonal[cells].astype(float))
+    pairs = []
     for axis, stride in enumerate(level.strides):
         if stride:
             low = cells[(level.w[axis, cells] > 0) & (number[np.minimum(cells + stride, number.size - 1)] >= 0)]
             i, j = number[low], number[low + stride]
             dense[i, j] = dense[j, i] = -level.w[axis, low]
-    _, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(dense), directed=False)
+            pairs.append((i, j))
+    i, j = np.concatenate(pairs, axis=1)
+    graph = scipy.sparse.coo_array((np.ones(len(i)), (i, j)), shape=dense.shape)
+    _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
     anchored = np.bincount(label, weights=level.dirichlet[cells], minlength=1) > SMALLEST_DIAGONAL * max(level.nominal)
     constants = np.zeros_like(dense)
     for component in np.flatnonzero(~anchored[: label.max(initial=-1) + 1]):
         members = np.flatnonzero(label == component)
         constants[np.ix_(members, members)] = 1 / len(members)
     scale = 2 * max(level.nominal)
-    if not len(cells):
-        return np.zeros((0, 0), dtype=np.float32)
-    inverse = scipy.linalg.inv(dense + scale * constants, overwrite_a=True, check_finite=False) - constants / scale
-    return np.ascontiguousarray((inverse + inverse.T) / 2, dtype=np.float32)
+    shifted = dense + scale * constants
+    factor, fault = scipy.linalg.lapack.dpotrf(shifted, lower=True)
+    if fault:  # Dirichlet data so weak that rounding outweighs them: what they leave is a null vector
+        values, vectors = np.linalg.eigh(shifted)
+        sound = values > SMALLEST_DIAGONAL * values[-1]
+        inverse = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
+        inverse = (inverse + inverse.T) / 2
+    else:  # half the work of other factors
+        lower = np.tril(scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0])
+        inverse = lower + lower.T - np.diag(lower.diagonal())
+    inverse -= constants / scale
+    return np.ascontiguousarray(inverse, dtype=np.float32)
