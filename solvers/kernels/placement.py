@@ -111,8 +111,10 @@ def walk(indptr, indices, packed, low, high):
         here = at[placed] + step[placed]
         if here <= latest:
             return False
+        if here != latest + Z:  # of a run along z the ends are enough
+            _widen(latest, low, high)
+            _widen(here, low, high)
         packed[i] = latest = here
-        _widen(here, low, high)
         for a in range(n):
             if at[a] >= 0:
                 if at[a] + step[a] != here:
@@ -125,6 +127,7 @@ def walk(indptr, indices, packed, low, high):
                         if packed[rows[w]] <= 0:  # before the first row
                             return False
                         _widen(packed[rows[w]], low, high)
+    _widen(latest, low, high)
     ascending = True
     for i in range(1, packed.size):
         ascending &= packed[i] > packed[i - 1]
