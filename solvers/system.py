@@ -280,9 +280,7 @@ class System:
         outcomes = [Outcome(x, Status.MAXITER, []) for x in X.T]
         halted = None
         if on_grid and tell is None and self._threads > 1:
-            outcomes = self._side_by_side(B, start, targets, limits, dtype)
-            for j, outcome in enumerate(outcomes):
-                X[:, j] = outcome.x
+            outcomes = self._side_by_side(B, X, start is not None, targets, limits, dtype)
         elif isinstance(self._parts, Parts) and self._parts.operator is not None and not on_grid:
             told = limits if tell is None else replace(limits, callback=lambda block: tell(block.astype(dtype)))
             outcomes = iterate_together(self._parts, self._sign * B, X, targets, self._patient(told))
@@ -313,12 +311,15 @@ class System:
     def _side_by_side(
         self,
         B: NDArray[np.float64],
-        start: NDArray[np.float64] | None,
+        X: NDArray[np.float64],
+        started: bool,
         targets: NDArray[np.float64],
         limits: Limits,
         dtype: type[np.floating[Any]],
     ) -> list[Outcome]:
         """Solve for the columns on a grid, each by one thread alone: no thread waits for another at every pass.
+
+        X holds where to start if `started`, and the answers afterwards.
 
         Several columns in one pass, interleaved, are slower than one after the other: what bounds a pass is memory, and
         the vectors of one column are more likely to stay in a cache.
@@ -332,8 +333,10 @@ class System:
         def work(first: int) -> None:
             for j in range(first, B.shape[1], count):
                 own = self._patient(Limits(targets[j], limits.maxiter, limits.deadline, None))
-                x0 = None if start is None else start[:, j].copy()
-                outcomes[j] = refine(self._twins[first], self._sign * B[:, j], x0, own, self._keep, dtype)
+                x0 = X[:, j].copy() if started else None
+                outcome = refine(self._twins[first], self._sign * B[:, j], x0, own, self._keep, dtype)
+                X[:, j] = outcome.x  # by the same thread, and the memory of outcome.x serves the next column
+                outcomes[j] = replace(outcome, x=X[:, j])
 
         with ThreadPoolExecutor(count, "deepcd") as pool:
             list(pool.map(work, range(count)))
