@@ -77,7 +77,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from deepcd import pinn; import deepcd.solvers.pinn.training as t; t.KEEP_EVERY = 0.0;"
         "torch.set_num_threads(1);"
-        "run = pinn.solve('one_peak', sampler='aas', out=sys.argv[1], resume=sys.argv[2] == 'y',"
+        "run = pinn.solve('one_peak', sampler='r3', out=sys.argv[1], resume=sys.argv[2] == 'y',"
         f" **{SMALL | {'budget': 150}});"
         "print(run.history[-1]['loss'])"
     )
