@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import multiprocessing as mp
 import time
@@ -37,7 +36,7 @@ from typing import Any
 import numpy as np
 import verification
 from nasty_inputs import Problem, cases
-from problems import RESULTS, save_results
+from problems import save_results, saved_rows
 
 VERDICTS = ("right answer", "right status", "misleading", "wrong success", "hang or crash")
 SHAPES = ((20, 20), (64, 64, 64))
@@ -290,9 +289,7 @@ def main() -> None:
     print("\n" + markdown(rows))
     if not arguments.only:
         done = {(row["shape"], row["solver"]) for row in rows}
-        file = RESULTS / "fails_safely.json"
-        kept = json.loads(file.read_text())["rows"] if file.exists() else []
-        rows += [row for row in kept if (row["shape"], row["solver"]) not in done]
+        rows += [row for row in saved_rows("fails_safely") if (row["shape"], row["solver"]) not in done]
         print("saved", save_results("fails_safely", rows, tolerance=1e-8, limit=arguments.limit))
 
 

@@ -15,7 +15,6 @@ over smallest. Saved rows of other problems, samplers and optimisers are kept.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 
@@ -25,7 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from typing import Any
 
 import numpy as np
-from problems import RESULTS, save_results
+from problems import save_results, saved_rows
 
 PROBLEMS = ("one_peak", "two_peaks", "gaussian_4d", "gaussian_6d", "burgers", "allen_cahn", "wave", "moving_gaussian")
 SAMPLERS = ("uniform", "sobol", "rar-g", "rar-d", "rad", "r3", "vrba", "das", "das-g", "aas")
@@ -75,15 +74,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             ]
             if errors:
                 cells[name], spreads[name] = float(np.median(errors)), max(errors) / min(errors)
-        best = min(cells.values())
-        texts = [
-            ""
-            if name not in cells
-            else f"{'**' if cells[name] == best else ''}{cells[name]:.1e}"
-            f"{'**' if cells[name] == best else ''} (x{spreads[name]:.1f})"
-            for name in names
-        ]
-        lines.append(f"| {problem} | {optimizer} | " + " | ".join(texts) + " |")
+        texts = {name: f"{cells[name]:.1e} (x{spreads[name]:.1f})" for name in cells}
+        best = min(cells, key=lambda name: cells[name])
+        texts[best] = f"**{texts[best]}**"
+        lines.append(f"| {problem} | {optimizer} | " + " | ".join(texts.get(name, "") for name in names) + " |")
     return "\n".join(lines)
 
 
@@ -104,10 +98,7 @@ def main() -> None:
         for seed in range(args.seeds)
         for sampler in args.samplers
     ]
-    file = RESULTS / "pinn-sampling.json"
-    kept = (
-        {tuple(row[key] for key in KEYS): row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
-    )
+    kept = {tuple(row[key] for key in KEYS): row for row in saved_rows("pinn-sampling")}
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         for done in [pool.apply_async(measured, job) for job in jobs]:
             row = done.get()
@@ -117,8 +108,8 @@ def main() -> None:
                 f"{row['error']:.2e}, {row['gradients']:.0f} gradients, {row['seconds']:.0f} s",
                 flush=True,
             )
-            save_results("pinn-sampling", list(kept.values()), cost=args.cost)
-    print(table(list(kept.values())))
+            file = save_results("pinn-sampling", list(kept.values()), cost=args.cost)
+    print(table([row for row in kept.values() if row["cost"] == args.cost]))
     print("saved", file)
 
 

@@ -78,6 +78,12 @@ def embedding_of(system: PoissonSystem) -> Embedding:
     return discover(system.A)
 
 
+def saved_rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows of benchmarks/results/<name>.json; none if there is no such file."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def save_results(name: str, rows: list[dict[str, Any]], **settings: Any) -> Path:
     """Write the rows of a run, with the machine and the settings, to benchmarks/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)

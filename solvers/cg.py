@@ -19,8 +19,8 @@ from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Solution, Status
 
 _ROUND_ENDS = (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER)
-_PUZZLING = (Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)  # or b is not in the range of A
-_BAFFLING = (*_PUZZLING, Status.MAXITER)  # or A is not symmetric
+# Or A is not symmetric, or b not in its range.
+_PUZZLING = (Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX, Status.MAXITER)
 
 
 class _Given:
@@ -171,11 +171,11 @@ def cg(
             end = Status.ATTAINABLE_ACCURACY
         if end is Status.ATTAINABLE_ACCURACY and null.size:
             return solution(answer, Status.INCONSISTENT)
-        if end in _BAFFLING and _is_nonsymmetric(mapped, own):
+        if end in _PUZZLING and _is_nonsymmetric(mapped, own):
             return solution(answer, Status.NONSYMMETRIC)
         # So is an end without convergence after n iterations, which are enough but for rounding. After fewer ones the
         # most likely null vector is looked at only, the constant: to search for others takes as long as the solve did.
-        puzzling = end in _BAFFLING and status is not Status.CONVERGED
+        puzzling = end in _PUZZLING and status is not Status.CONVERGED
         if puzzling and not null.size:
             quick = end is Status.MAXITER and len(residuals) <= n
             null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals), quick)

@@ -24,6 +24,7 @@ from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 from deepcd.pde.problems.contract import Points, Problem
+from deepcd.pde.problems.evolution import FRAMES, RAD
 from deepcd.pde.problems.jets import Jet
 from deepcd.pde.problems.sampling import tensor_grid
 
@@ -66,9 +67,9 @@ def allen_cahn() -> Problem:
         ansatz=ansatz,
         solution=solution,
         solution_error=5e-9,
-        grid=lambda: tensor_grid(bounds, (100, 256)),
+        grid=lambda: tensor_grid(bounds, FRAMES),
         metric="relative l2",
-        reference="Wu, Zhu, Tan, Kartha, Lu, Comput. Methods Appl. Mech. Engrg. 403, 2023 (RAD)",
+        reference=RAD,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,23 @@ from torch import Tensor
 from deepcd.pde.problems.jets import Jet, Sums
 
 Points = NDArray[np.float64]
+
+
+def as_box(bounds: Any) -> Points:
+    """Return bounds as a new array of float64, shape (d, 2), or raise a ValueError if they are no box.
+
+    Examples
+    --------
+    >>> from deepcd.pde.problems.contract import as_box
+    >>> as_box([(0, 1), (-1, 1)]).tolist()
+    [[0.0, 1.0], [-1.0, 1.0]]
+    """
+    box = np.array(bounds, dtype=np.float64)
+    if box.ndim != 2 or box.shape[1] != 2 or not len(box):
+        raise ValueError(f"bounds must be a (low, high) pair per axis, got shape {box.shape}")
+    if not np.isfinite(box).all() or not (box[:, 0] < box[:, 1]).all():
+        raise ValueError(f"bounds must be finite with low < high on each axis, got {box.tolist()}")
+    return box
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +110,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Refuse a box that is none."""
-        bounds = np.array(self.bounds, dtype=np.float64)
-        if bounds.ndim != 2 or bounds.shape[1] != 2 or not len(bounds):
-            raise ValueError(f"bounds must be a (low, high) pair per axis, got shape {bounds.shape}")
-        if not np.isfinite(bounds).all() or not (bounds[:, 0] < bounds[:, 1]).all():
-            raise ValueError(f"bounds must be finite with low < high on each axis, got {bounds.tolist()}")
+        bounds = as_box(self.bounds)
         if len(self.axes) != len(bounds):
             raise ValueError(f"axes must name each of the {len(bounds)} axes of bounds, got {self.axes}")
         bounds.flags.writeable = False

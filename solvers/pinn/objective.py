@@ -29,8 +29,7 @@ class _Term(NamedTuple):
     x: Tensor
     weights: Tensor
     at: list[Jet]
-    offset: Jet | None
-    factor: Jet | None
+    ansatz: tuple[Jet, Jet] | None  # offset and factor; None: u = N
 
 
 class Objective:
@@ -64,6 +63,7 @@ class Objective:
     def __init__(self, problem: Problem, network: Network) -> None:
         self.problem, self.network, self.evaluations = problem, network, 0
         self._terms: list[_Term] = []
+        self._dtype = next(network.parameters()).dtype
 
     @property
     def parameters(self) -> NDArray[np.float64]:
@@ -72,8 +72,7 @@ class Objective:
 
     def load(self, theta: NDArray[np.float64]) -> None:
         """Set all parameters of the network."""
-        dtype = next(self.network.parameters()).dtype
-        vector_to_parameters(torch.from_numpy(theta.copy()).to(dtype), self.network.parameters())
+        vector_to_parameters(torch.from_numpy(theta.copy()).to(self._dtype), self.network.parameters())
 
     def place(self, x: Tensor, weights: Tensor | None = None, on: Sequence[Tensor] = ()) -> None:
         """Choose the points of the loss.
@@ -137,9 +136,10 @@ class Objective:
         parts = []
         with torch.no_grad():
             for part in x.split(CHUNK):
-                term = self._term(self.problem, part, torch.ones(len(part)))
-                N = self.network(term.x)
-                u = N if term.offset is None or term.factor is None else term.offset.value + term.factor.value * N
+                x = part.to(self._dtype)
+                u, ansatz = self.network(x), self._ansatz(coordinates(x, ()))
+                if ansatz is not None:
+                    u = ansatz[0].value + ansatz[1].value * u
                 parts.append(u.to(torch.float64))
         return torch.cat(parts)
 
@@ -164,16 +164,20 @@ class Objective:
 
     def _term(self, of: Problem | Condition, x: Tensor, weights: Any) -> _Term:
         """Compute all that does not depend on the network."""
-        dtype = next(self.network.parameters()).dtype
-        x = x.to(dtype)
-        at, offset, factor = coordinates(x, self.problem.sums), None, None
-        if self.problem.ansatz is not None:
-            zero = at[0] * 0.0
-            offset = self.problem.ansatz(at, zero)
-            factor = self.problem.ansatz(at, zero + 1.0) - offset
-        return _Term(of, x, weights.to(dtype), at, offset, factor)
+        x = x.to(self._dtype)
+        at = coordinates(x, self.problem.sums)
+        return _Term(of, x, weights.to(self._dtype), at, self._ansatz(at))
+
+    def _ansatz(self, at: list[Jet]) -> tuple[Jet, Jet] | None:
+        """Return what the ansatz adds to N and multiplies it by."""
+        if self.problem.ansatz is None:
+            return None
+        zero = at[0] * 0.0
+        offset = self.problem.ansatz(at, zero)
+        return offset, self.problem.ansatz(at, zero + 1.0) - offset
 
     def _residual(self, term: _Term) -> Tensor:
-        N = self.network.jet(term.x, self.problem.sums)
-        u = N if term.offset is None or term.factor is None else term.factor * N + term.offset
+        u = self.network.jet(term.x, self.problem.sums)
+        if term.ansatz is not None:
+            u = term.ansatz[1] * u + term.ansatz[0]
         return term.of.residual(term.at, u)

@@ -19,16 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.quasirandom import SobolEngine
 
 from deepcd.data.files import sole_writer
 from deepcd.pde.problems import PROBLEMS, Problem, problem
 from deepcd.solvers.arguments import count, tolerance
-from deepcd.solvers.pinn import checkpoints
+from deepcd.solvers.pinn import checkpoints, samplers
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.objective import Objective
 from deepcd.solvers.pinn.optimizers.methods import Method, method
-from deepcd.solvers.pinn.samplers import Sampler, sampler
+from deepcd.solvers.pinn.samplers import Sampler, Sobol
 
 LOG = logging.getLogger("deepcd")
 MONITOR = 8_192  # held-out uniform points
@@ -136,9 +135,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(settings.seed)  # of the points of the conditions
         self.objective = Objective(problem, self.network)
         self.method: Method = method(settings.optimizer, self.objective, rate=settings.rate, warmup=settings.warmup)
-        low, high = torch.from_numpy(problem.bounds.copy()).T
-        engine = SobolEngine(problem.dimension, scramble=True, seed=1_000_003)
-        self._monitor = low + (high - low) * engine.draw(MONITOR, dtype=torch.float64)
+        self._monitor, _ = Sobol(problem.bounds, seed=1_000_003).sample(MONITOR)
         self._grid = problem.grid()
         self._exact = problem.solution(self._grid)
 
@@ -289,7 +286,7 @@ def solve(
     named: dict[str, Any] = {"sampler": type(own).__name__ if own else sampler, "seed": seed}
     given: dict[str, Any] = {"optimizer": optimizer, "budget": budget}
     chosen = replace(chosen, **named, **{k: v for k, v in given.items() if v is not None}, **settings)
-    run = Run(equation, chosen, own or _sampler(chosen, equation))
+    run = Run(equation, chosen, own or samplers.sampler(chosen.sampler, equation.bounds, seed=seed))
     if out is None:
         _advance(run, None, callback)
         return run
@@ -303,10 +300,6 @@ def solve(
             raise FileExistsError(f"{path} is there already: resume that run, or choose another folder")
         _advance(run, path, callback)
     return run
-
-
-def _sampler(settings: Settings, equation: Problem) -> Sampler:
-    return sampler(settings.sampler, equation.bounds, seed=settings.seed)
 
 
 def _advance(run: Run, path: Path | None, callback: Callable[[Run], object] | None) -> None:

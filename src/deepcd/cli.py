@@ -225,7 +225,7 @@ def pinn(
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         _refuse(str(error))
     if as_json:
-        print(json.dumps(rows, indent=2, allow_nan=False))
+        _print_json(rows)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -238,7 +238,7 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def _print_json(value: Any) -> None:
     """Print strict JSON, in which numbers that are not finite are null."""
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
     print(json.dumps(finite, indent=2, allow_nan=False))

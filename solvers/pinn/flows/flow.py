@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepcd.pde.problems.contract import as_box
 from deepcd.solvers.arguments import count
 
 
@@ -37,9 +37,7 @@ class Flow(nn.Module, ABC):
 
     def __init__(self, bounds: Any, dtype: torch.dtype) -> None:
         super().__init__()
-        box = np.asarray(bounds, dtype=np.float64)
-        if box.ndim != 2 or box.shape[1] != 2 or not len(box):
-            raise ValueError(f"bounds must be a (low, high) pair per axis, got shape {box.shape}")
+        box = as_box(bounds)
         low, high = torch.tensor(box[:, 0], dtype=dtype), torch.tensor(box[:, 1], dtype=dtype)
         if not (torch.isfinite(low) & torch.isfinite(high) & (low < high)).all():
             raise ValueError(f"bounds must be finite with low < high on each axis in {dtype}, got {box.tolist()}")

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.pinn.objective import Objective
 from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden
-
-State = dict[str, NDArray[Any]]
+from deepcd.solvers.pinn.optimizers.torch_state import State, load_state, state_of
 
 OPTIMIZERS = ("adam", "soap", "lbfgs", "ssbroyden", "ssbfgs")
 
@@ -89,18 +88,11 @@ class FirstOrder(Method):
 
     def state(self) -> State:
         """Return the moments."""
-        kept = self._optimizer.state_dict()
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in kept["param_groups"]]
-        return _flat({"state": kept["state"], "groups": groups})
+        return state_of(self._optimizer)
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up the moments."""
-        kept = self._optimizer.state_dict()
-        tree = _tree(state)
-        kept["state"] = dict(enumerate(tree["state"]))
-        for group, values in zip(kept["param_groups"], tree["groups"], strict=True):
-            group |= {name: value.item() for name, value in values.items() if isinstance(value, torch.Tensor)}
-        self._optimizer.load_state_dict(kept)
+        load_state(self._optimizer, state)
 
 
 class LBFGS(Method):
@@ -236,37 +228,3 @@ def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int =
         return FirstOrder(objective, name, rate)
     second = LBFGS() if name == "lbfgs" else SelfScaled(objective, name.removeprefix("ss"))
     return WarmStart(objective, second, warmup, rate) if warmup else second
-
-
-def _flat(tree: Any, path: str = "") -> State:
-    """Return the numbers of nested dicts and lists by their paths; an empty list is a number named "[]"."""
-    if isinstance(tree, torch.Tensor):
-        return {path: tree.detach().numpy().copy()}
-    if isinstance(tree, bool | int | float):
-        return {path: np.array(tree)}
-    if isinstance(tree, list | tuple):
-        tree = dict(enumerate(tree)) or {"[]": 0}
-    items = tree.items() if isinstance(tree, dict) else ()
-    return {key: value for name, part in items for key, value in _flat(part, f"{path}/{name}".lstrip("/")).items()}
-
-
-def _tree(flat: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the nested dicts and lists again, of tensors."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *folders, name = path.split("/")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[name] = torch.from_numpy(np.array(value))
-
-    def listed(part: Any) -> Any:
-        if not isinstance(part, dict):
-            return part
-        if "[]" in part:
-            return []
-        if all(name.isdigit() for name in part):
-            return [listed(part[name]) for name in sorted(part, key=int)]
-        return {name: listed(value) for name, value in part.items()}
-
-    return listed(tree)

@@ -6,10 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from deepcd.pde.problems.contract import as_box
+from deepcd.pde.problems.sampling import in_box
 from deepcd.solvers.arguments import count
 
 State = dict[str, Tensor]
@@ -41,12 +42,7 @@ class Sampler(ABC):
     probes = 10_000
 
     def __init__(self, bounds: Any, *, seed: int = 0) -> None:
-        box = np.asarray(bounds, dtype=np.float64)
-        if box.ndim != 2 or box.shape[1] != 2 or not len(box):
-            raise ValueError(f"bounds must be a (low, high) pair per axis, got shape {box.shape}")
-        if not np.isfinite(box).all() or not (box[:, 0] < box[:, 1]).all():
-            raise ValueError(f"bounds must be finite with low < high on each axis, got {box.tolist()}")
-        self.bounds = torch.from_numpy(box.copy())
+        self.bounds = torch.from_numpy(as_box(bounds))
         self.generator = torch.Generator().manual_seed(count("seed", seed, least=0))
 
     @property
@@ -129,9 +125,8 @@ class Sampler(ABC):
 
     def uniform(self, n: int) -> tuple[Tensor, Tensor]:
         """Return uniform points of the box with their log density."""
-        low, high = self.bounds.T
-        unit = torch.rand(count("n", n), len(low), generator=self.generator, dtype=torch.float64)
-        return low + (high - low) * unit, torch.full((n,), -self.log_volume, dtype=torch.float64)
+        x = in_box(self.bounds.numpy(), count("n", n), self.generator)
+        return x, torch.full((n,), -self.log_volume, dtype=torch.float64)
 
 
 def effective_share(weights: Tensor) -> float:

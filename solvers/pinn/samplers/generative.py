@@ -21,6 +21,7 @@ from torch.quasirandom import SobolEngine
 
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.pinn.flows import BoxKRnet
+from deepcd.solvers.pinn.optimizers.torch_state import load_state, state_of
 from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
 
 LARGEST_WEIGHT = 10.0  # of a point's importance, 1 / rho of where it was drawn: half of all probes are uniform
@@ -125,22 +126,17 @@ class Generative(Sampler):
         state = super().state_dict()
         for name, value in self.flow.state_dict().items():
             state[f"flow.{name}"] = value.clone()
-        for index, moments in self._adam.state_dict()["state"].items():
-            for name, value in moments.items():
-                state[f"adam.{index}.{name}"] = value.clone()
-        return state
+        return state | {f"adam.{name}": torch.from_numpy(value) for name, value in state_of(self._adam).items()}
 
     def load_state_dict(self, state: State) -> None:
         """Take up the flow and its moments."""
         super().load_state_dict(state)
-        parts = {name: value for name, value in state.items() if name.startswith("flow.")}
-        self.flow.load_state_dict({name.removeprefix("flow."): value for name, value in parts.items()})
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("adam."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = value.clone()
-        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+        flow, adam = (
+            {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
+            for own in ("flow.", "adam.")
+        )
+        self.flow.load_state_dict(flow)
+        load_state(self._adam, {name: value.numpy() for name, value in adam.items()})
 
 
 class AAS(Generative):

@@ -46,6 +46,19 @@ class _Kept(Sampler):
         self._x, self._log_density = state["x"].clone(), state["log_density"].clone()
 
 
+class _Watched(_Kept):
+    """A sampler that wants to know the residual at its own points."""
+
+    @property
+    def probes(self) -> int:  # type: ignore[override]
+        """Points that are kept: the residual is wanted at these."""
+        return len(self._x)
+
+    def probe(self) -> tuple[Tensor, Tensor]:
+        """Return the points of the last sample."""
+        return self._x.clone(), self._log_density.clone()
+
+
 class RAD(Sampler):
     """All points drawn anew from candidates, without replacement, by probabilities ~ |r|^k / mean |r|^k + c.
 
@@ -70,8 +83,7 @@ class RAD(Sampler):
         if n > len(self._candidates):
             raise ValueError(f"n must not exceed the {len(self._candidates)} candidates of the last update, got {n}")
         chosen = torch.multinomial(self._p, count("n", n), generator=self.generator)
-        density = (self._p[chosen] / self._p.mean()).clamp_min(1e-300).log() - self.log_volume
-        return self._candidates[chosen], density
+        return self._candidates[chosen], _log_ratio(self._p, chosen) - self.log_volume
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
         self._candidates, self._p = x, _probabilities(size, self._k, self._c)
@@ -131,7 +143,7 @@ class RARD(_Kept):
         chosen = self._choose(p, new)
         place = slice(n - self._added - new, n - self._added)
         self._x[place] = x[chosen]
-        self._log_density[place] = (p[chosen] / p.mean()).clamp_min(1e-300).log() - self.log_volume
+        self._log_density[place] = _log_ratio(p, chosen) - self.log_volume
         self._added += new
         return {"added": float(new), "added in all": float(self._added)}
 
@@ -155,17 +167,8 @@ class RARG(RARD):
         return p.topk(new).indices
 
 
-class R3(_Kept):
+class R3(_Watched):
     """Points whose residual is above average are retained, the others are drawn anew."""
-
-    @property
-    def probes(self) -> int:  # type: ignore[override]
-        """Points that are kept: the residual is wanted at these."""
-        return len(self._x)
-
-    def probe(self) -> tuple[Tensor, Tensor]:
-        """Return the points of the last sample."""
-        return self._x.clone(), self._log_density.clone()
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
         retained = size > size.mean()
@@ -175,7 +178,7 @@ class R3(_Kept):
         return {"retained": float(retained.double().mean())}
 
 
-class VRBA(_Kept):
+class VRBA(_Watched):
     """Points that stay, with weights that follow the residual: lambda <- gamma lambda + (1 - gamma) |r| / max |r|.
 
     The loss is the mean of (lambda r)^2: the quadratic potential of the variational framework.
@@ -194,15 +197,6 @@ class VRBA(_Kept):
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         self._memory = memory
         self._lambda = torch.empty(0, dtype=torch.float64)
-
-    @property
-    def probes(self) -> int:  # type: ignore[override]
-        """Points that are kept: the residual is wanted at these."""
-        return len(self._x)
-
-    def probe(self) -> tuple[Tensor, Tensor]:
-        """Return the points of the last sample."""
-        return self._x.clone(), self._log_density.clone()
 
     def weights(self, n: int) -> Tensor:
         """Return lambda^2 of the last sample."""
@@ -230,3 +224,8 @@ def _probabilities(size: Tensor, k: float, c: float) -> Tensor:
     mean = power.mean()
     p = power / mean + c if mean > 0 else torch.ones_like(power)
     return p / p.sum()
+
+
+def _log_ratio(p: Tensor, chosen: Tensor) -> Tensor:
+    """Return the log density of chosen candidates, which are uniform, in units of the uniform one."""
+    return (p[chosen] / p.mean()).clamp_min(1e-300).log()
