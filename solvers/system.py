@@ -304,7 +304,7 @@ class System:
                 after = replace(after, status=stopped)
             if after.status in (Status.CALLBACK, Status.TIMEOUT):
                 halted = after.status  # of the others, no iteration starts
-            X[:, j] = after.x
+            after = _placed(after, X[:, j], dtype)
             outcomes[j] = before.then(after) if before.residuals else after
         return outcomes, X
 
@@ -335,8 +335,7 @@ class System:
                 own = self._patient(Limits(targets[j], limits.maxiter, limits.deadline, None))
                 x0 = X[:, j].copy() if started else None
                 outcome = refine(self._twins[first], self._sign * B[:, j], x0, own, self._keep, dtype)
-                X[:, j] = outcome.x  # by the same thread, and the memory of outcome.x serves the next column
-                outcomes[j] = replace(outcome, x=X[:, j])
+                outcomes[j] = _placed(outcome, X[:, j], dtype)
 
         with ThreadPoolExecutor(count, "deepcd") as pool:
             list(pool.map(work, range(count)))
@@ -520,6 +519,12 @@ def _by_columns(B: NDArray[np.float64]) -> NDArray[np.float64]:
     rows = np.empty(B.shape[::-1])
     csr.transpose(B, rows)
     return rows.T
+
+
+def _placed(outcome: Outcome, column: NDArray[np.float64], dtype: type[np.floating[Any]]) -> Outcome:
+    """Write the answer to its column, and return the outcome without another copy: its memory serves the next one."""
+    column[:] = outcome.x
+    return replace(outcome, x=column.astype(dtype, copy=False))
 
 
 def _left(residuals: list[float], target: float) -> float:

@@ -104,6 +104,15 @@ class TestColumns:
         assert single.x.dtype == np.float32
         assert single.info == 0
 
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_columns_have_the_dtype_of_the_answer(self, threads: int) -> None:
+        A = WAYS["learned-multigrid"].astype(np.float32)
+        B = right_hand_sides(WAYS["learned-multigrid"], 3).astype(np.float32)
+        solution = DeepCD("learned-multigrid", threads=threads).solve(A, B, 1e-4)
+        assert {column.x.dtype for column in solution.columns} == {np.dtype(np.float32)}
+        for column, x in zip(solution.columns, solution.x.T, strict=True):
+            np.testing.assert_array_equal(column.x, x)
+
     def test_one_column_is_a_vector(self) -> None:
         A = WAYS["direct"]
         solution = DeepCD.solve(A, np.ones((400, 1)))
