@@ -316,7 +316,7 @@ class Multigrid:
         raise NotImplementedError
 
 
-ONE, ZERO = np.float32(1), np.float32(0)
+ONE, HALF, ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 SMOOTHER_STEPS, CYCLE_STEPS = 10, 4  # of Lanczos, after which the estimates are at most a tenth low
 LARGEST = 1.7  # that an estimate may reach; below 2 the cycle is positive definite
 
@@ -328,7 +328,8 @@ def largest_eigenvalue(level: CoarseLevel, apply: Callable[[F32, F32], object], 
     10.1), from a fixed start. Not on B A in that of A: on sealed chambers a constant, invisible there, would grow
     from step to step until it drowns the rest.
     """
-    v = np.random.default_rng(0).standard_normal(level.size, dtype=np.float32)
+    v = np.random.default_rng(0).random(level.size, dtype=np.float32)
+    v -= HALF
     v *= level.diagonal > 0
     image, w, before = (np.zeros_like(v) for _ in range(3))
     alphas: list[float] = []
