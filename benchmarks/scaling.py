@@ -8,7 +8,8 @@ solver is given the grid and no matrix exists; "matrix": it is given the bare sp
 256^3. Every size, input and number of threads has a process of its own. What compiles has been compiled, on a small
 system, before its clock starts. Each repeat has a domain and a right-hand side of its own. Memory is the peak of
 set-up and solve above what the process held once A and b existed, in bytes per cell of the box: the peak that Linux
-keeps (VmHWM) is reset at that moment, since that of getrusage remembers what assembling A took.
+keeps (VmHWM) is reset at that moment, since that of getrusage remembers what assembling A took. Before all of this the
+machine's free memory is written to once, so that no size pays for a host that hands memory out slowly.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, test_grid
+from problems import RESULTS, save_results, test_grid, touch_memory
 from scipy import ndimage
 
 from deepcd import DeepCD
@@ -207,6 +208,7 @@ def main() -> None:
     if args.child:
         print(json.dumps(child(args.sizes[0], args.child, args.threads[0], args.repeats)))
         return
+    touch_memory()
     rows: list[dict[str, Any]] = []
     print("  size input   threads   unknowns  setup s  solve s  iterations  bytes/cell  worst residual")
     for size in args.sizes:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.sparse import csr_array, issparse
 
 from deepcd.pde import Grid
 from deepcd.solvers.kernels import discovery, intervals, placement
+from deepcd.solvers.kernels.components import find_runs, label_runs
 
 # Positions of rows that may be looked up, and so many more per entry of the matrix: more than random walls of any
 # density have taken. What is no grid keeps a search busy for as long as one lets it.
@@ -284,20 +284,20 @@ def embed(grid: Grid) -> Embedding:
     lonely = grid.fluid & (neighbours == 0) & (dirichlet > 0)  # unknowns outside the box
     if not touching.any():
         raise NotAGrid(f"no two fluid cells of the grid of shape {grid.shape} touch: solve the unknowns one by one")
-    labels, components = ndimage.label(touching.reshape(shape))
     m = int(np.count_nonzero(touching))
-    if components == 1:
-        component, sealed = np.broadcast_to(np.int32(0), m), np.array([not (touching & (dirichlet > 0)).any()])
-    else:
-        component = labels.reshape(grid.shape)[touching].astype(np.int32) - np.int32(1)
-        sealed = np.ones(components, dtype=bool)
-        sealed[component[dirichlet[touching] > 0]] = False
-    del labels
     neighbours += dirichlet
     neighbours *= touching
     box = np.pad(neighbours.reshape(shape), 1)
     position = np.empty(m, dtype=_integer(box.size))
     placement.number_cells(box.reshape(-1), position)
+    starts, ends = find_runs(box.reshape(-1))
+    label, open_cells = np.empty(starts.size, dtype=np.int32), touching & (dirichlet > 0)
+    count = label_runs(starts, ends, _strides(box.shape, tuple(range(3 - box.ndim, 3)))[:-1], label)
+    if count == 1:
+        component, sealed = np.broadcast_to(np.int32(0), m), np.array([not open_cells.any()])
+    else:
+        component, sealed = np.repeat(label, ends - starts), np.ones(count, dtype=bool)
+        sealed[component[open_cells[touching]]] = False
     return Embedding(
         shape=shape,
         rows=np.flatnonzero(touching[touching | lonely]) if lonely.any() else None,

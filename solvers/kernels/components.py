@@ -1,0 +1,73 @@
+"""Connected components of the cells of a padded box: union-find over runs along the last axis, not over cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def find_runs(box):
+    """Return where runs of cells that are not zero begin and where they end, as flat indices, ascending."""
+    count = 0
+    for p in range(1, box.size):
+        count += (box[p] != 0) & (box[p - 1] == 0)
+    starts, ends = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    begun = ended = 0
+    for p in range(1, box.size):
+        if (box[p] != 0) != (box[p - 1] != 0):
+            if box[p] != 0:
+                starts[begun] = p
+                begun += 1
+            else:
+                ends[ended] = p
+                ended += 1
+    return starts, ends
+
+
+@njit(cache=True, nogil=True)
+def _root(parent, i):
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(cache=True, nogil=True)
+def label_runs(starts, ends, strides, label):
+    """Give the components that runs form numbers, in the order of their first cells.
+
+    Parameters
+    ----------
+    starts, ends : ndarray of int64, shape (runs,)
+        As `find_runs` returns them. The box has a ring of zeros: a run and one beside it stay in their rows.
+    strides : tuple of int
+        Flat distances of neighbours across runs.
+    label : ndarray of int32, shape (runs,), out
+        Number of the component of each run.
+
+    Returns
+    -------
+    int
+        How many components there are.
+    """
+    parent = np.arange(starts.size)
+    for s in strides:
+        first = 0
+        for run in range(starts.size if s else 0):
+            # Runs ascend, and so do the first ones below them.
+            while ends[first] + s <= starts[run]:
+                first += 1
+            other = first
+            while starts[other] + s < ends[run]:
+                a, b = _root(parent, other), _root(parent, run)
+                parent[max(a, b)] = min(a, b)
+                other += 1
+    count = 0
+    for run in range(starts.size):  # roots are the first of their components
+        if parent[run] == run:
+            label[run] = count
+            count += 1
+        else:
+            label[run] = label[parent[run]]
+    return count
