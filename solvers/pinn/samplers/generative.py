@@ -38,7 +38,7 @@ class Generative(Sampler):
     floor : float, default 0.5
         Share of uniform points, in (0, 1). With few of them a network that fits well where p is may do as it likes
         elsewhere.
-    steps : int, default 20
+    steps : int, default 5
         Of Adam, at each update.
     batch : int, default 1,000
         Points of each step, drawn from those of the update.
@@ -47,7 +47,7 @@ class Generative(Sampler):
     """
 
     def __init__(
-        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 20, batch: int = 1_000, rate: float = 3e-3
+        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 5, batch: int = 1_000, rate: float = 3e-3
     ) -> None:
         super().__init__(bounds, seed=seed)
         if not 0 < floor < 1:
@@ -147,7 +147,7 @@ class AAS(Generative):
     importance weights against the density that they were drawn from. The paper's beta is a constant and has a
     dimension; here beta = stiffness * <r^2> |Omega| (half box)^2, where <r^2> is a slow average of the mean square of
     the residual over the updates: as the residual falls, the price falls more slowly, and p flattens as it does with a
-    constant.
+    constant. |grad p|^2 is d times the squared difference of p over a short step in a random direction.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ class AAS(Generative):
 
     def _loss(self, x: Tensor, weights: Tensor, ratio: Tensor) -> Tensor:
         n, d = x.shape
-        step = torch.randn(x.shape, generator=self.generator) * self._half
-        step *= STEP / (step / self._half).norm(dim=1, keepdim=True)
+        direction = torch.nn.functional.normalize(torch.randn(x.shape, generator=self.generator), dim=1)
+        step = STEP * self._half * direction
         low, high = self.bounds.T.to(torch.float32)
         step = torch.where((x + step < low) | (x + step > high), -step, step)
         rho, beside = self.density(torch.cat([x, x + step])).split(n)
