@@ -78,20 +78,6 @@ def embedding_of(system: PoissonSystem) -> Embedding:
     return discover(system.A)
 
 
-def touch_memory() -> None:
-    """Let the machine have written to most of its free memory once.
-
-    The host of a virtual machine may hand memory out when it is first written to, and slowly: 0.3 GB/s was seen. What
-    starts before that measures the host.
-    """
-    file = Path("/proc/meminfo")
-    if not file.exists():
-        return
-    free = next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith("MemAvailable"))
-    memory = np.empty(int(0.8 * 1024 * free), dtype=np.uint8)
-    memory[:: 1 << 12] = 1  # a page
-
-
 def saved_rows(name: str) -> list[dict[str, Any]]:
     """Return the rows of benchmarks/results/<name>.json; none if there is no such file."""
     path = RESULTS / f"{name}.json"

@@ -1,15 +1,18 @@
 """How do time and memory grow with the box?
 
-    python benchmarks/scaling.py [--sizes 64 96 128 192 256] [--threads 1 2] [--repeats 5]
-    python benchmarks/scaling.py --draw        draws the figure from the saved numbers
+    python benchmarks/scaling.py [--sizes 64 96 128 192 256] [--threads 1 2] [--repeats 5] [--warm]
+    python benchmarks/scaling.py --draw [--warm]        draws the figure from the saved numbers
 
 Open-top boxes with obstacles, n^3 cells, smooth right-hand side, tolerance 1e-6; 384 and 512 on request. "grid": the
 solver is given the grid and no matrix exists; "matrix": it is given the bare sparse matrix and finds the grid, up to
 256^3. Every size, input and number of threads has a process of its own. What compiles has been compiled, on a small
 system, before its clock starts. Each repeat has a domain and a right-hand side of its own. Memory is the peak of
 set-up and solve above what the process held once A and b existed, in bytes per cell of the box: the peak that Linux
-keeps (VmHWM) is reset at that moment, since that of getrusage remembers what assembling A took. Before all of this the
-machine's free memory is written to once, so that no size pays for a host that hands memory out slowly.
+keeps (VmHWM) is reset at that moment, since that of getrusage remembers what assembling A took.
+
+Memory that a process writes to for the first time costs: the system clears it, and the host of a virtual machine may
+hand it out no faster than a disk. --warm measures without that: the process has written to as much as it will need, and
+its allocator returns none of it (glibc only). Then no peak can be measured.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, test_grid, touch_memory
+from problems import RESULTS, save_results, test_grid
 from scipy import ndimage
 
 from deepcd import DeepCD
@@ -42,6 +45,9 @@ from deepcd.pde import Grid, poisson
 
 TOL, FAMILY, FIRST_INSTANCE = 1e-6, "open-top", 300
 LARGEST_MATRIX = 256
+MEDIANS = ("unknowns", "setup", "solve", "peak per cell", "iterations", "residual")
+WARM = 120  # bytes per cell: more than any run takes, its matrix included
+KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4611686018427387904"
 F64 = NDArray[np.float64]
 
 
@@ -113,7 +119,7 @@ class Peak:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self._before
 
 
-def child(size: int, way: str, threads: int, repeats: int) -> list[dict[str, Any]]:
+def child(size: int, way: str, threads: int, repeats: int, warm: bool) -> list[dict[str, Any]]:
     """Measure one size in this process; one row per repeat."""
     solver = DeepCD(threads=threads)
     small = test_grid(FAMILY, (48,) * 3, 99)
@@ -121,24 +127,26 @@ def child(size: int, way: str, threads: int, repeats: int) -> list[dict[str, Any
     first = solver.setup(small if way == "grid" else poisson(small).A)
     first.solve(smooth(small, member, np.random.default_rng(0)), TOL)
     del first
+    if warm:
+        np.empty(WARM * size**3, dtype=np.uint8)[:: 1 << 12] = 1
     rows = []
     for instance in range(FIRST_INSTANCE, FIRST_INSTANCE + repeats):
         grid = test_grid(FAMILY, (size,) * 3, instance)
         member = unknowns(grid)
         b = smooth(grid, member, np.random.default_rng((777, instance, 1)))
         A = grid if way == "grid" else poisson(grid).A
-        peak = Peak()
+        peak = None if warm else Peak()
         start = time.perf_counter()
         system = solver.setup(A)
         ready = time.perf_counter()
         solution = system.solve(b, TOL)
         done = time.perf_counter()
-        above = peak.above()
+        memory = {"peak per cell": peak.above() / size**3, "memory": peak.how} if peak else {"memory": "touched before"}
         x, iterations = solution.x, solution.iterations
         del system, A
         rows.append({
             "size": size, "input": way, "threads": threads, "unknowns": len(b), "setup": ready - start,
-            "solve": done - ready, "peak per cell": above / size**3, "memory": peak.how, "iterations": iterations,
+            "solve": done - ready, **memory, "iterations": iterations,
             "status": solution.status.name, "preconditioner": solution.preconditioner,
             "residual": residual(grid, member, b, np.asarray(x, dtype=np.float64)),
         })  # fmt: skip
@@ -152,19 +160,19 @@ def medians(rows: list[dict[str, Any]], **wanted: Any) -> dict[int, dict[str, fl
     for size in sorted({r["size"] for r in rows}):
         own = [r for r in rows if r["size"] == size and all(r[k] == v for k, v in wanted.items())]
         if own and all("setup" in r and r["residual"] <= TOL for r in own):
-            keys = ("unknowns", "setup", "solve", "peak per cell", "iterations", "residual")
+            keys = [key for key in own[0] if key in MEDIANS]
             found[size] = {key: float(np.median([r[key] for r in own])) for key in keys}
     return found
 
 
-def draw() -> Path:
+def draw(name: str) -> Path:
     """Draw time and memory against the unknowns from the saved results."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = json.loads((RESULTS / "scaling.json").read_text())["rows"]
+    rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
     colours = {1: "#1f6fb2", 2: "#c8102e"}
     for way, threads in dict.fromkeys((r["input"], r["threads"]) for r in rows):
@@ -174,13 +182,18 @@ def draw() -> Path:
             "color": colours.get(threads, "black"),
             "fillstyle": "full" if way == "grid" else "none",
         }
-        name = f"from a {way}, {threads} thread{'s' if threads > 1 else ''}"
+        case = f"from a {way}, {threads} thread{'s' if threads > 1 else ''}"
         line = "-" if way == "grid" else "--"
-        left.plot(n, [m["solve"] for m in found.values()], f"o{line}", label=f"solve {name}", **style)
-        left.plot(n, [m["setup"] for m in found.values()], f"^{line}", label=f"set-up {name}", alpha=0.6, **style)
-        memory = [m["peak per cell"] * size**3 / 2**30 for size, m in found.items()]
-        right.plot(n, memory, f"o{line}", label=name, **style)
+        left.plot(n, [m["solve"] for m in found.values()], f"o{line}", label=f"solve {case}", **style)
+        left.plot(n, [m["setup"] for m in found.values()], f"^{line}", label=f"set-up {case}", alpha=0.6, **style)
+        memory = [m["peak per cell"] * size**3 / 2**30 for size, m in found.items() if "peak per cell" in m]
+        if not memory:
+            continue
+        right.plot(n, memory, f"o{line}", label=case, **style)
     for axis, title in ((left, "seconds, median"), (right, "peak memory above A and b, GiB")):
+        if not axis.lines:
+            axis.set_visible(False)
+            continue
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("unknowns")
@@ -188,7 +201,7 @@ def draw() -> Path:
         axis.grid(alpha=0.3, which="both")
         axis.legend(frameon=False, fontsize=8)
     figure.suptitle(f"Open-top boxes with obstacles, residual {TOL:g}")
-    path = RESULTS / "scaling.png"
+    path = RESULTS / f"{name}.png"
     figure.savefig(path, dpi=110)
     return path
 
@@ -199,24 +212,26 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192, 256])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warm", action="store_true", help="in memory that has been written to before")
     parser.add_argument("--draw", action="store_true", help="only draw the saved results")
     parser.add_argument("--child", choices=("grid", "matrix"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    name = "scaling-warm" if args.warm else "scaling"
     if args.draw:
-        print("drawn", draw())
+        print("drawn", draw(name))
         return
     if args.child:
-        print(json.dumps(child(args.sizes[0], args.child, args.threads[0], args.repeats)))
+        print(json.dumps(child(args.sizes[0], args.child, args.threads[0], args.repeats, args.warm)))
         return
-    touch_memory()
     rows: list[dict[str, Any]] = []
     print("  size input   threads   unknowns  setup s  solve s  iterations  bytes/cell  worst residual")
     for size in args.sizes:
         for way in ("grid", "matrix") if size <= LARGEST_MATRIX else ("grid",):
             for threads in args.threads:
                 order = ["--sizes", size, "--threads", threads, "--repeats", args.repeats, "--child", way]
-                command = [sys.executable, __file__, *map(str, order)]
-                run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+                command = [sys.executable, __file__, *map(str, order), *["--warm"] * args.warm]
+                environment = os.environ | ({"GLIBC_TUNABLES": KEPT} if args.warm else {})
+                run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
                 label = f"{size:4d}^3 {way:7s} {threads:7d}"
                 if run.returncode:  # out of memory, most likely: said, and not left out
                     rows.append({"size": size, "input": way, "threads": threads, "status": f"exit {run.returncode}"})
@@ -230,9 +245,9 @@ def main() -> None:
                     print(f"{label}  tolerance not met, residual {worst:.1e}", flush=True)
                     continue
                 text = f"{m['unknowns']:10.0f} {m['setup']:8.3f} {m['solve']:8.3f} {m['iterations']:11g}"
-                print(f"{label} {text} {m['peak per cell']:11.1f} {worst:15.1e}", flush=True)
-    print("saved", save_results("scaling", rows, tol=TOL, repeats=args.repeats))
-    print("drawn", draw())
+                print(f"{label} {text} {m.get('peak per cell', np.nan):11.1f} {worst:15.1e}", flush=True)
+    print("saved", save_results(name, rows, tol=TOL, repeats=args.repeats))
+    print("drawn", draw(name))
 
 
 if __name__ == "__main__":

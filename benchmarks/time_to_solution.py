@@ -9,8 +9,7 @@ Seconds of set-up and of the solve apart, and both in units of t, one SciPy prod
 same repeat. A method has converged if the residual that SciPy recomputes in float64 meets the tolerance. What the
 methods are: benchmarks/peers.py. Settings of hypre and PyAMG are chosen before, on domains of the same family and size
 that are not reported. Ratios are of medians, and within one run only. hypre's and MIC(0)'s set-up is without the
-conversion into their form, which is saved apart, and without finding the grid, which is in DeepCD's. The machine's free
-memory has been written to once before, or a host that hands it out slowly would be measured.
+conversion into their form, which is saved apart, and without finding the grid, which is in DeepCD's.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from peers import METHODS, Problem, absent, choose_settings, judge
-from problems import RESULTS, save_results, touch_memory
+from problems import RESULTS, save_results
 
 GEOMETRIC = ("geometric V(1,1)", "geometric V(2,2)", "deepcd geometric")
 HYPRE = ("hypre PFMG-PCG", "hypre PFMG-PCG, least solve")
@@ -190,7 +189,6 @@ def main() -> None:
     if args.draw:
         print("drawn", draw(RESULTS / f"{file}.json"))
         return
-    touch_memory()
     for method in args.methods:  # compiles, loads libraries, starts threads
         if not absent(method):
             METHODS[method](Problem.of("open-top", (48,) * 3, 99), args.tol)
