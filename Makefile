@@ -40,5 +40,5 @@ $(READY): pyproject.toml constraints.txt
 		$$python -m venv $(VENV) && exit 0; \
 		echo "error: $$python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; \
 	done; echo "error: deepcd needs Python 3.11 or newer as python3.11 or python3"; exit 1
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[lint,test]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[adapters,lint,test]"
 	@touch $@

@@ -8,8 +8,9 @@ Fresh A and b in every repeat, methods in an order that turns with the repeats; 
 Seconds of set-up and of the solve apart, and both in units of t, one SciPy product of the same matrix in float64 in the
 same repeat. A method has converged if the residual that SciPy recomputes in float64 meets the tolerance. What the
 methods are: benchmarks/peers.py. Settings of hypre and PyAMG are chosen before, on domains of the same family and size
-that are not reported. Ratios are of medians, and within one run only. hypre's and MIC(0)'s set-up is without the
-conversion into their form, which is saved apart, and without finding the grid, which is in DeepCD's.
+that are not reported. Saved rows of families that are not run are kept. Ratios are of medians, and within one run only.
+hypre's and MIC(0)'s set-up is without the conversion into their form, which is saved apart, and without finding the
+grid, which is in DeepCD's.
 """
 
 from __future__ import annotations
@@ -192,15 +193,19 @@ def main() -> None:
     for method in args.methods:  # compiles, loads libraries, starts threads
         if not absent(method):
             METHODS[method](Problem.of("open-top", (48,) * 3, 99), args.tol)
-    rows: list[dict[str, Any]] = []
-    settings: dict[str, dict[str, str]] = {}
+    saved = json.loads((RESULTS / f"{file}.json").read_text()) if (RESULTS / f"{file}.json").exists() else {}
+    rows: list[dict[str, Any]] = [r for r in saved.get("rows", ()) if r["family"] not in args.families]
+    families = [*dict.fromkeys(r["family"] for r in rows), *args.families]
+    settings: dict[str, dict[str, str]] = {
+        f: saved["settings"]["chosen"][f] for f in families if f not in args.families
+    }
     for family in args.families:
         settings[family] = choose_settings(family, args.size, args.tol, args.methods)
         for name, chosen in settings[family].items():
             print(f"{family}: {name}: {chosen}", flush=True)
         rows += run(family, args.size, args.repeats, args.tol, args.methods)
     summary, compared = {}, {}
-    for family in args.families:
+    for family in families:
         own = [r for r in rows if r["family"] == family]
         summary[family], compared[family] = medians(own), ratios(own)
         print(f"\n{family}, {args.size}^3, medians of {args.repeats}, tolerance {args.tol:g}")

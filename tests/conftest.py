@@ -6,9 +6,11 @@ import os
 
 import matplotlib as mpl
 import pytest
+import torch
 from hypothesis import settings
 
 mpl.use("Agg")
+torch.set_num_threads(1)  # the networks of the tests are so small that threads wait for one another
 # The first call of a kernel compiles it, which is no fault of the example that made it.
 settings.register_profile("deepcd", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("deepcd")
