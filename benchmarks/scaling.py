@@ -173,7 +173,8 @@ def draw(name: str) -> Path:
     import matplotlib.pyplot as plt
 
     rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    panels = 2 if any("peak per cell" in r for r in rows) else 1
+    figure, axes = plt.subplots(1, panels, figsize=(6 * panels, 4.8), layout="constrained", squeeze=False)
     colours = {1: "#1f6fb2", 2: "#c8102e"}
     for way, threads in dict.fromkeys((r["input"], r["threads"]) for r in rows):
         found = medians(rows, input=way, threads=threads)
@@ -184,16 +185,12 @@ def draw(name: str) -> Path:
         }
         case = f"from a {way}, {threads} thread{'s' if threads > 1 else ''}"
         line = "-" if way == "grid" else "--"
-        left.plot(n, [m["solve"] for m in found.values()], f"o{line}", label=f"solve {case}", **style)
-        left.plot(n, [m["setup"] for m in found.values()], f"^{line}", label=f"set-up {case}", alpha=0.6, **style)
-        memory = [m["peak per cell"] * size**3 / 2**30 for size, m in found.items() if "peak per cell" in m]
-        if not memory:
-            continue
-        right.plot(n, memory, f"o{line}", label=case, **style)
-    for axis, title in ((left, "seconds, median"), (right, "peak memory above A and b, GiB")):
-        if not axis.lines:
-            axis.set_visible(False)
-            continue
+        axes[0, 0].plot(n, [m["solve"] for m in found.values()], f"o{line}", label=f"solve {case}", **style)
+        axes[0, 0].plot(n, [m["setup"] for m in found.values()], f"^{line}", label=f"set-up {case}", alpha=0.6, **style)
+        if panels == 2:
+            memory = [m["peak per cell"] * size**3 / 2**30 for size, m in found.items()]
+            axes[0, 1].plot(n, memory, f"o{line}", label=case, **style)
+    for axis, title in zip(axes[0], ("seconds, median", "peak memory above A and b, GiB"), strict=False):
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("unknowns")
