@@ -33,7 +33,7 @@ def scan(indptr, indices, data, degree, count):
     for i in range(indptr.size - 1):
         start, end = np.uint64(indptr[i]), np.uint64(indptr[i + 1])
         usual, previous, diagonal, at = True, -1, 0.0, end
-        if end - start == SEVEN and indices[start + THREE] == i:  # most rows: half the time if spelled out
+        if end - start == SEVEN and indices[start + THREE] == i:  # most rows: less time if spelled out
             for k in range(3):
                 low, high = start + np.uint64(k), start + np.uint64(k) + FOUR
                 usual &= (data[low] == coupling) & (data[high] == coupling)
