@@ -1,4 +1,4 @@
-"""Compiled passes of the multigrid setup: aggregation, local features, network evaluation, smoother coefficients.
+"""Compiled passes of the multigrid setup: aggregation, local features, smoother coefficients.
 
 Flat padded boxes as in `kernels/outer.py`. `step` holds per axis 2 if the axis is halved on the way to the coarse
 level, 1 if not.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-
-from deepcd.solvers.kernels.outer import FAST
 
 
 @njit(cache=True, nogil=True)
@@ -191,43 +189,6 @@ def hand_down(n, s, numbers, table, first, m, ms, step, share, handed):
                 c = ((i >> shift0) + 1) * ms[0] + ((j >> shift1) + 1) * ms[1] + 1 + (k >> shift2)
                 for f in range(handed.shape[1]):
                     handed[c, f] += share * table[row, first + f]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _two_layers(hidden, w2, b2, w3, b3, second, out):
-    """Apply the last two pointwise layers to the first layer's values."""
-    for h in range(second.size):
-        second[h] = b2[h]
-    for g in range(hidden.size):
-        value = max(hidden[g], np.float32(0))
-        for h in range(second.size):
-            second[h] += value * w2[g, h]
-    for o in range(out.size):
-        out[o] = b3[o]
-    for h in range(second.size):
-        value = max(second[h], np.float32(0))
-        for o in range(out.size):
-            out[o] += value * w3[h, o]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def evaluate_patterns(patterns, w1, b1, w2, b2, w3, b3, out):
-    """Evaluate the finest network on patterns (count, cells); inputs: occupied, then half the Dirichlet counts."""
-    cells, width = patterns.shape[1], b1.size
-    hidden, second = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    for e in range(patterns.shape[0]):
-        for h in range(width):
-            hidden[h] = b1[h]
-        for c in range(cells):
-            code = patterns[e, c]
-            if code > 0:
-                for h in range(width):
-                    hidden[h] += w1[c, h]
-            if code > 1:
-                value = np.float32(0.5) * np.float32(code - 1)
-                for h in range(width):
-                    hidden[h] += value * w1[cells + c, h]
-        _two_layers(hidden, w2, b2, w3, b3, second, out[e])
 
 
 @njit(cache=True, nogil=True)

@@ -44,6 +44,9 @@ COARSE_LOWEST = np.array([-2] * 5 + [-3, -3, -4, -4, -4], dtype=np.float32)
 COARSE_HIGHEST = np.array([2] * 5 + [3] * 5, dtype=np.float32)
 COARSE_POWERS = np.array([0.5, 0.5, 0.5, 1, 1, 1, 1, 0.5, 0.5, 0.5], dtype=np.float32)
 COARSE_FACTORS = np.array([1] * 6 + [A0] + [math.sqrt(C0)] * 3, dtype=np.float32)
+# What the finest network sees of a cell of each code: whether it is an unknown, and half the number of Dirichlet faces.
+OCCUPIED = (np.arange(256) > 0).astype(np.float32)
+HALF_DIRICHLET = np.maximum(np.arange(256, dtype=np.float32) - 1, 0) / np.float32(2)
 BLOCK = 2048  # cells whose neighbourhoods are gathered at once
 TABLE = 1 << 14  # patterns that are told apart before the table starts anew
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
@@ -272,12 +275,10 @@ def evaluate_features(features: F32, around: NDArray[np.int64], network: Network
         windows = distinct_windows(alike[1].view(np.uint32), cells, around, repeated)
         if windows is not None:
             chosen, numbers = windows
-    w1, b1, w2, b2, w3, b3 = network
-    table = np.zeros((1 + chosen.size, b3.size), dtype=np.float32)
+    table = np.zeros((1 + chosen.size, network[-1].size), dtype=np.float32)
     for start in range(0, chosen.size, BLOCK):
         inputs = features[chosen[start : start + BLOCK, None] + around].reshape(-1, around.size * channels)
-        hidden = np.maximum(inputs @ w1 + b1, 0)
-        table[1 + start : 1 + start + BLOCK] = np.maximum(hidden @ w2 + b2, 0) @ w3 + b3
+        table[1 + start : 1 + start + BLOCK] = _outputs(inputs, network)
     rows = np.zeros(size, dtype=np.int32)
     rows[cells] = np.arange(1, cells.size + 1) if numbers is None else numbers + 1
     return table, rows
@@ -308,7 +309,17 @@ def evaluate(
 
 
 def _clipped(patterns: NDArray[np.uint8], network: Network) -> F32:
-    out = np.zeros((len(patterns), len(network[5])), dtype=np.float32)
-    setup.evaluate_patterns(patterns, *network, out)
+    """Return the finest network's outputs for patterns of codes, (count, cells)."""
+    out = np.empty((len(patterns), network[-1].size), dtype=np.float32)
+    for start in range(0, len(patterns), BLOCK):
+        codes = patterns[start : start + BLOCK]
+        out[start : start + BLOCK] = _outputs(np.concatenate([OCCUPIED[codes], HALF_DIRICHLET[codes]], axis=1), network)
     out[:, :OUTPUTS] = np.clip(out[:, :OUTPUTS], LOWEST, np.float32(3))
     return out
+
+
+def _outputs(inputs: F32, network: Network) -> F32:
+    """Return what a network of three layers makes of inputs, (count, inputs)."""
+    w1, b1, w2, b2, w3, b3 = network
+    hidden = np.maximum(inputs @ w1 + b1, 0)
+    return np.maximum(hidden @ w2 + b2, 0) @ w3 + b3
