@@ -32,6 +32,7 @@ from problems import RESULTS, save_results, saved_rows
 
 PROBLEMS = ("one_peak", "two_peaks", "gaussian_4d", "gaussian_6d", "burgers", "allen_cahn", "wave", "moving_gaussian")
 SAMPLERS = ("uniform", "sobol", "rar-g", "rar-d", "rad", "r3", "vrba", "das", "das-g", "aas")
+MEASURED = ("gradients", "seconds", "sampler seconds", "error", "mean square", "largest square", "variance")
 KEYS = ("problem", "sampler", "optimizer", "seed", "cost")
 
 
@@ -56,9 +57,8 @@ def measured(problem: str, sampler: str, optimizer: str, seed: int, cost: int) -
         callback=lambda run: spent(run.history[-1]) >= cost,
     )
     last = run.history[-1]
-    row = {"problem": problem, "sampler": sampler, "optimizer": optimizer, "seed": seed, "cost": cost}
-    for name in ("gradients", "seconds", "sampler seconds", "error", "mean square", "largest square", "variance"):
-        row[name] = last[name]
+    row: dict[str, Any] = {"problem": problem, "sampler": sampler, "optimizer": optimizer, "seed": seed, "cost": cost}
+    row |= {name: last[name] for name in MEASURED}
     curve = [[round(spent(each)), float(f"{each['error']:.3g}")] for each in run.history]
     return row | {"metric": run.problem.metric, "points": run.settings.points, "spent": spent(last), "curve": curve}
 
@@ -133,18 +133,7 @@ def report(rows: list[dict[str, Any]], cost: int) -> Path:
     ]  # fmt: skip
     lines = []
     for (problem, optimizer, sampler), own in groups(rows).items():
-        median = {
-            name: float(np.median([row[name] for row in own]))
-            for name in (
-                "error",
-                "gradients",
-                "seconds",
-                "sampler seconds",
-                "mean square",
-                "variance",
-                "largest square",
-            )
-        }
+        median = {name: float(np.median([row[name] for row in own])) for name in MEASURED}
         errors = [row["error"] for row in own]
         share = median["sampler seconds"] / median["seconds"]
         line = [problem, optimizer, sampler, str(len(own)), own[0]["metric"], f"{median['error']:.2e}"]
