@@ -19,44 +19,37 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-import hypre
+import hypre_settings
 import numpy as np
 import pyamg
-import scipy.sparse as sp
 import scipy.sparse.linalg
-from incomplete_cholesky import IncompleteCholesky
 from numpy.typing import NDArray
 from problems import test_rhs, test_system
 
 from deepcd import DeepCD
-from deepcd.pde import Grid
+from deepcd.solvers.bench import hypre
+from deepcd.solvers.bench import problems as bench
+from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
+from deepcd.solvers.bench.methods import SWEEPS
 from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.grid_discovery import Embedding, embed
-from deepcd.solvers.operators.stencil import StencilOperator
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
 F64 = NDArray[np.float64]
 
 
 @dataclass
-class Problem:
-    """A x = b, and the grid that A came from.
+class Problem(bench.Problem):
+    """A x = b of the benchmarks' seeds.
 
     Attributes
     ----------
-    A : csr_array
-    b : ndarray of float64
-    grid : Grid
     other : ndarray of float64
         Another right-hand side, for what a first solve of a prepared method does once.
     """
 
-    A: sp.csr_array
-    b: F64
-    grid: Grid
     other: F64
 
     @classmethod
@@ -65,28 +58,6 @@ class Problem:
         system = test_system(family, shape, instance)
         b, other = (test_rhs(system, k, instance) for k in (kind, "random"))
         return cls(system.A, b, system.grid, other)
-
-    @cached_property
-    def embedding(self) -> Embedding:
-        """How A lies in a box."""
-        return embed(self.grid)
-
-    @cached_property
-    def operator(self) -> StencilOperator:
-        """What puts vectors into the box."""
-        return StencilOperator(self.embedding)
-
-    def to_box(self, b: F64) -> F64:
-        """Return b on the padded box."""
-        rows = self.embedding.rows
-        return self.operator.embed(b if rows is None else b[rows]).reshape(self.embedding.diagonal.shape)
-
-    def from_box(self, x: F64, b: F64) -> F64:
-        """Return the solution whose part in the box is x; the rows that are not in it have a diagonal only."""
-        result = b / self.A.diagonal()
-        rows = self.embedding.rows
-        result[slice(None) if rows is None else rows] = self.operator.extract(x.ravel()) / self.embedding.scale
-        return result
 
 
 @dataclass(frozen=True)
@@ -106,7 +77,7 @@ clock = time.perf_counter
 
 def judge(problem: Problem, x: NDArray[np.floating[Any]]) -> float:
     """Return the true relative residual, recomputed with SciPy in float64."""
-    return float(np.linalg.norm(problem.b - problem.A @ x) / np.linalg.norm(problem.b))
+    return problem.judge(x)
 
 
 def deepcd(problem: Problem, tol: float, threads: int = 1) -> Answer:
@@ -147,7 +118,7 @@ def incomplete_cholesky(problem: Problem, tol: float, dtype: Any) -> Answer:
     diagonal = problem.embedding.diagonal
     box = problem.to_box(problem.b)
     start = clock()
-    method = IncompleteCholesky(diagonal, dtype)
+    method = BoxIncompleteCholesky(diagonal, dtype)
     ready = clock()
     method.solve(box, tol, maxiter=1)
     again = clock()
@@ -208,13 +179,6 @@ def algebraic(problem: Problem, tol: float, build: str | Callable[[Any], Any]) -
     return Answer(x, len(history) - 1, ready - start, clock() - ready)
 
 
-# Gauss-Seidel forward before and backward after: symmetric, and half the price of symmetric sweeps.
-SWEEPS = {
-    "presmoother": ("gauss_seidel", {"sweep": "forward"}),
-    "postsmoother": ("gauss_seidel", {"sweep": "backward"}),
-}
-
-
 def smoothed_aggregation(A: Any, theta: float) -> Any:
     """Smoothed aggregation."""
     return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": theta}), **SWEEPS)
@@ -247,7 +211,7 @@ def tune_pyamg(
     family: str, size: int, repeats: int, tol: float, names: Iterable[str] = SHORTLIST
 ) -> list[tuple[dict[str, float], str]]:
     """Return medians over domains that are never reported, with every hierarchy that converged on all of them."""
-    seeds = range(hypre.TUNING_INSTANCE, hypre.TUNING_INSTANCE + repeats)
+    seeds = range(hypre_settings.TUNING_INSTANCE, hypre_settings.TUNING_INSTANCE + repeats)
     problems = [Problem.of(family, (size,) * 3, seed) for seed in seeds]
     found = []
     for name in names:
@@ -266,7 +230,7 @@ def choose_settings(family: str, size: int, tol: float, methods: Iterable[str], 
     """Try hypre's and PyAMG's settings on domains of this kind that are never reported; use the best from now on."""
     chosen: dict[str, str] = {}
     wanted = {name.split()[0] for name in methods if not absent(name)}
-    if "hypre" in wanted and (found := hypre.tune(family, size, repeats, tol)):
+    if "hypre" in wanted and (found := hypre_settings.tune(family, size, repeats, tol)):
         for aim in PFMG:
             PFMG[aim] = min(found, key=lambda f: f[0][aim])[1]
             chosen[f"hypre, least {aim}"] = str(PFMG[aim])

@@ -178,7 +178,7 @@ def conjugate_directions(
     maxiter : int
         At most this many iterations.
     keep : int, default 1
-        Directions that a new one is made A-orthogonal to.
+        Directions that a new one is made A-orthogonal to; 0 is steepest descent, preconditioned.
     callback : callable, optional
         Called with x after each iteration; returning True stops.
     deadline : float, default inf
@@ -235,9 +235,9 @@ def conjugate_directions(
             # The short form relies on all residuals before, and a recomputed one has forgotten them.
             short = M.linear and aligned and usable and regular
             beta = rz / rz_before if short else -A.overlap(p, z) / pq
-        pq = A.conjugate(z if keep == 1 else p, beta, p)
+        pq = A.conjugate(p if keep > 1 else z, beta, p)
         regular = usable
-        rp = rz if aligned and keep == 1 else A.dot(r, p)
+        rp = rz if aligned and keep <= 1 else A.dot(r, p)
         if not (0 < pq < math.inf and math.isfinite(rp)):
             if is_negative(pq):
                 status = Status.INDEFINITE_MATRIX

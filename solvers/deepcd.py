@@ -54,16 +54,17 @@ class DeepCD:
     Parameters
     ----------
     preconditioner : str, default "auto"
-        "learned-multigrid" or "geometric-multigrid" for matrices with a Cartesian grid behind them; "direct" (sparse
-        factors, for small matrices), "pyamg-sa", "pyamg-rs" or "none" for any. "auto" is "direct" for at most 2,000
-        unknowns; else "learned-multigrid" where a grid is found, and "pyamg-rs" after that if the grid's walls are too
-        thin for it; else the one of PyAMG's that suits A.
+        "learned-multigrid", "geometric-multigrid" or "dcdm" (the network of Kaneda et al.) for matrices with a
+        Cartesian grid behind them; "direct" (sparse factors, for small matrices), "pyamg-sa", "pyamg-rs", "jacobi",
+        "ic0", "mic0" (incomplete Cholesky), "deflation" (16 Ritz vectors) or "none" for any. "auto" is "direct" for at
+        most 2,000 unknowns; else "learned-multigrid" where a grid is found, and "pyamg-rs" after that if the grid's
+        walls are too thin for it; else the one of PyAMG's that suits A.
     weights : path, optional
-        Weights of the learned multigrid; default: those shipped for 2D and for 3D.
+        Weights of the learned multigrid or of "dcdm"; default: those shipped for 2D and for 3D.
     threads : int, optional
         Threads to compute with; default: OMP_NUM_THREADS if that is set, else one per usable core.
     keep : int, optional
-        Directions kept for orthogonalisation; default 1 for a symmetric preconditioner, else 2.
+        Directions kept for orthogonalisation, from 0; default 1 for a symmetric preconditioner, else 2.
 
     Raises
     ------
@@ -94,13 +95,13 @@ class DeepCD:
             known = ", ".join(map(repr, PRECONDITIONERS))
             raise ValueError(f"preconditioner must be one of {known}, got {self.preconditioner!r}")
         if self.weights is not None:
-            if self.preconditioner not in ("auto", "learned-multigrid"):
-                raise ValueError(f"weights are of use to learned-multigrid only, not to {self.preconditioner!r}")
+            if self.preconditioner not in ("auto", "learned-multigrid", "dcdm"):
+                raise ValueError(f"weights are of use to learned-multigrid and dcdm, not to {self.preconditioner!r}")
             if not isinstance(self.weights, str | os.PathLike):
                 raise TypeError(f"weights must be the path of a safetensors file, got {type(self.weights).__name__}")
-        for name in ("threads", "keep"):
+        for name, least in (("threads", 1), ("keep", 0)):
             if getattr(self, name) is not None:
-                count(name, getattr(self, name))
+                count(name, getattr(self, name), least=least)
 
     def setup(
         self,

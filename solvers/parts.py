@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from deepcd.solvers.operators.stencil import StencilOperator
 
 Fault = tuple[Status, str]
+SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant by number of axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +116,9 @@ def on_grid(
     ----------
     A : csr_array of float64, or GridMatrix, shape (n, n)
     embedding : Embedding
-    preconditioner : {"auto", "learned-multigrid", "geometric-multigrid"}
+    preconditioner : {"auto", "learned-multigrid", "geometric-multigrid", "dcdm"}
     weights : path or None
-        Of the learned multigrid; None: those that ship.
+        Of the network; None: those that ship.
     threads : int
     exact : bool
         See `Parts`.
@@ -134,6 +137,12 @@ def on_grid(
         from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
         M = GeometricMultigrid(embedding, threads=threads)
+    elif preconditioner == "dcdm":
+        from deepcd.data.weight_files import load
+        from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
+
+        tensors, record = load(weights, f"dcdm-{SHIPPED_DCDM[len(embedding.shape)]}/1" if weights is None else None)
+        M = DCDM(embedding, tensors, variant_of(record["architecture"]), threads=threads)
     else:
         from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
@@ -162,7 +171,8 @@ def on_matrix(
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
-    preconditioner : {"auto", "direct", "pyamg-sa", "pyamg-rs", "none"}
+    preconditioner : str
+        "auto", or one of those that take any matrix.
     eps : float
         Unit roundoff that the entries of A carry.
     check : bool
@@ -200,8 +210,8 @@ def on_matrix(
         sealed = np.zeros_like(sealed)
     M: Preconditioner
     try:
-        if preconditioner == "none":
-            M = Identity(part.shape[0])
+        if preconditioner in CLASSICAL:
+            M = CLASSICAL[preconditioner](part)
         elif preconditioner == "direct" or (preconditioner == "auto" and part.shape[0] <= LARGEST):
             M = Direct(part, eps)
             if null is None and M.null.shape[1] > np.count_nonzero(sealed):
@@ -217,6 +227,34 @@ def on_matrix(
     operator = CSROperator(part, component, sealed, null)
     singular = null is not None or bool(sealed.any())
     return Parts(A, rows, *alone(A, rows), operator, scale, M, singular=singular, exact=False)
+
+
+def _jacobi(A: sp.csr_array) -> Preconditioner:
+    from deepcd.solvers.preconditioners.jacobi import Jacobi
+
+    return Jacobi(A.diagonal())
+
+
+def _incomplete_cholesky(A: sp.csr_array, modified: bool = False) -> Preconditioner:
+    from deepcd.solvers.preconditioners.incomplete_cholesky import IncompleteCholesky
+
+    return IncompleteCholesky(A, modified)
+
+
+def _deflation(A: sp.csr_array) -> Preconditioner:
+    from deepcd.solvers.preconditioners.deflation import Deflation
+
+    return Deflation(A)
+
+
+# What is made of the coupled part of any matrix, by name; each is imported when it is asked for.
+CLASSICAL: dict[str, Callable[[sp.csr_array], Preconditioner]] = {
+    "none": lambda A: Identity(A.shape[0]),
+    "jacobi": _jacobi,
+    "ic0": _incomplete_cholesky,
+    "mic0": partial(_incomplete_cholesky, modified=True),
+    "deflation": _deflation,
+}
 
 
 def _orthonormal(null: NDArray[np.float64]) -> NDArray[np.float64]:

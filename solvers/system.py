@@ -21,7 +21,7 @@ from deepcd.pde import Grid, poisson
 from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, norms, options
 from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
-from deepcd.solvers.parts import Fault, Parts, alone, on_grid, on_matrix
+from deepcd.solvers.parts import CLASSICAL, Fault, Parts, alone, on_grid, on_matrix
 from deepcd.solvers.preconditioners.direct import LARGEST
 from deepcd.solvers.refinement import Limits, Outcome, refine
 from deepcd.solvers.solution import Solution, Status
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding, Scanned
     from deepcd.solvers.operators.grid_matrix import GridMatrix
 
-ON_GRIDS = ("learned-multigrid", "geometric-multigrid")
-PRECONDITIONERS = ("auto", *ON_GRIDS, "direct", "pyamg-sa", "pyamg-rs", "none")
+ON_GRIDS = ("learned-multigrid", "geometric-multigrid", "dcdm")
+PRECONDITIONERS = ("auto", *ON_GRIDS, "direct", "pyamg-sa", "pyamg-rs", *CLASSICAL)
 
 _PATIENCE = 50  # iterations of a learned cycle after which its progress is looked at
 _WORTH = 400  # of them take as long as the set-up of Ruge-Stueben coarsening: more to come, and that is the better way
@@ -151,7 +151,8 @@ class System:
         self._parts = parts
         self._twins: list[Parts] = []
         self.preconditioner = parts.M.name if isinstance(parts, Parts) else "none"
-        self._keep = self._solver.keep or (1 if not isinstance(parts, Parts) or parts.M.symmetric else 2)
+        usual = 1 if not isinstance(parts, Parts) or parts.M.symmetric else 2
+        self._keep = usual if self._solver.keep is None else self._solver.keep
 
     @property
     def shape(self) -> tuple[int, int]:

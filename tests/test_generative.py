@@ -81,7 +81,7 @@ def test_the_oracles_agree_where_positivity_is_inactive() -> None:
 @pytest.mark.parametrize(("stiffness", "updates"), [(2.0, 20), (0.1, 35)])  # positivity is inactive, and active
 def test_aas_finds_the_density_of_its_inner_problem(stiffness: float, updates: int) -> None:
     exact = constrained(Q, stiffness, 0.05)
-    sampler = AAS(BOUNDS, seed=1, steps=20, floor=0.05, stiffness=stiffness, memory=0.9, rate=1e-2)
+    sampler = AAS(BOUNDS, seed=1, steps=20, floor=0.05, stiffness=4 * stiffness, memory=0.9, rate=1e-2)
     rho = trained(sampler, updates)
     assert rho.mean() == pytest.approx(1, abs=5e-3)
     distance = total_variation(rho, exact)
@@ -130,7 +130,7 @@ def test_a_constant_beta_flattens_with_the_residual() -> None:
     """p answers r^2 linearly: a hundred times smaller, and it is nearly uniform."""
     peaks = []
     for scale in (1.0, 0.01):
-        sampler = AAS(BOUNDS, seed=2, steps=20, floor=0.05, beta=0.05, rate=1e-2)
+        sampler = AAS(BOUNDS, seed=2, steps=20, floor=0.05, beta=0.2, rate=1e-2)
         for _ in range(6):
             x, log_density = sampler.probe()
             sampler.update(x, log_density, torch.from_numpy(np.sqrt(scale * squares(x.numpy()))))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hypre
+import hypre_settings
 import numpy as np
 import pytest
-from incomplete_cholesky import SIGMA, TAU, IncompleteCholesky, backward, direction, residual, step
 from peers import METHODS, PFMG, Problem, absent, judge
 from problems import TEST_SEED
 from problems import test_grid as random_grid
@@ -14,6 +13,15 @@ from scaling import residual as residual_on_grid
 from scaling import smooth, unknowns
 
 from deepcd.pde import poisson
+from deepcd.solvers.bench import hypre
+from deepcd.solvers.bench.box_incomplete_cholesky import (
+    BoxIncompleteCholesky,
+    backward,
+    direction,
+    residual,
+    step,
+)
+from deepcd.solvers.preconditioners.incomplete_cholesky import SIGMA, TAU
 
 TOL = 1e-6
 FAMILIES = ("open-top", "porous-15", "pure-neumann")
@@ -36,7 +44,7 @@ def test_a_peer_meets_its_tolerance(name: str, family: str) -> None:
 @pytest.mark.parametrize("shape", [(9, 7, 6), (5, 8, 11), (20, 13)])
 def test_incomplete_cholesky_on_boxes_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
     problem = Problem.of("mixed-walls", shape, 4)
-    x, _ = IncompleteCholesky(problem.embedding.diagonal, dtype).solve(problem.to_box(problem.b), 1e-10)
+    x, _ = BoxIncompleteCholesky(problem.embedding.diagonal, dtype).solve(problem.to_box(problem.b), 1e-10)
     assert judge(problem, problem.from_box(x, problem.b)) <= 1e-10
 
 
@@ -49,7 +57,7 @@ def test_incomplete_cholesky_is_that_of_the_book() -> None:
         fill = sum(w[j] * sum(A[j, k] for k in range(j + 1, len(A)) if k != i) * A[i, j] for j in before)
         value = A[i, i] - sum(w[j] * A[i, j] ** 2 for j in before) - TAU * fill
         w[i] = 1 / (value if value >= SIGMA * A[i, i] else A[i, i])
-    method = IncompleteCholesky(problem.embedding.diagonal)
+    method = BoxIncompleteCholesky(problem.embedding.diagonal)
     box = method.d != 0
     np.testing.assert_allclose(method.w[box], w, rtol=1e-12)
 
@@ -85,7 +93,7 @@ def test_every_setting_of_hypre_solves_in_an_easy_domain(shape: tuple[int, ...])
     for settings in hypre.SHORTLIST:
         x = hypre.solve(box, b, TOL, settings)["x"]
         assert judge(problem, problem.from_box(x, problem.b)) <= TOL
-        assert hypre.residual(box, b, x) == pytest.approx(judge(problem, problem.from_box(x, problem.b)))
+        assert hypre_settings.residual(box, b, x) == pytest.approx(judge(problem, problem.from_box(x, problem.b)))
 
 
 @pytest.mark.skipif(bool(hypre.missing()), reason=hypre.missing() or "hypre is here")
@@ -97,7 +105,7 @@ def test_settings_that_fail_make_room_for_safe_ones(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(PFMG, "total", risky)
     assert judge(problem, METHODS["hypre PFMG-PCG"](problem, TOL).x) <= TOL
     safe = hypre.SHORTLIST[0]
-    assert [settings for _, settings in hypre.tune("porous-15", 16, 1, TOL, [risky, safe])] == [safe]
+    assert [settings for _, settings in hypre_settings.tune("porous-15", 16, 1, TOL, [risky, safe])] == [safe]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from deepcd.data import weight_files
-from deepcd.solvers.training.network import LearnedMultigrid
 
 LONGEST = 6  # steps unrolled at most
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam
@@ -89,8 +88,8 @@ class Log:
 class State:
     """A run between two steps."""
 
-    settings: Settings
-    net: LearnedMultigrid
+    settings: Any  # `Settings`, or another network's: a dataclass with architecture, steps, seed, rate and start
+    net: torch.nn.Module
     optimizer: torch.optim.Adam
     step: int = 0  # steps done, those skipped included
     seconds: float = 0.0

@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def advance(state: State) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     rng = np.random.default_rng((settings.seed, step))
+    assert isinstance(state.net, LearnedMultigrid)
     loss, residuals, shape = sample_loss(state.net, rng, unroll, step % 4 == 0)
     state.optimizer.zero_grad()
     loss.backward()
@@ -153,18 +154,44 @@ def train(
         tolerance("rate", rate),
         "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest(),
     )
-    threads, out = count("threads", threads), Path(out)
-    if out.is_dir() or out.suffix in (".png", ".checkpoint"):
-        raise ValueError(f"out must name the weight file to write, for instance weights.safetensors, got {out}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = LearnedMultigrid(settings.ndim, settings.hidden)
     if start is not None:
         _start_from(Path(start), net, settings)
     state = State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
+    run_training(out, state, advance, training_record, resume=resume, threads=threads, progress=progress)
+
+
+def run_training(
+    out: str | os.PathLike[str],
+    state: State,
+    advance: Callable[[State], float],
+    record: Callable[[State], dict[str, Any]],
+    *,
+    resume: bool,
+    threads: int,
+    progress: bool,
+) -> None:
+    """Take the steps that are left of any network's training, and write weights, checkpoints and figures.
+
+    Parameters
+    ----------
+    out, resume, threads, progress
+        See `train`.
+    state : State
+        A fresh one; where to go on from is read from the checkpoint.
+    advance : callable
+        Takes one step and returns the learning rate.
+    record : callable
+        Describes, at the end, what is special about this network's training.
+    """
+    threads, out = count("threads", threads), Path(out)
+    if out.is_dir() or out.suffix in (".png", ".checkpoint"):
+        raise ValueError(f"out must name the weight file to write, for instance weights.safetensors, got {out}")
     checkpoints.check_room(out, state)
     with sole_writer(out, checkpoints.path_for(out), out.with_suffix(".png")):
-        _run(out, state, resume=resume, threads=threads, progress=progress)
+        _run(out, state, advance, record, resume=resume, threads=threads, progress=progress)
 
 
 def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
@@ -187,7 +214,16 @@ def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
         raise ValueError(f"start {path} does not fit a network with hidden={settings.hidden}: {error}") from error
 
 
-def _run(out: Path, state: State, *, resume: bool, threads: int, progress: bool) -> None:
+def _run(
+    out: Path,
+    state: State,
+    advance: Callable[[State], float],
+    record: Callable[[State], dict[str, Any]],
+    *,
+    resume: bool,
+    threads: int,
+    progress: bool,
+) -> None:
     """Take the steps that are left and write what comes of them."""
     settings, kept = state.settings, checkpoints.path_for(out)
     if resume:
@@ -210,7 +246,7 @@ def _run(out: Path, state: State, *, resume: bool, threads: int, progress: bool)
         torch.set_num_threads(before)
     if state.step == settings.steps:
         weights = {name: value.numpy() for name, value in state.net.state_dict().items()}
-        weight_files.save(out, weights, training_record(state, threads) | {"commit": source})
+        weight_files.save(out, weights, common_record(state, threads) | record(state) | {"commit": source})
     else:
         LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
     if received:
@@ -251,32 +287,39 @@ def deferred_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def training_record(state: State, threads: int) -> dict[str, Any]:
+def common_record(state: State, threads: int) -> dict[str, Any]:
     """Describe how the weights came about, for the header of their file."""
     settings, log = state.settings, state.log
-    axes = slice(1, None) if settings.ndim == 3 else slice(1, None, 2)
-    shapes = Counter("x".join(map(str, shape[axes])) for shape in log.shape)
-    edges = [n for shape in log.shape for n in shape[axes]]
-    often = {shape: round(n / len(log.shape), 4) for shape, n in shapes.most_common() if n >= 0.02 * len(log.shape)}
     return {
         "architecture": settings.architecture,
         "seed": settings.seed,
         "steps": settings.steps,
         "steps_skipped": len(log.skipped),
-        "hidden": settings.hidden,
         "rate": settings.rate,
         "start": settings.start,
         "seconds": round(state.seconds, 3),
         "threads": threads,
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
         "versions": checkpoints.versions(),
+        "log10_residuals": [round(r, 3) for r in log.recent(KEEP_EVERY)],
+    }
+
+
+def training_record(state: State) -> dict[str, Any]:
+    """Describe the domains that the multigrid network was trained on, and its width."""
+    log = state.log
+    axes = slice(1, None) if state.settings.ndim == 3 else slice(1, None, 2)
+    shapes = Counter("x".join(map(str, shape[axes])) for shape in log.shape)
+    edges = [n for shape in log.shape for n in shape[axes]]
+    often = {shape: round(n / len(log.shape), 4) for shape, n in shapes.most_common() if n >= 0.02 * len(log.shape)}
+    return {
+        "hidden": state.settings.hidden,
         "distribution": {
             "families": {name: round(share / sum(SHARES.values()), 4) for name, share in SHARES.items()},
             "shapes": often,
             "distinct_shapes": len(shapes),
             "edges": [min(edges), max(edges)] if edges else [],
         },
-        "log10_residuals": [round(r, 3) for r in log.recent(KEEP_EVERY)],
     }
 
 

@@ -228,6 +228,65 @@ def pinn(
         _print_json(rows)
 
 
+@app.command("train-dcdm")
+def train_dcdm(
+    *,
+    out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
+    variant: Annotated[str, typer.Option(help='The network: "64", "128" or "2d".')] = "64",
+    size: Annotated[int, typer.Option(help="Cells per edge of the closed box whose matrix is learned.")] = 32,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of the whole schedule.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of the Ritz vectors, their mixtures and the initial weights.")] = 0,
+    batch: Annotated[int, typer.Option(help="Right-hand sides in a step.")] = 4,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    ritz: Annotated[int, typer.Option(help="Lanczos vectors.")] = 1_000,
+    kind: Annotated[str, typer.Option(help="Right-hand sides: ritz, white, smooth or harvested.")] = "ritz",
+    loss: Annotated[str, typer.Option(help="residual, unscaled or energy.")] = "residual",
+    paper: Annotated[bool, typer.Option("--paper", help="Settings of the paper; steps and seed stay yours.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Train the network of the Deep Conjugate Direction Method on the matrix of a box."""
+    import logging
+
+    from deepcd.solvers.training.dcdm import PAPER
+    from deepcd.solvers.training.dcdm import train_dcdm as run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings: dict[str, Any] = {"size": size, "batch": batch, "rate": rate, "ritz": ritz} | (PAPER if paper else {})
+    settings |= {"variant": variant, "steps": steps, "seed": seed, "kind": kind, "loss": loss}
+    try:
+        run(out, start=start, resume=resume, threads=threads, **settings)
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(str(error))
+
+
+@app.command()
+def bench(
+    *,
+    problems: Annotated[str, typer.Option(help="Names, separated by commas; default: all.")] = "",
+    sizes: Annotated[str, typer.Option(help="Cells per edge, separated by commas.")] = "64",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; default: all.")] = "",
+    tol: Annotated[float, typer.Option(help="Of the true relative residual.")] = 1e-6,
+    out: Annotated[Path, typer.Option(help="Folder of results.json, report.html and the figures.")] = Path("out/bench"),
+    threads: Annotated[int, typer.Option(min=1, help="Threads of deepcd's methods.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds after which a run is given up.")] = 300.0,
+) -> None:
+    """Compare methods on pressure systems: iterations, seconds, memory, true residuals, failures included.
+
+    Rows of other runs that are in the folder already are kept.
+    """
+    from deepcd.solvers.bench.command import run
+
+    def split(text: str) -> list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    try:
+        run(split(problems), split(sizes), split(methods), tol, out, threads=threads, timeout=timeout)
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(str(error))
+
+
 def _refuse(message: str) -> NoReturn:
     """End the program with status 2 and a message."""
     _say(f"error: {message}")

@@ -25,6 +25,7 @@ from deepcd.solvers.pinn.optimizers.torch_state import load_state, state_of
 from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
 
 STEP = 0.02  # in half boxes, of the differences that stand for a derivative: shorter ones miss kinks, and p grows them
+REMEMBERED = 10  # samples
 LARGEST_WEIGHT = 10.0  # of a point's importance, 1 / rho of where it was drawn: half of all probes are uniform
 
 
@@ -66,6 +67,11 @@ class Generative(Sampler):
         A low-discrepancy sequence keeps its evenness through a smooth map, so that the mean of r^2 over the points is
         nearer to its expectation than that over random ones.
         """
+        x, _ = self._draw(n)
+        return x, self._log_density(x)
+
+    def _draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return points drawn from p, and which of them are moved by the flow, in random order."""
         seed = int(torch.randint(2**31, (1,), generator=self.generator))
         low, high = self.bounds.T
         unit = SobolEngine(len(low), scramble=True, seed=seed).draw(count("n", n), dtype=torch.float64)
@@ -73,13 +79,12 @@ class Generative(Sampler):
         moved = torch.randperm(n, generator=self.generator)[: n - round(self._floor * n)]
         with torch.no_grad():
             x[moved] = self.flow.inverse((2 * unit[moved] - 1).to(torch.float32))[0].to(torch.float64)
-        x = x.clamp(low, high)
-        return x, self._log_density(x)
+        return x.clamp(low, high), moved
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return points half of which are uniform, the others drawn from p, with the density of the mixture."""
         half = self.probes // 2
-        x = torch.cat([self.uniform(self.probes - half)[0], self.sample(half)[0]])
+        x = torch.cat([self.uniform(self.probes - half)[0], self._draw(half)[0]])
         rho = (self._log_density(x) + self.log_volume).exp()
         return x, (0.5 + 0.5 * rho).log() - self.log_volume
 
@@ -145,19 +150,24 @@ class AAS(Generative):
 
     The max step of min_theta max_p: maximise E_p[r^2] - beta int |grad p|^2 with r fixed, estimated on points with
     importance weights against the density that they were drawn from. The paper's beta is a constant and has a
-    dimension; here beta = stiffness * <r^2> |Omega| (half box)^2, where <r^2> is a slow average of the mean square of
-    the residual over the updates: as the residual falls, the price falls more slowly, and p flattens as it does with a
-    constant. |grad p|^2 is d times the squared difference of p over a short step in a random direction.
+    dimension; here, in half boxes, beta = stiffness * <r^2>, where <r^2> is a slow average of the mean square of the
+    residual over the updates: as the residual falls, the price falls more slowly, and p flattens as it does with a
+    constant. In a box of 2^d such units p is rho / 2^d, and so, with beta, the price of being so many times as dense as
+    uniform falls with d. |grad p|^2 is d times the squared difference of p over a short step in a random direction.
 
     Parameters
     ----------
     bounds, seed, floor, steps, batch, rate
         See `Generative`.
-    stiffness : float, default 0.003
+    replay : float, default 0.5
+        Share of the points moved that are taken from earlier samples, in [0, 1). In a game of two the last moves may go
+        round in circles for ever, while their averages over time settle (Brown's fictitious play, 1951): points that
+        have left a peak because it is fitted would let the network forget it.
+    stiffness : float, default 0.012
     memory : float, default 0.5
         Of the slow average, which is geometric: log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2.
     beta : float, optional
-        A constant beta as in the paper, in units of r^2 |Omega| (half box)^2, instead.
+        A constant beta as in the paper, in units of r^2 and half boxes, instead.
 
     Examples
     --------
@@ -173,9 +183,19 @@ class AAS(Generative):
     """
 
     def __init__(
-        self, bounds: Any, *, stiffness: float = 3e-3, memory: float = 0.5, beta: float | None = None, **options: Any
+        self,
+        bounds: Any,
+        *,
+        replay: float = 0.5,
+        stiffness: float = 0.012,
+        memory: float = 0.5,
+        beta: float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(bounds, **options)
+        if not 0 <= replay < 1:
+            raise ValueError(f"replay must be in [0, 1), got {replay}")
+        self._replay, self._past = replay, self.bounds.T[:0]
         self._stiffness, self._beta = tolerance("stiffness", stiffness), beta
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
@@ -184,6 +204,23 @@ class AAS(Generative):
         self._memory, self._average = memory, math.nan
         low, high = self.bounds.T
         self._half = ((high - low) / 2).to(torch.float32)
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return points drawn from p, some of them from the p of earlier samples, with the density of the present p."""
+        x, moved = self._draw(n)
+        again = moved[: min(round(self._replay * len(moved)), len(self._past))]
+        fresh = x[moved]
+        if len(again):
+            x[again] = self._past[torch.randperm(len(self._past), generator=self.generator)[: len(again)]]
+            fresh = x[moved[len(again) :]]
+        most = REMEMBERED * len(moved)
+        if len(self._past) >= most > 0:
+            leaves = torch.randperm(len(self._past), generator=self.generator)[: len(self._past) - most + len(fresh)]
+            stays = torch.ones(len(self._past), dtype=torch.bool)
+            stays[leaves] = False
+            self._past = self._past[stays]
+        self._past = torch.cat([self._past, fresh])
+        return x, self._log_density(x)
 
     def _note(self, mean: float) -> None:
         super()._note(mean)
@@ -202,16 +239,18 @@ class AAS(Generative):
         step = torch.where((x + step < low) | (x + step > high), -step, step)
         rho, beside = self.density(torch.cat([x, x + step])).split(n)
         steepness = d * ((beside - rho) / STEP) ** 2
-        price = self._stiffness if self._beta is None else self._beta / self._average
+        price = (self._stiffness if self._beta is None else self._beta / self._average) / 2**d
         return -(weights * (ratio * rho - price * steepness)).mean()
 
     def state_dict(self) -> State:
-        """Return the random stream, the flow, its optimiser's moments, and the slow average."""
-        return {**super().state_dict(), "average": torch.tensor(self._average, dtype=torch.float64)}
+        """Return the random stream, the flow, its optimiser's moments, earlier points, and the slow average."""
+        average = torch.tensor(self._average, dtype=torch.float64)
+        return {**super().state_dict(), "past": self._past, "average": average}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up flow, moments and average."""
+        """Take up flow, moments, earlier points and average."""
         super().load_state_dict(state)
+        self._past = state["past"].clone()
         self._average = float(state["average"])
 
 

@@ -1,9 +1,6 @@
 """hypre's structured multigrid (PFMG) in its conjugate gradients, called through ctypes in a process of its own.
 
     apt-get install libhypre-dev openmpi-bin
-    python benchmarks/hypre.py [--size 64] [--family open-top] [--all]    tries PFMG's settings
-
-Settings are tried on seeds that no benchmark reports, those of the short list or all.
 
 The box is hypre's grid, all of it: cells without an unknown are rows of the identity without couplings. Half of the
 seven (five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child,
@@ -16,30 +13,24 @@ performance preconditioners (ICCS 2002), and Ashby and Falgout, Nucl. Sci. Eng. 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import ctypes.util
-import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
 
 import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 PACKAGES = "Debian: apt-get install libhypre-dev openmpi-bin"
-TUNING_INSTANCE = 900  # domains that settings are chosen on; the benchmarks report others
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: Settings | None 
     Returns
     -------
     dict
-        x (shape of `box`), iterations, and the seconds conversion, setup, solve.
+        x (shape of `box`), iterations, the seconds conversion, setup and solve, and peak_bytes above box and b.
 
     Raises
     ------
@@ -93,7 +84,7 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: Settings | None 
         np.ascontiguousarray(b, dtype=np.float64).tofile(Path(folder) / "b")
         order = json.dumps({"shape": box.shape, "tol": tol, "settings": asdict(chosen)})
         child = subprocess.run(
-            [sys.executable, __file__, "--child", folder], input=order, capture_output=True, text=True, check=False
+            [sys.executable, __file__, folder], input=order, capture_output=True, text=True, check=False
         )
         if child.returncode:
             raise RuntimeError(f"hypre failed: {child.stderr.strip()[-2000:]}")
@@ -225,7 +216,9 @@ def _child(folder: Path) -> None:
     h = _Library()
     warm = np.pad(np.full((12,) * box.ndim, 2 * box.ndim, dtype=np.uint8), 1)
     _run(h, warm, warm.astype(float), order["tol"], settings)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     x, numbers = _run(h, box, b, order["tol"], settings)
+    numbers["peak_bytes"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     x.tofile(folder / "x")
     (folder / "numbers").write_text(json.dumps(numbers), encoding="utf-8")
     h.finalize()
@@ -248,65 +241,5 @@ SHORTLIST = (
 )
 
 
-def tune(
-    family: str, size: int, repeats: int, tol: float, candidates: Sequence[Settings] = SHORTLIST
-) -> list[tuple[dict[str, float], Settings]]:
-    """Return the medians of setup, solve, total and iterations, over domains never reported, where all converged."""
-    from problems import embedding_of, test_rhs, test_system
-
-    from deepcd.solvers.operators.stencil import StencilOperator
-
-    boxes = []
-    for instance in range(TUNING_INSTANCE, TUNING_INSTANCE + repeats):
-        system = test_system(family, (size,) * 3, instance)
-        embedding = embedding_of(system)
-        b = test_rhs(system, "smooth", instance)
-        b = b if embedding.rows is None else b[embedding.rows]
-        boxes.append((embedding.diagonal, StencilOperator(embedding).embed(b).reshape(embedding.diagonal.shape)))
-    found = []
-    for settings in candidates:
-        runs = [solve(box, b, tol, settings) for box, b in boxes]
-        if any(not residual(box, b, run["x"]) <= tol for (box, b), run in zip(boxes, runs, strict=True)):
-            continue
-        medians = {key: float(np.median([run[key] for run in runs])) for key in ("setup", "solve", "iterations")}
-        found.append((medians | {"total": medians["setup"] + medians["solve"]}, settings))
-    return found
-
-
-def residual(box: NDArray[np.uint8], b: F64, x: F64) -> float:
-    """Return the true relative residual of a solution on the box."""
-    image = box * x
-    for axis in range(box.ndim):
-        for shift in (-1, 1):
-            image -= np.roll(x, shift, axis)
-    return float(np.linalg.norm(np.where(box == 0, 0, b - image)) / np.linalg.norm(b))
-
-
-def every_setting() -> list[Settings]:
-    """Return all combinations; the weight is that of Jacobi, and of no use to Gauss-Seidel."""
-    combinations = itertools.product((1, 2, 3), (0, 1), (1, 2), (0, 1), (0.0, 0.8, 0.9))
-    return [Settings(*chosen) for chosen in combinations if chosen[-1] == 0.8 or chosen[0] == 1]
-
-
-def main() -> None:
-    """Run as the child of `solve`, or try settings."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--family", default="open-top")
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        _child(args.child)
-    elif missing():
-        print(missing())
-    else:
-        found = tune(args.family, args.size, args.repeats, 1e-6, every_setting() if args.all else SHORTLIST)
-        for m, settings in sorted(found, key=lambda f: f[0]["total"]):
-            text = f"setup {m['setup']:.3f} + solve {m['solve']:.3f} ({m['iterations']:g} iterations)"
-            print(f"{m['total']:.3f} s = {text}  {settings}")
-
-
 if __name__ == "__main__":
-    main()
+    _child(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Conjugate gradients with modified incomplete Cholesky, MIC(0), on the box: what fluid solvers have used for decades.
+"""Conjugate gradients with incomplete Cholesky, MIC(0) or IC(0), on the box: what fluid solvers have used for decades.
 
 The factors are those of Bridson (Fluid Simulation for Computer Graphics, 2nd ed., section 5.2), tau 0.97 and the guard
 sigma 0.25. Written as fast as can be: M = (D - L) D^-1 (D - L'), so that one number per cell, w = 1 / D, zero where
@@ -19,16 +19,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from deepcd.solvers.preconditioners.incomplete_cholesky import SIGMA, TAU
+
 Array = NDArray[Any]
 FAST = {"contract", "reassoc", "nsz"}
-TAU, SIGMA = 0.97, 0.25
 MARGIN = 4  # empty cells at the ends of a row, and empty rows around a plane: as many as rows are swept at a time
 GROUP = 4
 
 
 @njit(cache=True, nogil=True)
-def factor(n: Any, s: Any, d: Array, w: Array) -> None:
-    """W <- the reciprocals of MIC(0)'s diagonal; d (uint8) is A's, zero where there is no unknown."""
+def factor(n: Any, s: Any, d: Array, w: Array, tau: float) -> None:
+    """W <- the reciprocals of the factors' diagonal; d (uint8) is A's, zero where there is no unknown."""
     e = (s[0], s[1], 1)
     for i in range(n[0]):
         for j in range(n[1]):
@@ -43,7 +44,7 @@ def factor(n: Any, s: Any, d: Array, w: Array) -> None:
                         others = -1.0
                         for other in range(3):
                             others += 1.0 if d[k + e[other]] != 0 else 0.0
-                        value -= float(w[k]) * (1.0 + TAU * others)
+                        value -= float(w[k]) * (1.0 + tau * others)
                 w[h] = 1.0 / (value if value >= SIGMA * d[h] else float(d[h]))
 
 
@@ -140,8 +141,8 @@ def backward(n: Any, s: Any, w: Array, r: Array, z: Array) -> float:
     return total
 
 
-class IncompleteCholesky:
-    """MIC(0)-CG for one box.
+class BoxIncompleteCholesky:
+    """MIC(0)-CG, or IC(0)-CG, for one box.
 
     Parameters
     ----------
@@ -149,9 +150,16 @@ class IncompleteCholesky:
         A's diagonal, padded by one cell, zero where there is no unknown.
     dtype : {float64, float32}
         Of r, p, z and w.
+    tau : float, default 0.97
+        Share of the fill that moves to the diagonal; 0 is IC(0).
+
+    Attributes
+    ----------
+    residuals : list of float
+        Norms relative to b of the last solve, the initial one first.
     """
 
-    def __init__(self, box: NDArray[np.uint8], dtype: Any = np.float64) -> None:
+    def __init__(self, box: NDArray[np.uint8], dtype: Any = np.float64, tau: float = TAU) -> None:
         shape = [size - 2 for size in box.shape]
         self.n = (1, *shape) if len(shape) == 2 else tuple(shape)
         rows = -(-self.n[1] // GROUP) * GROUP
@@ -169,7 +177,8 @@ class IncompleteCholesky:
         self.d = self.d.ravel()
         self.w, self.p, self.r, self.z = (np.zeros(self.d.size, dtype=dtype) for _ in range(4))
         self.b, self.x = np.zeros((2, self.d.size))
-        factor(self.n, self.s, self.d, self.w)
+        self.residuals = [1.0]
+        factor(self.n, self.s, self.d, self.w, tau)
 
     def solve(self, b: NDArray[np.float64], tol: float, maxiter: int = 5000) -> tuple[NDArray[np.float64], int]:
         """Return x on the padded box, and the iterations."""
@@ -179,6 +188,7 @@ class IncompleteCholesky:
         self.b /= size
         n, s, d, w, p, x, r, z = self.n, self.s, self.d, self.w, self.p, self.x, self.r, self.z
         x[:], p[:] = 0, 0
+        self.residuals = [1.0]
         r[:] = self.b
         number = r.dtype.type
         step(n, s, d, w, 0.0, p, x, r, z)
@@ -189,9 +199,10 @@ class IncompleteCholesky:
                 break
             norm = math.sqrt(step(n, s, d, w, rz / curvature, p, x, r, z))
             iterations += 1
+            self.residuals.append(norm)
             before = rz
             if norm <= tol:
-                true = math.sqrt(residual(n, s, d, self.b, x, r))
+                true = self.residuals[-1] = math.sqrt(residual(n, s, d, self.b, x, r))
                 if true <= tol:
                     break
                 step(n, s, d, w, 0.0, p, x, r, z)  # the forward sweep, from the residual that is true

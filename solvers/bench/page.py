@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -36,23 +38,62 @@ def write(
     figures: Sequence[Path],
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
+    links: Sequence[str] = (),
 ) -> Path:
-    """Write a page with PNG figures and a table of texts; numbers among them are sorted as numbers."""
+    """Write a page with PNG figures and a table of texts; numbers among them are sorted as numbers.
+
+    Parameters
+    ----------
+    path : Path
+        The .html file.
+    title : str
+    paragraphs : sequence of str
+    figures : sequence of Path
+    head : sequence of str
+    rows : sequence of sequences of str
+    links : sequence of str, optional
+        For each row the stem of the figure that its first cell leads to.
+
+    Returns
+    -------
+    Path
+        That of the file.
+    """
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(text)}</p>" for text in paragraphs)]
-    for figure in figures:
-        content = base64.b64encode(figure.read_bytes()).decode()
-        parts.append(f'<img alt="{html.escape(figure.stem)}" src="data:image/png;base64,{content}">')
+    linked = set(links)
+    parts += [_image(figure) for figure in figures if figure.stem not in linked]
     parts.append("<table><thead><tr>" + "".join(f"<th>{html.escape(text)}</th>" for text in head))
     parts.append("</tr></thead><tbody>")
-    parts += ["<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in rows]
+    for row, link in itertools.zip_longest(rows, links):
+        cells = [_cell(text) for text in row]
+        if link:
+            cells[0] = f'<td><a href="#{html.escape(link)}">{html.escape(row[0])}</a></td>'
+        parts.append("<tr>" + "".join(cells) + "</tr>")
+    parts.append("</tbody></table>")
+    parts += [_image(figure) for figure in figures if figure.stem in linked]
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    parts.append(f"</tbody></table><p>{platform.machine()}, Python {platform.python_version()}, {versions}</p>")
+    parts.append(f"<p>{html.escape(machine())}, Python {platform.python_version()}, {versions}</p>")
     head_part = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join(parts)
     path.write_text(
-        f'<!doctype html><html lang="en"><head>{head_part}</head><body>{body}<script>{SORT}</script></body></html>\n'
+        f'<!doctype html><html lang="en"><head>{head_part}</head><body>{body}<script>{SORT}</script></body></html>\n',
+        encoding="utf-8",
     )
     return path
+
+
+def machine() -> str:
+    """Return the name of the processor and the number of its cores, as Linux or else Python tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _image(figure: Path) -> str:
+    content = base64.b64encode(figure.read_bytes()).decode()
+    name = html.escape(figure.stem)
+    return f'<img id="{name}" alt="{name}" src="data:image/png;base64,{content}">'
 
 
 def _cell(text: str) -> str:

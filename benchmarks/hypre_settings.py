@@ -1,0 +1,85 @@
+"""Which of PFMG's settings are the best on domains like these?
+
+    python benchmarks/hypre_settings.py [--size 64] [--family open-top] [--all]
+
+Settings are tried on seeds that no benchmark reports, those of the short list or all. How hypre is called:
+`deepcd.solvers.bench.hypre`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from problems import embedding_of, test_rhs, test_system
+
+from deepcd.solvers.bench.hypre import SHORTLIST, Settings, missing, solve
+from deepcd.solvers.operators.stencil import StencilOperator
+
+F64 = NDArray[np.float64]
+TUNING_INSTANCE = 900  # domains that settings are chosen on; the benchmarks report others
+
+
+def tune(
+    family: str, size: int, repeats: int, tol: float, candidates: Sequence[Settings] = SHORTLIST
+) -> list[tuple[dict[str, float], Settings]]:
+    """Return the medians of setup, solve, total and iterations, over domains never reported, where all converged."""
+    boxes = []
+    for instance in range(TUNING_INSTANCE, TUNING_INSTANCE + repeats):
+        system = test_system(family, (size,) * 3, instance)
+        embedding = embedding_of(system)
+        b = test_rhs(system, "smooth", instance)
+        b = b if embedding.rows is None else b[embedding.rows]
+        boxes.append((embedding.diagonal, StencilOperator(embedding).embed(b).reshape(embedding.diagonal.shape)))
+    found = []
+    for settings in candidates:
+        runs = [solve(box, b, tol, settings) for box, b in boxes]
+        if any(not residual(box, b, run["x"]) <= tol for (box, b), run in zip(boxes, runs, strict=True)):
+            continue
+        medians = {key: float(np.median([run[key] for run in runs])) for key in ("setup", "solve", "iterations")}
+        found.append((medians | {"total": medians["setup"] + medians["solve"]}, settings))
+    return found
+
+
+def residual(box: NDArray[np.uint8], b: F64, x: F64) -> float:
+    """Return the true relative residual of a solution on the box."""
+    image = box * x
+    for axis in range(box.ndim):
+        for shift in (-1, 1):
+            image -= np.roll(x, shift, axis)
+    return float(np.linalg.norm(np.where(box == 0, 0, b - image)) / np.linalg.norm(b))
+
+
+def every_setting() -> list[Settings]:
+    """Return all combinations; the weight is that of Jacobi, and of no use to Gauss-Seidel."""
+    combinations = itertools.product((1, 2, 3), (0, 1), (1, 2), (0, 1), (0.0, 0.8, 0.9))
+    return [Settings(*chosen) for chosen in combinations if chosen[-1] == 0.8 or chosen[0] == 1]
+
+
+def main() -> None:
+    """Print set-up and solve of the settings, best total first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--family", default="open-top")
+    parser.add_argument("--all", action="store_true")
+    args = parser.parse_args()
+    if missing():
+        print(missing())
+    else:
+        found = tune(args.family, args.size, args.repeats, 1e-6, every_setting() if args.all else SHORTLIST)
+        for m, settings in sorted(found, key=lambda f: f[0]["total"]):
+            text = f"setup {m['setup']:.3f} + solve {m['solve']:.3f} ({m['iterations']:g} iterations)"
+            print(f"{m['total']:.3f} s = {text}  {settings}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The benchmark's problems: pressure systems of fluid simulation, cube by cube, from seeds that no training uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from deepcd.data.random_domains import random_grid
+from deepcd.pde import Grid, ball, domain, no_penetration, poisson, pressure_rhs, swirling_flow
+from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.operators.stencil import StencilOperator
+
+F64 = NDArray[np.float64]
+
+SEED = 777_000_000  # of domains and velocities; trainings count theirs from zero
+FRAMES = 4  # of the moving obstacle
+
+
+@dataclass
+class Problem:
+    """A x = b, and the grid that A came from.
+
+    Attributes
+    ----------
+    A : csr_array of float64, shape (n, n)
+    b : ndarray of float64, shape (n,)
+    grid : Grid
+    """
+
+    A: sp.csr_array
+    b: F64
+    grid: Grid
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """How A lies in a box."""
+        return embed(self.grid)
+
+    @cached_property
+    def operator(self) -> StencilOperator:
+        """What puts vectors into the box."""
+        return StencilOperator(self.embedding)
+
+    def to_box(self, b: F64) -> F64:
+        """Return b on the padded box."""
+        rows = self.embedding.rows
+        return self.operator.embed(b if rows is None else b[rows]).reshape(self.embedding.diagonal.shape)
+
+    def from_box(self, x: F64, b: F64) -> F64:
+        """Return the solution whose part in the box is x; the rows that are not in it have a diagonal only."""
+        result = b / self.A.diagonal()
+        rows = self.embedding.rows
+        result[slice(None) if rows is None else rows] = self.operator.extract(x.ravel()) / self.embedding.scale
+        return result
+
+    def judge(self, x: NDArray[np.floating[Any]]) -> float:
+        """Return the true relative residual, recomputed with SciPy in float64."""
+        return float(np.linalg.norm(self.b - self.A @ x) / np.linalg.norm(self.b))
+
+
+def _projected(grid: Grid, velocity: tuple[F64, ...]) -> Problem:
+    system = poisson(grid)
+    return Problem(system.A, pressure_rhs(system, velocity), grid)
+
+
+def _plume(n: int, obstacle: bool) -> Iterator[Problem]:
+    """Yield warm smoke that begins to rise in a closed box, and may meet a ball on its way."""
+    solid = ball((0.5, 0.5, 0.62), 0.15) if obstacle else None
+    grid = domain((n, n, n), solid=solid, spacing=1 / n)
+    velocity = [np.zeros([n + (d == axis) for d in range(3)]) for axis in range(3)]
+    x, y, z = ((np.arange(n + (d == 2)) + 0.5 * (d < 2)) / n for d in range(3))
+    warm = [np.exp(-0.5 * ((v - c) / 0.1) ** 2) for v, c in ((x, 0.5), (y, 0.45), (z, 0.25))]
+    velocity[2] += np.einsum("i,j,k->ijk", *warm)
+    yield _projected(grid, no_penetration(grid, velocity))
+
+
+def _family(n: int, family: str) -> Iterator[Problem]:
+    """Yield a random domain with vortices in it."""
+    grid = random_grid(family, (n, n, n), np.random.default_rng((SEED, n)))
+    yield _projected(grid, swirling_flow(grid, seed=SEED + n))
+
+
+def _moving(n: int) -> Iterator[Problem]:
+    """Yield frames of a ball that sweeps through a tunnel, each with a matrix of its own."""
+    for frame in range(FRAMES):
+        t = (frame + 0.5) / FRAMES
+        center = (0.72 - 0.44 * t, 0.5, 0.5 - 0.25 * math.cos(math.pi * t))
+        motion = (-0.44, 0.0, 0.25 * math.pi * math.sin(math.pi * t))
+        grid = domain((n, n, n), solid=ball(center, 0.15), walls=["air", "solid", ("solid", "air")], spacing=1 / n)
+        yield _projected(grid, swirling_flow(grid, seed=SEED, swirls=6, solid_velocity=motion))
+
+
+# By name: the systems that a method has to solve one after the other, from the number of cells per edge.
+PROBLEMS: dict[str, Callable[[int], Iterator[Problem]]] = {
+    "plume": partial(_plume, obstacle=False),
+    "plume-obstacle": partial(_plume, obstacle=True),
+    "free-surface": partial(_family, family="free-surface"),
+    "mixed-walls": partial(_family, family="mixed-walls"),
+    "pure-neumann": partial(_family, family="pure-neumann"),
+    "moving-obstacle": _moving,
+    "porous": partial(_family, family="porous"),
+}

@@ -1,0 +1,217 @@
+"""What comes of the benchmark's rows: figures, a page that opens from disk, and how many solves pay for a training.
+
+The clock of a curve begins with the set-up; the iterations of a solve are taken to be equally long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepcd.solvers.bench import page
+from deepcd.solvers.bench.methods import CLASSICAL, METHODS
+
+Row = dict[str, Any]
+NETWORKS = {"learned": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
+# Seconds that the weights took which the shipped ones were trained on from: their record has the last phase only.
+EARLIER = {"learned": 66 * 60.0}
+COLUMNS = ("problem", "size", "method", "tol", "unknowns", "iterations", "setup s", "solve s", "total s",
+           "peak MB", "residual", "status")  # fmt: skip
+
+
+def place_of(row: Row) -> tuple[str, int, float]:
+    """Return what the runs that are compared with one another have in common."""
+    return row["problem"], row["size"], row["tol"]
+
+
+def places(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
+    """Return them all."""
+    return list(dict.fromkeys(map(place_of, rows)))
+
+
+def total(row: Row) -> float:
+    """Return seconds of set-up and solve; infinity where the run did not converge."""
+    return float(row["setup_s"] + row["solve_s"]) if row["status"] == "converged" else math.inf
+
+
+def trained_for() -> dict[str, float]:
+    """Return the seconds that the training of each shipped network took."""
+    from deepcd.data import weight_files
+
+    found = {}
+    for name, architecture in NETWORKS.items():
+        _, record = weight_files.load(None, architecture)
+        found[name] = float(record["seconds"]) + EARLIER.get(name, float(record.get("seconds_before", 0.0)))
+    return found
+
+
+def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
+    """Say after how many solves each network's training has paid for itself against the fastest classical method."""
+    lines = []
+    for place in places(rows):
+        own = {row["method"]: row for row in rows if place_of(row) == place}
+        rivals = {name: total(row) for name, row in own.items() if name in CLASSICAL}
+        best = min(rivals, key=lambda name: rivals[name], default=None)
+        if best is None:
+            continue
+        for name, seconds in training.items():
+            if name in own:
+                gain = rivals[best] - total(own[name])
+                when = f"after {seconds / gain:,.0f} solves" if 0 < gain < math.inf else "never"
+                lines.append(f"{place[0]} {place[1]}^3: {name}'s training has paid for itself {when} against {best}.")
+    return lines
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table, as texts."""
+
+    def text(value: Any, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return [
+        [
+            row["problem"], str(row["size"]), row["method"], f"{row['tol']:g}", text(row["unknowns"], "d"),
+            text(row["iterations"], "d"), text(row["setup_s"], ".3f"), text(row["solve_s"], ".3f"),
+            "" if row["setup_s"] is None else f"{row['setup_s'] + row['solve_s']:.3f}",
+            "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
+            text(row["residual"], ".1e"), row["status"],
+        ]
+        for row in rows
+    ]  # fmt: skip
+
+
+def write(rows: Sequence[Row], folder: Path) -> Path:
+    """Draw the figures and write the page.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As of `deepcd.solvers.bench.running.run`.
+    folder : Path
+        Where to; it exists.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    figures = [_time_against_unknowns(rows, folder / "time-against-unknowns.png")]
+    even = break_even(rows, trained_for())
+    if even:
+        figures.append(_paying(rows, folder / "break-even.png"))
+    stems = {place: f"residuals-{place[0]}-{place[1]}-{place[2]:g}" for place in places(rows)}
+    for place, stem in stems.items():
+        own = [row for row in rows if place_of(row) == place]
+        figures.append(_residuals(own, folder / f"{stem}.png"))
+    text = (
+        "Each row is one run in a process of its own: seconds of set-up and of the solve, memory above what was there "
+        "before, the true residual |b - A x| / |b| recomputed in float64. Methods of deepcd get the bare matrix and "
+        "find its grid during set-up. A click on the head of a column sorts the table; the first cell of a row leads to "
+        "its residual curve."
+    )
+    return page.write(
+        folder / "report.html",
+        "Pressure systems, method by method",
+        [text, *even],
+        figures,
+        COLUMNS,
+        table(rows),
+        [stems[place_of(row)] for row in rows],
+    )
+
+
+def _style(method: str) -> dict[str, Any]:
+    index = list(METHODS).index(method)
+    ours = method in NETWORKS
+    return {"color": f"C{index % 10}", "ls": "-" if index < 10 else "--", "lw": 2.6 if ours else 1.3}
+
+
+def _residuals(rows: Sequence[Row], path: Path) -> Path:
+    """Draw the residual against iterations and against seconds."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), sharey=True, layout="constrained")
+    for row in rows:
+        curve = np.array(row["residuals"] or [1.0, row["residual"]] if row["residual"] is not None else [])
+        if not curve.size or not row["iterations"]:
+            continue
+        share = np.linspace(0, 1, len(curve))
+        left.semilogy(share * max(row["iterations"], 1), curve, label=row["method"], **_style(row["method"]))
+        right.semilogy(row["setup_s"] + share * row["solve_s"], curve, label=row["method"], **_style(row["method"]))
+    left.set(xscale="symlog", xlabel="iterations", ylabel="residual relative to b")
+    right.set(xscale="log", xlabel="seconds, set-up included")
+    for axes in (left, right):
+        axes.axhline(rows[0]["tol"], color="#999999", lw=0.8, ls=":")
+        axes.grid(alpha=0.25)
+    if left.lines[1:]:
+        right.legend(fontsize=7, ncols=2)
+    figure.suptitle(f"{rows[0]['problem']}, {rows[0]['size']}^3")
+    return _saved(figure, path)
+
+
+def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
+    """Draw the seconds of those that converged, a panel per problem."""
+    import matplotlib.pyplot as plt
+
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    columns = min(4, len(problems))
+    lines = -(-len(problems) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, 3.6 * lines), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, problem in zip(axes.flat, problems, strict=False):
+        for method in METHODS:
+            own = [r for r in rows if (r["problem"], r["method"]) == (problem, method) and total(r) < math.inf]
+            if own:
+                own.sort(key=lambda row: row["unknowns"])
+                axis.loglog([r["unknowns"] for r in own], [total(r) for r in own], "o-", label=method, **_style(method))
+        axis.set_title(problem)
+        axis.grid(alpha=0.25)
+    for axis in axes.flat[len(problems) :]:
+        axis.set_visible(False)
+    axes[-1, 0].set(xlabel="unknowns", ylabel="seconds, set-up and solve")
+    named = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=8, frameon=False)
+    return _saved(figure, path)
+
+
+def _paying(rows: Sequence[Row], path: Path) -> Path:
+    """Draw the seconds spent so far, training included, against the number of systems solved, at the largest size."""
+    import matplotlib.pyplot as plt
+
+    size, training = max(row["size"] for row in rows), trained_for()
+    problems = list(dict.fromkeys(row["problem"] for row in rows if row["size"] == size))
+    columns = min(4, len(problems))
+    lines = -(-len(problems) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, 3.6 * lines), squeeze=False, sharey=True, layout="constrained"
+    )
+    solves = np.geomspace(1, 1e6, 200)
+    for axis, problem in zip(axes.flat, problems, strict=False):
+        own = {r["method"]: total(r) for r in rows if (r["problem"], r["size"]) == (problem, size)}
+        rivals = sorted((name for name in own if name in CLASSICAL and own[name] < math.inf), key=lambda n: own[n])
+        for name in [*rivals[:3], *(n for n in training if own.get(n, math.inf) < math.inf)]:
+            axis.loglog(solves, training.get(name, 0.0) + solves * own[name], label=name, **_style(name))
+        axis.set_title(f"{problem}, {size}^3")
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.25)
+    for axis in axes.flat[len(problems) :]:
+        axis.set_visible(False)
+    axes[-1, 0].set(xlabel="systems solved, each with a matrix of its own", ylabel="seconds, training included")
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+    return path

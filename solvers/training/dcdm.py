@@ -1,0 +1,265 @@
+"""Training of the DCDM network on the matrix of a box, as published: one step of the iteration on mixed Ritz vectors.
+
+Kaneda et al., ICML 2023, and the authors' released code. With the direction q = network(b), |b| = 1, the loss is what
+an exact line search along q leaves of b:
+
+    |b - alpha A q|^2,   alpha = (q.b) / (q.A q)
+
+which does not depend on the length of q. Here each batch mixes the Ritz vectors anew, where the authors made 20,000
+right-hand sides once, and the rate falls along a cosine; `PAPER` has their settings. Beside the Ritz mixtures there are
+three other kinds of right-hand side, and another loss, for comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepcd.data.right_hand_sides import right_hand_side
+from deepcd.data.ritz_vectors import mixtures, ritz_pairs
+from deepcd.pde import Grid, domain, poisson
+from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.preconditioners.dcdm import VARIANTS, DCDMNetwork
+from deepcd.solvers.training.checkpoints import State
+from deepcd.solvers.training.training import run_training
+
+KINDS = ("ritz", "white", "smooth", "harvested")
+LOSSES = ("residual", "unscaled", "energy")
+DEEPEST = 12  # iterations that harvested residuals come from
+# Of the paper, where they differ from the defaults: 10,000 Lanczos vectors take 21 GB at 64^3.
+PAPER: dict[str, Any] = {"size": 64, "ritz": 10_000, "rate": 1e-4, "constant": True, "batch": 10}
+
+
+@dataclass(frozen=True)
+class DCDMSettings:
+    """What decides, with code and versions, every number of a run; see `train_dcdm`."""
+
+    variant: str = "64"
+    size: int = 32
+    steps: int = 2_000
+    seed: int = 0
+    batch: int = 4
+    rate: float = 1e-3
+    constant: bool = False
+    ritz: int = 1_000
+    kind: str = "ritz"
+    loss: str = "residual"
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are none."""
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}, got {self.variant!r}")
+        for name in ("steps", "batch", "ritz"):
+            count(name, getattr(self, name))
+        count("size", self.size, least=4)
+        count("seed", self.seed, least=0)
+        tolerance("rate", self.rate)
+        for name, known in (("kind", KINDS), ("loss", LOSSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network in weight files."""
+        return f"dcdm-{self.variant}/1"
+
+
+class Box:
+    """A / scale of an embedding in torch: diagonal minus the adjacent unknowns, on boxes (batch, n0, ...)."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        inside = tuple(slice(1, -1) for _ in embedding.shape)
+        self.diagonal = torch.from_numpy(embedding.diagonal[inside].astype(np.float32))
+        self.unknown = (self.diagonal > 0).to(torch.float32)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return A x for x that is zero where there is no unknown."""
+        total = self.diagonal * x
+        for axis in range(1, x.ndim):
+            n = x.shape[axis]
+            moved = torch.zeros_like(x)
+            moved.narrow(axis, 1, n - 1).add_(x.narrow(axis, 0, n - 1))
+            moved.narrow(axis, 0, n - 1).add_(x.narrow(axis, 1, n - 1))
+            total = total - moved
+        return total * self.unknown
+
+    def loss(self, b: Tensor, q: Tensor, kind: str = "residual") -> Tensor:
+        """Return the mean loss of directions q for right-hand sides b of length one.
+
+        "residual" is the published one; "unscaled" is |b - A q|^2, without the line search; "energy" is what the line
+        search leaves of the squared energy norm of the error, but for that norm itself: -(q.b)^2 / (q.A q).
+        """
+        q = q * self.unknown
+        b, q, image = b.flatten(1), q.flatten(1), self.apply(q).flatten(1)
+        if kind == "unscaled":
+            return ((b - image) ** 2).sum(1).mean()
+        overlap, energy = (q * b).sum(1), (q * image).sum(1).clamp_min(1e-30)
+        if kind == "energy":
+            return -(overlap**2 / energy).mean()
+        return ((b - (overlap / energy)[:, None] * image) ** 2).sum(1).mean()
+
+
+def residuals(box: Box, b: Tensor, network: Callable[[Tensor], Tensor], iterations: int) -> Tensor:
+    """Return what is left of b after some iterations of conjugate directions, two of which are kept, at length one."""
+    r = b
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    dims = tuple(range(1, b.ndim))
+
+    def dot(u: Tensor, v: Tensor) -> Tensor:
+        return (u * v).sum(dims, keepdim=True)
+
+    for _ in range(iterations):
+        r = r / dot(r, r).sqrt().clamp_min(1e-30)
+        p = network(r) * box.unknown
+        for old, image, energy in kept:
+            p = p - dot(image, p) / energy * old
+        image = box.apply(p)
+        energy = dot(p, image).clamp_min(1e-30)
+        r = r - dot(r, p) / energy * image
+        kept = [*kept[-1:], (p, image, energy)]
+    return r / dot(r, r).sqrt().clamp_min(1e-30)
+
+
+class Source:
+    """Right-hand sides of length one on a box, without a part in the null space.
+
+    Parameters
+    ----------
+    grid : Grid
+    settings : DCDMSettings
+        Of whose kind they are.
+    """
+
+    def __init__(self, grid: Grid, settings: DCDMSettings) -> None:
+        self.grid, self.settings = grid, settings
+        self.embedding = embed(grid)
+        self.box = Box(self.embedding)
+        self.system = poisson(grid)
+        if settings.kind in ("ritz", "harvested"):
+            rows = slice(None) if self.embedding.rows is None else self.embedding.rows
+            A = self.system.A[rows][:, rows]
+            self.ritz = ritz_pairs(A, settings.ritz, np.random.default_rng((settings.seed, 1)))
+
+    def draw(self, rng: np.random.Generator, network: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return a batch, shape (batch, n0, ...)."""
+        settings = self.settings
+        if settings.kind in ("white", "smooth"):
+            kind: Any = "random" if settings.kind == "white" else "smooth"
+            rows = slice(None) if self.embedding.rows is None else self.embedding.rows
+            b = np.array([right_hand_side(self.system, kind, rng)[rows] for _ in range(settings.batch)])
+            b = (b / np.linalg.norm(b, axis=1, keepdims=True)).astype(np.float32)
+        else:
+            b = mixtures(self.ritz, settings.batch, rng)
+        padded = np.zeros((settings.batch, self.embedding.diagonal.size), dtype=np.float32)
+        padded[:, self.embedding.position] = b
+        inside = (slice(None), *(slice(1, -1) for _ in self.embedding.shape))
+        batch = torch.from_numpy(np.ascontiguousarray(padded.reshape(-1, *self.embedding.diagonal.shape)[inside]))
+        if settings.kind == "harvested":
+            with torch.no_grad():
+                batch = residuals(self.box, batch, network, int(rng.integers(DEEPEST)))
+        return batch
+
+
+def train_dcdm(
+    out: str | os.PathLike[str],
+    *,
+    grid: Grid | None = None,
+    start: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    threads: int = 1,
+    progress: bool = True,
+    **settings: Any,
+) -> None:
+    """Train the published network on the matrix of one box and write its weights.
+
+    Parameters
+    ----------
+    out : path-like
+        The weight file to write. Beside it appear a checkpoint and a figure, as with `deepcd.solvers.training.train`.
+    grid : Grid, optional
+        The box; default: a closed one of `size` cells per edge, whose matrix is that of pure Neumann conditions.
+    start : path-like, optional
+        Weights to start from, of the same variant.
+    resume : bool, default False
+        Go on from the checkpoint.
+    threads : int, default 1
+        Threads of torch.
+    progress : bool, default True
+        Show a progress bar on standard error if that is a terminal.
+    **settings
+        variant ("64", "128", "2d"), size (32), steps (2,000), seed (0), batch (4), rate (1e-3, of Adam), constant
+        (False: the rate falls along a cosine), ritz (1,000 vectors), kind of the right-hand sides ("ritz", "white",
+        "smooth", "harvested": what iterations of the network itself leave) and loss ("residual", "unscaled", "energy").
+        `PAPER` has those of the paper.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the checkpoint is damaged or of other settings.
+    FileNotFoundError
+        If there is no checkpoint to resume from.
+    OSError
+        If the folder of `out` cannot be written.
+    """
+    import hashlib
+
+    from deepcd.data import weight_files
+
+    digest = "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest()
+    chosen = DCDMSettings(start=digest, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)
+        net = DCDMNetwork(chosen.variant)
+    if start is not None:
+        tensors, _ = weight_files.load(start, chosen.architecture)
+        net.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    source = Source(domain((chosen.size,) * net.ndim) if grid is None else grid, chosen)
+    if len(source.embedding.shape) != net.ndim:
+        axes = len(source.embedding.shape)
+        raise ValueError(f"variant {chosen.variant!r} is for {net.ndim} axes, but the grid has {axes}")
+    state: State = State(chosen, net, torch.optim.Adam(net.parameters(), lr=chosen.rate))
+    record = {**asdict(chosen), "grid": list(source.embedding.shape), "own_grid": grid is not None}
+    run_training(
+        out, state, lambda s: _advance(s, source), lambda _: record, resume=resume, threads=threads, progress=progress
+    )
+
+
+def _advance(state: State, source: Source) -> float:
+    """Take one step; return the rate."""
+    settings, step = state.settings, state.step
+    fall = 1.0 if settings.constant else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    rate = settings.rate * fall * min(1.0, (step + 1) / 50)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    b = source.draw(np.random.default_rng((settings.seed, 2, step)), state.net)
+    q = state.net(b)
+    loss = source.box.loss(b, q, settings.loss)
+    state.optimizer.zero_grad()
+    loss.backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0))
+    with torch.no_grad():
+        left = float(source.box.loss(b, q, "residual"))
+    value = float(loss.detach())
+    if all(map(math.isfinite, (norm, value, left))) and left > 0:
+        state.optimizer.step()
+        state.log.step.append(step)
+        state.log.loss.append(value)
+        state.log.residuals.append([0.5 * math.log10(left)])
+        shape: NDArray[Any] = np.array([1, 1, 1])
+        shape[3 - b.ndim + 1 :] = b.shape[1:]
+        state.log.shape.append((len(b), *(int(n) for n in shape)))
+    else:
+        state.log.skipped.append(step)
+    state.step = step + 1
+    return rate
