@@ -70,11 +70,12 @@ def ritz_pairs(A: Any, count: int, rng: np.random.Generator, lowest: int | None 
         raise ValueError(f"count and lowest must be at least 1, got {count} and {lowest}")
     count = min(count, n)
     q = rng.standard_normal(n)
-    if lowest is None:
-        q = A @ q
-    length = float(np.linalg.norm(q))
-    if not length > 0:
+    image = A @ q
+    if not np.linalg.norm(image) > 0:
         raise ValueError("A is zero, and has no Ritz vectors but those of its null space")
+    if lowest is None:
+        q = image
+    length = float(np.linalg.norm(q))
     basis = np.empty((count, n))
     alpha, beta = np.zeros(count), np.zeros(count)
     size = 0.0

@@ -87,7 +87,7 @@ class TestCalling:
         with pytest.raises(ValueError, match=r"'learned-multigrid'.*'pyamg-sa'.*got 'ilu'"):
             DeepCD("ilu")
         with pytest.raises(ValueError, match="keep"):
-            DeepCD(keep=0)
+            DeepCD(keep=-1)
         with pytest.raises(TypeError, match="threads"):
             DeepCD(threads=1.5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="weights"):

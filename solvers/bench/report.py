@@ -113,8 +113,8 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
     text = (
         "Each row is one run in a process of its own: seconds of set-up and of the solve, memory above what was there "
         "before, the true residual |b - A x| / |b| recomputed in float64. Methods of deepcd get the bare matrix and "
-        "find its grid during set-up. A click on the head of a column sorts the table; the first cell of a row leads to "
-        "its residual curve."
+        "find its grid during set-up. A click on the head of a column sorts the table; the first cell of a row leads "
+        "to its residual curve."
     )
     return page.write(
         folder / "report.html",

@@ -16,8 +16,11 @@ from deepcd.solvers.kernels.outer import FAST
 
 
 @njit(cache=True, nogil=True)
-def factor(indptr, indices, data, modified, guard):
-    """Turn data into U; a pivot below guard times the entry of A is replaced by that. Returns how many were."""
+def factor(indptr, indices, data, modified, guard, growth):
+    """Turn data into U; a pivot below guard times the entry of A is replaced by that. Returns how many were.
+
+    It returns -1, with U unfinished, where the square of an entry in column j exceeds growth times A_jj.
+    """
     n = len(indptr) - 1
     original = np.empty(n)
     for k in range(n):
@@ -32,6 +35,8 @@ def factor(indptr, indices, data, modified, guard):
         data[first] = root
         for e in range(first + 1, last):
             data[e] /= root
+            if not data[e] * data[e] <= growth * original[indices[e]]:
+                return -1
         for e in range(first + 1, last):
             i = indices[e]
             data[indptr[i]] -= data[e] * data[e]

@@ -8,6 +8,7 @@ inverse of one matrix, that of a box, and conjugate directions mend what differs
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,14 +168,16 @@ class DCDM:
         return np.zeros(self._embedding.diagonal.size, dtype=np.float32)
 
     def twin(self, threads: int) -> DCDM:
-        """Return itself: torch keeps no work vectors."""
-        return self
+        """Return the same with threads of its own; torch keeps no work vectors."""
+        other = copy(self)
+        other._threads = threads
+        return other
 
     def apply(self, r: NDArray[Any], z: NDArray[Any]) -> float:
         """Set z to M r and return r.z."""
         shape = self._embedding.diagonal.shape
         size = float(np.linalg.norm(r)) if self._normalise else 1.0
-        inner = np.ascontiguousarray(r.reshape(shape)[self._inside], dtype=np.float32)
+        inner = np.array(r.reshape(shape)[self._inside], dtype=np.float32, order="C")  # a copy, of a chain as well
         if size > 0:
             inner /= np.float32(size)
         with torch_threads(self._threads), torch.inference_mode():

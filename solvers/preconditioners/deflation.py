@@ -23,6 +23,7 @@ Vector = NDArray[np.floating[Any]]
 VECTORS = 16
 STEPS = 300  # of Lanczos at most
 MEMORY = 2**32  # bytes for their vectors at most
+LARGE = 1e30  # where A is so large or small, float64 is kept
 
 
 class Deflation:
@@ -56,7 +57,8 @@ class Deflation:
         W = self.ritz.vectors
         image = np.ascontiguousarray((A @ W.T).T)
         self._W = W.astype(np.float32)
-        self._B = (np.linalg.inv(W @ image.T) @ (W - image * self._inverse)).astype(np.float32)  # E^-1 (W - D^-1 A W)'
+        B = np.linalg.inv(W @ image.T) @ (W - image * self._inverse)  # E^-1 (W - D^-1 A W)'
+        self._B = B.astype(np.float32) if 1 / LARGE < np.abs(B).max() < LARGE else B
 
     @property
     def work(self) -> float:

@@ -20,6 +20,9 @@ from deepcd.solvers.preconditioners.columnwise import Columnwise
 Vector = NDArray[np.floating[Any]]
 
 TAU, SIGMA = 0.97, 0.25
+# The squares of column j sum to a_jj where no pivot is replaced; where one is, they may grow without bounds.
+GROWTH = 1e6  # of a square over a_jj, beyond which the diagonal is all that is kept
+LARGE = 1e30  # factors of larger numbers, or with smaller reciprocals, are kept in float64
 
 
 class IncompleteCholesky:
@@ -57,11 +60,14 @@ class IncompleteCholesky:
         U.sum_duplicates()
         self._n = A.shape[0]
         data = U.data.astype(np.float64)
-        self.replaced = int(
-            incomplete_cholesky.factor(U.indptr, U.indices, data, TAU if modified else 0.0, SIGMA if modified else 1e-3)
-        )
-        data[U.indptr[:-1]] = 1 / data[U.indptr[:-1]]
-        self._factors = U.indptr, U.indices, data.astype(np.float32)
+        first, shares = U.indptr[:-1], (TAU, SIGMA) if modified else (0.0, 1e-3)
+        self.replaced = int(incomplete_cholesky.factor(U.indptr, U.indices, data, *shares, GROWTH))
+        if self.replaced < 0:
+            data[:], self.replaced = 0, self._n
+            data[first] = np.sqrt(U.data[first])
+        data[first] = 1 / data[first]
+        fits = float(np.abs(data).max(initial=1.0)) < LARGE and float(data[first].min(initial=1.0)) > 1 / LARGE
+        self._factors = U.indptr, U.indices, data.astype(np.float32) if fits else data
 
     @property
     def work(self) -> float:

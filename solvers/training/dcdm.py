@@ -46,6 +46,7 @@ class DCDMSettings:
 
     variant: str = "64"
     size: int = 32
+    other_size: int = 0
     steps: int = 2_000
     seed: int = 0
     batch: int = 4
@@ -55,6 +56,7 @@ class DCDMSettings:
     kind: str = "ritz"
     loss: str = "residual"
     start: str = ""
+    grid: str = ""  # SHA-256 of the box, where it is not the closed one
 
     def __post_init__(self) -> None:
         """Refuse numbers that are none."""
@@ -63,6 +65,8 @@ class DCDMSettings:
         for name in ("steps", "batch", "ritz"):
             count(name, getattr(self, name))
         count("size", self.size, least=4)
+        if self.other_size:
+            count("other_size", self.other_size, least=4)
         count("seed", self.seed, least=0)
         tolerance("rate", self.rate)
         for name, known in (("kind", KINDS), ("loss", LOSSES)):
@@ -198,9 +202,10 @@ def train_dcdm(
     progress : bool, default True
         Show a progress bar on standard error if that is a terminal.
     **settings
-        variant ("64", "128", "2d"), size (32), steps (2,000), seed (0), batch (4), rate (1e-3, of Adam), constant
-        (False: the rate falls along a cosine), ritz (1,000 vectors), kind of the right-hand sides ("ritz", "white",
-        "smooth", "harvested": what iterations of the network itself leave) and loss ("residual", "unscaled", "energy").
+        variant ("64", "128", "2d"), size (32), other_size (of a second box, for every other step; 0: none), steps
+        (2,000), seed (0), batch (4), rate (1e-3, of Adam), constant (False: the rate falls along a cosine), ritz (1,000
+        vectors), kind of the right-hand sides ("ritz", "white", "smooth", "harvested": what iterations of the network
+        itself leave) and loss ("residual", "unscaled", "energy").
         `PAPER` has those of the paper.
 
     Raises
@@ -217,7 +222,8 @@ def train_dcdm(
     from deepcd.data import weight_files
 
     digest = "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest()
-    chosen = DCDMSettings(start=digest, **settings)
+    own = "" if grid is None else hashlib.sha256(embed(grid).diagonal.tobytes()).hexdigest()
+    chosen = DCDMSettings(start=digest, grid=own, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chosen.seed)
         net = DCDMNetwork(chosen.variant)
@@ -228,10 +234,19 @@ def train_dcdm(
     if len(source.embedding.shape) != net.ndim:
         axes = len(source.embedding.shape)
         raise ValueError(f"variant {chosen.variant!r} is for {net.ndim} axes, but the grid has {axes}")
+    sources = [source]
+    if chosen.other_size:
+        sources.append(Source(domain((chosen.other_size,) * net.ndim), chosen))
     state: State = State(chosen, net, torch.optim.Adam(net.parameters(), lr=chosen.rate))
-    record = {**asdict(chosen), "grid": list(source.embedding.shape), "own_grid": grid is not None}
+    record = {**asdict(chosen), "shape": list(source.embedding.shape)}
     run_training(
-        out, state, lambda s: _advance(s, source), lambda _: record, resume=resume, threads=threads, progress=progress
+        out,
+        state,
+        lambda state: _advance(state, sources[state.step % len(sources)]),
+        lambda _: record,
+        resume=resume,
+        threads=threads,
+        progress=progress,
     )
 
 

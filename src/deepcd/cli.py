@@ -234,6 +234,7 @@ def train_dcdm(
     out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
     variant: Annotated[str, typer.Option(help='The network: "64", "128" or "2d".')] = "64",
     size: Annotated[int, typer.Option(help="Cells per edge of the closed box whose matrix is learned.")] = 32,
+    other_size: Annotated[int, typer.Option(help="Edge of a second box, for every other step; 0: none.")] = 0,
     steps: Annotated[int, typer.Option(help="Optimiser steps of the whole schedule.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Of the Ritz vectors, their mixtures and the initial weights.")] = 0,
     batch: Annotated[int, typer.Option(help="Right-hand sides in a step.")] = 4,
@@ -254,7 +255,7 @@ def train_dcdm(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings: dict[str, Any] = {"size": size, "batch": batch, "rate": rate, "ritz": ritz} | (PAPER if paper else {})
-    settings |= {"variant": variant, "steps": steps, "seed": seed, "kind": kind, "loss": loss}
+    settings |= {"variant": variant, "other_size": other_size, "steps": steps, "seed": seed, "kind": kind, "loss": loss}
     try:
         run(out, start=start, resume=resume, threads=threads, **settings)
     except (ValueError, TypeError, OSError) as error:

@@ -1,0 +1,214 @@
+"""``deepcd bench``: every run has its row, failures included, and the report opens in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from deepcd.cli import app
+from deepcd.solvers.bench import methods, petsc, problems, report, running
+from deepcd.solvers.bench.methods import METHODS, Answer, absent
+from deepcd.solvers.bench.problems import PROBLEMS, Problem
+
+pytestmark = pytest.mark.compiled
+TOL = 1e-6
+FIELDS = {
+    "problem", "size", "method", "tol", "unknowns", "iterations", "setup_s", "solve_s", "peak_bytes", "residual",
+    "status", "residuals",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_problem_is_a_compatible_system_that_is_the_same_each_time(name: str) -> None:
+    for system, again in zip(PROBLEMS[name](12), PROBLEMS[name](12), strict=True):
+        assert system.b.any()
+        np.testing.assert_array_equal(system.b, again.b)
+        assert (abs(system.A - system.A.T)).max() == 0
+        embedding = system.embedding
+        sums = np.bincount(embedding.component, system.to_box(system.b).ravel()[embedding.position])
+        np.testing.assert_allclose(sums[embedding.sealed], 0, atol=1e-12 * abs(system.b).sum())
+
+
+def test_the_moving_obstacle_is_a_sequence_of_different_matrices() -> None:
+    frames = list(PROBLEMS["moving-obstacle"](16))
+    assert len(frames) == problems.FRAMES
+    assert len({frame.A.shape for frame in frames} | {frame.A.nnz for frame in frames}) > 1
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "dcdm"])
+@pytest.mark.parametrize("problem", ["plume-obstacle", "mixed-walls"])
+def test_a_method_solves_and_its_curve_ends_at_the_tolerance(method: str, problem: str) -> None:
+    if absent(method):
+        pytest.skip(absent(method))
+    system = next(PROBLEMS[problem](14))
+    answer = METHODS[method](system, TOL, 1)
+    assert system.judge(answer.x) <= TOL
+    assert answer.iterations > 0
+    assert answer.setup >= 0
+    assert answer.solve > 0
+    if len(answer.residuals) > 1:
+        assert answer.residuals[0] == pytest.approx(1, rel=0.5)
+        assert answer.residuals[-1] <= 1.01 * TOL
+
+
+def _wrong(problem: Problem, tol: float, threads: int) -> Answer:
+    return Answer(np.zeros(len(problem.b)), 3, 0.0, 0.1, [1.0, 1e-9])
+
+
+def _raises(problem: Problem, tol: float, threads: int) -> Answer:
+    raise ArithmeticError("no such luck")
+
+
+def _sleeps(problem: Problem, tol: float, threads: int) -> Answer:
+    time.sleep(60)
+    raise AssertionError
+
+
+def test_a_method_that_says_it_converged_is_not_believed() -> None:
+    METHODS["wrong"] = _wrong
+    try:
+        row = running._measure("plume", 8, "wrong", TOL, 1)
+    finally:
+        del METHODS["wrong"]
+    assert row["status"] == "not converged"
+    assert row["residual"] == pytest.approx(1)
+
+
+def _task(name: str) -> dict[str, Any]:
+    return {"raises": _raises, "sleeps": _sleeps}[name](next(PROBLEMS["plume"](8)), TOL, 1).__dict__
+
+
+def test_an_error_and_a_run_that_takes_too_long_are_rows() -> None:
+    assert running._in_child(_task, ("raises",), 60)["status"] == "failed: ArithmeticError: no such luck"
+    assert running._in_child(_task, ("sleeps",), 0.5)["status"] == "timeout after 0.5 s"
+
+
+def _dies() -> dict[str, Any]:
+    import os
+
+    os._exit(9)
+
+
+def test_a_run_that_dies_is_a_row() -> None:
+    assert "exit code 9" in running._in_child(_dies, (), 60)["status"]
+
+
+def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(petsc, "interpreter", lambda: None)
+    (row,) = running.run(["plume"], [8], ["boomeramg"], TOL)
+    assert "apt-get install" in row["status"]
+    assert set(row) == FIELDS
+    with pytest.raises(RuntimeError, match="petsc4py"):
+        petsc.solve(None, None, TOL, "ml", [])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bench")
+    first = ["bench", "--problems", "plume,porous", "--sizes", "12", "--methods", "mic0,learned,pyamg-sa"]
+    for more in (first, ["bench", "--problems", "plume", "--sizes", "16", "--methods", "learned"]):
+        result = CliRunner().invoke(app, [*more, "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        assert "converged" in result.output
+    return out
+
+
+def test_results_are_an_array_of_rows_and_other_runs_stay(folder: Path) -> None:
+    rows = json.loads((folder / "results.json").read_text())
+    assert len(rows) == 7
+    for row in rows:
+        assert set(row) == FIELDS
+        assert row["status"] == "converged"
+        assert row["residual"] <= TOL
+        assert row["iterations"] >= 1
+        assert row["peak_bytes"] > 0
+        assert row["setup_s"] >= 0 < row["solve_s"]
+
+
+def test_the_report_stands_alone_and_links_each_row_to_its_curve(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "<script src" not in text
+    assert not re.findall(r'(?:src|href)="https?:', text)
+    links = re.findall(r'<a href="#([^"]+)">', text)
+    assert len(links) == 7
+    for link in links:
+        assert f'id="{link}"' in text
+    assert "training has paid for itself" in text
+    assert "cores, Python" in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+def test_a_browser_draws_the_report_and_sorts_its_table(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    click = "<script>document.querySelectorAll('th')[8].click()</script></body>"
+    page.write_text((folder / "report.html").read_text().replace("</body>", click))
+    picture = tmp_path / "report.png"
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shot = [f"--screenshot={picture}", "--window-size=1300,4000"]
+    subprocess.run([*command, *shot, page.as_uri()], check=True, capture_output=True, timeout=120)
+    assert picture.stat().st_size > 20_000
+    shown = subprocess.run([*command, "--dump-dom", page.as_uri()], check=True, capture_output=True, timeout=120)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown.stdout.decode())]
+    totals = [float(row[8]) for row in cells if row]
+    assert len(totals) == 7
+    assert totals == sorted(totals)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--problems", "smoke"], "unknown problem smoke; known: plume, plume-obstacle"),
+        (["--methods", "multigrid"], "unknown method multigrid; known: cg, jacobi"),
+        (["--sizes", "many"], "whole numbers"),
+        (["--sizes", "4"], "at least 8"),
+        (["--tol", "0"], "tol"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(arguments: list[str], message: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["bench", *arguments, "--out", str(out)])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not out.exists()
+
+
+def test_a_foreign_file_of_results_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"mine": 1}')
+    result = CliRunner().invoke(app, ["bench", "--problems", "plume", "--sizes", "8", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "another folder" in result.output
+    assert (tmp_path / "results.json").read_text() == '{"mine": 1}'
+
+
+def rows_of(**totals: float) -> Iterator[dict[str, Any]]:
+    for method, seconds in totals.items():
+        status = "converged" if math.isfinite(seconds) else "not converged"
+        yield {
+            "problem": "plume", "size": 64, "tol": TOL, "method": method.replace("_", "-"), "status": status,
+            "setup_s": 0.0, "solve_s": seconds,
+        }  # fmt: skip
+
+
+def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
+    even = partial(report.break_even, training={"learned": 100.0, "dcdm": 50.0})
+    lines = even(list(rows_of(mic0=3.0, cg=9.0, learned=1.0, dcdm=4.0)))
+    assert "learned's training has paid for itself after 50 solves against mic0" in lines[0]
+    assert "dcdm's training has paid for itself never against mic0" in lines[1]
+    assert "never" in even(list(rows_of(mic0=3.0, learned=math.inf)))[0]
+    assert even(list(rows_of(learned=1.0))) == []
+
+
+def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:
+    assert set(methods.CLASSICAL) == set(METHODS) - {"learned", "dcdm"}
