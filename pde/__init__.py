@@ -1,5 +1,11 @@
 """PDE problems: grids, domains and the assembly of pressure Poisson systems. Imports nothing else of deepcd."""
 
+from deepcd.pde.advection import advect_scalars as advect_scalars
+from deepcd.pde.advection import advect_velocity as advect_velocity
+from deepcd.pde.analytic_meshes import box_mesh as box_mesh
+from deepcd.pde.analytic_meshes import icosphere as icosphere
+from deepcd.pde.analytic_meshes import knot as knot
+from deepcd.pde.analytic_meshes import torus as torus
 from deepcd.pde.domains import Shape as Shape
 from deepcd.pde.domains import ball as ball
 from deepcd.pde.domains import box as box
@@ -7,12 +13,34 @@ from deepcd.pde.domains import cylinder as cylinder
 from deepcd.pde.domains import domain as domain
 from deepcd.pde.domains import half_space as half_space
 from deepcd.pde.domains import height_field as height_field
+from deepcd.pde.extrapolation import extrapolate as extrapolate
+from deepcd.pde.extrapolation import extrapolate_velocity as extrapolate_velocity
+from deepcd.pde.forces import buoyancy as buoyancy
+from deepcd.pde.forces import vorticity_confinement as vorticity_confinement
 from deepcd.pde.grids import Cell as Cell
 from deepcd.pde.grids import Grid as Grid
+from deepcd.pde.level_set import liquid_volume as liquid_volume
+from deepcd.pde.level_set import redistance as redistance
+from deepcd.pde.level_set import shift_to_volume as shift_to_volume
+from deepcd.pde.liquid import LiquidState as LiquidState
+from deepcd.pde.liquid import LiquidStepper as LiquidStepper
 from deepcd.pde.mac import divergence as divergence
 from deepcd.pde.mac import no_penetration as no_penetration
 from deepcd.pde.mac import pressure_rhs as pressure_rhs
 from deepcd.pde.mac import project as project
 from deepcd.pde.mac import swirling_flow as swirling_flow
+from deepcd.pde.mesh_files import read_mesh as read_mesh
+from deepcd.pde.meshes import Mesh as Mesh
+from deepcd.pde.meshes import MeshError as MeshError
 from deepcd.pde.poisson import PoissonSystem as PoissonSystem
 from deepcd.pde.poisson import poisson as poisson
+from deepcd.pde.projection import PressureSolve as PressureSolve
+from deepcd.pde.projection import pressure_step as pressure_step
+from deepcd.pde.sequences import load_solves as load_solves
+from deepcd.pde.sequences import save_solves as save_solves
+from deepcd.pde.smoke import SmokeState as SmokeState
+from deepcd.pde.smoke import SmokeStepper as SmokeStepper
+from deepcd.pde.smoke import Source as Source
+from deepcd.pde.vtk import write_pvd as write_pvd
+from deepcd.pde.vtk import write_vti as write_vti
+from deepcd.pde.vtk import write_vtu as write_vtu

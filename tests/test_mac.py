@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse.linalg import spsolve
 
 from deepcd.pde import (
     Cell,
     Grid,
-    PoissonSystem,
     ball,
     box,
     divergence,
@@ -23,6 +21,8 @@ from deepcd.pde import (
     project,
     swirling_flow,
 )
+
+from .pressure import exact_pressure
 
 Velocity = tuple[np.ndarray, ...]
 
@@ -51,16 +51,6 @@ def random_velocity(grid: Grid, seed: int = 0) -> Velocity:
     return tuple(
         rng.standard_normal([n + (d == axis) for d, n in enumerate(grid.shape)]) for axis in range(len(grid.shape))
     )
-
-
-def exact_pressure(system: PoissonSystem, b: np.ndarray) -> np.ndarray:
-    """Solve A p = b directly; in a sealed chamber the pressure of the first cell is set to zero."""
-    first = np.unique(system.component, return_index=True)[1]
-    free = np.ones(len(b), dtype=bool)
-    free[first[system.sealed]] = False
-    p = np.zeros(len(b))
-    p[free] = spsolve(system.A[free][:, free], b[free])
-    return p
 
 
 def solid_faces(grid: Grid, axis: int) -> np.ndarray:

@@ -130,7 +130,8 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
 def _style(method: str) -> dict[str, Any]:
     index = list(METHODS).index(method)
     ours = method in NETWORKS
-    return {"color": f"C{index % 10}", "ls": "-" if index < 10 else "--", "lw": 2.6 if ours else 1.3}
+    lines = "-" if index < 10 else "--"
+    return {"label": method, "color": f"C{index % 10}", "ls": lines, "lw": 2.6 if ours else 1.3}
 
 
 def _residuals(rows: Sequence[Row], path: Path) -> Path:
@@ -143,8 +144,8 @@ def _residuals(rows: Sequence[Row], path: Path) -> Path:
         if not curve.size or not row["iterations"]:
             continue
         share = np.linspace(0, 1, len(curve))
-        left.semilogy(share * max(row["iterations"], 1), curve, label=row["method"], **_style(row["method"]))
-        right.semilogy(row["setup_s"] + share * row["solve_s"], curve, label=row["method"], **_style(row["method"]))
+        left.semilogy(share * max(row["iterations"], 1), curve, **_style(row["method"]))
+        right.semilogy(row["setup_s"] + share * row["solve_s"], curve, **_style(row["method"]))
     left.set(xscale="symlog", xlabel="iterations", ylabel="residual relative to b")
     right.set(xscale="log", xlabel="seconds, set-up included")
     for axes in (left, right):
@@ -171,7 +172,7 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
             own = [r for r in rows if (r["problem"], r["method"]) == (problem, method) and total(r) < math.inf]
             if own:
                 own.sort(key=lambda row: row["unknowns"])
-                axis.loglog([r["unknowns"] for r in own], [total(r) for r in own], "o-", label=method, **_style(method))
+                axis.loglog([r["unknowns"] for r in own], [total(r) for r in own], marker="o", **_style(method))
         axis.set_title(problem)
         axis.grid(alpha=0.25)
     for axis in axes.flat[len(problems) :]:
@@ -199,7 +200,7 @@ def _paying(rows: Sequence[Row], path: Path) -> Path:
         own = {r["method"]: total(r) for r in rows if (r["problem"], r["size"]) == (problem, size)}
         rivals = sorted((name for name in own if name in CLASSICAL and own[name] < math.inf), key=lambda n: own[n])
         for name in [*rivals[:3], *(n for n in training if own.get(n, math.inf) < math.inf)]:
-            axis.loglog(solves, training.get(name, 0.0) + solves * own[name], label=name, **_style(name))
+            axis.loglog(solves, training.get(name, 0.0) + solves * own[name], **_style(name))
         axis.set_title(f"{problem}, {size}^3")
         axis.legend(fontsize=7)
         axis.grid(alpha=0.25)

@@ -133,6 +133,7 @@ def info(*, as_json: Json = False) -> None:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cuda": _cuda(),
         "weights": weights,
     }
     if as_json:
@@ -288,6 +289,33 @@ def bench(
         _refuse(str(error))
 
 
+@app.command()
+def simulate(
+    scene: Annotated[str, typer.Argument(help='A .toml file, or "plume", "paddle" or "dam_break".')],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder of pictures and checkpoint; default: out/SCENE.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Instead of what the scene says.")] = None,
+    scale: Annotated[float, typer.Option(min=0.01, help="Of the number of cells per axis.")] = 1.0,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder.")] = False,
+    vti_every: Annotated[int, typer.Option(min=0, help="Write every so many frames for ParaView.")] = 0,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate smoke or a liquid; every pressure system is solved by deepcd."""
+    from deepcd.solvers.simulation import command
+    from deepcd.solvers.simulation.pressure import NotConvergedError
+
+    try:
+        rows = command.run(scene, out, frames=frames, scale=scale, resume=resume, vti_every=vti_every, threads=threads)
+    except NotConvergedError as error:
+        _say(f"error: {error}")
+        raise typer.Exit(1) from error
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(str(error))
+    if as_json:
+        _print_json(rows)
+
+
 def _refuse(message: str) -> NoReturn:
     """End the program with status 2 and a message."""
     _say(f"error: {message}")
@@ -309,6 +337,16 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _cuda() -> str:
+    """Name of the CUDA device, or why there is none."""
+    from deepcd.solvers import cuda
+
+    try:
+        return cuda.require()
+    except RuntimeError as error:
+        return str(error)
 
 
 def _cpu() -> str:

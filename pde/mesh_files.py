@@ -1,0 +1,143 @@
+"""Surface meshes from files that anybody may have written: STL, PLY and Wavefront OBJ.
+
+They are read by meshio, one format at a time: its own choice of a reader prints what goes wrong and ends the process.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.pde.meshes import Mesh, MeshError
+
+POLYGONS = ("triangle", "quad", "polygon")
+
+
+class _UnusableError(Exception):
+    """Why the content of a file cannot be used; `read_mesh` adds its name."""
+
+
+def read_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """Read a closed surface, or refuse it.
+
+    Parameters
+    ----------
+    path : path-like
+        A .stl file (text or binary), a .ply file (likewise) or an .obj file. Faces of more than three vertices are
+        split into triangles that share their first vertex. Vertices with the same coordinates become one, since STL
+        repeats them for every triangle.
+
+    Returns
+    -------
+    Mesh
+        Watertight, its triangles counterclockwise seen from outside, those that are not having been turned. Its name is
+        the path.
+
+    Raises
+    ------
+    MeshError
+        If it is missing, damaged, no regular file, no such mesh, has no triangles or degenerate ones only, coordinates
+        that are not finite, or is no closed surface with an inside.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import meshio
+    >>> from deepcd.pde import box_mesh, read_mesh
+    >>> brick = box_mesh((0, 0, 0), (2, 3, 4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/brick.stl"
+    ...     meshio.stl.write(path, meshio.Mesh(brick.vertices, {"triangle": brick.triangles}), binary=True)
+    ...     mesh = read_mesh(path)
+    >>> len(mesh.vertices), mesh.volume
+    (8, 24.0)
+    """
+    path = Path(path)
+    reader = {".stl": _read_stl, ".ply": _read_ply, ".obj": _read_obj}.get(path.suffix.lower())
+    if reader is None:
+        raise MeshError(f"{path}: a mesh must be a .stl, .ply or .obj file")
+    expected = f"a surface mesh in the {path.suffix[1:].upper()} format"
+    try:
+        if not path.exists():
+            raise _UnusableError("no such file")
+        if not path.is_file():  # a pipe would be waited for, and a device may never end
+            raise _UnusableError("is not a regular file")
+        with np.errstate(over="ignore"):  # in what a damaged header claims
+            content = reader(path)
+        polygons = [np.asarray(block.data, dtype=np.int64) for block in content.cells if block.type in POLYGONS]
+        if not polygons:
+            raise _UnusableError("has no triangles")
+        points = np.asarray(content.points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] < 3:
+            raise _UnusableError("has vertices without three coordinates")
+        # Some programs write colours behind the coordinates.
+        points, triangles = _merged(points[:, :3], np.vstack([_fans(block) for block in polygons]))
+    except OSError as error:
+        raise MeshError(f"{path}: cannot be read ({error.strerror}); give {expected}") from error
+    except _UnusableError as error:
+        raise MeshError(f"{path}: {error}; give {expected}") from error
+    except MemoryError as error:
+        raise MeshError(f"{path}: does not fit into memory; give a coarser mesh") from error
+    except Exception as error:  # meshio documents no list of what it raises on malformed content
+        raise MeshError(f"{path}: is not {expected} ({str(error)[:200] or type(error).__name__})") from error
+    return Mesh(points, triangles, str(path)).oriented()
+
+
+def _read_stl(path: Path) -> Any:
+    import meshio
+
+    return meshio.stl.read(path)
+
+
+def _read_ply(path: Path) -> Any:
+    import meshio
+
+    content = path.read_bytes()
+    end = re.search(rb"^[ \t]*end_header[ \t\r]*\n", content, re.MULTILINE)
+    if end is None:  # meshio would wait for it for ever
+        raise _UnusableError("is no PLY file, or cut off in its header: it has no line end_header")
+    header, rest = content[: end.start()], content[end.start() :]
+    for count in re.findall(rb"element \w+ +(\d+)", header):
+        if int(count[:20]) > len(rest):  # meshio makes room for them
+            raise _UnusableError(f"claims {int(count[:20])} elements, but holds {len(rest)} bytes")
+    # The format's first description says vertex_index, meshio knows only the other name in use.
+    return meshio.ply.read(io.BytesIO(re.sub(rb"\bvertex_index\b", b"vertex_indices", header) + rest))
+
+
+def _read_obj(path: Path) -> Any:
+    import meshio
+
+    # Only comments and names can be in another encoding.
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        # Normals and textures have numbers of their own, but meshio wants as many of them as of vertices.
+        lines = [line for line in stream if line.split(maxsplit=1)[:1] in (["v"], ["f"])]
+    return meshio.obj.read(io.StringIO("".join(lines)))
+
+
+def _fans(polygons: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Triangles of polygons, shape (m, k) to (m (k - 2), 3)."""
+    if polygons.ndim != 2 or polygons.shape[1] < 3:
+        raise _UnusableError(f"has faces of shape {polygons.shape[1:]}")
+    fans = [polygons[:, [0, i, i + 1]] for i in range(1, polygons.shape[1] - 1)]
+    return np.stack(fans, axis=1).reshape(-1, 3)
+
+
+def _merged(points: NDArray[np.float64], triangles: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Make one of vertices that have the same coordinates, and leave out those that no triangle has."""
+    wrong = triangles[(triangles < 0) | (triangles >= len(points))]
+    if wrong.size:
+        raise _UnusableError(f"a face has vertex {wrong[0] + 1} of {len(points)}; relative numbers are not supported")
+    used, number = np.unique(triangles, return_inverse=True)
+    points = points[used] + 0.0  # so that -0 and 0 are the same bits
+    order = np.lexsort(points.T)
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (points[order[1:]] != points[order[:-1]]).any(axis=1)
+    merged = np.empty(len(order), dtype=np.int64)
+    merged[order] = np.cumsum(first) - 1
+    return points[order[first]], merged[number].reshape(-1, 3)

@@ -1,0 +1,118 @@
+"""Sequences of pressure solves, as a simulation makes them, on disk: a benchmark of systems that change slowly.
+
+A file is an npz of plain arrays (no pickled objects): once per grid `cells_<g>` (uint8) with `walls_<g>`, `spacing_<g>`
+and `air_at_<g>`, and per solve `grid_<k>`, the number of its grid, `b_<k>` and `x0_<k>` (float64, one entry per unknown
+in the order of :func:`poisson`). Frames are written and read one at a time, so a run need not fit into memory.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deepcd.pde.grids import Grid
+from deepcd.pde.poisson import poisson
+from deepcd.pde.projection import PressureSolve
+
+
+def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -> int:
+    """Write a sequence of pressure solves into an npz file.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced if it exists.
+    solves : iterable of PressureSolve
+        May be a generator that is still computing. Grids are stored once for all solves in a row that share one.
+
+    Returns
+    -------
+    int
+        The number of solves.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from deepcd.pde import PressureSolve, domain, load_solves, poisson, save_solves
+    >>> system = poisson(domain((8, 8), walls="air"))
+    >>> run = [PressureSolve(system, np.full(64, float(k)), np.zeros(64)) for k in range(3)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     number = save_solves(f"{folder}/run.npz", run)
+    ...     again = list(load_solves(f"{folder}/run.npz"))
+    >>> number, again[2].b[0].item(), again[0].system is again[2].system
+    (3, 2.0, True)
+    """
+    grid, grids, count = None, 0, 0
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+
+        def write(name: str, array: ArrayLike) -> None:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+
+        for solve in solves:
+            if solve.system.grid is not grid:
+                grid = solve.system.grid
+                write(f"cells_{grids}", grid.cells)
+                write(f"walls_{grids}", np.array(grid.walls))
+                write(f"spacing_{grids}", grid.spacing)
+                write(f"air_at_{grids}", grid.air_at)
+                grids += 1
+            write(f"grid_{count}", grids - 1)
+            write(f"b_{count}", np.asarray(solve.b, dtype=np.float64))
+            write(f"x0_{count}", np.asarray(solve.x0, dtype=np.float64))
+            count += 1
+    return count
+
+
+def load_solves(path: str | os.PathLike[str]) -> Iterator[PressureSolve]:
+    """Read what :func:`save_solves` wrote, one solve at a time.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Yields
+    ------
+    PressureSolve
+        Those on the same grid share their system, which is assembled when its first is read.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            last, system = -1, None
+            for k in range(sum(name.startswith("b_") for name in archive.files)):
+                number = int(archive[f"grid_{k}"])
+                if system is None or number != last:
+                    last, system = number, poisson(_grid(archive, number))
+                b, x0 = archive[f"b_{k}"], archive[f"x0_{k}"]
+                for name, vector in ((f"b_{k}", b), (f"x0_{k}", x0)):
+                    if vector.shape != system.cells.shape or vector.dtype != np.float64:
+                        raise ValueError(
+                            f"{name} is {vector.dtype} of shape {vector.shape}, "
+                            f"not one float64 per unknown, {system.cells.shape}"
+                        )
+                yield PressureSolve(system, b, x0)
+    except (KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)} is no file of save_solves: {error}") from error
+
+
+def _grid(archive: Mapping[str, Any], number: int) -> Grid:
+    walls = archive[f"walls_{number}"].tolist()
+    air_at = str(archive[f"air_at_{number}"])
+    return Grid(archive[f"cells_{number}"], walls, float(archive[f"spacing_{number}"]), air_at)  # type: ignore[arg-type]

@@ -1,0 +1,264 @@
+"""Files for ParaView and other programs that read VTK's XML formats: fields on grids, surfaces, and series in time.
+
+The layout is that of "XML File Formats" in the VTK documentation, version 1.0 with headers of 64 bits: arrays are
+appended raw, little-endian, the first axis fastest, each behind the number of its bytes or, compressed, behind the
+number of its blocks, their size, that of a last partial one, and the compressed size of each.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepcd.pde.meshes import Mesh
+
+BLOCK = 1 << 22  # bytes that are compressed together, as VTK does
+TYPES = {"f4": "Float32", "f8": "Float64", "u1": "UInt8", "b1": "UInt8"}
+
+FilePath = str | os.PathLike[str]
+
+
+def write_vti(
+    path: FilePath,
+    arrays: Mapping[str, ArrayLike | tuple[ArrayLike, ...]],
+    spacing: float = 1.0,
+    *,
+    origin: Sequence[float] | None = None,
+    compress: bool = False,
+) -> None:
+    """Write fields on the cells of a grid as image data.
+
+    Parameters
+    ----------
+    path : path-like
+        A .vti file in a folder that exists. A crash at any moment leaves the old file or the new one, each whole.
+    arrays : mapping of str to array_like or tuple of array_like
+        Values at the centres of cells by name: an array of the shape of the grid, (n0, n1) or (n0, n1, n2), or for a
+        vector a tuple of one such array per axis. float32, float64, uint8 or bool. A grid in 2D becomes one layer of
+        cells, and its vectors get a third component of zero.
+    spacing : float, default 1.0
+        Edge length of a cell, in units of length.
+    origin : sequence of float, optional
+        The low corner of the first cell, one coordinate per axis, in units of length. Default: zero.
+    compress : bool, default False
+        By zlib, some 50 MB a second.
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
+    OSError
+        If the file cannot be written; what was there stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from deepcd.pde import ball, domain, write_vti
+    >>> grid = domain((16, 16, 16), solid=ball((8, 8, 8), 4))
+    >>> velocity = tuple(np.zeros(grid.shape, dtype=np.float32) for _ in range(3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "flow.vti")
+    ...     write_vti(path, {"cells": grid.cells, "velocity": velocity}, grid.spacing)
+    ...     path.read_bytes().count(b"<DataArray")
+    2
+    """
+    shape = _shape(arrays)
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise ValueError(f"spacing must be a positive finite length, got {spacing!r}")
+    corner = np.zeros(len(shape)) if origin is None else np.asarray(origin, dtype=float)
+    if corner.shape != (len(shape),) or not np.isfinite(corner).all():
+        raise ValueError(f"origin must be {len(shape)} finite coordinates, got {origin!r}")
+
+    tags, parts, offset = [], [], 0
+    for name, value in arrays.items():
+        field = _interleaved(name, value, len(shape))
+        content = _compressed(field) if compress else [_header(field.nbytes), field.tobytes()]
+        tags.append(
+            f'<DataArray type="{TYPES[field.dtype.str[1:]]}" Name={quoteattr(name)} '
+            f'NumberOfComponents="{field.shape[-1]}" format="appended" offset="{offset}"/>'
+        )
+        parts += content
+        offset += sum(map(len, content))
+    extent = " ".join(f"0 {n}" for n in (*shape, 1)[:3])
+    low, edges = " ".join(map(str, [*corner.tolist(), 0.0][:3])), " ".join([str(float(spacing))] * 3)
+    compressor = ' compressor="vtkZLibDataCompressor"' if compress else ""
+    start = [
+        '<?xml version="1.0"?>',
+        f'<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" header_type="UInt64"{compressor}>',
+        f'<ImageData WholeExtent="{extent}" Origin="{low}" Spacing="{edges}">',
+        f'<Piece Extent="{extent}">',
+        "<CellData>",
+        *tags,
+        "</CellData>",
+        "</Piece>",
+        "</ImageData>",
+        '<AppendedData encoding="raw">',
+        "_",
+    ]
+    with _replacing(path, ".vti") as temporary, temporary.open("xb") as stream:
+        stream.write("\n".join(start).encode())
+        stream.writelines(parts)
+        stream.write(b"\n</AppendedData>\n</VTKFile>\n")
+
+
+def write_vtu(
+    path: FilePath,
+    mesh: Mesh,
+    *,
+    point_data: Mapping[str, ArrayLike] | None = None,
+    cell_data: Mapping[str, ArrayLike] | None = None,
+) -> None:
+    """Write a surface, such as an obstacle, with values on its vertices and triangles.
+
+    Parameters
+    ----------
+    path : path-like
+        A .vtu file in a folder that exists. A crash at any moment leaves the old file or the new one, each whole.
+    mesh : Mesh
+    point_data, cell_data : mapping of str to array_like, optional
+        Values by name, one per vertex or triangle: shape (n,), or (n, 3) for vectors.
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
+    OSError
+        If the file cannot be written; what was there stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import meshio
+    >>> from deepcd.pde import icosphere, write_vtu
+    >>> ball = icosphere(1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_vtu(f"{folder}/ball.vtu", ball, point_data={"height": ball.vertices[:, 2]})
+    ...     meshio.vtu.read(f"{folder}/ball.vtu").point_data["height"].shape
+    (42,)
+    """
+    import meshio
+
+    surface = meshio.Mesh(
+        mesh.vertices,
+        [("triangle", mesh.triangles)],
+        point_data=dict(point_data or {}),
+        cell_data={name: [values] for name, values in (cell_data or {}).items()},
+    )
+    with _replacing(path, ".vtu") as temporary:
+        meshio.vtu.write(temporary, surface)
+
+
+def write_pvd(path: FilePath, steps: Iterable[tuple[float, FilePath]]) -> None:
+    """Write the list of the files of a series in time, which ParaView opens as one.
+
+    Parameters
+    ----------
+    path : path-like
+        A .pvd file in a folder that exists. Written anew after every step, it is whole at any moment.
+    steps : iterable of (float, path-like)
+        Times, and the file of each. It is found relative to the folder of `path`, so that both can be moved together.
+
+    Raises
+    ------
+    ValueError
+        If an argument is malformed.
+    OSError
+        If the file cannot be written; what was there stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from deepcd.pde import write_pvd
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_pvd(f"{folder}/run.pvd", [(0.1 * i, f"{folder}/flow_{i}.vti") for i in range(2)])
+    ...     print(Path(folder, "run.pvd").read_text().splitlines()[3])
+        <DataSet timestep="0.0" part="0" file="flow_0.vti" />
+    """
+    root = ET.Element("VTKFile", type="Collection", version="0.1", byte_order="LittleEndian")
+    collection = ET.SubElement(root, "Collection")
+    for time, file in steps:
+        if not np.isfinite(time):
+            raise ValueError(f"times must be finite, got {time!r} for {file}")
+        name = Path(os.path.relpath(file, Path(path).parent)).as_posix()
+        ET.SubElement(collection, "DataSet", timestep=str(float(time)), part="0", file=name)
+    ET.indent(root)
+    with _replacing(path, ".pvd") as temporary:
+        ET.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
+
+
+def _shape(arrays: Mapping[str, ArrayLike | tuple[ArrayLike, ...]]) -> tuple[int, ...]:
+    """Cells per axis of the grid that fields lie on."""
+    shapes = {}
+    for name, value in arrays.items():
+        if not name or not name.isprintable():
+            raise ValueError(f"the name of an array must be printable, got {name!r}")
+        shapes[name] = [np.shape(component) for component in (value if isinstance(value, tuple) else (value,))]
+    distinct = {shape for several in shapes.values() for shape in several}
+    if len(distinct) != 1 or len(min(distinct)) not in (2, 3) or 0 in min(distinct):
+        raise ValueError(
+            "arrays must be one or more, all of the shape of a grid in 2D or 3D, and a vector a tuple of as many such "
+            f"arrays; got {shapes}"
+        )
+    return min(distinct)
+
+
+def _interleaved(name: str, value: ArrayLike | tuple[ArrayLike, ...], ndim: int) -> NDArray[Any]:
+    """Values in the order of the file: last axis, ..., first axis, component."""
+    components = [np.asarray(component).T for component in (value if isinstance(value, tuple) else (value,))]
+    if isinstance(value, tuple):
+        if len(components) != ndim:
+            raise ValueError(f"a vector in {ndim}D has {ndim} components, but {name} has {len(components)}")
+        components += [np.zeros_like(components[0])] * (3 - ndim)
+    field = np.stack(components, axis=-1)
+    if field.dtype.str[1:] not in TYPES:
+        raise ValueError(
+            f"arrays must be of float32, float64, uint8 or bool, but {name} is of {field.dtype}; convert it"
+        )
+    return field.astype(field.dtype.newbyteorder("<"), copy=False)
+
+
+def _compressed(field: NDArray[Any]) -> list[bytes]:
+    """Header and blocks."""
+    content = field.tobytes()
+    blocks = [zlib.compress(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
+    return [_header(len(blocks), BLOCK, len(content) % BLOCK, *map(len, blocks)), *blocks]
+
+
+def _header(*numbers: int) -> bytes:
+    return np.array(numbers, dtype="<u8").tobytes()
+
+
+@contextmanager
+def _replacing(path: FilePath, suffix: str) -> Iterator[Path]:
+    """Give a name beside path to write to; once that is done, put it in its place."""
+    path = Path(path)
+    if path.suffix != suffix:
+        raise ValueError(f"path must end with {suffix}, by which programs know the format; got {path}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            yield temporary
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":  # the rename itself is durable only once the folder is
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,0 +1,1 @@
+"""Simulations whose every pressure system is solved by DeepCD: scenes in TOML files, and what runs them."""

@@ -1,0 +1,116 @@
+"""Pictures of a simulation: one per frame, an animation of them, and a sheet with the times of the frames."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.data.files import replace
+from deepcd.pde import LiquidState
+from deepcd.pde.grids import Cell, Grid
+from deepcd.pde.smoke import SmokeState
+
+EDGE = 320  # pixels of the longer side, about
+SHOWN = 5  # frames on the sheet
+PAUSE = 60  # milliseconds
+
+
+def frame(state: SmokeState | LiquidState, grid: Grid, view: int = 1) -> bytes:
+    """Return a picture in PNG, seen along an axis of three; in two dimensions there is nothing to choose.
+
+    Smoke is shown by what light it would take, hot air in red; a liquid by how much of it lies behind a point; solids
+    by where their front is.
+    """
+    from PIL import Image
+
+    colours = _smoke(state, grid, view) if isinstance(state, SmokeState) else _liquid(state, grid, view)
+    pixels = (255 * np.clip(colours, 0, 1)).astype(np.uint8)
+    pixels = pixels.swapaxes(0, 1)[::-1]
+    factor = max(1, round(EDGE / max(pixels.shape[:2])))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = image.resize((pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.BICUBIC)
+    content = io.BytesIO()
+    image.save(content, format="png")
+    return content.getvalue()
+
+
+def _smoke(state: SmokeState, grid: Grid, view: int) -> NDArray[np.float64]:
+    depth = grid.shape[view] if len(grid.shape) == 3 else 1
+    smoke, heat = (_along(field, view) / depth for field in (state.density, np.maximum(state.temperature, 0)))
+    dark = np.exp(-10 * smoke)[..., None]
+    glow = 1 - np.exp(-6 * heat)[..., None]
+    air = np.array([0.96, 0.97, 1.0]) * dark + np.array([0.30, 0.30, 0.34]) * (1 - dark)
+    air = air * (1 - 0.6 * glow) + np.array([0.85, 0.25, 0.1]) * 0.6 * glow
+    return _with_solids(air, grid, view)
+
+
+def _liquid(state: LiquidState, grid: Grid, view: int) -> NDArray[np.float64]:
+    inside = np.clip(0.5 - state.phi / grid.spacing, 0, 1) * (grid.cells != Cell.SOLID)
+    depth = grid.shape[view] if len(grid.shape) == 3 else 1
+    share = (_along(inside, view) / depth)[..., None]
+    sea = np.array([0.97, 0.97, 0.96]) * (1 - share) + np.array([0.05, 0.30, 0.60]) * share
+    return _with_solids(np.where(share > 0, 0.85 * sea + 0.15 * np.array([0.3, 0.6, 0.9]), sea), grid, view)
+
+
+def _along(field: NDArray[Any], view: int) -> NDArray[np.float64]:
+    """Return the sums along an axis of three."""
+    return np.asarray(field.sum(axis=view) if field.ndim == 3 else field, dtype=np.float64)
+
+
+def _with_solids(colours: NDArray[np.float64], grid: Grid, view: int) -> NDArray[np.float64]:
+    """Put solids in front, darker where they are farther away; smoke before them lets them through."""
+    solid = grid.cells == Cell.SOLID
+    if solid.ndim == 2:
+        return np.where(solid[..., None], 0.45, colours)
+    if view == 2:
+        solid = solid[:, :, ::-1]  # from above
+    first = np.argmax(solid, axis=view) / solid.shape[view]
+    there = solid.any(axis=view)
+    shade = (0.75 - 0.5 * first)[..., None] * np.array([1.0, 0.93, 0.80])
+    return np.where(there[..., None], 0.65 * shade + 0.35 * colours * shade, colours)
+
+
+def animation(files: Sequence[Path], path: Path) -> None:
+    """Write an animated GIF of pictures."""
+    from PIL import Image
+
+    images = [Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE) for file in files]
+    content = io.BytesIO()
+    images[0].save(content, format="gif", save_all=True, append_images=images[1:], duration=PAUSE, loop=0)
+    replace(path, content.getvalue())
+
+
+def summary(title: str, rows: Sequence[dict[str, float]], files: Sequence[Path], path: Path) -> None:
+    """Write a sheet: frames from beginning to end, the seconds of each, and iterations."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+
+    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(SHOWN, len(files))).round().astype(int))]
+    figure = Figure(figsize=(13, 6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.5, 1))
+    top, bottom = parts
+    for axes, file in zip(np.atleast_1d(top.subplots(1, len(chosen))), chosen, strict=True):
+        axes.imshow(imread(file))
+        axes.set_axis_off()
+        axes.set_title(f"frame {int(file.stem)}", fontsize=9)
+    times, counts = bottom.subplots(1, 2)
+    at = [row["frame"] for row in rows]
+    spent = {name: np.array([row[f"{name}_s"] for row in rows]) for name in ("advection", "setup", "solve")}
+    rest = np.maximum(np.array([row["seconds"] for row in rows]) - sum(spent.values()), 0)
+    labels = ("advection", "set-up of the solver", "pressure solve", "rest")
+    times.stackplot(at, *spent.values(), rest, labels=labels, colors=("#9bb8d3", "#f2b48a", "#c8102e", "#cccccc"))
+    times.set(xlabel="frame", ylabel="seconds")
+    times.legend(fontsize=8, loc="upper left")
+    counts.step(at, [row["iterations"] for row in rows], where="mid", color="#c8102e")
+    counts.set(xlabel="frame", ylabel="iterations to the tolerance", ylim=(0, None))
+    figure.suptitle(title)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    replace(path, picture.getvalue())
