@@ -10,7 +10,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/deepcd demo --out out/demo
 
+# CUDA kernels run in numba's simulator, which has to be chosen before numba is imported.
 test: lint
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/test_cuda_kernels.py tests/test_cuda_solves.py
 	$(BIN)/python -m pytest
 
 lint: $(READY)

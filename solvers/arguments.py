@@ -39,6 +39,7 @@ def as_matrix(A: Any, sound: Callable[[sp.csr_array], bool] = lambda _: False) -
     """
     if isinstance(A, LinearOperator) or callable(A):
         raise TypeError("A must be a sparse or dense matrix, got an operator without entries: use deepcd.cg")
+    refuse_device("A", A.values() if is_sparse_tensor(A) else A)
     if not sp.issparse(A):
         A = np.asarray(A)
         A = A.astype(np.float32) if A.dtype == np.float16 else A  # scipy.sparse knows no half precision
@@ -89,6 +90,7 @@ def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: b
     ValueError
         If v has another shape, or holds NaN or infinity.
     """
+    refuse_device(name, v)
     array = np.asarray(v)
     refuse_type(name, array.dtype, real=real)
     several = array.ndim == 2 and array.shape[0] == n and array.shape[1] > 1
@@ -141,6 +143,17 @@ def as_null_space(nullspace: ArrayLike | str, A: sp.csr_array, eps: float) -> ND
         j = int(np.argmax(left > rounding))
         raise ValueError(f"nullspace must be mapped to zero by A, but |A v| reaches {left[j]:.3g} for its column {j}")
     return null
+
+
+def is_sparse_tensor(A: Any) -> bool:
+    """Return whether A is a sparse CSR tensor of torch; torch is not imported for that."""
+    return str(getattr(A, "layout", None)) == "torch.sparse_csr"
+
+
+def refuse_device(name: str, v: Any) -> None:
+    """Raise a TypeError if an array lies on a CUDA device."""
+    if hasattr(v, "__cuda_array_interface__"):
+        raise TypeError(f'{name} lies on a CUDA device: solve there with DeepCD(device="cuda"), or copy it')
 
 
 def refuse_type(name: str, dtype: np.dtype[Any], *, real: bool = True) -> None:

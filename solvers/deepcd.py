@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.solvers.arguments import count, options
 from deepcd.solvers.solution import Solution
-from deepcd.solvers.system import PRECONDITIONERS, System
+from deepcd.solvers.system import ON_CUDA, PRECONDITIONERS, System
 
 if TYPE_CHECKING:
     from deepcd.pde import Grid
@@ -65,11 +65,16 @@ class DeepCD:
         Threads to compute with; default: OMP_NUM_THREADS if that is set, else one per usable core.
     keep : int, optional
         Directions kept for orthogonalisation, from 0; default 1 for a symmetric preconditioner, else 2.
+    device : {"cpu", "cuda"}, default "cpu"
+        Where to iterate. On a CUDA device there are "learned-multigrid", which is "auto", and "jacobi"; A may then be a
+        sparse CSR tensor of torch, b a tensor, and x comes back as what b was. Set-up is done on the host.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is malformed.
+    RuntimeError
+        If there is no CUDA device, or nothing to compile for it with.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class DeepCD:
     weights: str | Path | None = None
     threads: int | None = None
     keep: int | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before any work is done."""
@@ -102,6 +108,15 @@ class DeepCD:
         for name, least in (("threads", 1), ("keep", 0)):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name), least=least)
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device must be 'cpu' or 'cuda', got {self.device!r}")
+        if self.device == "cuda":
+            if self.preconditioner not in ON_CUDA:
+                known = ", ".join(map(repr, ON_CUDA))
+                raise ValueError(f"on a CUDA device there are {known}, not {self.preconditioner!r}")
+            from deepcd.solvers import cuda
+
+            cuda.require()
 
     def setup(
         self,
@@ -142,7 +157,7 @@ class DeepCD:
         return System(self, A, grid, nullspace=nullspace, B=B, check=check, threads=self._threads())
 
     def _threads(self) -> int:
-        return _usable_threads() if self.threads is None else self.threads
+        return usable_threads() if self.threads is None else self.threads
 
     @_OnClassOrInstance
     def solve(
@@ -228,7 +243,7 @@ class DeepCD:
         )
 
 
-def _usable_threads() -> int:
+def usable_threads() -> int:
     """Return OMP_NUM_THREADS if that is a positive number, else the number of cores this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:

@@ -93,7 +93,7 @@ def refine(
     Outcome
     """
     A, target = parts.A, limits.target
-    x = np.zeros(b.shape) if x0 is None else x0.copy()  # which unlike zeros_like touches no memory yet
+    x = np.zeros(b.shape, like=b) if x0 is None else x0.copy()  # which unlike zeros_like touches no memory yet
     residuals = [norm(b) if x0 is None else norm(b - A @ x0.astype(dtype).astype(np.float64, copy=False))]
     if not math.isfinite(residuals[0]):
         detail = "The norm of b - A x0 is beyond the range of float64."
@@ -141,7 +141,7 @@ def refine(
         answer = x.astype(dtype, copy=False)
         if not (certain or math.isfinite(norm(answer))):
             residuals[-1] = residuals[0]
-            first = np.zeros(b.shape, dtype) if x0 is None else x0.astype(dtype)
+            first = np.zeros(b.shape, dtype, like=b) if x0 is None else x0.astype(dtype)
             return Outcome(first, Status.NOT_FINITE, residuals, detail)
         if status is Status.CONVERGED and certain and beyond <= target:
             return Outcome(answer, status, residuals, detail)

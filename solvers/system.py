@@ -29,10 +29,12 @@ from deepcd.solvers.solution import Solution, Status
 if TYPE_CHECKING:
     from deepcd.solvers.deepcd import DeepCD
     from deepcd.solvers.grid_discovery import Embedding, Scanned
+    from deepcd.solvers.operators.cuda_vector import Sums
     from deepcd.solvers.operators.grid_matrix import GridMatrix
 
 ON_GRIDS = ("learned-multigrid", "geometric-multigrid", "dcdm")
 PRECONDITIONERS = ("auto", *ON_GRIDS, "direct", "pyamg-sa", "pyamg-rs", *CLASSICAL)
+ON_CUDA = ("auto", "learned-multigrid", "jacobi")
 
 _PATIENCE = 50  # iterations of a learned cycle after which its progress is looked at
 _WORTH = 400  # of them take as long as the set-up of Ruge-Stueben coarsening: more to come, and that is the better way
@@ -44,7 +46,7 @@ _PUZZLING = (Status.MAXITER, Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Statu
 class System:
     """A symmetric (semi)definite matrix made ready for `solve`. Made by `DeepCD.setup`.
 
-    It can be copied, pickled, and used from several threads, which take turns.
+    It can be copied and pickled, unless it is on a CUDA device, and used from several threads, which take turns.
 
     Attributes
     ----------
@@ -76,6 +78,12 @@ class System:
         self._scanned: Scanned | None = None
         self._parts: Parts | Fault
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
+        self._sums: Sums | None = None  # of the device that vectors live on
+        if solver.device == "cuda":
+            from deepcd.solvers.operators.cuda_vector import Sums
+
+            self._sums = Sums()
+        A = self._hosted(A)
         matrix: sp.csr_array | GridMatrix
         if isinstance(A, Grid):
             if grid is not None:
@@ -123,9 +131,9 @@ class System:
                 diagonal = A.diagonal()
             if diagonal.max() <= 0 and diagonal.min() < 0:
                 self._sign, A = -1, -A
-        small = wanted == "auto" and self._grid is None and n <= LARGEST
+        small = wanted == "auto" and self._grid is None and n <= LARGEST and self._sums is None
         if wanted in ("auto", *ON_GRIDS) and n and not small:
-            self._find_grid(A, required=wanted != "auto")
+            self._find_grid(A, required=wanted != "auto" or self._sums is not None)
         parts: Parts | Fault
         exact = self._dtype == np.float64
         if self.embedding is not None and self.embedding.exact and exact and self._sign > 0 and sp.issparse(A):
@@ -145,6 +153,10 @@ class System:
         if isinstance(parts, Parts) and (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             parts = Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not."
+        if self._sums is not None and isinstance(parts, Parts):
+            from deepcd.solvers import cuda
+
+            parts = cuda.on_device(parts, self._sums)
         self._use(parts)
 
     def _use(self, parts: Parts | Fault) -> None:
@@ -213,18 +225,20 @@ class System:
         tol, maxiter = options(tol, rtol, atol, maxiter, callback, residuals, timeout)
         maxiter = min(max(10 * n, 1), _MOST) if maxiter is None else maxiter
         deadline = math.inf if timeout is None else start + timeout
-        right = as_vector("b", b, n, columns=True)
-        guess = None if x0 is None else as_vector("x0", x0, n, columns=right.ndim == 2)
+        right = self._vector("b", b, columns=True)
+        guess = None if x0 is None else self._vector("x0", x0, columns=right.ndim == 2)
         if guess is not None and guess.shape != right.shape:
             raise ValueError(f"x0 must have the shape of b, {right.shape}, got {guess.shape}")
         dtype = np.float32 if right.dtype == self._dtype == np.float32 else np.float64
         b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
         x64 = None if guess is None else guess.astype(np.float64, copy=False)
         targets = np.maximum(tol * norms(b64), atol)
-        limits = Limits(float(targets[0]), maxiter, deadline, callback)
+        limits = Limits(float(targets[0]), maxiter, deadline, self._told(callback, b))
         with self._exclusive():
             if b64.ndim == 1:
-                solution = self._solution(self._solve_vector(b64, x64, limits, dtype), time.perf_counter() - start)
+                outcome = self._solve_vector(b64, x64, limits, dtype)
+                outcome = replace(outcome, x=self._handed_back(outcome.x, b))
+                solution = self._solution(outcome, time.perf_counter() - start)
             else:
                 outcomes, X = self._solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
@@ -234,12 +248,45 @@ class System:
             residuals[:] = solution.residuals.tolist()
         return solution
 
+    def _vector(self, name: str, v: ArrayLike, columns: bool) -> NDArray[Any]:
+        """Convert an argument to a vector, or several, that lie where the parts of A do."""
+        if self._sums is None:
+            return as_vector(name, v, self.shape[0], columns=columns)
+        from deepcd.solvers import cuda
+
+        if not isinstance(self._parts, Parts):  # the status is all there is to tell
+            return as_vector(name, cuda.to_host(v), self.shape[0], columns=columns)
+        vector: Any = cuda.as_cuda_vector(name, v, self.shape[0], self._sums)
+        return vector
+
+    def _hosted(self, A: Any) -> Any:
+        """Return a matrix with its entries on the host, where grids are found."""
+        if self._sums is None:
+            return A
+        from deepcd.solvers import cuda
+
+        return cuda.matrix_to_host(A)
+
+    def _handed_back(self, x: NDArray[np.floating[Any]], b: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return x as the kind of array that b is, if that may be one on a device."""
+        if self._sums is None:
+            return x
+        from deepcd.solvers import cuda
+
+        return cuda.like(x, b)
+
+    def _told(
+        self, callback: Callable[[NDArray[np.floating[Any]]], object] | None, b: ArrayLike
+    ) -> Callable[[NDArray[np.floating[Any]]], object] | None:
+        """Return a callback that is told of x as the kind of array that b is."""
+        return callback if callback is None or self._sums is None else lambda x: callback(self._handed_back(x, b))
+
     def _solve_vector(
         self, b: NDArray[np.float64], x0: NDArray[np.float64] | None, limits: Limits, dtype: type[np.floating[Any]]
     ) -> Outcome:
         """Solve for one right-hand side; if that fails, find out whether another way leads further."""
         if not b.any():
-            return Outcome(np.zeros(len(b), dtype), Status.CONVERGED, [0.0])
+            return Outcome(np.zeros_like(b, dtype=dtype), Status.CONVERGED, [0.0])
         if not isinstance(self._parts, Parts):
             x = np.zeros(len(b)) if x0 is None else x0
             return Outcome(x.astype(dtype), self._parts[0], [norm(b - self._matrix @ x)], self._parts[1])
@@ -345,7 +392,8 @@ class System:
     @property
     def _may_switch(self) -> bool:
         """Whether another preconditioner may take the place of the one in use."""
-        return self.embedding is not None and self._solver.preconditioner == "auto" and self.preconditioner in ON_GRIDS
+        chosen = self._solver.preconditioner == "auto" and self.preconditioner in ON_GRIDS
+        return self.embedding is not None and chosen and self._sums is None
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""
@@ -385,6 +433,7 @@ class System:
         """
         start = time.perf_counter()
         self._scanned = None
+        A = self._hosted(A)
         new, dtype = as_matrix(A, self._scan)
         if new.shape != self.shape:
             raise ValueError(f"update takes a matrix of the shape of the old one, {self.shape}, got {new.shape}")
@@ -412,8 +461,9 @@ class System:
         parts = self._parts
         if not isinstance(parts, Parts):
             raise ValueError(f"this system has no preconditioner. {parts[0].value} {parts[1]}".rstrip())
-        if not parts.M.symmetric:
-            raise ValueError(f"{self.preconditioner} is not symmetric: use it through solve")
+        if not parts.M.symmetric or self._sums is not None:
+            why = "not symmetric" if self._sums is None else "on a CUDA device"
+            raise ValueError(f"{self.preconditioner} is {why}: use it through solve")
         if self._sign < 0:
             raise ValueError("A is negative definite, so no positive definite preconditioner suits it: set up -A")
 
@@ -425,6 +475,8 @@ class System:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the lock, which belongs to this process."""
+        if self._sums is not None:
+            raise TypeError("a system on a CUDA device cannot be copied or pickled: set up another one")
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_busy")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -487,7 +539,8 @@ class System:
             self.embedding = discover(A if self._dtype == np.float64 else A.astype(self._dtype), scanned)
         except NotAGrid as error:
             if required:
-                raise ValueError(f'there is no grid behind A: {error}; preconditioner="auto" takes any A') from error
+                other = "jacobi" if self._sums is not None else "auto"
+                raise ValueError(f'there is no grid behind A: {error}; preconditioner="{other}" takes any A') from error
             self.no_grid = str(error)
 
 

@@ -21,6 +21,7 @@ from deepcd.cli import app
 from deepcd.data import weight_files
 from deepcd.pde import ball, domain, poisson
 from deepcd.pde.problems import PROBLEMS
+from deepcd.solvers import cuda
 
 runner = CliRunner()
 
@@ -225,6 +226,15 @@ class TestInfo:
         assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
         assert facts["cores"] >= facts["usable_cores"] >= 1
         assert set(facts["weights"]) == set(weight_files.checksums())
+
+    def test_a_cuda_device_or_why_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing() -> str:
+            raise RuntimeError("no CUDA device: look behind the desk")
+
+        monkeypatch.setattr(cuda, "require", lambda: "a device")
+        assert json.loads(runner.invoke(app, ["info", "--json"]).stdout)["cuda"] == "a device"
+        monkeypatch.setattr(cuda, "require", missing)
+        assert json.loads(runner.invoke(app, ["info", "--json"]).stdout)["cuda"].endswith("behind the desk")
 
     def test_weights_with_their_record_and_damaged_ones_with_the_reason(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,17 @@ def test_importing_loads_neither_compiler_nor_torch() -> None:
     assert python(f"import sys, deepcd; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
+def test_importing_everything_but_the_cuda_side_leaves_numba_cuda_alone() -> None:
+    program = (
+        "import pkgutil, sys, deepcd\n"
+        "for module in pkgutil.walk_packages(deepcd.__path__, 'deepcd.'):\n"
+        "    name = module.name.rsplit('.', 1)[1]\n"
+        "    if name == 'cuda' or not name.startswith(('cuda', '__main__')): __import__(module.name)\n"
+        "print([name for name in ('numba_cuda', 'numba.cuda') if name in sys.modules])"
+    )
+    assert python(program).splitlines()[-1] == "[]"
+
+
 def test_help_needs_not_even_numpy() -> None:
     program = (
         "import sys\n"

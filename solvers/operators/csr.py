@@ -75,6 +75,17 @@ class CSROperator:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_work": None}
 
+    @property
+    def null(self) -> NDArray[np.floating[Any]] | None:
+        """The null space that was given in the place of constants, (n, m)."""
+        return self._null
+
+    def constants(self) -> list[NDArray[np.intp]]:
+        """Return the rows of each component that has the constant in the null space of A."""
+        if self._component is None:
+            return []
+        return [np.flatnonzero(self._component == c) for c in np.flatnonzero(self._weights)]
+
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once, which interleave in its vectors."""
         return CSRColumns(self, k)

@@ -59,7 +59,7 @@ class StencilOperator:
         self._work: tuple[Preconditioner, Workspace] | None = None
         chambers = np.flatnonzero(embedding.sealed)
         everything = len(embedding.sealed) == 1 and len(chambers) == 1
-        self._sealed = [
+        self.sealed = [
             embedding.position if everything else embedding.position[embedding.component == c] for c in chambers
         ]
 
@@ -137,6 +137,6 @@ class StencilOperator:
 
     def project(self, v: Vector) -> bool:
         """Remove the constants on sealed chambers from v in place; return whether there are any."""
-        for cells in self._sealed:
+        for cells in self.sealed:
             outer.remove_mean(cells, v)
-        return bool(self._sealed)
+        return bool(self.sealed)
