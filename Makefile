@@ -1,4 +1,4 @@
-# make demo: a flow around a moving obstacle, solved      make test: every check and every test
+# make demo: smoke past a knot, simulated      make test: every check and every test
 # Both first make a virtual environment in .venv, once, and again when the requirements change.
 
 VENV ?= .venv

@@ -160,15 +160,15 @@ def info(*, as_json: Json = False) -> None:
 @app.command()
 def demo(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("out/demo"),
-    size: Annotated[int, typer.Option(min=16, max=256, help="Cells along the shortest side of the largest box.")] = 96,
-    systems: Annotated[int, typer.Option(min=1, max=1000, help="How many positions of the obstacle.")] = 12,
+    out: Annotated[Path, typer.Option(help="Folder for picture and animation.")] = Path("out/demo"),
+    size: Annotated[int, typer.Option(min=16, max=256, help="Cells per axis.")] = 64,
+    frames: Annotated[int, typer.Option(min=3, max=1000, help="How many.")] = 36,
     threads: Threads = None,
 ) -> None:
-    """Solve the pressure systems of a 3D flow past a moving obstacle, beside SciPy and PyAMG."""
+    """Simulate smoke past a mesh, and solve some of its pressure systems with SciPy and PyAMG as well."""
     from deepcd.demo import run
 
-    raise typer.Exit(0 if run(out, size=size, systems=systems, threads=threads) else 1)
+    raise typer.Exit(0 if run(out, size=size, frames=frames, threads=threads) else 1)
 
 
 @app.command()
