@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from deepcd.cli import app
 from deepcd.data import SCENES
 from deepcd.pde import LiquidState, icosphere, write_vtu
-from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.simulation import running
 from deepcd.solvers.simulation.pressure import NotConvergedError
 from deepcd.solvers.simulation.running import Progress, Row, run
@@ -172,7 +171,7 @@ def test_a_pressure_that_is_not_solved_for_ends_the_run_and_keeps_the_checkpoint
     monkeypatch.setattr(running, "KEEP_EVERY", -1.0)
     scene = replace(shipped("plume", 4), tol=1e-30)
     with pytest.raises(NotConvergedError, match="not solved for"):
-        run(scene, tmp_path, solver=DeepCD(threads=1))
+        run(scene, tmp_path)
     assert (tmp_path / running.CHECKPOINT).exists()
 
 

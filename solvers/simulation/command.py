@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deepcd.data import SCENES
 from deepcd.pde import PressureSolve
-from deepcd.solvers.deepcd import DeepCD, usable_threads
+from deepcd.solvers.deepcd import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as run_scene
 from deepcd.solvers.simulation.scenes import SceneError, read_scene
@@ -70,9 +70,7 @@ def run(
             f"{parts[0]:10.3f} {parts[1]:7.3f} {parts[2]:7.3f} {rest:7.3f} {row['divergence']:11.1e}"
         )
 
-    progress = run_scene(
-        scene, folder, solver=DeepCD(threads=number), threads=number, resume=resume, vti_every=vti_every, tell=tell
-    )
+    progress = run_scene(scene, folder, threads=number, resume=resume, vti_every=vti_every, tell=tell)
     seconds = np.array([row["seconds"] for row in progress.rows])
     solve = np.array([row["solve_s"] for row in progress.rows])
     most = max(row["iterations"] for row in progress.rows)

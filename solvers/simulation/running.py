@@ -50,7 +50,7 @@ def run(
     scene: Scene,
     out: Path,
     *,
-    solver: DeepCD | None = None,
+    pressure: PressureSolver | None = None,
     threads: int = 1,
     resume: bool = False,
     vti_every: int = 0,
@@ -63,8 +63,8 @@ def run(
     scene : Scene
     out : Path
         Folder of checkpoint, ``frames.json``, pictures and ``.vti`` files; made if it is not there.
-    solver : DeepCD, optional
-        Default: ``DeepCD(threads=threads)``.
+    pressure : PressureSolver, optional
+        Default: that of ``DeepCD(threads=threads)`` to the tolerance of the scene.
     threads : int, default 1
         Of advection.
     resume : bool, default False
@@ -93,7 +93,7 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / CHECKPOINT
-    pressure = PressureSolver(solver or DeepCD(threads=threads), scene.tol)
+    pressure = pressure or PressureSolver(DeepCD(threads=threads), scene.tol)
     stepper = scene.stepper(pressure, threads)
     with sole_writer(path):
         if resume:

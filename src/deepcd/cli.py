@@ -22,7 +22,7 @@ LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
 app = typer.Typer(
     help="Learned solvers for sparse linear systems from partial differential equations.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -162,7 +162,7 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="Folder for picture and animation.")] = Path("out/demo"),
     size: Annotated[int, typer.Option(min=16, max=256, help="Cells per axis.")] = 64,
-    frames: Annotated[int, typer.Option(min=3, max=1000, help="How many.")] = 36,
+    frames: Annotated[int, typer.Option(min=3, max=1000, help="How many.")] = 54,
     threads: Threads = None,
 ) -> None:
     """Simulate smoke past a mesh, and solve some of its pressure systems with SciPy and PyAMG as well."""

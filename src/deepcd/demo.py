@@ -49,7 +49,7 @@ class Result:
     history: NDArray[np.float64]
 
 
-def run(out: Path, size: int = 64, frames: int = 36, threads: int | None = None) -> bool:
+def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None) -> bool:
     """Simulate, print a line for each frame, and write a picture and an animation.
 
     Parameters
@@ -58,7 +58,7 @@ def run(out: Path, size: int = 64, frames: int = 36, threads: int | None = None)
         Folder of ``demo.png`` and ``demo.gif``; made if it is not there.
     size : int, default 64
         Cells per axis.
-    frames : int, default 36
+    frames : int, default 54
     threads : int, optional
         As in :class:`deepcd.DeepCD`.
 
@@ -92,7 +92,7 @@ def run(out: Path, size: int = 64, frames: int = 36, threads: int | None = None)
             compared.append((frame, solved, results))
 
     with tempfile.TemporaryDirectory() as folder:
-        progress = simulate(scene, Path(folder), solver=solver, threads=number, tell=tell)
+        progress = simulate(scene, Path(folder), threads=number, tell=tell)
         film = sorted((Path(folder) / "film").glob("*.png"))
         out.mkdir(parents=True, exist_ok=True)
         files.replace(out / "demo.gif", (Path(folder) / "film.gif").read_bytes())
