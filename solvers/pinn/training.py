@@ -97,8 +97,8 @@ IN_TEN_DIMENSIONS = Settings(optimizer="soap", points=3_000, period=20, budget=1
 # Chosen on seeds 100 and above; for other problems, `Settings` itself.
 DEFAULTS = {
     "one_peak": Settings(points=1_500, budget=4_000),
-    "two_peaks": Settings(points=1_500, budget=4_000),
-    "two_peaks_plain": Settings(points=1_500, budget=4_000),
+    "two_peaks": Settings(points=1_500, budget=6_000),
+    "two_peaks_plain": Settings(points=1_500, budget=6_000),
     "gaussian_6d": Settings(points=1_500, budget=3_000),
     "gaussian_10d": IN_TEN_DIMENSIONS,
     "gaussian_10d_nonlinear": IN_TEN_DIMENSIONS,
