@@ -28,8 +28,10 @@ def sources() -> set[str]:
     """Every file that an installed deepcd must have, relative to the package."""
     face = {path.name for path in (ROOT / "src/deepcd").iterdir() if path.is_file()}
     code = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "data/weights").glob("[!.]*")}
-    return face | code | weights
+    kept = {
+        str(path.relative_to(ROOT)) for name in ("weights", "scenes") for path in (ROOT / "data" / name).glob("[!.]*")
+    }
+    return face | code | kept
 
 
 def test_the_version_is_that_of_the_project() -> None:

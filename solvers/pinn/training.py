@@ -65,6 +65,8 @@ class Settings:
         Gradients that quasi-Newton methods leave to Adam.
     single : bool
         Compute in float32.
+    replay : float
+        Of AAS: share of the points moved that are taken from earlier samples.
     """
 
     sampler: str = "aas"
@@ -80,6 +82,7 @@ class Settings:
     rate: float = 5e-3
     warmup: int = 500
     single: bool = False
+    replay: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse numbers that are none."""
@@ -97,8 +100,8 @@ IN_TEN_DIMENSIONS = Settings(optimizer="soap", points=3_000, period=20, budget=1
 # Chosen on seeds 100 and above; for other problems, `Settings` itself.
 DEFAULTS = {
     "one_peak": Settings(points=1_500, budget=4_000),
-    "two_peaks": Settings(points=1_500, budget=6_000),
-    "two_peaks_plain": Settings(points=1_500, budget=6_000),
+    "two_peaks": Settings(points=1_500, budget=6_000, replay=0.0),
+    "two_peaks_plain": Settings(points=1_500, budget=6_000, replay=0.0),
     "gaussian_6d": Settings(points=1_500, budget=3_000),
     "gaussian_10d": IN_TEN_DIMENSIONS,
     "gaussian_10d_nonlinear": IN_TEN_DIMENSIONS,
@@ -258,7 +261,7 @@ def solve(
     callback : callable, optional
         Called with the `Run` after each round; returning True stops.
     **settings
-        Others of `Settings`: points, period, width, depth, features, frequency, rate, warmup, single.
+        Others of `Settings`: points, period, width, depth, features, frequency, rate, warmup, single, replay.
 
     Returns
     -------
@@ -291,7 +294,8 @@ def solve(
     named: dict[str, Any] = {"sampler": type(own).__name__ if own else sampler, "seed": seed}
     given: dict[str, Any] = {"optimizer": optimizer, "budget": budget}
     chosen = replace(chosen, **named, **{k: v for k, v in given.items() if v is not None}, **settings)
-    run = Run(equation, chosen, own or samplers.sampler(chosen.sampler, equation.bounds, seed=seed))
+    options = {"replay": chosen.replay} if chosen.sampler == "aas" else {}
+    run = Run(equation, chosen, own or samplers.sampler(chosen.sampler, equation.bounds, seed=seed, **options))
     if out is None:
         _advance(run, None, callback)
         return run
