@@ -501,6 +501,7 @@ class TestCommand:
         assert runner.invoke(app, command).exit_code == 0
         assert runner.invoke(app, [*command[:-3], "--resume", "--loss", "energy"]).exit_code == 0
         given = {"out": tmp_path / "w", "start": None, "steps": 9, "seed": 4, "variant": "64", "kind": "ritz"}
+        given |= {"other_size": 0}
         assert calls[0] == given | PAPER | {"resume": False, "threads": 2, "loss": "residual"}
         plain = {"size": 32, "batch": 4, "rate": 1e-3, "ritz": 1000}
         assert calls[1] == given | plain | {"resume": True, "threads": 1, "loss": "energy"}
