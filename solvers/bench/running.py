@@ -6,8 +6,10 @@ import json
 import logging
 import math
 import multiprocessing
+import os
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -108,7 +110,16 @@ def _in_child(task: Callable[..., Row], arguments: tuple[Any, ...], timeout: flo
         child.join()
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that came about."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _answer(connection: Connection, task: Callable[..., Row], arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         row = task(*arguments)
     except Exception as error:  # a row that says so is what the benchmark is for
