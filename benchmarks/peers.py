@@ -33,7 +33,7 @@ from deepcd import DeepCD
 from deepcd.solvers.bench import hypre
 from deepcd.solvers.bench import problems as bench
 from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-from deepcd.solvers.bench.methods import SWEEPS
+from deepcd.solvers.bench.methods import ruge_stuben, smoothed_aggregation
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
@@ -177,17 +177,6 @@ def algebraic(problem: Problem, tol: float, build: str | Callable[[Any], Any]) -
     ready = clock()
     x = hierarchy.solve(problem.b, tol=tol, accel="cg", residuals=history, maxiter=300)
     return Answer(x, len(history) - 1, ready - start, clock() - ready)
-
-
-def smoothed_aggregation(A: Any, theta: float) -> Any:
-    """Smoothed aggregation."""
-    return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": theta}), **SWEEPS)
-
-
-def ruge_stuben(A: Any, theta: float, splitting: str, interpolation: str) -> Any:
-    """Ruge-Stueben coarsening."""
-    strength = ("classical", {"theta": theta})
-    return pyamg.ruge_stuben_solver(A, strength=strength, CF=splitting, interpolation=interpolation, **SWEEPS)
 
 
 HIERARCHIES: dict[str, Callable[[Any], Any]] = {

@@ -29,7 +29,7 @@ from problems import RESULTS, save_results, saved_rows
 
 from deepcd.data import SCENES
 from deepcd.pde import PoissonSystem
-from deepcd.solvers.bench.methods import pyamg_hierarchy
+from deepcd.solvers.bench.methods import smoothed_aggregation
 from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.simulation.pressure import PressureSolver, Solved
 from deepcd.solvers.simulation.running import run
@@ -58,7 +58,7 @@ class PyAMG(PressureSolver):
     def __call__(self, system: PoissonSystem, b: F64, x0: F64) -> F64:
         start = time.perf_counter()
         if self._for is not system:
-            self._hierarchy, self._for = pyamg_hierarchy(system.A, "sa"), system
+            self._hierarchy, self._for = smoothed_aggregation(system.A), system
         ready = time.perf_counter()
         history: list[float] = []
         # Its tolerance is relative to the initial residual; deepcd's and SciPy's is relative to b.

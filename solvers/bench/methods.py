@@ -109,21 +109,26 @@ def incomplete_cholesky(problem: Problem, tol: float, threads: int, modified: bo
     return Answer(problem.from_box(x, problem.b), iterations, ready - start, done - ready, method.residuals)
 
 
-def pyamg_hierarchy(A: Any, kind: str) -> Any:
-    """Return PyAMG's hierarchy of a kind, in the settings that were the fastest on these problems."""
+def smoothed_aggregation(A: Any, theta: float = 0.0) -> Any:
+    """Return PyAMG's smoothed aggregation; the default was the fastest on these problems."""
     import pyamg
 
-    if kind == "sa":
-        return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": 0.0}), **SWEEPS)
-    strength = ("classical", {"theta": 0.25})
-    return pyamg.ruge_stuben_solver(A, strength=strength, CF="RS", interpolation="classical", **SWEEPS)
+    return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": theta}), **SWEEPS)
 
 
-def algebraic(problem: Problem, tol: float, threads: int, kind: str) -> Answer:
+def ruge_stuben(A: Any, theta: float = 0.25, splitting: str = "RS", interpolation: str = "classical") -> Any:
+    """Return PyAMG's Ruge-Stueben coarsening; the defaults were the fastest on these problems."""
+    import pyamg
+
+    strength = ("classical", {"theta": theta})
+    return pyamg.ruge_stuben_solver(A, strength=strength, CF=splitting, interpolation=interpolation, **SWEEPS)
+
+
+def algebraic(problem: Problem, tol: float, threads: int, build: Callable[[Any], Any]) -> Answer:
     """PyAMG's multigrid and its conjugate gradients."""
     history: list[float] = []
     start = clock()
-    hierarchy = pyamg_hierarchy(problem.A, kind)
+    hierarchy = build(problem.A)
     ready = clock()
     x = hierarchy.solve(problem.b, tol=tol, accel="cg", residuals=history, maxiter=MOST)
     done = clock()
@@ -162,8 +167,8 @@ METHODS: dict[str, Method] = {
     "geometric-multigrid": partial(ours, preconditioner="geometric-multigrid"),
     "learned": partial(ours, preconditioner="learned-multigrid"),
     "dcdm": partial(ours, preconditioner="dcdm", most=MOST_DCDM),
-    "pyamg-sa": partial(algebraic, kind="sa"),
-    "pyamg-rs": partial(algebraic, kind="rs"),
+    "pyamg-sa": partial(algebraic, build=smoothed_aggregation),
+    "pyamg-rs": partial(algebraic, build=ruge_stuben),
     "pfmg": pfmg,
     **{name: partial(through_petsc, method=name) for name in petsc.OPTIONS},
 }

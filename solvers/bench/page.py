@@ -72,7 +72,9 @@ def write(
     parts.append("</tbody></table>")
     parts += [_image(figure) for figure in figures if figure.stem in linked]
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    parts.append(f"<p>{html.escape(machine())}, Python {platform.python_version()}, {versions}</p>")
+    parts.append(
+        f"<p>{html.escape(processor())}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}</p>"
+    )
     head_part = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join(parts)
     path.write_text(
@@ -82,12 +84,12 @@ def write(
     return path
 
 
-def machine() -> str:
-    """Return the name of the processor and the number of its cores, as Linux or else Python tells it."""
+def processor() -> str:
+    """Return the name of the processor, as Linux or else Python tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _image(figure: Path) -> str:

@@ -148,8 +148,9 @@ def _advance(
         if tell is not None:
             tell(progress.rows[-1], solved)
     replace(out / "frames.json", (json.dumps(progress.rows, indent=1) + "\n").encode())
-    pictures.animation(sorted((out / "film").glob("*.png")), out / "film.gif")
-    pictures.summary(scene.title, progress.rows, sorted((out / "film").glob("*.png")), out / "summary.png")
+    film = sorted((out / "film").glob("*.png"))
+    pictures.animation(film, out / "film.gif")
+    pictures.summary(scene.title, progress.rows, film, out / "summary.png")
 
 
 def _divergence(grid: Grid, state: State, b: NDArray[np.float64]) -> float:

@@ -28,6 +28,7 @@ import torch
 from deepcd.data import weight_files
 from deepcd.data.files import sole_writer
 from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.preconditioners.dcdm import torch_threads
 from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import Settings, State
 from deepcd.solvers.training.figure import draw
@@ -191,7 +192,31 @@ def run_training(
         raise ValueError(f"out must name the weight file to write, for instance weights.safetensors, got {out}")
     checkpoints.check_room(out, state)
     with sole_writer(out, checkpoints.path_for(out), out.with_suffix(".png")):
-        _run(out, state, advance, record, resume=resume, threads=threads, progress=progress)
+        settings, kept = state.settings, checkpoints.path_for(out)
+        if resume:
+            checkpoints.load(kept, state)
+        elif kept.exists():
+            LOG.warning(
+                "%s will be overwritten after %d steps; to go on from it, stop now and resume", kept, KEEP_EVERY
+            )
+
+        source = commit()  # now: the files may change during a long run, the code in memory does not
+        started = time.perf_counter() - state.seconds
+        with torch_threads(threads), deferred_signals() as received, reporting(state, progress) as report:
+            while state.step < settings.steps and not received:
+                rate_now = advance(state)
+                state.seconds = time.perf_counter() - started
+                report(rate_now)
+                if state.step % KEEP_EVERY == 0 or state.step == settings.steps or received:
+                    _keep(out, state)
+        if state.step == settings.steps:
+            weights = {name: value.numpy() for name, value in state.net.state_dict().items()}
+            weight_files.save(out, weights, common_record(state, threads) | record(state) | {"commit": source})
+        else:
+            LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
+        if received:
+            signal.raise_signal(received[0])
+            raise SystemExit(128 + received[0])  # where the caller's handler returns
 
 
 def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
@@ -212,46 +237,6 @@ def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
         net.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
     except RuntimeError as error:
         raise ValueError(f"start {path} does not fit a network with hidden={settings.hidden}: {error}") from error
-
-
-def _run(
-    out: Path,
-    state: State,
-    advance: Callable[[State], float],
-    record: Callable[[State], dict[str, Any]],
-    *,
-    resume: bool,
-    threads: int,
-    progress: bool,
-) -> None:
-    """Take the steps that are left and write what comes of them."""
-    settings, kept = state.settings, checkpoints.path_for(out)
-    if resume:
-        checkpoints.load(kept, state)
-    elif kept.exists():
-        LOG.warning("%s will be overwritten after %d steps; to go on from it, stop now and resume", kept, KEEP_EVERY)
-
-    source = commit()  # now: the files may change during a long run, the code in memory does not
-    before, started = torch.get_num_threads(), time.perf_counter() - state.seconds
-    torch.set_num_threads(threads)
-    try:
-        with deferred_signals() as received, reporting(state, progress) as report:
-            while state.step < settings.steps and not received:
-                rate_now = advance(state)
-                state.seconds = time.perf_counter() - started
-                report(rate_now)
-                if state.step % KEEP_EVERY == 0 or state.step == settings.steps or received:
-                    _keep(out, state)
-    finally:
-        torch.set_num_threads(before)
-    if state.step == settings.steps:
-        weights = {name: value.numpy() for name, value in state.net.state_dict().items()}
-        weight_files.save(out, weights, common_record(state, threads) | record(state) | {"commit": source})
-    else:
-        LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
-    if received:
-        signal.raise_signal(received[0])
-        raise SystemExit(128 + received[0])  # where the caller's handler returns
 
 
 def _keep(out: Path, state: State) -> None:

@@ -118,6 +118,7 @@ def solve(
 def info(*, as_json: Json = False) -> None:
     """Show versions, the processor, and the shipped weights with how they were trained."""
     from deepcd.data import weight_files
+    from deepcd.solvers.bench.page import processor
 
     weights: dict[str, Any] = {}
     for name in sorted(weight_files.checksums()):
@@ -130,7 +131,7 @@ def info(*, as_json: Json = False) -> None:
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
         "system": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cuda": _cuda(),
@@ -347,11 +348,3 @@ def _cuda() -> str:
         return cuda.require()
     except RuntimeError as error:
         return str(error)
-
-
-def _cpu() -> str:
-    """Name of the processor, as Linux or else Python tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
