@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from deepcd.pde.files import replacing
 
 try:
     import fcntl
@@ -74,27 +75,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     ...     (os.listdir(folder), Path(f"{folder}/a").read_bytes())
     (['a'], b'new')
     """
-    path = Path(path)
-    # A name of its own for every write: two threads that save to one path must not write into one temporary file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # the rename itself is durable only once the folder is
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager

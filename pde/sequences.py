@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deepcd.pde.files import replacing
 from deepcd.pde.grids import Grid
 from deepcd.pde.poisson import poisson
 from deepcd.pde.projection import PressureSolve
@@ -26,7 +27,7 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
     Parameters
     ----------
     path : path-like
-        Replaced if it exists.
+        Replaced if it exists, once all is written.
     solves : iterable of PressureSolve
         May be a generator that is still computing. Grids are stored once for all solves in a row that share one.
 
@@ -53,7 +54,7 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
     (3, 2.0, True)
     """
     grid, grids, count = None, 0, 0
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
 
         def write(name: str, array: ArrayLike) -> None:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:

@@ -8,10 +8,9 @@ number of its blocks, their size, that of a last partial one, and the compressed
 from __future__ import annotations
 
 import os
-import secrets
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,6 +19,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepcd.pde.files import replacing
 from deepcd.pde.meshes import Mesh
 
 BLOCK = 1 << 22  # bytes that are compressed together, as VTK does
@@ -238,27 +238,8 @@ def _header(*numbers: int) -> bytes:
     return np.array(numbers, dtype="<u8").tobytes()
 
 
-@contextmanager
-def _replacing(path: FilePath, suffix: str) -> Iterator[Path]:
-    """Give a name beside path to write to; once that is done, put it in its place."""
-    path = Path(path)
-    if path.suffix != suffix:
+def _replacing(path: FilePath, suffix: str) -> AbstractContextManager[Path]:
+    """Give a name to write to, which then takes the place of path."""
+    if Path(path).suffix != suffix:
         raise ValueError(f"path must end with {suffix}, by which programs know the format; got {path}")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            yield temporary
-            with temporary.open("r+b") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # the rename itself is durable only once the folder is
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    return replacing(path)

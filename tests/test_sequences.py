@@ -110,3 +110,18 @@ def test_files_of_other_kinds(saved: Path, tmp_path: Path) -> None:
             list(load_solves(path))
     with pytest.raises(FileNotFoundError):
         list(load_solves(tmp_path / "missing.npz"))
+
+
+def test_a_run_that_breaks_off_leaves_the_file_before(tmp_path: Path) -> None:
+    path, system = tmp_path / "run.npz", poisson(domain((4, 4), walls="air"))
+    whole = [PressureSolve(system, np.ones(16), np.zeros(16))]
+    save_solves(path, whole)
+
+    def broken() -> Iterator[PressureSolve]:
+        yield from whole
+        raise RuntimeError("the solve failed")
+
+    with pytest.raises(RuntimeError, match="the solve failed"):
+        save_solves(path, broken())
+    assert len(list(load_solves(path))) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
