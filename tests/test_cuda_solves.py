@@ -34,7 +34,14 @@ def difference(x: Any, y: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((12, 12, 12), np.float32), ((13, 11, 14), np.float64), ((21, 34), np.float32)], ids=str
+    ("shape", "dtype"),
+    [
+        ((12, 12, 12), np.float32),
+        ((20, 20, 20), np.float32),
+        ((13, 11, 14), np.float64),
+        ((21, 34), np.float32),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_iterations_and_the_same_answer(family: str, shape: tuple[int, ...], dtype: Any) -> None:
