@@ -146,7 +146,7 @@ class Source:
     """
 
     def __init__(self, grid: Grid, settings: DCDMSettings) -> None:
-        self.grid, self.settings = grid, settings
+        self.settings = settings
         self.embedding = embed(grid)
         self.box = Box(self.embedding)
         self.system = poisson(grid)
