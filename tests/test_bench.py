@@ -145,7 +145,7 @@ def test_the_report_stands_alone_and_links_each_row_to_its_curve(folder: Path) -
     assert len(links) == 7
     for link in links:
         assert f'id="{link}"' in text
-    assert "training has paid for itself" in text
+    assert "training of learned has paid for itself" in text
     assert "cores, Python" in text
 
 
@@ -192,22 +192,29 @@ def test_a_foreign_file_of_results_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "results.json").read_text() == '{"mine": 1}'
 
 
-def rows_of(**totals: float) -> Iterator[dict[str, Any]]:
-    for method, seconds in totals.items():
+def rows_of(setup: float = 0.0, **solves: float) -> Iterator[dict[str, Any]]:
+    for method, seconds in solves.items():
         status = "converged" if math.isfinite(seconds) else "not converged"
         yield {
             "problem": "plume", "size": 64, "tol": TOL, "method": method.replace("_", "-"), "status": status,
-            "setup_s": 0.0, "solve_s": seconds,
+            "setup_s": setup if method == "learned" else 0.0, "solve_s": seconds,
         }  # fmt: skip
 
 
 def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
     even = partial(report.break_even, training={"learned": 100.0, "dcdm": 50.0})
     lines = even(list(rows_of(mic0=3.0, cg=9.0, learned=1.0, dcdm=4.0)))
-    assert "learned's training has paid for itself after 50 solves against mic0" in lines[0]
-    assert "dcdm's training has paid for itself never against mic0" in lines[1]
-    assert "never" in even(list(rows_of(mic0=3.0, learned=math.inf)))[0]
+    assert "training of learned has paid for itself after 50 systems (the next is mic0); after 50 right" in lines[0]
+    assert "training of dcdm has paid for itself never with systems (mic0 is faster); never with right" in lines[1]
+    assert "after 1,700 systems" in even(list(rows_of(mic0=3.0, learned=2.94)))[0], "1,667, to two digits"
+    assert "learned did not converge" in even(list(rows_of(mic0=3.0, learned=math.inf)))[0]
+    assert "nothing classical converged" in even(list(rows_of(mic0=math.inf, learned=1.0)))[0]
     assert even(list(rows_of(learned=1.0))) == []
+
+
+def test_setup_counts_for_systems_of_their_own_alone() -> None:
+    (line,) = report.break_even(list(rows_of(setup=2.5, mic0=3.0, learned=1.0)), {"learned": 100.0})
+    assert "never with systems (mic0 is faster); after 50 right-hand sides on one matrix (the next is mic0)" in line
 
 
 def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:

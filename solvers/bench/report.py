@@ -38,6 +38,11 @@ def total(row: Row) -> float:
     return float(row["setup_s"] + row["solve_s"]) if row["status"] == "converged" else math.inf
 
 
+def solving(row: Row) -> float:
+    """Return seconds of the solve; infinity where the run did not converge."""
+    return float(row["solve_s"]) if row["status"] == "converged" else math.inf
+
+
 def trained_for() -> dict[str, float]:
     """Return the seconds that the training of each shipped network took."""
     from deepcd.data import weight_files
@@ -50,20 +55,44 @@ def trained_for() -> dict[str, float]:
 
 
 def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
-    """Say after how many solves each network's training has paid for itself against the fastest classical method."""
+    """Say after how many solves each network's training has paid for itself against the fastest classical method.
+
+    Twice: for systems that each have a matrix of their own, where set-up counts, and for right-hand sides on one
+    matrix, where it does not.
+    """
     lines = []
     for place in places(rows):
         own = {row["method"]: row for row in rows if place_of(row) == place}
-        rivals = {name: total(row) for name, row in own.items() if name in CLASSICAL}
-        best = min(rivals, key=lambda name: rivals[name], default=None)
-        if best is None:
+        rivals = [name for name in own if name in CLASSICAL]
+        if not rivals:
             continue
-        for name, seconds in training.items():
-            if name in own:
-                gain = rivals[best] - total(own[name])
-                when = f"after {seconds / gain:,.0f} solves" if 0 < gain < math.inf else "never"
-                lines.append(f"{place[0]} {place[1]}^3: {name}'s training has paid for itself {when} against {best}.")
+        for network, seconds in training.items():
+            if network not in own:
+                continue
+            if solving(own[network]) == math.inf:
+                lines.append(
+                    f"{place[0]}, {place[1]}^3: {network} did not converge, so its training is never paid for."
+                )
+                continue
+            said = []
+            for what, cost in (("systems", total), ("right-hand sides on one matrix", solving)):
+                best = min(rivals, key=lambda name: cost(own[name]))
+                gain = cost(own[best]) - cost(own[network])
+                if 0 < gain < math.inf:
+                    said.append(f"after {_rounded(seconds / gain)} {what} (the next is {best})")
+                elif gain == math.inf:
+                    said.append(f"with the first of {what} (nothing classical converged)")
+                else:
+                    said.append(f"never with {what} ({best} is faster)")
+            lines.append(f"{place[0]}, {place[1]}^3: training of {network} has paid for itself {'; '.join(said)}.")
     return lines
+
+
+def _rounded(count: float) -> str:
+    """Return a number of solves, rounded up, to two digits where it has more: the seconds have no more."""
+    number = math.ceil(count)
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return f"{-(-number // unit) * unit:,d}"
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:

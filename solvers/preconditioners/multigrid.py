@@ -390,14 +390,15 @@ def pseudo_inverse(level: CoarseLevel, cells: NDArray[np.intp]) -> F32:
         constants[np.ix_(members, members)] = 1 / len(members)
     scale = 2 * max(level.nominal)
     shifted = dense + scale * constants
-    factor, fault = scipy.linalg.lapack.dpotrf(shifted, lower=True)
+    factor, fault = scipy.linalg.lapack.dpotrf(shifted.T, lower=True)  # .T in the order of LAPACK, or it would copy
     if fault:  # Dirichlet data so weak that rounding outweighs them: what they leave is a null vector
         values, vectors = np.linalg.eigh(shifted)
         sound = values > SMALLEST_DIAGONAL * values[-1]
         inverse = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
         inverse = (inverse + inverse.T) / 2
     else:  # half the work of other factors
-        lower = np.tril(scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0])
-        inverse = lower + lower.T - np.diag(lower.diagonal())
+        upper = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0].T
+        inverse = np.triu(upper)
+        inverse += np.triu(upper, 1).T
     inverse -= constants / scale
     return np.ascontiguousarray(inverse, dtype=np.float32)
