@@ -63,6 +63,14 @@ def test_a_method_solves_and_its_curve_ends_at_the_tolerance(method: str, proble
         assert answer.residuals[-1] <= 1.01 * TOL
 
 
+@pytest.mark.parametrize("name", ["pure-neumann", "porous", "mixed-walls"])
+def test_the_regular_matrix_has_a_solution_of_the_singular_system(name: str) -> None:
+    problem = next(PROBLEMS[name](10))
+    regular = problem.pinned().toarray()
+    assert np.linalg.matrix_rank(regular) == len(problem.b)
+    assert problem.judge(np.linalg.solve(regular, problem.b)) <= 1e-10
+
+
 def _wrong(problem: Problem, tol: float, threads: int) -> Answer:
     return Answer(np.zeros(len(problem.b)), 3, 0.0, 0.1, [1.0, 1e-9])
 
@@ -112,6 +120,12 @@ def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPa
     assert set(row) == FIELDS
     with pytest.raises(RuntimeError, match="petsc4py"):
         petsc.solve(None, None, TOL, "ml", [])
+
+
+def test_without_amgcl_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+    (row,) = running.run(["plume"], [8], ["amgcl"], TOL)
+    assert "pip install --no-build-isolation pyamgcl" in row["status"]
 
 
 @pytest.fixture(scope="module")

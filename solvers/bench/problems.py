@@ -60,6 +60,19 @@ class Problem:
         result[slice(None) if rows is None else rows] = self.operator.extract(x.ravel()) / self.embedding.scale
         return result
 
+    def sealed_rows(self) -> NDArray[np.intp]:
+        """Return a row of each component on which the constant is in the null space."""
+        first = np.unique(self.embedding.component, return_index=True)[1][self.embedding.sealed]
+        return first if self.embedding.rows is None else self.embedding.rows[first]
+
+    def pinned(self) -> sp.csr_matrix:
+        """Return A with the diagonal doubled at one row of each such component: regular, with a solution of A x = b."""
+        A = sp.csr_matrix(self.A, copy=True)
+        diagonal = A.diagonal()
+        diagonal[self.sealed_rows()] *= 2
+        A.setdiag(diagonal)
+        return A
+
     def judge(self, x: NDArray[np.floating[Any]]) -> float:
         """Return the true relative residual, recomputed with SciPy in float64."""
         return float(np.linalg.norm(self.b - self.A @ x) / np.linalg.norm(self.b))
