@@ -231,5 +231,22 @@ def test_setup_counts_for_systems_of_their_own_alone() -> None:
     assert "never with systems (mic0 is faster); after 50 right-hand sides on one matrix (the next is mic0)" in line
 
 
+def test_the_summary_has_a_cell_for_each_method_and_problem(folder: Path) -> None:
+    head, rule, *lines = (folder / "tables.md").read_text().split("\n\n")[0].strip().splitlines()
+    assert head == "| 12^3, to 1e-06 | plume | porous |"
+    assert rule == "|---|---|---|"
+    assert [line.split(" | ")[0] for line in lines] == ["| mic0", "| learned", "| pyamg-sa"]
+    assert sum(line.count("**") for line in lines) == 4, "one of each problem is the fastest"
+
+
+def test_the_summary_tells_failures_and_leaves_out_what_was_not_run() -> None:
+    rows = [dict(row, iterations=7) for row in rows_of(mic0=3.0, cg=12.3, learned=math.inf)]
+    rows += [dict(next(rows_of(mic0=0.123)), iterations=5, problem="porous")]
+    text = report.summary(rows)
+    assert "| cg | 12 (7) |  |" in text
+    assert "| mic0 | **3 (7)** | **0.12 (5)** |" in text
+    assert "| learned | not converged |  |" in text
+
+
 def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:
     assert set(methods.CLASSICAL) == set(METHODS) - {"learned", "dcdm"}

@@ -113,8 +113,37 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def summary(rows: Sequence[Row]) -> str:
+    """Return a Markdown table per size and tolerance: seconds of set-up and solve, iterations in brackets.
+
+    The fastest of a column is bold; a run that did not converge is told by the first words of its status.
+    """
+
+    def cell(row: Row | None, best: float) -> str:
+        if row is None:
+            return ""
+        if total(row) == math.inf:
+            return str(row["status"]).partition(":")[0]
+        text = (
+            f"{total(row):.2g} ({row['iterations']})" if total(row) < 10 else f"{total(row):.0f} ({row['iterations']})"
+        )
+        return f"**{text}**" if total(row) == best else text
+
+    blocks = []
+    for size, tol in dict.fromkeys((row["size"], row["tol"]) for row in rows):
+        found = {(r["method"], r["problem"]): r for r in rows if (r["size"], r["tol"]) == (size, tol)}
+        problems = list(dict.fromkeys(problem for _, problem in found))
+        best = {name: min(total(row) for (_, own), row in found.items() if own == name) for name in problems}
+        lines = ["| " + " | ".join([f"{size}^3, to {tol:g}", *problems]) + " |", "|---" * (len(problems) + 1) + "|"]
+        for method in (name for name in METHODS if any(name == own for own, _ in found)):
+            cells = [cell(found.get((method, name)), best[name]) for name in problems]
+            lines.append("| " + " | ".join([method, *cells]) + " |")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
 def write(rows: Sequence[Row], folder: Path) -> Path:
-    """Draw the figures and write the page.
+    """Draw the figures, write the page and, as ``tables.md``, its summary.
 
     Parameters
     ----------
@@ -139,11 +168,12 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
     for place, stem in stems.items():
         own = [row for row in rows if place_of(row) == place]
         figures.append(_residuals(own, folder / f"{stem}.png"))
+    (folder / "tables.md").write_text(summary(rows), encoding="utf-8")
     text = (
-        "Each row is one run in a process of its own: seconds of set-up and of the solve, memory above what was there "
-        "before, the true residual |b - A x| / |b| recomputed in float64. Methods of deepcd get the bare matrix and "
-        "find its grid during set-up. A click on the head of a column sorts the table; the first cell of a row leads "
-        "to its residual curve."
+        "Each row is one run in a process of its own: seconds of set-up and of the solve (medians of five where that "
+        "takes less than a second), memory above what was there before, the true residual |b - A x| / |b| recomputed "
+        "in float64. Methods of deepcd get the bare matrix and find its grid during set-up. A click on the head of a "
+        "column sorts the table; the first cell of a row leads to its residual curve."
     )
     return page.write(
         folder / "report.html",
