@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -111,6 +112,16 @@ def _dies() -> dict[str, Any]:
 
 def test_a_run_that_dies_is_a_row() -> None:
     assert "exit code 9" in running._in_child(_dies, (), 60)["status"]
+
+
+def test_the_peak_of_a_program_is_not_that_of_the_one_that_started_it() -> None:
+    ballast = np.ones(40_000_000)
+    program = "import memory; before = memory.forget_peak(); x = bytearray(60_000_000); print(memory.peak() - before)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=Path(running.__file__).parent
+    )
+    assert ballast.nbytes > 3e8
+    assert 55e6 < int(run.stdout) < 80e6
 
 
 def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

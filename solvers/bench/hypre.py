@@ -17,7 +17,6 @@ import ctypes
 import ctypes.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -210,15 +209,17 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: Sett
 
 
 def _child(folder: Path) -> None:
+    import memory  # type: ignore[import-not-found]  # beside this file, whose folder is on the path of its program
+
     order = json.loads(sys.stdin.read())
     settings = Settings(**order["settings"])
     box, b = (np.fromfile(folder / name, dtype).reshape(order["shape"]) for name, dtype in (("box", "u1"), ("b", "f8")))
     h = _Library()
     warm = np.pad(np.full((12,) * box.ndim, 2 * box.ndim, dtype=np.uint8), 1)
     _run(h, warm, warm.astype(float), order["tol"], settings)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory.forget_peak()
     x, numbers = _run(h, box, b, order["tol"], settings)
-    numbers["peak_bytes"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    numbers["peak_bytes"] = memory.peak() - before
     x.tofile(folder / "x")
     (folder / "numbers").write_text(json.dumps(numbers), encoding="utf-8")
     h.finalize()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -107,6 +106,7 @@ def _environment(place: str) -> dict[str, str]:
 
 
 def _child(folder: Path) -> None:
+    import memory  # type: ignore[import-not-found]  # beside this file, whose folder is on the path of its program
     from petsc4py import PETSc
 
     order = json.loads(sys.stdin.read())
@@ -134,14 +134,14 @@ def _child(folder: Path) -> None:
     ksp.setFromOptions()
     ksp.setTolerances(rtol=order["tol"], atol=0.0, max_it=2000)
     ksp.setConvergenceHistory()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory.forget_peak()
     start = time.perf_counter()
     ksp.setUp()
     ready = time.perf_counter()
     ksp.solve(b, x)
     done = time.perf_counter()
     x.array.tofile(folder / "x")
-    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    peak = memory.peak() - before
     history = (np.asarray(ksp.getConvergenceHistory()) / np.linalg.norm(values)).tolist()
     numbers = {"iterations": ksp.getIterationNumber(), "residuals": history, "peak_bytes": peak}
     numbers |= {"setup": ready - start, "solve": done - ready}

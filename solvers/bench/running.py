@@ -7,8 +7,6 @@ import logging
 import math
 import multiprocessing
 import os
-import resource
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -19,6 +17,7 @@ import numpy as np
 
 from deepcd.data.files import replace
 from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.bench.memory import forget_peak, peak
 from deepcd.solvers.bench.methods import METHODS, absent
 from deepcd.solvers.bench.problems import PROBLEMS
 
@@ -140,9 +139,9 @@ def _measure(problem: str, size: int, method: str, tol: float, threads: int) -> 
     curve: list[float] = []
     for system in PROBLEMS[problem](size):
         system.operator  # noqa: B018  # the box is there before the clock starts
-        before = _forget_peak()
+        before = forget_peak()
         answer = solve(system, tol, threads)
-        peak = _peak() - before if answer.peak_bytes is None else answer.peak_bytes
+        grown = peak() - before if answer.peak_bytes is None else answer.peak_bytes
         times = [(answer.setup, answer.solve)]
         while len(times) < REPEATS and np.sum(times) < ENOUGH:
             again = solve(system, tol, threads)
@@ -154,7 +153,7 @@ def _measure(problem: str, size: int, method: str, tol: float, threads: int) -> 
         total["iterations"] = max(total["iterations"], answer.iterations)
         total["setup_s"] += float(setup)
         total["solve_s"] += float(iterating)
-        total["peak_bytes"] = max(total["peak_bytes"], peak)
+        total["peak_bytes"] = max(total["peak_bytes"], grown)
         total["residual"] = max(total["residual"], residual if math.isfinite(residual) else math.inf)
     status = "converged" if total["residual"] <= tol else "not converged"
     return {**total, "status": status, "residuals": curve}
@@ -164,24 +163,3 @@ def _thinned(curve: Sequence[float]) -> list[float]:
     """Return at most so many of the points, evenly spread, the last among them; three digits each."""
     stride = max(1, -(-len(curve) // MOST_POINTS))
     return [float(f"{value:.3g}") for value in [*curve[: len(curve) - 1 : stride], *curve[-1:]]]
-
-
-def _forget_peak() -> int:
-    """Start to measure the peak memory anew, where the system lets us, and return the memory in use."""
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return _of_status("VmRSS")
-    return _peak()
-
-
-def _peak() -> int:
-    """Return the peak memory in bytes."""
-    if sys.platform == "linux":
-        return _of_status("VmHWM")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _of_status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
