@@ -130,7 +130,7 @@ def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPa
     assert "apt-get install" in row["status"]
     assert set(row) == FIELDS
     with pytest.raises(RuntimeError, match="petsc4py"):
-        petsc.solve(None, None, TOL, "ml", [])
+        petsc.solve(None, None, TOL, "ml")
 
 
 def test_without_amgcl_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

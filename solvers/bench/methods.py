@@ -175,7 +175,7 @@ def amgcl(problem: Problem, tol: float, threads: int) -> Answer:
 
 def through_petsc(problem: Problem, tol: float, threads: int, method: str) -> Answer:
     """One of PETSc's preconditioners in its conjugate gradients, or a sparse factorisation."""
-    found = petsc.solve(problem.A, problem.b, tol, method, problem.sealed_rows().tolist())
+    found = petsc.solve(problem.pinned(), problem.b, tol, method)
     return Answer(
         found["x"], found["iterations"], found["setup"], found["solve"], found["residuals"], found["peak_bytes"]
     )

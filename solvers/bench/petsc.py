@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,19 +56,18 @@ def missing() -> str:
     return "" if interpreter() else f"no Python here can import petsc4py ({PACKAGES})"
 
 
-def solve(A: Any, b: Any, tol: float, method: str, sealed: Sequence[int]) -> dict[str, Any]:
+def solve(A: Any, b: Any, tol: float, method: str) -> dict[str, Any]:
     """Solve A x = b in a child process.
 
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
+        Positive definite. For what is singular PETSc wants a null space, which one constant is not where there are
+        several components; and a regular matrix with the same solution is no slower.
     b : ndarray of float64, shape (n,)
     tol : float
         Of the Euclidean norm of the residual against that of b.
     method : {"boomeramg", "ml", "gamg", "cholmod"}
-    sealed : sequence of int
-        A row of each component on which the constant is in the null space. The diagonal entry there is doubled for a
-        factorisation, which does not change a solution; conjugate gradients are told of a constant null space.
 
     Returns
     -------
@@ -90,7 +88,7 @@ def solve(A: Any, b: Any, tol: float, method: str, sealed: Sequence[int]) -> dic
         for key, values, dtype in (("indptr", A.indptr, "i4"), ("indices", A.indices, "i4"), ("data", A.data, "f8")):
             values.astype(dtype).tofile(folder / key)
         np.asarray(b, dtype="f8").tofile(folder / "b")
-        order = json.dumps({"tol": tol, "options": OPTIONS[method], "sealed": list(map(int, sealed))})
+        order = json.dumps({"tol": tol, "options": OPTIONS[method]})
         run = [python, __file__, name]
         child = subprocess.run(run, input=order, capture_output=True, text=True, check=False, env=_environment(place))
         if child.returncode:
@@ -116,17 +114,9 @@ def _child(folder: Path) -> None:
     for option in order["options"].split(" -"):
         name, _, value = option.lstrip("-").partition(" ")
         PETSc.Options().setValue(name, value)
-    direct = "preonly" in order["options"]
-    if direct:
-        for row in order["sealed"]:
-            own = slice(indptr[row], indptr[row + 1])
-            entry = indptr[row] + int(np.flatnonzero(indices[own] == row)[0])
-            data[entry] *= 2
     A = PETSc.Mat().createAIJ((n, n), csr=(indptr, indices, data))
     A.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    A.setOption(PETSc.Mat.Option.SPD, direct or not order["sealed"])
-    if order["sealed"] and not direct:
-        A.setNullSpace(PETSc.NullSpace().create(constant=True))
+    A.setOption(PETSc.Mat.Option.SPD, True)
     x, b = A.createVecs()
     b.array = values
     ksp = PETSc.KSP().create()

@@ -60,16 +60,12 @@ class Problem:
         result[slice(None) if rows is None else rows] = self.operator.extract(x.ravel()) / self.embedding.scale
         return result
 
-    def sealed_rows(self) -> NDArray[np.intp]:
-        """Return a row of each component on which the constant is in the null space."""
-        first = np.unique(self.embedding.component, return_index=True)[1][self.embedding.sealed]
-        return first if self.embedding.rows is None else self.embedding.rows[first]
-
     def pinned(self) -> sp.csr_matrix:
-        """Return A with the diagonal doubled at one row of each such component: regular, with a solution of A x = b."""
+        """Return a regular matrix with the same solution: each sealed component has a doubled entry on its diagonal."""
+        first = np.unique(self.embedding.component, return_index=True)[1][self.embedding.sealed]
         A = sp.csr_matrix(self.A, copy=True)
         diagonal = A.diagonal()
-        diagonal[self.sealed_rows()] *= 2
+        diagonal[first if self.embedding.rows is None else self.embedding.rows[first]] *= 2
         A.setdiag(diagonal)
         return A
 
