@@ -124,6 +124,17 @@ def test_the_peak_of_a_program_is_not_that_of_the_one_that_started_it() -> None:
     assert 55e6 < int(run.stdout) < 80e6
 
 
+def test_memory_that_was_freed_before_counts_when_it_is_used_again() -> None:
+    program = (
+        "import memory, numpy as np; x = [np.ones(1000) for _ in range(6000)]; y = x[::2]; del x; y = y[:1]; "
+        "before = memory.forget_peak(); x = [np.ones(1000) for _ in range(6000)]; print(memory.peak() - before)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=Path(running.__file__).parent
+    )
+    assert 40e6 < int(run.stdout) < 60e6
+
+
 def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(petsc, "interpreter", lambda: None)
     (row,) = running.run(["plume"], [8], ["boomeramg"], TOL)
