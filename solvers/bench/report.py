@@ -219,6 +219,7 @@ def _residuals(rows: Sequence[Row], path: Path) -> Path:
 def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
     """Draw the seconds of those that converged, a panel per problem."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     problems = list(dict.fromkeys(row["problem"] for row in rows))
     columns = min(4, len(problems))
@@ -233,6 +234,7 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
                 own.sort(key=lambda row: row["unknowns"])
                 axis.loglog([r["unknowns"] for r in own], [total(r) for r in own], marker="o", **_style(method))
         axis.set_title(problem)
+        axis.xaxis.set_minor_formatter(NullFormatter())  # two sizes lie within a decade: its labels would overlap
         axis.grid(alpha=0.25)
     for axis in axes.flat[len(problems) :]:
         axis.set_visible(False)
