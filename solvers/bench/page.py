@@ -16,7 +16,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }
 img { max-width: 100% } table { border-collapse: collapse } td, th { padding: .2em .8em; border-bottom: 1px solid #ddd }
 th { cursor: pointer; text-align: left; background: #f4f4f4; position: sticky; top: 0 }
-td.number { text-align: right; font-variant-numeric: tabular-nums } td.number, td:nth-child(-n+3) { white-space: nowrap }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number, td:nth-child(-n+3) { white-space: nowrap }
 """
 SORT = """
 for (const th of document.querySelectorAll("th")) th.onclick = () => {
