@@ -104,6 +104,31 @@ def test_an_error_and_a_run_that_takes_too_long_are_rows() -> None:
     assert running._in_child(_task, ("sleeps",), 0.5)["status"] == "timeout after 0.5 s"
 
 
+def _starts_a_program(path: str) -> dict[str, Any]:
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(path).write_text(str(program.pid), encoding="ascii")
+    time.sleep(600)
+    return {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_programs_end_with_the_run_that_started_them(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    row = running._in_child(_starts_a_program, (str(path),), 10)
+    assert row["status"] == "timeout after 10 s"
+    pid, deadline = int(path.read_text(encoding="ascii")), time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _dies() -> dict[str, Any]:
     import os
 

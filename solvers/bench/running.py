@@ -7,8 +7,10 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,7 @@ def _in_child(task: Callable[..., Row], arguments: tuple[Any, ...], timeout: flo
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(theirs, task, arguments), daemon=True)
     child.start()
+    assert child.pid is not None
     theirs.close()
     try:
         if not ours.poll(timeout):
@@ -108,19 +111,22 @@ def _in_child(task: Callable[..., Row], arguments: tuple[Any, ...], timeout: flo
         child.join()
         return {"status": f"died with exit code {child.exitcode}: out of memory?"}
     finally:
+        with suppress(ProcessLookupError):  # there is no group yet, or no longer
+            os.killpg(child.pid, signal.SIGKILL)
         child.kill()
         child.join()
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, however that came about."""
+    """End this process, and those that it started, when the one that started it has ended, however that came about."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _answer(connection: Connection, task: Callable[..., Row], arguments: tuple[Any, ...]) -> None:
+    os.setpgrp()  # hypre and PETSc run in programs of their own, which have to end when this one is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         row = task(*arguments)
