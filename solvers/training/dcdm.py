@@ -205,7 +205,8 @@ def train_dcdm(
         variant ("64", "128", "2d"), size (32), other_size (of a second box, for every other step; 0: none), steps
         (2,000), seed (0), batch (4), rate (1e-3, of Adam), constant (False: the rate falls along a cosine), ritz (1,000
         vectors), kind of the right-hand sides ("ritz", "white", "smooth", "harvested": what iterations of the network
-        itself leave) and loss ("residual", "unscaled", "energy").
+        itself leave, which teaches nothing to one that has not learned yet: give `start`) and loss ("residual",
+        "unscaled", "energy").
         `PAPER` has those of the paper.
 
     Raises

@@ -245,7 +245,7 @@ def train_dcdm(
     kind: Annotated[str, typer.Option(help="Right-hand sides: ritz, white, smooth or harvested.")] = "ritz",
     loss: Annotated[str, typer.Option(help="residual, unscaled or energy.")] = "residual",
     paper: Annotated[bool, typer.Option("--paper", help="Settings of the paper; steps and seed stay yours.")] = False,
-    start: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to start from; harvested needs some that work.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
