@@ -125,9 +125,7 @@ def summary(rows: Sequence[Row]) -> str:
             return ""
         if total(row) == math.inf:
             return str(row["status"]).partition(":")[0]
-        text = (
-            f"{total(row):.2g} ({row['iterations']})" if total(row) < 10 else f"{total(row):.0f} ({row['iterations']})"
-        )
+        text = f"{total(row):{'.2g' if total(row) < 10 else '.0f'}} ({row['iterations']})"
         return f"**{text}**" if total(row) == best else text
 
     blocks = []

@@ -271,9 +271,7 @@ def bench(
     sizes: Annotated[str, typer.Option(help="Cells per edge, separated by commas.")] = "64",
     methods: Annotated[str, typer.Option(help="Names, separated by commas; default: all.")] = "",
     tol: Annotated[float, typer.Option(help="Of the true relative residual.")] = 1e-6,
-    out: Annotated[Path, typer.Option(help="Folder of results.json, tables.md, report.html and PNGs.")] = Path(
-        "out/bench"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, PNGs.")] = Path("out/bench"),
     threads: Annotated[int, typer.Option(min=1, help="Threads of deepcd's methods and of AMGCL.")] = 1,
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds after which a run is given up.")] = 300.0,
 ) -> None:
