@@ -114,7 +114,7 @@ class DeepCD:
             if self.preconditioner not in ON_CUDA:
                 known = ", ".join(map(repr, ON_CUDA))
                 raise ValueError(f"on a CUDA device there are {known}, not {self.preconditioner!r}")
-            from deepcd.solvers import cuda
+            from deepcd.solvers.backends.cuda import device as cuda
 
             cuda.require()
 

@@ -27,9 +27,9 @@ from deepcd.solvers.refinement import Limits, Outcome, refine
 from deepcd.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
+    from deepcd.solvers.backends.cuda.vector import Sums
     from deepcd.solvers.deepcd import DeepCD
     from deepcd.solvers.grid_discovery import Embedding, Scanned
-    from deepcd.solvers.operators.cuda_vector import Sums
     from deepcd.solvers.operators.grid_matrix import GridMatrix
 
 ON_GRIDS = ("learned-multigrid", "geometric-multigrid", "dcdm")
@@ -80,7 +80,7 @@ class System:
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         self._sums: Sums | None = None  # of the device that vectors live on
         if solver.device == "cuda":
-            from deepcd.solvers.operators.cuda_vector import Sums
+            from deepcd.solvers.backends.cuda.vector import Sums
 
             self._sums = Sums()
         A = self._hosted(A)
@@ -154,7 +154,7 @@ class System:
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             parts = Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not."
         if self._sums is not None and isinstance(parts, Parts):
-            from deepcd.solvers import cuda
+            from deepcd.solvers.backends.cuda import device as cuda
 
             parts = cuda.on_device(parts, self._sums)
         self._use(parts)
@@ -252,7 +252,7 @@ class System:
         """Convert an argument to a vector, or several, that lie where the parts of A do."""
         if self._sums is None:
             return as_vector(name, v, self.shape[0], columns=columns)
-        from deepcd.solvers import cuda
+        from deepcd.solvers.backends.cuda import device as cuda
 
         if not isinstance(self._parts, Parts):  # the status is all there is to tell
             return as_vector(name, cuda.to_host(v), self.shape[0], columns=columns)
@@ -263,7 +263,7 @@ class System:
         """Return a matrix with its entries on the host, where grids are found."""
         if self._sums is None:
             return A
-        from deepcd.solvers import cuda
+        from deepcd.solvers.backends.cuda import device as cuda
 
         return cuda.matrix_to_host(A)
 
@@ -271,7 +271,7 @@ class System:
         """Return x as the kind of array that b is, if that may be one on a device."""
         if self._sums is None:
             return x
-        from deepcd.solvers import cuda
+        from deepcd.solvers.backends.cuda import device as cuda
 
         return cuda.like(x, b)
 

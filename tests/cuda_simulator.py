@@ -63,9 +63,9 @@ def grid_of(family: str, shape: tuple[int, ...]) -> Grid:
 
 def both(embedding: Embedding, weights: Any = None) -> tuple[StencilOperator, LearnedMultigrid, Any, Any]:
     """Return operator and preconditioner on the processor and on the device."""
-    from deepcd.solvers.operators.cuda_stencil import CudaStencilOperator
-    from deepcd.solvers.operators.cuda_vector import Sums
-    from deepcd.solvers.preconditioners.cuda_multigrid import CudaMultigrid
+    from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
+    from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
+    from deepcd.solvers.backends.cuda.vector import Sums
 
     A, M, sums = StencilOperator(embedding), LearnedMultigrid(embedding, weights), Sums()
     return A, M, CudaStencilOperator(A, sums), CudaMultigrid(M, sums)
@@ -73,7 +73,7 @@ def both(embedding: Embedding, weights: Any = None) -> tuple[StencilOperator, Le
 
 def vector(v: Any, sums: Any) -> Any:
     """Return a NumPy vector on the device."""
-    from deepcd.solvers.operators.cuda_vector import CudaVector
+    from deepcd.solvers.backends.cuda.vector import CudaVector
 
     return CudaVector.upload(np.asarray(v), sums)
 

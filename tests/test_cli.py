@@ -21,7 +21,7 @@ from deepcd.cli import app
 from deepcd.data import weight_files
 from deepcd.pde import ball, domain, poisson
 from deepcd.pde.problems import PROBLEMS
-from deepcd.solvers import cuda
+from deepcd.solvers.backends.cuda import device as cuda
 
 runner = CliRunner()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deepcd import DeepCD
-from deepcd.solvers import cuda
+from deepcd.solvers.backends.cuda import device as cuda
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
 

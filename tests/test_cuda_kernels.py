@@ -30,8 +30,8 @@ SEVERAL_TILES = [(9, 18, 27), (13, 260)]
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (1, 7, 5), (6, 1, 4), (9, 7), (1, 12)], ids=str)
 def test_the_operator_is_the_one_defined(shape: tuple[int, ...]) -> None:
-    from deepcd.solvers.operators.cuda_stencil import CudaStencilOperator
-    from deepcd.solvers.operators.cuda_vector import Sums
+    from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
+    from deepcd.solvers.backends.cuda.vector import Sums
 
     embedding, sums = random_embedding(shape), Sums()
     host = StencilOperator(embedding)
@@ -164,7 +164,7 @@ def test_down_and_up_on_the_finest_level(shape: tuple[int, ...], fill: float, mo
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (7, 1, 5), (2, 3, 1), (7, 6), (1, 5), (13, 12)], ids=str)
 def test_coarse_levels_by_tiles_and_in_one_block(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     own, N, _ = passes(shape, 0.9, monkeypatch)
     for depth in range(1, len(own.M.levels)):
@@ -201,8 +201,9 @@ def test_coarse_levels_by_tiles_and_in_one_block(shape: tuple[int, ...], monkeyp
 @pytest.mark.parametrize("shape", SEVERAL_TILES, ids=str)
 def test_tiles_and_shares_of_planes_meet(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the compiled cycle, whose passes are compared with their definition: the boxes are large for that."""
-    from deepcd.solvers.kernels import cuda_coarse, cuda_outer
-    from deepcd.solvers.preconditioners import cuda_multigrid
+    from deepcd.solvers.backends.cuda import multigrid as cuda_multigrid
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
     monkeypatch.setattr(multigrid, "COARSEST", 60)
     monkeypatch.setattr(cuda_multigrid, "LEAST_PLANES", 4)
@@ -232,7 +233,7 @@ def test_the_whole_cycle_on_boxes_of_every_kind(name: str, monkeypatch: pytest.M
 
 
 def test_listed_cells_find_their_place() -> None:
-    from deepcd.solvers.preconditioners.cuda_multigrid import bits, listed
+    from deepcd.solvers.backends.cuda.multigrid import bits, listed
 
     embedding = random_embedding((11, 9, 10), 0.98)
     M = LearnedMultigrid(embedding, random_weights(3, 0.15))
@@ -255,8 +256,8 @@ def test_listed_cells_find_their_place() -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 37])
 def test_csr_products_and_updates(n: int) -> None:
-    from deepcd.solvers.operators.cuda_csr import CudaCSROperator
-    from deepcd.solvers.operators.cuda_vector import Sums
+    from deepcd.solvers.backends.cuda.csr import CudaCSROperator
+    from deepcd.solvers.backends.cuda.vector import Sums
 
     rng, sums = np.random.default_rng(n), Sums()
     B = sp.random_array((n, n), density=0.4, rng=rng)
@@ -284,8 +285,8 @@ def test_csr_products_and_updates(n: int) -> None:
 
 
 def test_null_spaces_of_general_matrices() -> None:
-    from deepcd.solvers.operators.cuda_csr import CudaCSROperator
-    from deepcd.solvers.operators.cuda_vector import Sums
+    from deepcd.solvers.backends.cuda.csr import CudaCSROperator
+    from deepcd.solvers.backends.cuda.vector import Sums
 
     sums = Sums()
     A = sp.csr_array([[1.0, -1.0, 0, 0], [-1.0, 1.0, 0, 0], [0, 0, 2.0, -1.0], [0, 0, -1.0, 2.0]])
@@ -301,7 +302,7 @@ def test_null_spaces_of_general_matrices() -> None:
 
 def test_vectors_do_what_the_loops_ask_numpy_for() -> None:
     from deepcd.solvers.arguments import magnitude, norm
-    from deepcd.solvers.operators.cuda_vector import CudaVector, Sums
+    from deepcd.solvers.backends.cuda.vector import CudaVector, Sums
 
     sums = Sums()
     u, v = np.random.default_rng(0).standard_normal((2, 21))

@@ -83,7 +83,9 @@ def typed(text: str) -> Any:
 
 def kernels() -> Iterator[tuple[str, Any, list[str]]]:
     """Yield a name, the kernel and a signature for every kernel there is."""
-    from deepcd.solvers.kernels import cuda_coarse, cuda_finest, cuda_outer
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
+    from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
     groups = [
         (cuda_outer, "outer", OUTER),
@@ -129,7 +131,9 @@ def instructions(ptx: str) -> list[tuple[str, list[str]]]:
 def test_every_kernel_is_here() -> None:
     from numba.cuda.dispatcher import CUDADispatcher
 
-    from deepcd.solvers.kernels import cuda_coarse, cuda_finest, cuda_outer
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
+    from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
     def kernels_of(where: Any) -> set[str]:
         own = {k: v for k, v in vars(where).items() if isinstance(v, CUDADispatcher)}

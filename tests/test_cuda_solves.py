@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from deepcd import DeepCD, Status
 from deepcd.pde import Grid, domain, poisson
-from deepcd.solvers import cuda as device
+from deepcd.solvers.backends.cuda import device
 from deepcd.solvers.grid_discovery import embed
 from deepcd.solvers.preconditioners import multigrid
 
@@ -60,7 +60,7 @@ def test_the_same_iterations_and_the_same_answer(family: str, shape: tuple[int, 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_levels_that_no_block_takes_at_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     monkeypatch.setattr(multigrid, "COARSEST", 30)
     monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
@@ -264,7 +264,7 @@ def test_malformed_arrays_on_the_device_are_refused() -> None:
 
 def test_kernels_are_launched_with_the_types_that_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those in `test_cuda_ptx.py`."""
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     compiled = {
         (f"cuda_{where}.{name}", *(str(typed(t)) for t in signature))
@@ -301,7 +301,7 @@ def test_an_iteration_waits_for_three_sums_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(("coarsest", "limit"), [(600, 8192), (30, 8192), (30, 500), (30, 0)])
 def test_launches_are_those_of_the_traffic_model(coarsest: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     shape = (12, 11, 10)
     monkeypatch.setattr(multigrid, "COARSEST", coarsest)
@@ -320,7 +320,7 @@ def test_launches_are_those_of_the_traffic_model(coarsest: int, limit: int, monk
 
 
 def test_the_model_has_the_limits_of_the_code() -> None:
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     assert (cuda_traffic.COARSEST, cuda_traffic.ONE_BLOCK) == (multigrid.COARSEST, cuda_coarse.LARGEST)
     finest = cuda_traffic.traffic((128, 128, 128)).finest
@@ -329,7 +329,7 @@ def test_the_model_has_the_limits_of_the_code() -> None:
 
 def test_kernels_touch_what_the_traffic_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries of arrays over the box of a level, each counted once for being read and once for being written."""
-    from deepcd.solvers.kernels import cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     monkeypatch.setattr(multigrid, "COARSEST", 30)
     monkeypatch.setattr(cuda_coarse, "LARGEST", 0)

@@ -342,7 +342,7 @@ def _version(package: str) -> str | None:
 
 def _cuda() -> str:
     """Name of the CUDA device, or why there is none."""
-    from deepcd.solvers import cuda
+    from deepcd.solvers.backends.cuda import device as cuda
 
     try:
         return cuda.require()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import cuda
 
+from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
+from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator, remove_mean
+from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, combine, launch, start
 from deepcd.solvers.conjugate_directions import Workspace
-from deepcd.solvers.kernels import cuda_outer
-from deepcd.solvers.operators.cuda_stencil import CudaStencilOperator, remove_mean
-from deepcd.solvers.operators.cuda_vector import CudaVector, Sums, combine, launch, start
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

@@ -16,7 +16,7 @@ from numba import cuda
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
-from deepcd.solvers.kernels import cuda_outer
+from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
 
 class Sums:

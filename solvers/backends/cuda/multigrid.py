@@ -9,8 +9,9 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import cuda_coarse, cuda_finest
-from deepcd.solvers.operators.cuda_vector import CudaVector, Sums, start
+from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
+from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, start
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
 BLOCKS = 512  # that a pass is divided into, if it has as many tiles and planes
@@ -153,7 +154,7 @@ def listed(M: LearnedMultigrid) -> tuple[NDArray[np.int64], NDArray[np.float32]]
     cells : int64 (m,)
         Flat indices, ascending.
     delta : float32 (15, m), or (15, 1) if there are none
-        Rows as in `kernels/cuda_finest.py`.
+        Rows as in `kernels/finest.py`.
     """
     _, first, runs, ends, places = M.first
     row_of_run = np.repeat(np.arange(runs.size - 1), np.diff(runs))
@@ -171,7 +172,7 @@ def bits(cells: NDArray[np.int64], size: int) -> tuple[NDArray[np.uint32], NDArr
 
     Examples
     --------
-    >>> from deepcd.solvers.preconditioners.cuda_multigrid import bits
+    >>> from deepcd.solvers.backends.cuda.multigrid import bits
     >>> [v.tolist() for v in bits(np.array([0, 3, 33]), 40)]
     [[9, 2], [0, 2]]
     """

@@ -1,6 +1,6 @@
 """CUDA kernels of the learned cycle on its coarse levels: the way down, the way up, and all small levels in one block.
 
-Fields and geometry as in `kernels/coarse.py`, tiles and waves of stages as in `kernels/cuda_finest.py`. Levels that
+Fields and geometry as in `kernels/coarse.py`, tiles and waves of stages as in `finest.py`. Levels that
 are small enough take one launch: `visit` is one block of threads that walks over the whole hierarchy below, laid out as
 `kernels/cycle.py` says. Everything is float32.
 """
@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda, float32
 
-from deepcd.solvers.kernels.cuda_finest import ZERO, cell, inside, parent, transfers
-from deepcd.solvers.kernels.cuda_outer import ONE, SIMULATED
+from deepcd.solvers.backends.cuda.kernels.finest import ZERO, cell, inside, parent, transfers
+from deepcd.solvers.backends.cuda.kernels.outer import ONE, SIMULATED
 
 R0, R1, R2 = np.uint64(0), np.uint64(1), np.uint64(2)
 LARGEST = 8192  # entries of a padded box that one block takes

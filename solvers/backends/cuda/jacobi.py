@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import cuda_outer
-from deepcd.solvers.operators.cuda_vector import CudaVector, Sums, launch
+from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
+from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch
 
 
 class CudaJacobi:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import cuda
 
+from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
+from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch
 from deepcd.solvers.conjugate_directions import Workspace
-from deepcd.solvers.kernels import cuda_outer
-from deepcd.solvers.operators.cuda_vector import CudaVector, Sums, launch
 
 if TYPE_CHECKING:
     from deepcd.solvers.operators.stencil import StencilOperator

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda, float32
 
-from deepcd.solvers.kernels.cuda_outer import ONE, SIMULATED, add_up
+from deepcd.solvers.backends.cuda.kernels.outer import ONE, SIMULATED, add_up
 
 HALO = 4  # cells around a tile that the first stage covers
 ZERO = np.float32(0)

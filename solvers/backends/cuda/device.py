@@ -18,7 +18,7 @@ from deepcd.solvers.arguments import as_vector, is_finite, is_sparse_tensor
 from deepcd.solvers.parts import Parts
 
 if TYPE_CHECKING:
-    from deepcd.solvers.operators.cuda_vector import CudaVector, Sums
+    from deepcd.solvers.backends.cuda.vector import CudaVector, Sums
 
 INSTALL = 'pip install "deepcd[cuda]"'
 
@@ -99,7 +99,7 @@ def as_cuda_vector(name: str, v: Any, n: int, sums: Sums) -> CudaVector:
     ValueError
         If v has another shape, or holds NaN or infinity.
     """
-    from deepcd.solvers.operators.cuda_vector import CudaVector
+    from deepcd.solvers.backends.cuda.vector import CudaVector
 
     if not is_on_device(v):
         return CudaVector.upload(as_vector(name, v, n), sums)
@@ -164,12 +164,12 @@ def on_device(parts: Parts, sums: Sums) -> CudaParts:
     """
     from numba import cuda
 
+    from deepcd.solvers.backends.cuda.csr import CudaCSROperator, CudaGridMatrix, CudaMatrix
+    from deepcd.solvers.backends.cuda.jacobi import CudaJacobi
+    from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
+    from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.operators.csr import CSROperator
-    from deepcd.solvers.operators.cuda_csr import CudaCSROperator, CudaGridMatrix, CudaMatrix
-    from deepcd.solvers.operators.cuda_stencil import CudaStencilOperator
     from deepcd.solvers.operators.stencil import StencilOperator
-    from deepcd.solvers.preconditioners.cuda_jacobi import CudaJacobi
-    from deepcd.solvers.preconditioners.cuda_multigrid import CudaMultigrid
     from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
     rows: Any = parts.rows if isinstance(parts.rows, slice) else cuda.to_device(parts.rows)

@@ -1,0 +1,86 @@
+"""Did a change alter an answer? A pytest plugin that records every solve of a test run, and a comparison of two runs.
+
+    python -m pytest -p solve_records --record-solves before.json
+    python -m pytest -p solve_records --record-solves after.json
+    python benchmarks/solve_records.py before.json after.json
+
+A solve is recorded by the test that made it, in order: status, iterations, preconditioner, and digests of x and of the
+residuals. Two records agree only if they are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+_records: dict[str, list[list[Any]]] = defaultdict(list)
+_current = [""]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-solves", metavar="FILE", help="write what every solve of this run came to")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-solves"):
+        import deepcd
+
+        deepcd.System.solve = _recorded(deepcd.System.solve)  # type: ignore[method-assign]
+        # The module `deepcd.solvers.cg` is hidden by the function of its name.
+        module: Any = importlib.import_module("deepcd.solvers.cg")
+        solvers: Any = importlib.import_module("deepcd.solvers")
+        deepcd.cg = module.cg = solvers.cg = _recorded(sys.modules["deepcd.solvers.cg"].cg)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _current[0] = nodeid
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.getoption("--record-solves"):
+        Path(config.getoption("--record-solves")).write_text(json.dumps(_records, indent=0))
+
+
+def _recorded(solve: Any) -> Any:
+    @functools.wraps(solve)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        solution = solve(*args, **kwargs)
+        x = solution.x if hasattr(solution.x, "tobytes") else solution.x.copy_to_host()
+        digests = [hashlib.sha256(v.tobytes()).hexdigest()[:16] for v in (x, solution.residuals)]
+        record = [solution.status.name, len(solution.residuals) - 1, solution.preconditioner, *digests]
+        _records[_current[0]].append(record)
+        return solution
+
+    return recorded
+
+
+def main() -> int:
+    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+    common = sorted(before.keys() & after.keys())
+    differing = [name for name in common if before[name] != after[name]]
+    for name in differing:
+        print(name)
+        for k, (old, new) in enumerate(zip(before[name], after[name], strict=False)):
+            if old != new:
+                print(f"    solve {k}: {old[:3]} -> {new[:3]}")
+        if len(before[name]) != len(after[name]):
+            print(f"    {len(before[name])} solves -> {len(after[name])}")
+    solves = sum(len(before[name]) for name in common)
+    print(
+        f"{solves} solves in {len(common)} tests of both runs, {len(differing)} tests differ; "
+        f"{len(before) - len(common)} tests only before, {len(after) - len(common)} only after"
+    )
+    return bool(differing)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

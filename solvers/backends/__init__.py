@@ -1,0 +1,1 @@
+"""Where an iteration runs: the host, or a CUDA device."""

@@ -1,0 +1,1 @@
+"""The CUDA device: vectors, operators and preconditioners of an iteration there."""
