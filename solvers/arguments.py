@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,16 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from deepcd.solvers.backends.arrays import refuse_device
 
-def as_matrix(A: Any, sound: Callable[[sp.csr_array], bool] = lambda _: False) -> tuple[sp.csr_array, np.dtype[Any]]:
-    """Convert A to CSR with float64 entries, sorted indices and no duplicates; A itself is not changed.
+
+def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
+    """Convert A to CSR with float64 entries, which `canonical` may have to bring into order; A itself is not changed.
 
     Parameters
     ----------
     A : sparse array or matrix, or array_like, shape (n, n)
         Real. Shares its memory with the result where it has that form already.
-    sound : callable, optional
-        Asked of a float64 matrix whether it is known to be sorted, without duplicates, and finite; spares two passes.
 
     Returns
     -------
@@ -35,7 +34,7 @@ def as_matrix(A: Any, sound: Callable[[sp.csr_array], bool] = lambda _: False) -
     TypeError
         If A is complex, not numeric, or an operator without entries.
     ValueError
-        If A is not square, or holds NaN or infinity.
+        If A is not square.
     """
     if isinstance(A, LinearOperator) or callable(A):
         raise TypeError("A must be a sparse or dense matrix, got an operator without entries: use deepcd.cg")
@@ -48,18 +47,25 @@ def as_matrix(A: Any, sound: Callable[[sp.csr_array], bool] = lambda _: False) -
         raise ValueError(f"A must be a square matrix, got shape {A.shape}")
     dtype = np.dtype(np.float32) if A.dtype == np.float32 else np.dtype(np.float64)
     matrix = A if isinstance(A, sp.csr_array) else sp.csr_array(A)
-    if matrix.dtype != np.float64:
-        matrix = matrix.astype(np.float64)
-    elif sound(matrix):
-        return matrix, dtype
+    return matrix.astype(np.float64, copy=False), dtype
+
+
+def canonical(matrix: sp.csr_array) -> sp.csr_array:
+    """Return a matrix with sorted indices, no duplicates and finite entries, a copy if need be.
+
+    Raises
+    ------
+    ValueError
+        If it holds NaN or infinity.
+    """
     if not matrix.has_canonical_format:
-        matrix = matrix.copy()  # it may share its memory with A
+        matrix = matrix.copy()  # it may share its memory with the caller's
         matrix.sum_duplicates()
     if matrix.nnz and not is_finite(matrix.data):
         entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
         row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
         raise ValueError(f"A must be finite, got {matrix.data[entry]} at A[{row}, {matrix.indices[entry]}]")
-    return matrix, dtype
+    return matrix
 
 
 def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: bool = True) -> NDArray[Any]:
@@ -150,12 +156,6 @@ def is_sparse_tensor(A: Any) -> bool:
     return str(getattr(A, "layout", None)) == "torch.sparse_csr"
 
 
-def refuse_device(name: str, v: Any) -> None:
-    """Raise a TypeError if an array lies on a CUDA device."""
-    if hasattr(v, "__cuda_array_interface__"):
-        raise TypeError(f'{name} lies on a CUDA device: solve there with DeepCD(device="cuda"), or copy it')
-
-
 def refuse_type(name: str, dtype: np.dtype[Any], *, real: bool = True) -> None:
     """Raise a TypeError unless the dtype is real, or merely a number's."""
     if real and dtype.kind == "c":
@@ -185,23 +185,6 @@ def count(name: str, value: Any, *, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
-
-
-def options(
-    tol: Any, rtol: Any, atol: Any, maxiter: Any, callback: Any, residuals: Any, timeout: Any
-) -> tuple[float, int | None]:
-    """Check the options of a solve; return the relative tolerance, 1e-6 unless given, and maxiter."""
-    if tol is not None and rtol is not None:
-        raise TypeError("tol and rtol are two names for one tolerance: give one of them")
-    relative = tolerance("tol", tol) if tol is not None else tolerance("rtol", rtol) if rtol is not None else 1e-6
-    tolerance("atol", atol, zero=True)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, got {callback!r}")
-    if residuals is not None and not isinstance(residuals, list):
-        raise TypeError(f"residuals must be a list to be filled, got {type(residuals).__name__}")
-    if timeout is not None:
-        tolerance("timeout", timeout)
-    return relative, None if maxiter is None else count("maxiter", maxiter)
 
 
 def magnitude(v: NDArray[np.floating[Any]]) -> float:

@@ -6,7 +6,6 @@ Configuration is immutable, work on A alone happens in `setup`, work on b in `Sy
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.solvers.arguments import count, options
+from deepcd.solvers.arguments import count
+from deepcd.solvers.backends import backend as backends
+from deepcd.solvers.options import Config, Options, usable_threads, with_options
+from deepcd.solvers.recipes import RECIPES, Recipe, recipe_of
 from deepcd.solvers.solution import Solution
-from deepcd.solvers.system import ON_CUDA, PRECONDITIONERS, System
+from deepcd.solvers.system import System
 
 if TYPE_CHECKING:
     from deepcd.pde import Grid
@@ -53,28 +55,30 @@ class DeepCD:
 
     Parameters
     ----------
-    preconditioner : str, default "auto"
-        "learned-multigrid", "geometric-multigrid" or "dcdm" (the network of Kaneda et al.) for matrices with a
-        Cartesian grid behind them; "direct" (sparse factors, for small matrices), "pyamg-sa", "pyamg-rs", "jacobi",
-        "ic0", "mic0" (incomplete Cholesky), "deflation" (16 Ritz vectors) or "none" for any. "auto" is "direct" for at
-        most 2,000 unknowns; else "learned-multigrid" where a grid is found, and "pyamg-rs" after that if the grid's
-        walls are too thin for it; else the one of PyAMG's that suits A.
+    preconditioner : str, Recipe or callable, default "auto"
+        For matrices with a Cartesian grid behind them: "learned-multigrid", "geometric-multigrid", or "dcdm" (the
+        network of Kaneda et al., ICML 2023). For any matrix: "direct" (sparse factors, for small matrices), "pyamg-sa",
+        "pyamg-rs", "jacobi", "ic0" and "mic0" (incomplete Cholesky), "deflation" (16 Ritz vectors) or "none".
+        "auto" takes "direct" for at most 2,000 unknowns, "learned-multigrid" where a grid is found (and "pyamg-rs" if
+        the walls in the grid turn out to be too thin for it), and otherwise that of PyAMG's two that suits A.
+        A callable of your own is given the coupled rows of A as a csr_array and returns an approximate inverse that is
+        symmetric positive definite: a matrix, a LinearOperator, or an object with the methods of `Preconditioner`.
     weights : path, optional
-        Weights of the learned multigrid or of "dcdm"; default: those shipped for 2D and for 3D.
+        Weights for "learned-multigrid" or "dcdm"; default: those that ship for two and for three axes.
     threads : int, optional
-        Threads to compute with; default: OMP_NUM_THREADS if that is set, else one per usable core.
+        Number of threads to compute with; default: OMP_NUM_THREADS if that is set, else one per usable core.
     keep : int, optional
-        Directions kept for orthogonalisation, from 0; default 1 for a symmetric preconditioner, else 2.
+        Number of directions kept for orthogonalisation, from 0; default 1 for a symmetric preconditioner, else 2.
     device : {"cpu", "cuda"}, default "cpu"
-        Where to iterate. On a CUDA device there are "learned-multigrid", which is "auto", and "jacobi"; A may then be a
-        sparse CSR tensor of torch, b a tensor, and x comes back as what b was. Set-up is done on the host.
+        Where to iterate; set-up is done on the host. A CUDA device runs "learned-multigrid", which is what "auto" means
+        there, and "jacobi". A may then be a sparse CSR tensor of torch, b a tensor, and x comes back as what b was.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is malformed.
     RuntimeError
-        If there is no CUDA device, or nothing to compile for it with.
+        If the device, or what compiles for it, is missing.
 
     Examples
     --------
@@ -89,34 +93,37 @@ class DeepCD:
     (0, True)
     """
 
-    preconditioner: str = "auto"
+    preconditioner: str | Recipe | Callable[[Any], Any] = "auto"
     weights: str | Path | None = None
     threads: int | None = None
     keep: int | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: backends.Device = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before any work is done."""
-        if self.preconditioner not in PRECONDITIONERS:
-            known = ", ".join(map(repr, PRECONDITIONERS))
-            raise ValueError(f"preconditioner must be one of {known}, got {self.preconditioner!r}")
+        recipe = recipe_of(self.preconditioner)
         if self.weights is not None:
-            if self.preconditioner not in ("auto", "learned-multigrid", "dcdm"):
-                raise ValueError(f"weights are of use to learned-multigrid and dcdm, not to {self.preconditioner!r}")
+            if recipe is not None and not recipe.takes_weights:
+                takers = " and ".join(known.name for known in RECIPES.values() if known.takes_weights)
+                raise ValueError(f"weights are of use to {takers}, not to {recipe.name!r}")
             if not isinstance(self.weights, str | os.PathLike):
                 raise TypeError(f"weights must be the path of a safetensors file, got {type(self.weights).__name__}")
         for name, least in (("threads", 1), ("keep", 0)):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name), least=least)
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device must be 'cpu' or 'cuda', got {self.device!r}")
-        if self.device == "cuda":
-            if self.preconditioner not in ON_CUDA:
-                known = ", ".join(map(repr, ON_CUDA))
-                raise ValueError(f"on a CUDA device there are {known}, not {self.preconditioner!r}")
-            from deepcd.solvers.backends.cuda import device as cuda
+        backend = backends.find(self.device)
+        if recipe is not None and backend.name not in recipe.backends:
+            there = (known.name for known in RECIPES.values() if backend.name in known.backends)
+            known = ", ".join(map(repr, ("auto", *there)))
+            raise ValueError(f"{backend.where} there are {known}, not {recipe.name!r}")
+        backend.require()
 
-            cuda.require()
+    @property
+    def config(self) -> Config:
+        """What a system has to know of this solver."""
+        threads = usable_threads() if self.threads is None else self.threads
+        recipe, backend = recipe_of(self.preconditioner), backends.find(self.device)
+        return Config(recipe, self.weights, threads, self.keep, backend)
 
     def setup(
         self,
@@ -154,12 +161,10 @@ class DeepCD:
         TypeError, ValueError
             If A is complex, not square, not finite, not `grid`'s, or has no grid though the preconditioner needs one.
         """
-        return System(self, A, grid, nullspace=nullspace, B=B, check=check, threads=self._threads())
-
-    def _threads(self) -> int:
-        return usable_threads() if self.threads is None else self.threads
+        return System(self.config, A, grid, nullspace=nullspace, B=B, check=check)
 
     @_OnClassOrInstance
+    @with_options
     def solve(
         self,
         A: Any,
@@ -184,26 +189,11 @@ class DeepCD:
         ----------
         A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
             Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Not changed.
-        b : array_like, shape (n,), (n, 1) or (n, k)
-            Right-hand side, or k of them, which are solved for together.
-        tol : float, default 1e-6
-            Relative tolerance, positive.
-        rtol : float, optional
-            SciPy's name for `tol`.
-        x0 : array_like, shape (n,), or that of b, optional
-            Where to start; default zero. Not changed.
-        atol : float, default 0.0
-            Absolute tolerance.
-        maxiter : int, optional
-            At most so many iterations; default 10 n, but not more than 10,000.
-        callback : callable, optional
-            Called as ``callback(x)`` after each iteration with the current x, of the shape of b; returning True stops.
-        residuals : list, optional
-            Its content is replaced by the residual norms; of several columns, by those of the whole block.
+        {options}
         grid, nullspace, B, check
             See `setup`.
         timeout : float, optional
-            Start no iteration after so many seconds, setup included; at least one iteration is done.
+            No iteration starts after so many seconds, set-up included; at least one is done.
 
         Returns
         -------
@@ -224,28 +214,8 @@ class DeepCD:
         >>> info, x.round(4).tolist()
         (0, [0.0909, 0.6364])
         """
-        start = time.perf_counter()
-        options(tol, rtol, atol, maxiter, callback, residuals, timeout)  # before the work on A
-        threads = self._threads()
-        system = System(self, A, grid, nullspace=nullspace, B=B, check=check, threads=threads, copy=False)
-        if timeout is not None:
-            timeout = max(timeout - (time.perf_counter() - start), 1e-9)
-        return system.solve(
-            b,
-            tol,
-            rtol=rtol,
-            x0=x0,
-            atol=atol,
-            maxiter=maxiter,
-            callback=callback,
-            residuals=residuals,
-            timeout=timeout,
-        )
-
-
-def usable_threads() -> int:
-    """Return OMP_NUM_THREADS if that is a positive number, else the number of cores this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        options = Options.of(
+            tol, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, residuals=residuals, timeout=timeout
+        )  # before the work on A
+        system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, copy=False)
+        return system.solve_with(options, b, x0)

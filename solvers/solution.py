@@ -144,6 +144,35 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         self.columns = columns
         return self
 
+    @classmethod
+    def of_columns(cls, columns: tuple[Solution, ...], x: NDArray[np.floating[Any]]) -> Solution:
+        """Return one solution for several right-hand sides: the status is that of the first that failed.
+
+        Parameters
+        ----------
+        columns : tuple of Solution
+            One for each of them, from one solve.
+        x : ndarray of float, shape (n, k)
+            All answers.
+        """
+        failed = [j for j, column in enumerate(columns) if column.info]
+        worst = columns[failed[0]] if failed else columns[0]
+        histories = [column.residuals for column in columns]
+        length = max(map(len, histories))
+        padded = np.array([np.pad(history, (0, length - len(history)), mode="edge") for history in histories])
+        detail = f"{len(failed)} of {len(columns)} columns failed, the first one is {failed[0]}. " if failed else ""
+        return cls(
+            x,
+            worst.status,
+            np.hypot.reduce(padded, axis=0),
+            preconditioner=worst.preconditioner,
+            work=worst.work,
+            setup_time=worst.setup_time,
+            solve_time=worst.solve_time,
+            detail=(detail + worst.detail).rstrip(),
+            columns=columns,
+        )
+
     @property
     def message(self) -> str:
         """The sentence to show."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deepcd import DeepCD
+from deepcd.solvers.backends.arrays import is_on_device
 from deepcd.solvers.backends.cuda import device as cuda
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
@@ -63,7 +64,7 @@ def test_what_cannot_work_is_refused_before_a_device_is_looked_for() -> None:
 def test_other_objects_are_taken_for_what_they_are() -> None:
     A, v = np.eye(2), [1.0, 2.0]
     assert cuda.matrix_to_host(A) is A
-    assert not cuda.is_on_device(A)
+    assert not is_on_device(A)
     np.testing.assert_array_equal(cuda.to_host(v), v)
 
 

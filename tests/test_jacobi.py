@@ -14,9 +14,9 @@ from scipy.sparse.linalg import cg as scipy_cg
 from deepcd import DeepCD, Status
 from deepcd.data import right_hand_side
 from deepcd.pde import ball, domain, poisson
-from deepcd.solvers.parts import CLASSICAL
 from deepcd.solvers.preconditioners.columnwise import Columnwise
 from deepcd.solvers.preconditioners.jacobi import Jacobi
+from deepcd.solvers.recipes import RECIPES, Part
 
 NAMES = ("jacobi", "ic0", "mic0", "deflation")
 
@@ -60,7 +60,7 @@ SYSTEMS = {
 
 
 def preconditioner(name: str, A: sp.csr_array) -> Any:
-    M = CLASSICAL[name](A)
+    M = RECIPES[name].build(Part(A))
     assert M.name == name
     return M
 

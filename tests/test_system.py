@@ -384,7 +384,7 @@ class TestChoice:
         slow = patient.solve(b, 1e-8)
         assert slow.iterations > 100
         assert slow.preconditioner == "learned-multigrid", "what is left is worth less than another set-up"
-        monkeypatch.setattr("deepcd.solvers.system._WORTH", 50)
+        monkeypatch.setattr("deepcd.solvers.strategies.WORTH", 50)
         system = DeepCD().setup(A)
         solution = system.solve(b, 1e-8)
         assert solution.info == 0

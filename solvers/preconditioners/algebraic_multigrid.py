@@ -112,12 +112,15 @@ class AlgebraicMultigrid:
         self._rows = np.arange(A.shape[0], dtype=np.int32) if self._order is None else self._order
         self._vectors = _Vectors(self, 1)
 
-    def update(self, A: sp.csr_array) -> None:
-        """Take new values on the same pattern: transfers stay, the operators of all levels are recomputed.
+    def updated(self, A: sp.csr_array) -> AlgebraicMultigrid:
+        """Return the preconditioner for new values on the same pattern; this one stays as it is.
+
+        The transfers stay, the operators of all levels are recomputed. Both share their work vectors.
 
         Parameters
         ----------
         A : csr_array of float64, shape (n, n)
+            The new matrix.
 
         Raises
         ------
@@ -130,7 +133,9 @@ class AlgebraicMultigrid:
         operators = [_scaled(_permuted(A, self._order), self._units)]
         for P in self._transfers:
             operators.append(sp.csr_array(P.T.tocsr() @ (operators[-1] @ P)))
-        self._take(operators)
+        twin = copy.copy(self)
+        twin._take(operators)
+        return twin
 
     def _take(self, operators: list[sp.csr_array]) -> None:
         """Scale the operators of all levels to unit diagonal and split them for the cycle."""

@@ -18,7 +18,6 @@ from scipy.sparse.linalg import SuperLU, splu
 
 Vector = NDArray[np.floating[Any]]
 
-LARGEST = 2000  # unknowns: even with factors without zeros, a third of a second
 _EPS = float(np.finfo(np.float64).eps)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deepcd.data import SCENES
 from deepcd.pde import PressureSolve
-from deepcd.solvers.deepcd import usable_threads
+from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as run_scene
 from deepcd.solvers.simulation.scenes import SceneError, read_scene

@@ -118,6 +118,7 @@ def solve(
 def info(*, as_json: Json = False) -> None:
     """Show versions, the processor, and the shipped weights with how they were trained."""
     from deepcd.data import weight_files
+    from deepcd.solvers.backends.backend import devices
     from deepcd.solvers.bench.page import processor
 
     weights: dict[str, Any] = {}
@@ -134,7 +135,7 @@ def info(*, as_json: Json = False) -> None:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cuda": _cuda(),
+        **devices(),
         "weights": weights,
     }
     if as_json:
@@ -338,13 +339,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cuda() -> str:
-    """Name of the CUDA device, or why there is none."""
-    from deepcd.solvers.backends.cuda import device as cuda
-
-    try:
-        return cuda.require()
-    except RuntimeError as error:
-        return str(error)

@@ -22,7 +22,7 @@ from deepcd import DeepCD
 from deepcd.data import SCENES, files
 from deepcd.pde import PressureSolve
 from deepcd.solvers.bench.problems import PROBLEMS
-from deepcd.solvers.deepcd import usable_threads
+from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as simulate
 from deepcd.solvers.simulation.scenes import read_scene

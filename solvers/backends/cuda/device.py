@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from deepcd.solvers.arguments import as_vector, is_finite, is_sparse_tensor
+from deepcd.solvers.backends.arrays import is_on_device
 from deepcd.solvers.parts import Parts
 
 if TYPE_CHECKING:
@@ -44,11 +46,6 @@ def require() -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RuntimeError(f"no CUDA driver: {' '.join(lines[1:2]) or lines[0]}") from error
     raise RuntimeError("no CUDA device: a driver is there, but it sees none (is CUDA_VISIBLE_DEVICES empty?)")
-
-
-def is_on_device(v: Any) -> bool:
-    """Return whether an array, such as a torch tensor, lies on a CUDA device."""
-    return hasattr(v, "__cuda_array_interface__")
 
 
 def view(v: Any) -> Any:
@@ -188,3 +185,43 @@ def on_device(parts: Parts, sums: Sums) -> CudaParts:
     return CudaParts(
         A, rows, parts.alone, parts.diagonal, operator, parts.scale, M, singular=parts.singular, exact=parts.exact
     )
+
+
+class Cuda:
+    """The back end of a CUDA device; each instance has the memory for the sums of one system."""
+
+    name = "cuda"
+    where = "on a CUDA device"
+    is_host = False
+
+    @cached_property
+    def _sums(self) -> Sums:
+        from deepcd.solvers.backends.cuda.vector import Sums
+
+        return Sums()
+
+    def require(self) -> str:
+        """Return the name of the device in use, or raise; see `require`."""
+        return require()
+
+    def matrix(self, A: Any) -> Any:
+        """Return a matrix with its entries on the host."""
+        return matrix_to_host(A)
+
+    def vector(self, name: str, v: Any, n: int, *, columns: bool) -> CudaVector:
+        """Return a vector on the device; what lies there already is not copied."""
+        return as_cuda_vector(name, v, n, self._sums)
+
+    def back(self, x: Any, given: Any) -> Any:
+        """Return an answer as the kind of array that the right-hand side was."""
+        return like(x, given)
+
+    def place(self, parts: Parts) -> Parts:
+        """Upload the parts of a system."""
+        return on_device(parts, self._sums)
+
+    def place_matrix(self, A: Any) -> Any:
+        """Upload a matrix."""
+        from deepcd.solvers.backends.cuda.csr import CudaMatrix
+
+        return CudaMatrix(A if sp.issparse(A) else A.tocsr(), self._sums)

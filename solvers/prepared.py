@@ -1,0 +1,165 @@
+"""A matrix made ready, from the strategy's point of view: it can be solved with, or it is known why it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.arguments import norm
+from deepcd.solvers.columns import iterate_together
+from deepcd.solvers.diagnosis import as_singular
+from deepcd.solvers.parts import Parts
+from deepcd.solvers.refinement import Limits, Outcome, refine
+from deepcd.solvers.solution import Status
+
+F64 = NDArray[np.float64]
+DType = type[np.floating[Any]]
+
+
+class Prepared(Protocol):
+    """What a system is solved with."""
+
+    @property
+    def solvable(self) -> bool:
+        """Whether it can be solved with at all."""
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether the vectors of the iteration are those of a grid."""
+
+    @property
+    def preconditioner(self) -> str:
+        """Name of the preconditioner, for `Solution.preconditioner`."""
+
+    @property
+    def work(self) -> float:
+        """Passes over the unknowns per iteration."""
+
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Solve A x = b from x0, or from zero, to a certified answer of that dtype."""
+
+    def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
+        """Iterate on all columns of B at once, from X and into it; None where that is not a gain."""
+
+    def twin(self) -> Prepared:
+        """Return the same with work vectors of its own, for one thread; where vectors are those of a grid."""
+
+    def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> Prepared | None:
+        """Look for a null vector that explains why b could not be solved for; return what knows of it, or None."""
+
+    def precondition(self, v: NDArray[np.floating[Any]]) -> F64:
+        """Return M v on vectors of A's rows, or raise a ValueError."""
+
+    def describe(self) -> list[str]:
+        """Return lines that say what was prepared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solvable:
+    """The parts of a matrix, and how many directions an iteration keeps.
+
+    Attributes
+    ----------
+    parts : Parts
+        Where the iteration runs.
+    keep : int
+        Directions that a new one is made orthogonal to.
+    on_grid : bool
+        Whether the vectors of the iteration are those of a grid.
+    """
+
+    parts: Parts
+    keep: int
+    on_grid: bool
+
+    solvable = True
+
+    @property
+    def preconditioner(self) -> str:
+        """Name of the preconditioner."""
+        return self.parts.M.name
+
+    @property
+    def work(self) -> float:
+        """Passes over the unknowns per iteration."""
+        return self.parts.M.work
+
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Solve A x = b; see `refine`."""
+        return refine(self.parts, b, x0, limits, self.keep, dtype)
+
+    def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
+        """Iterate on all columns at once, but not on a grid: there is no matrix whose passes they could share."""
+        if self.on_grid or self.parts.operator is None:
+            return None
+        return iterate_together(self.parts, B, X, targets, limits)
+
+    def twin(self) -> Solvable:
+        """Return the same parts of a grid with work vectors of their own."""
+        return Solvable(self.parts.twin(), self.keep, self.on_grid)
+
+    def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> Solvable | None:
+        """Return the same parts with a null vector made known to the operator, if one is found."""
+        parts = as_singular(self.parts, b, x0, limits.target, spent, limits.deadline)
+        return None if parts is None else Solvable(parts, self.keep, self.on_grid)
+
+    def precondition(self, v: NDArray[np.floating[Any]]) -> F64:
+        """Return M v; M must be symmetric, which those rely on who ask for it."""
+        if not self.parts.M.symmetric:
+            raise ValueError(f"{self.preconditioner} is not symmetric: use it through solve")
+        return self.parts.precondition(v)
+
+    def describe(self) -> list[str]:
+        """Return lines about the rows, the null space and the preconditioner."""
+        passes = f"passes over the unknowns per iteration: {self.work:.1f}, directions kept: {self.keep}"
+        return [*self.parts.describe(), passes]
+
+
+@dataclass(frozen=True, eq=False)
+class Unsolvable:
+    """A matrix that is known not to be positive semidefinite.
+
+    Attributes
+    ----------
+    A : csr_array of float64 or GridMatrix, shape (n, n)
+        The matrix, where vectors are.
+    status : Status
+        Why it cannot be solved with.
+    detail : str
+        A sentence about this very matrix, or nothing.
+    """
+
+    A: Any
+    status: Status
+    detail: str
+
+    solvable = on_grid = False
+    preconditioner = "none"
+    work = 0.0
+
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Return the start, with the norm of its residual."""
+        x = np.zeros(b.shape, like=b) if x0 is None else x0
+        return Outcome(x.astype(dtype), self.status, [norm(b - self.A @ x)], self.detail)
+
+    def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
+        """Return None: there is nothing to iterate on."""
+        return None
+
+    def twin(self) -> Unsolvable:
+        """Return itself: there is nothing to iterate on."""
+        return self
+
+    def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> None:
+        """Return None: it is known why no solve succeeds."""
+
+    def precondition(self, v: NDArray[np.floating[Any]]) -> F64:
+        """Raise a ValueError that says why there is no preconditioner."""
+        raise ValueError(f"this system has no preconditioner. {self.status.value} {self.detail}".rstrip())
+
+    def describe(self) -> list[str]:
+        """Return why it cannot be solved."""
+        return [f"cannot be solved. {self.status.value} {self.detail}".rstrip()]

@@ -1,0 +1,236 @@
+"""The preconditioners by name: the one list that `DeepCD`, its messages, the help texts and the tests read.
+
+A recipe builds a preconditioner for the coupled part of a matrix. Users bring their own as a `Recipe`, or as a callable
+that takes a csr_array and returns M, an approximate inverse that is symmetric positive definite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from deepcd.solvers.conjugate_directions import Preconditioner
+
+if TYPE_CHECKING:
+    from deepcd.solvers.grid_discovery import Embedding
+
+FEW = 2000  # unknowns up to which "auto" factors a matrix: even with factors without zeros, a third of a second
+SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The coupled rows of a matrix, as the builder of a preconditioner sees them.
+
+    Attributes
+    ----------
+    A : csr_array of float64, shape (m, m), or None
+        The entries, scaled to ordinary magnitude; None on a grid, whose entries follow from the embedding.
+    embedding : Embedding or None
+        The grid, if the recipe needs one.
+    eps : float
+        Unit roundoff that the entries of A carry.
+    near_null : ndarray of float64, shape (m, l), or None
+        Near null space that the caller gave.
+    weights : path or None
+        Weight file that the caller gave.
+    threads : int
+        Number of threads to compute with.
+    previous : Preconditioner or None
+        That of a matrix with the same pattern and coupled rows, which may be brought up to date; it is not changed.
+    """
+
+    A: sp.csr_array | None = None
+    embedding: Embedding | None = None
+    eps: float = float(np.finfo(np.float64).eps)
+    near_null: NDArray[np.float64] | None = None
+    weights: str | Path | None = None
+    threads: int = 1
+    previous: Preconditioner | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a preconditioner is built.
+
+    Parameters
+    ----------
+    name : str
+        Name for `DeepCD(preconditioner=...)` and in solutions.
+    build : callable
+        ``build(part) -> Preconditioner``; see `Part`. It may raise `NotPositiveDefiniteError`.
+    summary : str
+        What it is, in a few words.
+    needs_grid : bool, default False
+        Whether it needs the embedding of a Cartesian grid; others need the entries of A.
+    takes_weights : bool, default False
+        Whether it reads a weight file.
+    backends : tuple of str, default ("cpu",)
+        Names of the back ends it runs on.
+    """
+
+    name: str
+    build: Callable[[Part], Preconditioner]
+    summary: str
+    needs_grid: bool = False
+    takes_weights: bool = False
+    backends: tuple[str, ...] = ("cpu",)
+
+
+def _learned_multigrid(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+    assert part.embedding is not None
+    weights = None
+    if part.weights is not None:
+        from deepcd.data.weight_files import load
+
+        weights = load(part.weights, f"learned-multigrid-{len(part.embedding.shape)}d/2")[0]
+    return LearnedMultigrid(part.embedding, weights=weights, threads=part.threads)
+
+
+def _geometric_multigrid(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+
+    assert part.embedding is not None
+    return GeometricMultigrid(part.embedding, threads=part.threads)
+
+
+def _dcdm(part: Part) -> Preconditioner:
+    from deepcd.data.weight_files import load
+    from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
+
+    assert part.embedding is not None
+    wanted = f"dcdm-{SHIPPED_DCDM[len(part.embedding.shape)]}/1" if part.weights is None else None
+    tensors, record = load(part.weights, wanted)
+    return DCDM(part.embedding, tensors, variant_of(record["architecture"]), threads=part.threads)
+
+
+def _direct(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.direct import Direct
+
+    assert part.A is not None
+    return Direct(part.A, part.eps)
+
+
+def _algebraic_multigrid(part: Part, method: Literal["auto", "sa", "rs"] = "auto") -> Preconditioner:
+    from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
+
+    assert part.A is not None
+    if isinstance(part.previous, AlgebraicMultigrid):
+        return part.previous.updated(part.A)
+    return AlgebraicMultigrid(part.A, method, part.near_null)
+
+
+def _jacobi(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.jacobi import Jacobi
+
+    assert part.A is not None
+    return Jacobi(part.A.diagonal())
+
+
+def _incomplete_cholesky(part: Part, modified: bool = False) -> Preconditioner:
+    from deepcd.solvers.preconditioners.incomplete_cholesky import IncompleteCholesky
+
+    assert part.A is not None
+    return IncompleteCholesky(part.A, modified)
+
+
+def _deflation(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.deflation import Deflation
+
+    assert part.A is not None
+    return Deflation(part.A)
+
+
+def _none(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.identity import Identity
+
+    assert part.A is not None
+    return Identity(part.A.shape[0])
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "learned-multigrid",
+            _learned_multigrid,
+            "multigrid led by a trained network",
+            needs_grid=True,
+            takes_weights=True,
+            backends=("cpu", "cuda"),
+        ),
+        Recipe("geometric-multigrid", _geometric_multigrid, "classical geometric multigrid", needs_grid=True),
+        Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
+        Recipe("direct", _direct, "sparse factors, for small matrices"),
+        Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
+        Recipe("pyamg-rs", partial(_algebraic_multigrid, method="rs"), "Ruge-Stueben coarsening"),
+        Recipe("none", _none, "plain conjugate gradients"),
+        Recipe("jacobi", _jacobi, "the inverse of the diagonal", backends=("cpu", "cuda")),
+        Recipe("ic0", _incomplete_cholesky, "incomplete Cholesky factors"),
+        Recipe("mic0", partial(_incomplete_cholesky, modified=True), "modified incomplete Cholesky factors"),
+        Recipe("deflation", _deflation, "deflation of 16 Ritz vectors"),
+    )
+}
+
+# What "auto" chooses from: factors of few unknowns, the learned cycle on a grid, else the coarsening that suits A.
+DIRECT, LEARNED = RECIPES["direct"], RECIPES["learned-multigrid"]
+ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
+AUTOMATIC = (DIRECT, LEARNED, ALGEBRAIC)
+
+
+def recipe_of(preconditioner: Any) -> Recipe | None:
+    """Return the recipe that a caller means; None for "auto".
+
+    Parameters
+    ----------
+    preconditioner : str, Recipe or callable
+        A callable takes a csr_array of shape (m, m), the coupled part of a matrix, and returns M: a sparse or dense
+        matrix, a LinearOperator, or an object with the methods of `Preconditioner`.
+
+    Raises
+    ------
+    ValueError
+        If no preconditioner has that name.
+    TypeError
+        If it is of another type.
+    """
+    if isinstance(preconditioner, Recipe):
+        return preconditioner
+    if isinstance(preconditioner, str):
+        if preconditioner == "auto":
+            return None
+        if preconditioner in RECIPES:
+            return RECIPES[preconditioner]
+        known = ", ".join(map(repr, ("auto", *RECIPES)))
+        raise ValueError(f"preconditioner must be one of {known}, got {preconditioner!r}")
+    if not callable(preconditioner):
+        raise TypeError(
+            "preconditioner must be a name, a Recipe, or a callable that takes a sparse matrix and returns an "
+            f"approximate inverse, got {type(preconditioner).__name__}"
+        )
+    name = getattr(preconditioner, "__name__", "")
+    name = name if name.isidentifier() else "given"  # a lambda is called "<lambda>"
+    return Recipe(name, _Own(preconditioner, name), "brought by the caller")
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A builder of the caller's."""
+
+    make: Callable[[sp.csr_array], Any]
+    name: str
+
+    def __call__(self, part: Part) -> Preconditioner:
+        from deepcd.solvers.preconditioners.given import given
+
+        assert part.A is not None
+        return given(self.make(part.A), part.A.shape[0], self.name)

@@ -1,0 +1,220 @@
+"""How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
+
+One right-hand side: the preparation in use; after `PATIENCE` iterations of a cycle on a grid its progress is looked at,
+and Ruge-Stueben coarsening takes over where more iterations are left than its set-up is worth. A solve that fails all
+the same is examined for a null vector. Several right-hand sides: together or side by side, then one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.options import Config
+from deepcd.solvers.preparation import prepare
+from deepcd.solvers.prepared import F64, DType, Prepared
+from deepcd.solvers.recipes import ALGEBRAIC, RECIPES
+from deepcd.solvers.refinement import Limits, Outcome
+from deepcd.solvers.solution import Status
+from deepcd.solvers.structure import Structure
+
+PATIENCE = 50  # iterations of a cycle on a grid after which its progress is looked at
+WORTH = 400  # iterations of such a cycle that take as long as the set-up of Ruge-Stueben coarsening
+
+_PUZZLING = (Status.MAXITER, Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)
+_STOPPED = (Status.CALLBACK, Status.TIMEOUT)
+
+
+class Strategy:
+    """The preparation that is in use for a matrix, and the decisions about it.
+
+    Parameters
+    ----------
+    structure : Structure
+        The matrix and what is known of it.
+    config : Config
+        How to prepare it.
+    check : bool
+        Whether to probe a matrix without a grid for symmetry and definiteness.
+    previous : Strategy, optional
+        That of a matrix with the same pattern, whose preparation may be reused; it is not changed.
+    """
+
+    def __init__(self, structure: Structure, config: Config, check: bool, previous: Strategy | None = None) -> None:
+        self._structure, self._config = structure, config
+        before = None if previous is None else previous.prepared
+        self._use(prepare(structure, config, check=check, previous=before))
+
+    def _use(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self._twins: list[Prepared] = []
+
+    @property
+    def _may_switch(self) -> bool:
+        """Whether another preconditioner may take the place of a cycle on a grid."""
+        on_grid = self.prepared.on_grid and self._structure.embedding is not None
+        return on_grid and self._config.recipe is None and ALGEBRAIC in self._config.candidates
+
+    def _patient(self, limits: Limits) -> Limits:
+        """Return the limits, with no more iterations than it takes to see whether to switch."""
+        return replace(limits, maxiter=min(limits.maxiter, PATIENCE)) if self._may_switch else limits
+
+    def _switch(self) -> None:
+        """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
+        self._use(prepare(self._structure, self._config, recipe=RECIPES["pyamg-rs"], check=False))
+
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Solve for one right-hand side; if that fails, find out whether another way leads further.
+
+        Parameters
+        ----------
+        b : ndarray of float64, shape (n,)
+            Right-hand side of A, finite.
+        x0 : ndarray of float64, shape (n,), or None
+            Where to start; None: zero. Not changed.
+        limits : Limits
+            When to stop.
+        dtype : float32 or float64
+            Precision of the answer.
+        """
+        if not b.any():
+            return Outcome(np.zeros_like(b, dtype=dtype), Status.CONVERGED, [0.0])
+        sign = self._structure.sign
+        outcome = self._solve(b if sign > 0 else -b, x0, limits, dtype)
+        if sign < 0 and self.prepared.solvable:
+            detail = f"{outcome.detail} The diagonal of A is negative: -A x = -b was solved."
+            outcome = replace(outcome, detail=detail.lstrip())
+        return outcome
+
+    def _solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        outcome = self.prepared.solve(b, x0, self._patient(limits), dtype)
+        spent = len(outcome.residuals) - 1
+        if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
+            if spent < limits.maxiter:
+                if outcome.status is not Status.MAXITER or _left(outcome.residuals, limits.target) > WORTH:
+                    self._switch()
+                rest = replace(limits, maxiter=limits.maxiter - spent)
+                outcome = outcome.then(self.prepared.solve(b, outcome.x.astype(float), rest, dtype))
+        elif outcome.status in _PUZZLING and spent:
+            singular = self.prepared.singular(b, x0, limits, spent)
+            if singular is not None:
+                outcome = singular.solve(b, x0, limits, dtype)
+        return outcome
+
+    def solve_block(
+        self, B: F64, start: F64 | None, targets: F64, limits: Limits, dtype: DType
+    ) -> tuple[list[Outcome], F64]:
+        """Solve for several right-hand sides: together, then each that has not converged on its own.
+
+        Parameters
+        ----------
+        B : ndarray of float64, shape (n, k)
+            Right-hand sides of A, finite.
+        start : ndarray of float64, shape (n, k), or None
+            Where to start; None: zero. Not changed.
+        targets : ndarray of float64, shape (k,)
+            For the norms of the columns of B - A X.
+        limits : Limits
+            When to stop; its callback is given the block X, and its target is not read.
+        dtype : float32 or float64
+            Precision of the answers.
+
+        Returns
+        -------
+        list of k Outcomes, and X in float64, shape (n, k)
+        """
+        if self.prepared.on_grid:  # column by column: they had better lie one after the other
+            B = _by_columns(B)
+            start = None if start is None else _by_columns(start)
+        X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
+        tell = limits.callback
+        outcomes = self._at_once(B, X, start is not None, targets, limits, dtype)
+        halted: Status | None = None
+        for j, before in enumerate(outcomes):
+            if before.status is Status.CONVERGED:
+                continue
+            stopped = halted if halted is not None else before.status
+            rest = 0 if stopped in _STOPPED else max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
+            told = None if tell is None else _tell_all(tell, X, j, dtype)
+            x0 = None if not before.residuals and start is None else X[:, j].copy()
+            own = Limits(float(targets[j]), rest, limits.deadline, told)
+            after = self.solve(np.ascontiguousarray(B[:, j]), x0, own, dtype)
+            if rest == 0 and after.status is Status.MAXITER:
+                after = replace(after, status=stopped)
+            if after.status in _STOPPED:
+                halted = after.status  # of the others, no iteration starts
+            after = _placed(after, X[:, j], dtype)
+            outcomes[j] = before.then(after) if before.residuals else after
+        return outcomes, X
+
+    def _at_once(self, B: F64, X: F64, started: bool, targets: F64, limits: Limits, dtype: DType) -> list[Outcome]:
+        """Do for all columns together what can be done so; X holds where to start, and the answers afterwards."""
+        signed, tell = B if self._structure.sign > 0 else -B, limits.callback
+        if self.prepared.on_grid and tell is None and self._config.threads > 1:
+            return self._side_by_side(signed, X, started, targets, limits, dtype)
+        told = limits if tell is None else replace(limits, callback=lambda block: tell(block.astype(dtype)))
+        together = self.prepared.together(signed, X, targets, self._patient(told))
+        return [Outcome(x, Status.MAXITER, []) for x in X.T] if together is None else together
+
+    def _side_by_side(self, B: F64, X: F64, started: bool, targets: F64, limits: Limits, dtype: DType) -> list[Outcome]:
+        """Solve for the columns on a grid, each by one thread alone: no thread waits for another at every pass.
+
+        Several columns in one pass, interleaved, are slower than one after the other: what bounds a pass is memory, and
+        the vectors of one column are more likely to stay in a cache.
+        """
+        count = min(self._config.threads, B.shape[1])
+        while len(self._twins) < count:
+            self._twins.append(self.prepared.twin())
+        outcomes: list[Outcome] = [Outcome(x, Status.MAXITER, []) for x in B.T]
+
+        def work(first: int) -> None:
+            for j in range(first, B.shape[1], count):
+                own = self._patient(Limits(float(targets[j]), limits.maxiter, limits.deadline, None))
+                outcome = self._twins[first].solve(B[:, j], X[:, j].copy() if started else None, own, dtype)
+                outcomes[j] = _placed(outcome, X[:, j], dtype)
+
+        with ThreadPoolExecutor(count, "deepcd") as pool:
+            list(pool.map(work, range(count)))
+        return outcomes
+
+
+def _tell_all(
+    tell: Callable[[NDArray[np.floating[Any]]], object], X: F64, j: int, dtype: DType
+) -> Callable[[NDArray[np.floating[Any]]], object]:
+    """Return a callback for column j that is told of the whole block."""
+
+    def told(x: NDArray[np.floating[Any]]) -> object:
+        X[:, j] = x
+        return tell(X.astype(dtype))
+
+    return told
+
+
+def _by_columns(B: F64) -> F64:
+    """Return B in Fortran order."""
+    if B.flags.f_contiguous:
+        return B
+    from deepcd.solvers.kernels import csr
+
+    rows = np.empty(B.shape[::-1])
+    csr.transpose(B, rows)
+    return rows.T
+
+
+def _placed(outcome: Outcome, column: F64, dtype: DType) -> Outcome:
+    """Write the answer to its column, and return the outcome without another copy: its memory serves the next one."""
+    column[:] = outcome.x
+    return replace(outcome, x=column.astype(dtype, copy=False))
+
+
+def _left(residuals: list[float], target: float) -> float:
+    """Return how many iterations are left at the rate of the second half of those done."""
+    half = len(residuals) // 2
+    rate = math.log(residuals[half] / residuals[-1]) / (len(residuals) - 1 - half) if residuals[-1] > 0 else math.inf
+    return math.log(residuals[-1] / max(target, 1e-300)) / rate if rate > 0 else math.inf

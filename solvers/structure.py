@@ -1,0 +1,236 @@
+"""What a matrix is: sign, precision, the grid behind it, its null space. Looking for it changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from deepcd.pde import Grid, poisson
+from deepcd.solvers.arguments import as_columns, as_csr, as_null_space, canonical
+from deepcd.solvers.options import Config
+from deepcd.solvers.parts import alone
+from deepcd.solvers.recipes import DIRECT, FEW
+
+if TYPE_CHECKING:
+    from deepcd.solvers.grid_discovery import Embedding, Scanned
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What is known of a symmetric (semi)definite matrix A before it is solved with.
+
+    Attributes
+    ----------
+    matrix : csr_array of float64 or GridMatrix, shape (n, n)
+        A, or -A if A is negative definite. A `GridMatrix` where the grid says all that there is to know.
+    sign : int
+        1, or -1 if `matrix` is -A.
+    dtype : dtype
+        float32 if that was the precision of A, else float64.
+    embedding : Embedding or None
+        The grid behind A, if one was looked for and found.
+    no_grid : str
+        Why A was not taken for a grid; empty if it was, or if none was looked for.
+    null : ndarray of float64, shape (n, m), or None
+        The null space that the caller gave, compared with A.
+    near_null : ndarray of float64, shape (n, l), or None
+        The near null space that the caller gave.
+    """
+
+    matrix: sp.csr_array | GridMatrix
+    sign: int
+    dtype: np.dtype[Any]
+    embedding: Embedding | None
+    no_grid: str
+    null: NDArray[np.float64] | None
+    near_null: NDArray[np.float64] | None
+
+    @property
+    def n(self) -> int:
+        """Number of unknowns."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def eps(self) -> float:
+        """Unit roundoff that the entries of A carry."""
+        return float(np.finfo(self.dtype).eps)
+
+    def entries(self) -> sp.csr_array:
+        """Return `matrix` with its entries; assembled anew where the grid behind it is all that was kept."""
+        return self.matrix if isinstance(self.matrix, sp.csr_array) else self.matrix.tocsr()
+
+
+def analyse(
+    A: Any,
+    config: Config,
+    grid: Grid | None = None,
+    *,
+    nullspace: ArrayLike | Literal["constant"] | None = None,
+    B: ArrayLike | None = None,
+    previous: Structure | None = None,
+    copy: bool = True,
+) -> Structure:
+    """Find out what a matrix is.
+
+    Parameters
+    ----------
+    A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
+        Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Not changed.
+    config : Config
+        Says whether a grid is looked for, and whether it has to be found.
+    grid : Grid, optional
+        The grid that A was assembled on.
+    nullspace : array_like, shape (n, m), or "constant", optional
+        The null space of A.
+    B : array_like, shape (n, l), optional
+        Near null space.
+    previous : Structure, optional
+        What A takes the place of: a matrix with entries in the same places, and with null spaces that hold for A.
+    copy : bool, default True
+        Whether the result must not share memory with A.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed, or if A is not `grid`'s, does not have that null space, has no grid though one is
+        needed, or has another pattern than `previous`.
+    """
+    A = config.backend.matrix(A)
+    if isinstance(A, Grid) and previous is None:
+        if grid is not None:
+            raise TypeError("A is a grid itself: give no other as grid")
+        return _of_grid(A, config, nullspace, B)
+    matrix, dtype = as_csr(A)
+    n = matrix.shape[0]
+    look = n > 0 and any(recipe.needs_grid for recipe in config.candidates)
+    look = look and not (DIRECT in config.candidates and n <= FEW and config.recipe is None and grid is None)
+    scanned = _scan(matrix) if look and grid is None and dtype == np.float64 else None
+    if scanned is None:
+        matrix = canonical(matrix)
+    if grid is not None:
+        _match(matrix, grid)
+    if previous is not None:
+        _match_pattern(matrix, previous)
+        nullspace, B = previous.null, previous.near_null
+    eps = float(np.finfo(dtype).eps)
+    null = None if nullspace is None else as_null_space(nullspace, matrix, eps)
+    near_null = None if B is None else as_columns("B", B, n)
+
+    sign = -1 if _is_negative(matrix) else 1
+    signed = matrix if sign > 0 else -matrix
+    embedding, no_grid = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "")
+    kept: sp.csr_array | GridMatrix = signed
+    if embedding is not None and embedding.exact and dtype == np.float64 and sign > 0:
+        from deepcd.solvers.operators.grid_matrix import GridMatrix
+
+        # Nothing is lost: the caller's matrix is neither kept nor copied.
+        rows = slice(None) if embedding.rows is None else embedding.rows
+        kept = GridMatrix(embedding, n, *alone(signed, rows), config.threads)
+    elif copy and _shared(signed, A):
+        kept = signed.copy()
+    return Structure(kept, sign, dtype, embedding, no_grid, null, near_null)
+
+
+def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
+    """Return the structure of a grid's Poisson matrix, which is not assembled unless something asks for its entries."""
+    from deepcd.solvers.grid_discovery import NotAGrid, embed
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
+
+    dtype = np.dtype(np.float64)
+    try:
+        embedding = embed(grid)
+    except NotAGrid as error:
+        matrix: sp.csr_array | GridMatrix = poisson(grid).A
+        found, no_grid = None, str(error)
+    else:
+        lonely, diagonal, n = np.empty(0, dtype=np.int64), np.empty(0), embedding.position.size
+        if embedding.rows is not None:
+            neighbours, dirichlet = grid.couplings()
+            unknown = grid.fluid & (neighbours + dirichlet > 0)
+            lonely, n = np.flatnonzero(neighbours[unknown] == 0), int(np.count_nonzero(unknown))
+            diagonal = dirichlet[unknown][lonely].astype(np.float64) * embedding.scale
+        matrix, no_grid = GridMatrix(embedding, n, lonely, diagonal, config.threads), ""
+        found = embedding if any(recipe.needs_grid for recipe in config.candidates) else None
+        if found is not None:
+            _announce()
+    entries = None if nullspace is None else matrix if isinstance(matrix, sp.csr_array) else matrix.tocsr()
+    null = None if entries is None else as_null_space(nullspace, entries, float(np.finfo(dtype).eps))
+    near_null = None if B is None else as_columns("B", B, matrix.shape[0])
+    return Structure(matrix, 1, dtype, found, no_grid, null, near_null)
+
+
+def _scan(matrix: sp.csr_array) -> Scanned | None:
+    from deepcd.solvers.grid_discovery import scan
+
+    return scan(matrix)
+
+
+def _announce() -> None:
+    """Say that kernels are compiled, if that is going to take a while."""
+    from deepcd.solvers.kernels import compilation, fused
+
+    compilation.announce(fused.ascend)
+
+
+def _find_grid(
+    A: sp.csr_array, dtype: np.dtype[Any], config: Config, grid: Grid | None, scanned: Scanned | None
+) -> tuple[Embedding | None, str]:
+    """Return the grid behind a matrix, or None and why there is none."""
+    from deepcd.solvers.grid_discovery import NotAGrid, discover, embed
+
+    _announce()
+    if grid is not None:
+        return embed(grid), ""
+    try:
+        # In A's own precision: what counts as equal depends on it.
+        return discover(A if dtype == np.float64 else A.astype(dtype), scanned), ""
+    except NotAGrid as error:
+        if not config.takes_any_matrix:
+            raise ValueError(
+                f'there is no grid behind A: {error}; preconditioner="{config.any_matrix}" takes any A'
+            ) from error
+        return None, str(error)
+
+
+def _is_negative(A: sp.csr_array) -> bool:
+    """Return whether the diagonal says that -A is meant: the Laplacian has two signs in use."""
+    if not A.shape[0]:
+        return False
+    diagonal = A[:1].diagonal()  # a look at one row tells whether a look at all of them is worth it
+    if diagonal[0] < 0:
+        diagonal = A.diagonal()
+    return bool(diagonal.max() <= 0 and diagonal.min() < 0)
+
+
+def _shared(matrix: sp.csr_array, A: Any) -> bool:
+    """Return whether the matrix that A was converted to may share memory with it."""
+    return sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
+
+
+def _match_pattern(A: sp.csr_array, previous: Structure) -> None:
+    """Raise a ValueError unless A has entries in the same places as the matrix before."""
+    if A.shape[0] != previous.n:
+        old = previous.n, previous.n
+        raise ValueError(f"update takes a matrix of the shape of the old one, {old}, got {A.shape}")
+    if not _same_pattern(A, previous.entries()):
+        raise ValueError("update takes new values on the old pattern, but the pattern differs: set up a new system")
+
+
+def _same_pattern(A: sp.csr_array, B: sp.csr_array) -> bool:
+    return np.array_equal(A.indptr, B.indptr) and np.array_equal(A.indices, B.indices)
+
+
+def _match(A: sp.csr_array, grid: Grid) -> None:
+    """Raise a ValueError unless A is the matrix of the grid, entry by entry."""
+    expected = poisson(grid).A
+    if A.shape != expected.shape:
+        raise ValueError(f"grid has {expected.shape[0]} unknowns, but A has {A.shape[0]} rows; describe A's own grid")
+    if not _same_pattern(A, expected):
+        raise ValueError("grid couples other cells than A does; describe A's own grid, numbered in C order")
+    if not np.allclose(A.data, expected.data, rtol=8 * float(np.finfo(np.float64).eps), atol=0.0):
+        raise ValueError("grid has other coefficients than A: check its spacing, walls and air_at")
