@@ -58,9 +58,6 @@ class LinearMap:
     roundoff = float(np.finfo(np.float64).eps)
 
     def __init__(self, A: LinearOperator, dtype: np.dtype[Any], *, narrow: bool = False) -> None:
-        from deepcd.solvers.kernels import csr  # not before there is something to compute: it loads the compiler
-
-        self._kernels = csr
         self._A = A
         self._dtype = np.dtype(dtype)
         own = np.dtype(A.dtype)
@@ -69,6 +66,13 @@ class LinearMap:
         self._measured = False
         self._q: Vector = np.empty(0)  # A p
         self.exponent = 0
+
+    @property
+    def _kernels(self) -> Any:
+        """The compiled passes: not imported before there is something to compute, since they load the compiler."""
+        from deepcd.solvers.kernels import csr
+
+        return csr
 
     def product(self, v: NDArray[Any]) -> NDArray[Any]:
         """Return A v, unscaled, as a new vector; both of shape (n,) and of the dtype that the vectors hold."""
