@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from deepcd.pde.extras import require
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
 from deepcd.solvers.conjugate_directions import Preconditioner
 from deepcd.solvers.diagnosis import is_asymmetric
@@ -138,6 +139,7 @@ def on_grid(
 
         M = GeometricMultigrid(embedding, threads=threads)
     elif preconditioner == "dcdm":
+        require("torch", extra="train", by='DeepCD(preconditioner="dcdm")')
         from deepcd.data.weight_files import load
         from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deepcd.pde.extras import require
 from deepcd.solvers.bench import report
 from deepcd.solvers.bench.methods import METHODS
 from deepcd.solvers.bench.problems import PROBLEMS
@@ -56,6 +57,7 @@ def run(
     ValueError
         If a name is unknown, a number is out of range, or results.json is not one of this command.
     """
+    require("matplotlib", extra="bench", by="deepcd bench")
     try:
         edges = [int(size) for size in sizes]
     except ValueError:
