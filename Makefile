@@ -1,19 +1,27 @@
 # make demo: smoke past a knot, simulated      make test: every check and every test
-# Both first make a virtual environment in .venv, once, and again when the requirements change.
+# Both first make a virtual environment in .venv, once, and again when the requirements change. The demo installs what it
+# needs (no torch, no linters), the tests add the rest.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTHON := $(VENV)/pyvenv.cfg
+DEMO := $(VENV)/.demo-ready
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
-.PHONY: demo test lint format coverage clean
+.PHONY: demo test resolve lowest lint format coverage clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/deepcd demo --out out/demo
 
 # CUDA kernels run in numba's simulator, which has to be chosen before numba is imported.
 test: lint
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/test_cuda_kernels.py tests/test_cuda_solves.py
 	$(BIN)/python -m pytest
+
+# What a machine meets that has the public index and nothing else: no wheels at hand, no settings of pip.
+resolve:
+	@python=$$(command -v python3.11 || command -v python3) && $$python .ci/resolve.py
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -35,12 +43,19 @@ clean:
 	rm -rf $(VENV) build dist out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt
+$(PYTHON):
 	@for python in python3.11 python3; do \
 		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		echo "$$python -m venv $(VENV)"; \
 		$$python -m venv $(VENV) && exit 0; \
 		echo "error: $$python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; \
 	done; echo "error: deepcd needs Python 3.11 or newer as python3.11 or python3"; exit 1
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[adapters,lint,test]"
+
+# Without --no-compile pip compiles every module of SciPy, most of which the demo never imports.
+$(DEMO): pyproject.toml constraints.txt | $(PYTHON)
+	$(INSTALL) --no-compile --editable ".[cli,simulate]"
+	@touch $@
+
+$(READY): $(DEMO)
+	$(INSTALL) --editable ".[all,lint,test]"
 	@touch $@

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.pde.extras import require
 from deepcd.pde.meshes import Mesh, MeshError
 
 POLYGONS = ("triangle", "quad", "polygon")
@@ -62,6 +63,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     reader = {".stl": _read_stl, ".ply": _read_ply, ".obj": _read_obj}.get(path.suffix.lower())
     if reader is None:
         raise MeshError(f"{path}: a mesh must be a .stl, .ply or .obj file")
+    require("meshio", extra="simulate", by="read_mesh")
     expected = f"a surface mesh in the {path.suffix[1:].upper()} format"
     try:
         if not path.exists():

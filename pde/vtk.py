@@ -19,6 +19,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepcd.pde.extras import require
 from deepcd.pde.files import replacing
 from deepcd.pde.meshes import Mesh
 
@@ -146,6 +147,7 @@ def write_vtu(
     ...     meshio.vtu.read(f"{folder}/ball.vtu").point_data["height"].shape
     (42,)
     """
+    require("meshio", extra="simulate", by="write_vtu")
     import meshio
 
     surface = meshio.Mesh(

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from deepcd.pde.extras import require
 from deepcd.solvers.conjugate_directions import Preconditioner
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _geometric_multigrid(part: Part) -> Preconditioner:
 
 
 def _dcdm(part: Part) -> Preconditioner:
+    require("torch", extra="train", by='DeepCD(preconditioner="dcdm")')
     from deepcd.data.weight_files import load
     from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
 

@@ -113,7 +113,10 @@ def test_importing_deepcd_imports_neither_library() -> None:
 
 @pytest.mark.parametrize(
     ("library", "arguments", "advice"),
-    [("deepxde", (), "pip install deepxde"), ("pina", ("D",), "pip install pina-mathlab")],
+    [
+        ("deepxde", (), r'DeepXDE, which is not installed: pip install "deepcd\[adapters\]"'),
+        ("pina", ("D",), r'PINA 0.3, which is not installed: pip install "deepcd\[adapters\]"'),
+    ],
 )
 class TestMissing:
     def test_the_error_says_what_to_install(

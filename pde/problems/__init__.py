@@ -8,6 +8,10 @@
 from collections.abc import Callable
 from functools import partial
 
+from deepcd.pde.extras import require
+
+require("torch", extra="pinn", by="deepcd.pde.problems")
+
 from deepcd.pde.problems.allen_cahn import allen_cahn
 from deepcd.pde.problems.contract import Condition as Condition
 from deepcd.pde.problems.contract import Problem as Problem

@@ -1,4 +1,4 @@
-"""What the command ``deepcd bench`` does: run, print a line each, save after each, and write the report."""
+"""The command ``deepcd bench``: runs every method, prints and saves a row after each run, and writes the report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from deepcd.pde.extras import require
 from deepcd.solvers.bench import report
 from deepcd.solvers.bench.methods import METHODS
 from deepcd.solvers.bench.problems import PROBLEMS
 from deepcd.solvers.bench.running import check, save
 from deepcd.solvers.bench.running import run as run_all
+from deepcd.solvers.console import plain_console
 
 KEYS = ("problem", "size", "method", "tol")
 HEADER = (
@@ -37,15 +37,17 @@ def run(
     Parameters
     ----------
     problems, methods : sequence of str
-        Names; none stands for all.
+        Names. An empty sequence stands for all.
     sizes : sequence of str
         Cells per edge.
     tol : float
+        Relative tolerance of the true residual.
     out : Path
-        Folder, made if it is not there. Rows of other runs in its results.json are kept.
+        Folder of the results, which is created if it does not exist. Rows of other runs in its results.json are kept.
     threads : int
+        Number of threads of deepcd's methods and of AMGCL.
     timeout : float
-        Seconds per run.
+        Time limit of a run in seconds.
 
     Returns
     -------
@@ -56,6 +58,7 @@ def run(
     ValueError
         If a name is unknown, a number is out of range, or results.json is not one of this command.
     """
+    require("matplotlib", extra="bench", by="deepcd bench")
     try:
         edges = [int(size) for size in sizes]
     except ValueError:
@@ -65,11 +68,11 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
     kept = {tuple(row[key] for key in KEYS): row for row in _saved(path)}
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(HEADER, style="bold")
     for row in run_all(problems, edges, methods, tol, threads=threads, timeout=timeout):
         kept[tuple(row[key] for key in KEYS)] = row
-        console.print(_line(row), style="" if row["status"] == "converged" else "yellow", markup=False)
+        console.print(_line(row), style="" if row["status"] == "converged" else "yellow")
         save(path, list(kept.values()))
     rows = sorted(kept.values(), key=_order)
     save(path, rows)

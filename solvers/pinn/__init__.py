@@ -6,6 +6,10 @@
 (2,)
 """
 
+from deepcd.pde.extras import require
+
+require("torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd.pinn")
+
 from deepcd.pde.problems import PROBLEMS as PROBLEMS
 from deepcd.pde.problems import Condition as Condition
 from deepcd.pde.problems import Problem as Problem

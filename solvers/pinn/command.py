@@ -1,4 +1,4 @@
-"""What ``deepcd pinn`` does: runs with a progress bar, metrics and pictures in a folder, several seeds in processes."""
+"""The command ``deepcd pinn``: trains with a progress bar and writes metrics and pictures; seeds run in processes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from deepcd.data.files import replace
 from deepcd.pde.problems import PROBLEMS, problem
+from deepcd.solvers.console import plain_console
 from deepcd.solvers.pinn.figures import draw
 from deepcd.solvers.pinn.training import Run, solve
 
-CONSOLE = Console(stderr=True)
+CONSOLE = plain_console(stderr=True)
 
 
 def listing() -> list[dict[str, Any]]:
@@ -34,24 +34,24 @@ def listing() -> list[dict[str, Any]]:
         one = problem(name, solve=lambda A, b: b)
         rows.append({"problem": name, "axes": list(one.axes), "equation": one.title, "metric": one.metric})
         table.add_row(name, " ".join(one.axes), one.title)
-    CONSOLE.print(table)
+    CONSOLE.print(table, soft_wrap=False)
     return rows
 
 
 def run(name: str, folder: Path, seeds: Sequence[int], threads: int, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run one seed here, or several in processes of their own, two at a time; show a table and return its rows.
+    """Train one seed in this process, or several in processes of their own, two at a time; show and return the metrics.
 
     Parameters
     ----------
     name : str
-        Of a problem.
+        Name of a problem.
     folder : Path
-        For the results; of several seeds, each gets a folder of its own within.
+        Folder of the results. If there are several seeds, each gets a folder of its own within it.
     seeds : sequence of int
     threads : int
-        Of torch, in each process.
+        Number of threads that torch uses in each process.
     options : dict
-        Of `solve`.
+        Further arguments of `solve`.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def run(name: str, folder: Path, seeds: Sequence[int], threads: int, options: di
     table.add_row(
         "median", *(f"{np.median([row[k] for row in rows]):.3e}" for k in ("error", "mean square", "largest square"))
     )
-    CONSOLE.print(table)
+    CONSOLE.print(table, soft_wrap=False)
     return rows
 
 

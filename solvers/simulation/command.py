@@ -1,4 +1,4 @@
-"""What the command ``deepcd simulate`` does: read the scene, run it, and say how each frame went on standard error."""
+"""The command ``deepcd simulate``: reads the scene, runs it, and prints a line per frame to standard error."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from deepcd.data import SCENES
 from deepcd.pde import PressureSolve
+from deepcd.solvers.console import plain_console
 from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as run_scene
@@ -28,20 +28,20 @@ def run(
     vti_every: int,
     threads: int | None,
 ) -> list[Row]:
-    """Run a scene; return a row per frame.
+    """Run a scene and return one row per frame.
 
     Parameters
     ----------
     name : str
-        Path of a .toml file, or the name of a scene that ships.
+        Path of a .toml file, or name of a shipped scene.
     out : Path or None
-        Default: ``out/`` and the name of the scene.
+        Folder of the results. The default is ``out/`` followed by the name of the scene.
     frames : int or None
-        Default: what the scene says.
+        Number of frames. The default is the scene's own.
     scale, resume, vti_every
         See `read_scene` and `deepcd.solvers.simulation.running.run`.
     threads : int or None
-        Default: one per core.
+        Number of threads. The default is one per core.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def run(
         scene = replace(scene, frames=frames)
     number = usable_threads() if threads is None else threads
     folder = Path("out") / path.stem if out is None else out
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True)
     console.print(f"{scene.title}: {' x '.join(map(str, scene.shape))} cells, {scene.frames} frames", style="bold")
     console.print(HEADER, style="bold")
 

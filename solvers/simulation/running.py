@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deepcd.data.files import replace, sole_writer
 from deepcd.pde import LiquidState, PressureSolve, SmokeState, divergence, write_pvd, write_vti
+from deepcd.pde.extras import require
 from deepcd.pde.grids import Cell, Grid
 from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.simulation import pictures
@@ -91,6 +92,7 @@ def run(
     OSError
         If `out` cannot be written or is full.
     """
+    require("matplotlib", "PIL", extra="simulate", by="A simulation's pictures")
     out.mkdir(parents=True, exist_ok=True)
     path = out / CHECKPOINT
     pressure = pressure or PressureSolver(DeepCD(threads=threads), scene.tol)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deepcd.pde.extras import require
+
 if TYPE_CHECKING:
     from deepcd.solvers.training.training import train as train
 
 __all__ = ["train"]
+
+require("torch", "matplotlib", "rich", extra="train", by="deepcd.solvers.training")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""The command ``deepcd``: solve a file, show what is installed, run the demo, train.
+"""The commands of ``deepcd``.
 
-``solve`` keeps standard output for ``--json``; what people read goes to standard error. Exit status: 0 done (for
-``solve``: converged), 1 not converged, 2 bad input. Imports wait until a command runs, so that help is there at once.
+Standard output is kept for ``--json``; messages for people go to standard error. The exit status is 0 for success, 1 if
+a system was not solved to its tolerance, and 2 for bad input. Packages are imported when a command runs, so that the
+help appears at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from deepcd.pde.extras import require
+
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
 
 app = typer.Typer(
@@ -28,23 +31,26 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; default: one per core.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads. The default is one per core.")]
 
 
 @app.command()
 def solve(
     matrix: Annotated[
-        Path, typer.Argument(metavar="A", help="Sparse matrix: .mtx, .mtx.gz, or .npz of SciPy's save_npz.")
+        Path, typer.Argument(metavar="A", help="Sparse matrix: a .mtx or .mtx.gz file, or .npz from SciPy's save_npz.")
     ],
     rhs: Annotated[
-        Path | None, typer.Argument(metavar="B", help="Right-hand side: .npy, .mtx or .mtx.gz; default: all ones.")
+        Path | None,
+        typer.Argument(metavar="B", help="Right-hand side: a .npy, .mtx or .mtx.gz file. The default is all ones."),
     ] = None,
     *,
-    tol: Annotated[float, typer.Option(help="Stop when |b - A x| <= tol |b|.")] = 1e-6,
+    tol: Annotated[float, typer.Option(help="Relative tolerance: stop when |b - A x| <= tol |b|.")] = 1e-6,
     out: Annotated[Path | None, typer.Option(help="Write x to this .npy file.")] = None,
-    preconditioner: Annotated[str, typer.Option(help='Its name, or "auto": the best for this matrix.')] = "auto",
-    maxiter: Annotated[int | None, typer.Option(help="Give up after so many iterations.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Give up after so many seconds.")] = None,
+    preconditioner: Annotated[
+        str, typer.Option(help='Name of the preconditioner; "auto" chooses one for this matrix.')
+    ] = "auto",
+    maxiter: Annotated[int | None, typer.Option(help="Largest number of iterations.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Time limit in seconds.")] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -52,22 +58,22 @@ def solve(
     if out is not None and (out.suffix != ".npy" or not out.absolute().parent.is_dir()):
         _refuse(f"--out {out}: give a .npy file in a folder that exists")
     import numpy as np
-    from rich.console import Console
 
     from deepcd import DeepCD
     from deepcd.data import files
     from deepcd.data.matrix_files import MatrixFileError, read_matrix, read_vector
+    from deepcd.solvers.console import plain_console
 
     try:
         A = read_matrix(matrix)
         if rhs is None:
-            _say(f"no right-hand side given: b = 1 in all {A.shape[0]} entries")
+            _say(f"no right-hand side is given: b = 1 in all {A.shape[0]} entries")
         b = np.ones(A.shape[0]) if rhs is None else read_vector(rhs, A.shape[0])
     except MatrixFileError as error:
         _refuse(str(error))
     _say(f"A: {A.shape[0]} x {A.shape[1]}, {A.nnz} entries")
     try:
-        with Console(stderr=True).status("solving (the first run compiles, which takes up to a minute)"):
+        with plain_console(stderr=True).status("solving (the first run compiles kernels for up to a minute)"):
             solver = DeepCD(preconditioner=preconditioner, threads=threads)
             solution = solver.solve(A, b, tol=tol, maxiter=maxiter, timeout=timeout)
     except (ValueError, TypeError) as error:
@@ -91,7 +97,7 @@ def solve(
             _refuse(f"--out {out}: x was not written ({error.strerror})")
         _say(f"x written to {out}")
     elif not as_json:
-        _say("x is not kept: give --out x.npy to write it")
+        _say("x is not kept; give --out x.npy to write it")
     if as_json:
         _print_json(
             {
@@ -116,7 +122,7 @@ def solve(
 
 @app.command()
 def info(*, as_json: Json = False) -> None:
-    """Show versions, the processor, and the shipped weights with how they were trained."""
+    """Show versions, the processor, and how the shipped weights were trained."""
     from deepcd.data import weight_files
     from deepcd.solvers.backends.backend import devices
     from deepcd.solvers.bench.page import processor
@@ -142,8 +148,9 @@ def info(*, as_json: Json = False) -> None:
         _print_json(facts)
         return
 
-    from rich.console import Console
     from rich.table import Table
+
+    from deepcd.solvers.console import plain_console
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for key, value in facts.items():
@@ -156,18 +163,21 @@ def info(*, as_json: Json = False) -> None:
             table.add_row(f"  {key}", value if isinstance(value, str) else json.dumps(value))
     if not weights:
         table.add_row("weights", "none shipped")
-    Console().print(table)
+    plain_console().print(table, soft_wrap=False)
 
 
 @app.command()
 def demo(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for picture and animation.")] = Path("out/demo"),
-    size: Annotated[int, typer.Option(min=16, max=256, help="Cells per axis.")] = 64,
-    frames: Annotated[int, typer.Option(min=3, max=1000, help="How many.")] = 54,
+    out: Annotated[Path, typer.Option(help="Folder that the picture and the animation are written to.")] = Path(
+        "out/demo"
+    ),
+    size: Annotated[int, typer.Option(min=16, max=256, help="Number of cells along each axis.")] = 64,
+    frames: Annotated[int, typer.Option(min=3, max=1000, help="Number of frames.")] = 54,
     threads: Threads = None,
 ) -> None:
-    """Simulate smoke past a mesh, and solve some of its pressure systems with SciPy and PyAMG as well."""
+    """Simulate smoke rising past a mesh, and compare deepcd with SciPy and PyAMG on some of the pressure systems."""
+    require("matplotlib", "PIL", extra="simulate", by="deepcd demo")
     from deepcd.demo import run
 
     raise typer.Exit(0 if run(out, size=size, frames=frames, threads=threads) else 1)
@@ -176,18 +186,19 @@ def demo(
 @app.command()
 def train(
     *,
-    dim: Annotated[int, typer.Option(min=2, max=3, help="Space dimension of the network.")],
-    out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the domains, right-hand sides and initial weights.")] = 0,
-    start: Annotated[Path | None, typer.Option(help="Weights to start from; give a lower rate, too.")] = None,
+    dim: Annotated[int, typer.Option(min=2, max=3, help="Number of space dimensions.")],
+    out: Annotated[Path, typer.Option(help="Weight file to write. Checkpoints are written beside it.")],
+    steps: Annotated[int, typer.Option(min=1, help="Number of optimiser steps in the whole schedule.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the domains, right-hand sides and initial weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weight file to start from. A lower --rate is advisable.")] = None,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
 ) -> None:
     """Train the multigrid network on random domains."""
     import logging
 
+    require("torch", "matplotlib", extra="train", by="deepcd train")
     from deepcd.solvers.training import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
@@ -199,22 +210,28 @@ def train(
 
 @app.command()
 def pinn(
-    problem: Annotated[str, typer.Argument(help='Name of a problem; "list" shows all.')],
+    problem: Annotated[str, typer.Argument(help='Name of a problem; "list" shows all of them.')],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoint, metrics and pictures; default: out/PROBLEM.")
+        Path | None, typer.Option(help="Folder of checkpoint, metrics and pictures. The default is out/PROBLEM.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="What moves the points.")] = "aas",
-    optimizer: Annotated[str | None, typer.Option(help="adam, soap, lbfgs, ssbroyden or ssbfgs.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of network, sampler and boundary points.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, of this seed and the next ones, each in a process.")] = 1,
-    budget: Annotated[int | None, typer.Option(help="Gradients of the loss to compute.")] = None,
-    points: Annotated[int | None, typer.Option(help="Points in a round.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    sampler: Annotated[str, typer.Option(help="Name of the sampler that moves the training points.")] = "aas",
+    optimizer: Annotated[str | None, typer.Option(help="Optimiser: adam, soap, lbfgs, ssbroyden or ssbfgs.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the network, the sampler and the boundary points.")] = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of runs: with this seed and the following ones, each in a process of its own."
+        ),
+    ] = 1,
+    budget: Annotated[int | None, typer.Option(help="Number of gradients of the loss to compute.")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of training points in a round.")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in the folder.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Train a network on a PDE, on points that a sampler moves to where the residual is."""
+    """Train a network to solve a PDE, on points that a sampler moves to where the residual is large."""
+    require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
     from deepcd.solvers.pinn import command
 
     try:
@@ -234,25 +251,34 @@ def pinn(
 @app.command("train-dcdm")
 def train_dcdm(
     *,
-    out: Annotated[Path, typer.Option(help="Weight file to write; checkpoints lie beside it.")],
-    variant: Annotated[str, typer.Option(help='The network: "64", "128" or "2d".')] = "64",
-    size: Annotated[int, typer.Option(help="Cells per edge of the closed box whose matrix is learned.")] = 32,
-    other_size: Annotated[int, typer.Option(help="Edge of a second box, for every other step; 0: none.")] = 0,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of the whole schedule.")] = 2_000,
-    seed: Annotated[int, typer.Option(help="Of the Ritz vectors, their mixtures and the initial weights.")] = 0,
-    batch: Annotated[int, typer.Option(help="Right-hand sides in a step.")] = 4,
+    out: Annotated[Path, typer.Option(help="Weight file to write. Checkpoints are written beside it.")],
+    variant: Annotated[str, typer.Option(help='Variant of the network: "64", "128" or "2d".')] = "64",
+    size: Annotated[
+        int, typer.Option(help="Number of cells along each edge of the closed box whose matrix is learned.")
+    ] = 32,
+    other_size: Annotated[
+        int, typer.Option(help="Cells along the edges of a second box, used in every other step; 0 for none.")
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="Number of optimiser steps in the whole schedule.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Seed of the Ritz vectors, their mixtures and the initial weights.")] = 0,
+    batch: Annotated[int, typer.Option(help="Number of right-hand sides in a step.")] = 4,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    ritz: Annotated[int, typer.Option(help="Lanczos vectors.")] = 1_000,
-    kind: Annotated[str, typer.Option(help="Right-hand sides: ritz, white, smooth or harvested.")] = "ritz",
-    loss: Annotated[str, typer.Option(help="residual, unscaled or energy.")] = "residual",
-    paper: Annotated[bool, typer.Option("--paper", help="Settings of the paper; steps and seed stay yours.")] = False,
-    start: Annotated[Path | None, typer.Option(help="Weights to start from; harvested needs some that work.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    ritz: Annotated[int, typer.Option(help="Number of Lanczos vectors.")] = 1_000,
+    kind: Annotated[str, typer.Option(help="Kind of right-hand sides: ritz, white, smooth or harvested.")] = "ritz",
+    loss: Annotated[str, typer.Option(help="Loss: residual, unscaled or energy.")] = "residual",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Use the paper's size, batch, constant rate and number of Lanczos vectors.")
+    ] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Weight file to start from; --kind harvested needs one that works.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
 ) -> None:
     """Train the network of the Deep Conjugate Direction Method on the matrix of a box."""
     import logging
 
+    require("torch", "matplotlib", extra="train", by="deepcd train-dcdm")
     from deepcd.solvers.training.dcdm import PAPER
     from deepcd.solvers.training.dcdm import train_dcdm as run
 
@@ -268,17 +294,19 @@ def train_dcdm(
 @app.command()
 def bench(
     *,
-    problems: Annotated[str, typer.Option(help="Names, separated by commas; default: all.")] = "",
-    sizes: Annotated[str, typer.Option(help="Cells per edge, separated by commas.")] = "64",
-    methods: Annotated[str, typer.Option(help="Names, separated by commas; default: all.")] = "",
-    tol: Annotated[float, typer.Option(help="Of the true relative residual.")] = 1e-6,
-    out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, PNGs.")] = Path("out/bench"),
-    threads: Annotated[int, typer.Option(min=1, help="Threads of deepcd's methods and of AMGCL.")] = 1,
-    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds after which a run is given up.")] = 300.0,
+    problems: Annotated[str, typer.Option(help="Names, separated by commas. The default is all.")] = "",
+    sizes: Annotated[str, typer.Option(help="Numbers of cells along an edge, separated by commas.")] = "64",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas. The default is all.")] = "",
+    tol: Annotated[float, typer.Option(help="Relative tolerance of the true residual.")] = 1e-6,
+    out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables and figures.")] = Path(
+        "out/bench"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of deepcd's methods and of AMGCL.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Time limit of a run in seconds.")] = 300.0,
 ) -> None:
-    """Compare methods on pressure systems: iterations, seconds, memory, true residuals, failures included.
+    """Compare methods on pressure systems: iterations, seconds, memory, true residuals and failures.
 
-    Rows of other runs that are in the folder already are kept.
+    Rows of earlier runs in the same folder are kept.
     """
     from deepcd.solvers.bench.command import run
 
@@ -293,17 +321,26 @@ def bench(
 
 @app.command()
 def simulate(
-    scene: Annotated[str, typer.Argument(help='A .toml file, or "plume", "paddle" or "dam_break".')],
+    scene: Annotated[
+        str, typer.Argument(help="A .toml file, or the name of a shipped scene: plume, paddle or dam_break.")
+    ],
     *,
-    out: Annotated[Path | None, typer.Option(help="Folder of pictures and checkpoint; default: out/SCENE.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Instead of what the scene says.")] = None,
-    scale: Annotated[float, typer.Option(min=0.01, help="Of the number of cells per axis.")] = 1.0,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder.")] = False,
-    vti_every: Annotated[int, typer.Option(min=0, help="Write every so many frames for ParaView.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of pictures and checkpoint. The default is out/SCENE.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Number of frames. The default is the scene's own.")] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.01, help="Factor that multiplies the number of cells along each axis.")
+    ] = 1.0,
+    resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in the folder.")] = False,
+    vti_every: Annotated[
+        int, typer.Option(min=0, help="Write a file for ParaView every this many frames; 0 for none.")
+    ] = 0,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Simulate smoke or a liquid; every pressure system is solved by deepcd."""
+    """Simulate smoke or a liquid, with every pressure system solved by deepcd."""
+    require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
     from deepcd.solvers.simulation import command
     from deepcd.solvers.simulation.pressure import NotConvergedError
 

@@ -1,8 +1,8 @@
-"""The demo: hot smoke rises past a knot, and every frame gives a new pressure system to be solved.
+"""The demo: hot smoke rises past a knot, and every frame needs the solution of a new pressure system.
 
-The obstacle is a surface mesh that the code makes. Some of the systems are handed, as bare sparse matrices and without
-a guess, to deepcd, to PyAMG's smoothed aggregation with conjugate gradients and to SciPy's conjugate gradients, to the
-same tolerance. What counts is the true residual, computed here for all.
+The obstacle is a surface mesh that the code generates. Three of the systems are also given, as bare sparse matrices and
+without an initial guess, to deepcd, to PyAMG's smoothed aggregation with conjugate gradients, and to SciPy's conjugate
+gradients, with the same tolerance. All are judged by the true residual, which is computed here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from deepcd import DeepCD
 from deepcd.data import SCENES, files
 from deepcd.pde import PressureSolve
 from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.solvers.console import plain_console
 from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as simulate
@@ -29,17 +29,18 @@ from deepcd.solvers.simulation.scenes import read_scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.console import Console
 
 TOL = 1e-6
-COMPARED = 3  # systems that are given to others, too
-SHOWN = 5  # frames in the picture
+COMPARED = 3  # number of systems that are given to the other methods as well
+SHOWN = 5  # number of frames in the picture
 COLOURS = {"deepcd": "#c8102e", "PyAMG": "#1f6fb2", "SciPy CG": "#777777"}
 HEADER = "frame  unknowns  method                    iter.   setup   solve  |b-Ax|/|b|"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one method did with one system; times in seconds, `history` in norms of the residual."""
+    """How one method solved one system: times in seconds, `history` holds norms of the residual."""
 
     method: str
     x: NDArray[np.floating[Any]]
@@ -51,38 +52,41 @@ class Result:
 
 
 def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None) -> bool:
-    """Simulate, print a line for each frame, and write a picture and an animation.
+    """Simulate, print a line per frame, and write a picture and an animation.
 
     Parameters
     ----------
     out : Path
-        Folder of ``demo.png`` and ``demo.gif``; made if it is not there.
+        Folder of ``demo.png`` and ``demo.gif``, which is created if it does not exist.
     size : int, default 64
-        Cells per axis.
+        Number of cells along each axis.
     frames : int, default 54
+        Number of frames.
     threads : int, optional
-        As in :class:`deepcd.DeepCD`.
+        Number of threads. The default is one per core.
 
     Returns
     -------
     bool
-        Whether deepcd solved all that were compared to the tolerance, by the true residual.
+        Whether deepcd solved every compared system to the tolerance, judged by the true residual.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     started = perf_counter()
     number = usable_threads() if threads is None else threads
     solver = DeepCD(threads=number)
     scene = replace(read_scene(SCENES / "plume.toml", size / 128), frames=frames)
     asked = {round(frames * (k + 1) / COMPARED) for k in range(COMPARED)}
-    console.print("Compiling, once after the installation (up to a minute) ...")
+    console.print("Compiling kernels, once per installation (up to a minute) ...")
     small = next(PROBLEMS["plume-obstacle"](24))
-    solver.solve(small.A, small.b)  # from the bare matrix, so that compiling the search for its grid is no solving
+    solver.solve(small.A, small.b)  # compiles the search for a grid too, so that no compilation is timed as solving
     console.print(f"{scene.title}, {' x '.join(map(str, scene.shape))} cells")
-    console.print(HEADER, style="bold")
     compared: list[tuple[int, PressureSolve, dict[str, Result]]] = []
 
     def tell(row: Row, solved: PressureSolve) -> None:
         frame = int(row["frame"])
+        if frame == 1:
+            console.print(f"First frame after {perf_counter() - started:.0f} s")
+            console.print(HEADER, style="bold")
         console.print(
             f"{frame:5d} {row['unknowns']:9,.0f}  {'deepcd, prepared, warm':<24}{row['iterations']:7.0f}"
             f"{row['setup_s']:8.2f}{row['solve_s']:8.2f}"
@@ -109,16 +113,16 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
     )
     most = max(row["iterations"] for row in progress.rows)
     console.print(
-        f"\n{frames} frames in {whole:.1f} s, of which the pressure solves took {solve:.1f} s, at most {most:.0f} "
-        f"iterations each\nOn the {len(compared)} systems given to all three as bare matrices: deepcd "
-        f"{total['deepcd']:.2f} s, {versus}\nPicture and animation: {out / 'demo.png'}, {out / 'demo.gif'}; all in all "
-        f"{perf_counter() - started:.0f} s"
+        f"\n{frames} frames in {whole:.1f} s, of which the pressure solves took {solve:.1f} s, with at most {most:.0f} "
+        f"iterations each\nThe {len(compared)} systems that all three methods solved from bare matrices: deepcd "
+        f"{total['deepcd']:.2f} s, {versus}\nPicture and animation: {out / 'demo.png'}, {out / 'demo.gif'}; "
+        f"{perf_counter() - started:.0f} s in total"
     )
     return all(results["deepcd"].residual <= TOL for _, _, results in compared)
 
 
 def _deepcd(solver: DeepCD, solved: PressureSolve) -> Result:
-    """DeepCD as a newcomer calls it: from the bare matrix."""
+    """Solve with deepcd from the bare matrix, as a newcomer would."""
     started = perf_counter()
     solution = solver.solve(solved.system.A, solved.b, tol=TOL)
     seconds = perf_counter() - started
@@ -134,7 +138,7 @@ def _deepcd(solver: DeepCD, solved: PressureSolve) -> Result:
 
 
 def _pyamg(solved: PressureSolve) -> Result:
-    """Smoothed aggregation with forward and backward Gauss-Seidel, which is symmetric and its fastest setting here."""
+    """Solve with smoothed aggregation and symmetric Gauss-Seidel sweeps, PyAMG's fastest setting here."""
     from deepcd.solvers.bench.methods import smoothed_aggregation
 
     history: list[float] = []
@@ -155,7 +159,7 @@ def _pyamg(solved: PressureSolve) -> Result:
 
 
 def _scipy(solved: PressureSolve) -> Result:
-    """Conjugate gradients without a preconditioner."""
+    """Solve with conjugate gradients and no preconditioner."""
     from scipy.sparse.linalg import cg
 
     counted: list[None] = []
@@ -174,7 +178,7 @@ def _scipy(solved: PressureSolve) -> Result:
 
 
 def _scipy_history(solved: PressureSolve) -> NDArray[np.float64]:
-    """Residual norms of SciPy's conjugate gradients, which do not tell them: from a second run that is not timed."""
+    """Return the residual norms of SciPy's conjugate gradients from a second run, which is not timed."""
     from scipy.sparse.linalg import cg
 
     A, b = solved.system.A, solved.b
@@ -195,7 +199,7 @@ def _print(console: Console, result: Result, style: str) -> None:
 
 
 def _draw(path: Path, film: Sequence[Path], compared: list[tuple[int, PressureSolve, dict[str, Result]]]) -> None:
-    """Draw frames above, convergence and times below."""
+    """Draw frames in the upper half, convergence and times in the lower half."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.image import imread
@@ -218,7 +222,7 @@ def _draw(path: Path, film: Sequence[Path], compared: list[tuple[int, PressureSo
 
 
 def _convergence(axes: Axes, frame: int, solved: PressureSolve, results: dict[str, Result]) -> None:
-    """Draw relative residuals over iterations, linear up to ten and logarithmic beyond."""
+    """Draw relative residuals over iterations, on an axis that is linear up to ten and logarithmic beyond."""
     for name, result in results.items():
         relative = result.history / np.linalg.norm(solved.b)
         marker = "o" if len(relative) < 40 else None
@@ -243,7 +247,7 @@ def _no_ticks() -> Any:
 
 
 def _times(axes: Axes, frames: Sequence[int], compared: list[dict[str, Result]]) -> None:
-    """Draw setup and solve seconds as stacked bars, grouped by frame."""
+    """Draw the seconds of setup and solve as stacked bars, grouped by frame."""
     width = 0.26
     for i, (name, colour) in enumerate(COLOURS.items()):
         places = np.arange(len(compared)) + (i - 1) * width

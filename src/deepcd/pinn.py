@@ -1,3 +1,3 @@
-"""Physics-informed neural networks: `deepcd.solvers.pinn`, under a shorter name."""
+"""The public names of `deepcd.solvers.pinn`, physics-informed neural networks, under a shorter name."""
 
 from deepcd.solvers.pinn import *  # noqa: F403

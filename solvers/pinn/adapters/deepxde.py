@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepcd.pde.extras import advice
 from deepcd.solvers.arguments import count
 from deepcd.solvers.pinn.adapters.turns import Turns
 from deepcd.solvers.pinn.samplers import Sampler
@@ -69,7 +70,9 @@ class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
 
     def __init__(self, sampler: Sampler, period: int = 100) -> None:
         if _missing is not None:
-            raise ImportError("DeepXDESampler needs DeepXDE: pip install deepxde") from _missing
+            raise ImportError(
+                f"DeepXDESampler needs DeepXDE, which is not installed: {advice('adapters')}"
+            ) from _missing
         super().__init__()
         self._turns, self._dimension = Turns(sampler), len(sampler.bounds)
         self._period = count("period", period)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepcd.pde.extras import advice
 from deepcd.solvers.arguments import count
 from deepcd.solvers.pinn.adapters.turns import Turns
 from deepcd.solvers.pinn.samplers import Sampler
@@ -69,7 +70,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
 
     def __init__(self, sampler: Sampler, condition: str, sample_every: int = 100) -> None:
         if _missing is not None:
-            raise ImportError("PINASampler needs PINA 0.3: pip install pina-mathlab") from _missing
+            raise ImportError(f"PINASampler needs PINA 0.3, which is not installed: {advice('adapters')}") from _missing
         super().__init__(count("sample_every", sample_every), condition_to_update=condition)
         self._turns, self._bounds = Turns(sampler), sampler.bounds
         self._condition = condition
