@@ -139,7 +139,8 @@ def on_grid(
         M = GeometricMultigrid(embedding, threads=threads)
     elif preconditioner == "dcdm":
         from deepcd.data.weight_files import load
-        from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
+        from deepcd.solvers.learned.dcdm_network import variant_of
+        from deepcd.solvers.preconditioners.dcdm import DCDM
 
         tensors, record = load(weights, f"dcdm-{SHIPPED_DCDM[len(embedding.shape)]}/1" if weights is None else None)
         M = DCDM(embedding, tensors, variant_of(record["architecture"]), threads=threads)

@@ -20,7 +20,7 @@ from deepcd.pde import Grid, ball, box, domain, poisson
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grid_discovery import Embedding, embed
 from deepcd.solvers.operators.csr import CSROperator
-from deepcd.solvers.preconditioners.dcdm import DCDMNetwork
+from deepcd.solvers.learned.dcdm_network import DCDMNetwork
 from deepcd.solvers.training import checkpoints, dcdm, training
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.dcdm import KINDS, LOSSES, PAPER, Box, DCDMSettings, Source, residuals, train_dcdm
