@@ -107,7 +107,8 @@ def _geometric_multigrid(part: Part) -> Preconditioner:
 def _dcdm(part: Part) -> Preconditioner:
     require("torch", extra="train", by='DeepCD(preconditioner="dcdm")')
     from deepcd.data.weight_files import load
-    from deepcd.solvers.preconditioners.dcdm import DCDM, variant_of
+    from deepcd.solvers.learned.dcdm_network import variant_of
+    from deepcd.solvers.preconditioners.dcdm import DCDM
 
     assert part.embedding is not None
     wanted = f"dcdm-{SHIPPED_DCDM[len(part.embedding.shape)]}/1" if part.weights is None else None

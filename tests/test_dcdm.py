@@ -19,9 +19,10 @@ from deepcd.data import right_hand_side, weight_files
 from deepcd.pde import Grid, ball, box, domain, poisson
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.learned.dcdm_network import VARIANTS, DCDMNetwork, variant_of
 from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.operators.stencil import StencilOperator
-from deepcd.solvers.preconditioners.dcdm import DCDM, VARIANTS, DCDMNetwork, variant_of
+from deepcd.solvers.preconditioners.dcdm import DCDM
 from deepcd.solvers.preconditioners.identity import Identity
 
 CLOSED = {"2d": domain((6, 5)), "64": domain((4, 3, 5))}

@@ -19,8 +19,8 @@ from deepcd.data import weight_files
 from deepcd.pde import Grid, ball, box, domain, poisson
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.learned.dcdm_network import DCDMNetwork
 from deepcd.solvers.operators.csr import CSROperator
-from deepcd.solvers.preconditioners.dcdm import DCDMNetwork
 from deepcd.solvers.training import checkpoints, dcdm, training
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.dcdm import KINDS, LOSSES, PAPER, Box, DCDMSettings, Source, residuals, train_dcdm

@@ -29,7 +29,7 @@ from deepcd.data.ritz_vectors import mixtures, ritz_pairs
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.grid_discovery import Embedding, embed
-from deepcd.solvers.preconditioners.dcdm import VARIANTS, DCDMNetwork
+from deepcd.solvers.learned.dcdm_network import VARIANTS, DCDMNetwork
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.training import run_training
 

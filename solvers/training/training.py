@@ -28,7 +28,7 @@ import torch
 from deepcd.data import weight_files
 from deepcd.data.files import sole_writer
 from deepcd.solvers.arguments import count, tolerance
-from deepcd.solvers.preconditioners.dcdm import torch_threads
+from deepcd.solvers.learned.torch_threads import torch_threads
 from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import Settings, State
 from deepcd.solvers.training.figure import draw

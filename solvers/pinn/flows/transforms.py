@@ -1,12 +1,9 @@
-"""Transforms that the flows need and zuko lacks: a monotone piecewise-quadratic map, and one of leading coordinates.
+"""A monotone piecewise-quadratic map with a closed-form inverse, which the flow needs and zuko lacks.
 
-Both have closed-form inverses. They are zuko's (and torch's) `Transform`: `call_and_ladj` returns y and the logarithm
-of the absolute determinant of dy/dx.
+It is a `Transform` in the sense of zuko and torch: `call_and_ladj` returns y and log |det dy/dx|.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,21 +13,21 @@ from torch.distributions import Transform, constraints
 class QuadraticCDF(Transform):
     """The map y = 2 F(x) - 1 of [-1, 1] to itself, where F is the distribution function of a piecewise-linear density.
 
-    On the piece that starts at x_i, with density w_i there and w_i+1 at its end, and with t = x - x_i,
+    On a piece that starts at x_i, with width h_i and the densities w_i and w_i+1 at its ends, and with t = x - x_i,
 
-        F = F_i + w_i t + (w_i+1 - w_i) t^2 / (2 h_i),
+        F = F_i + w_i t + (w_i+1 - w_i) t^2 / (2 h_i).
 
-    and its inverse is t = 2 q / (w_i + sqrt(w_i^2 + 2 (w_i+1 - w_i) q / h_i)) with q = F - F_i, where nothing cancels
+    The inverse, in which nothing cancels, is t = 2 q / (w_i + sqrt(w_i^2 + 2 (w_i+1 - w_i) q / h_i)) with q = F - F_i
     (Zeng, Wan, Zhou, "Bounded KRnet and its applications to density estimation and approximation", arXiv:2305.09063).
-    The densities at the ends are free: a flow made of such maps can rise towards a face of the box. Outside of [-1, 1]
+    The densities at the ends are free, so a flow made of such maps can rise towards a face of the box. Outside [-1, 1]
     the map is a shift, which continues it smoothly if the densities at the ends are 1/2.
 
     Parameters
     ----------
     widths : Tensor, shape (..., K)
-        Of the pieces, positive, in any unit: they are scaled to fill the interval.
+        Widths of the pieces, positive, in any unit: they are scaled to fill the interval.
     heights : Tensor, shape (..., K + 1)
-        Densities at the K + 1 ends of pieces, positive, in any unit: they are scaled to integrate to one.
+        Densities at the K + 1 ends of pieces, positive, in any unit: they are scaled so that they integrate to one.
 
     Examples
     --------
@@ -53,7 +50,7 @@ class QuadraticCDF(Transform):
         self.masses = (0.5 * widths * (heights[..., 1:] + heights[..., :-1])).cumsum(-1)
 
     def _piece(self, position: Tensor, ends: Tensor) -> tuple[Tensor, ...]:
-        """Return start, F at the start, width and the two end densities of the pieces that hold these positions."""
+        """Return the start, F at the start, the width and both end densities of the piece that holds each position."""
         shape = position.shape
         with torch.no_grad():
             k = (ends[..., :-1] <= position.unsqueeze(-1)).sum(-1, keepdim=True)
@@ -87,41 +84,7 @@ class QuadraticCDF(Transform):
         position = 0.5 * (inside + 1) * self.masses[..., -1]
         start, before, width, left, right = self._piece(position, self.masses)
         q = position - before
-        # Rounding may leave q just outside of its piece.
+        # Rounding may leave q just outside its piece.
         root = (left**2 + 2 * (right - left) * q / width).clamp_min(0).sqrt()
         t = torch.minimum(2 * q / (left + root), width).clamp_min(0)
         return 2 * (start + t) / self.ends[..., -1] - 1 + (y - inside)
-
-
-class Leading(Transform):
-    """A transform of the first `active` coordinates of vectors; the others pass: KRnet's squeezing.
-
-    Parameters
-    ----------
-    transform : Transform
-        Of vectors of length `active`.
-    active : int
-    """
-
-    domain = constraints.real_vector
-    codomain = constraints.real_vector
-    bijective = True
-
-    def __init__(self, transform: Any, active: int) -> None:
-        super().__init__()
-        self.transform, self.active = transform, active
-
-    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y, of the shape of x, and the log determinant, shape (...,)."""
-        y, ladj = self.transform.call_and_ladj(x[..., : self.active])
-        return torch.cat([y, x[..., self.active :]], -1), ladj
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.call_and_ladj(x)[0]
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the log determinant at x."""
-        return self.call_and_ladj(x)[1]
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return torch.cat([self.transform.inv(y[..., : self.active]), y[..., self.active :]], -1)

@@ -1,0 +1,1 @@
+"""What trained networks are: their architectures, stated once."""
