@@ -1,7 +1,7 @@
 """What does a frame of a simulation cost, and what would it cost with another solver of the pressure?
 
-    python benchmarks/simulation.py [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
-    python benchmarks/simulation.py --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
+    python -m benchmarks.simulation [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
+    python -m benchmarks.simulation --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
 
 The scenes that ship, to 1e-6, from the pressure before. Seconds of a frame are split into advection, set-up of the
 solver, solve and the rest; medians over the frames but the first, which loads compiled code. The divergence is the
@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, saved_rows
 
+from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.data import SCENES
 from deepcd.pde import PoissonSystem
 from deepcd.solvers.bench.methods import smoothed_aggregation

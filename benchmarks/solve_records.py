@@ -1,8 +1,8 @@
 """Did a change alter an answer? A pytest plugin that records every solve of a test run, and a comparison of two runs.
 
-    python -m pytest -p solve_records --record-solves before.json
-    python -m pytest -p solve_records --record-solves after.json
-    python benchmarks/solve_records.py before.json after.json
+    python -m pytest -p benchmarks.solve_records --record-solves before.json
+    python -m pytest -p benchmarks.solve_records --record-solves after.json
+    python -m benchmarks.solve_records before.json after.json
 
 A solve is recorded by the test that made it, in order: status, iterations, preconditioner, and digests of x and of the
 residuals. Two records agree only if they are equal to the last bit.
