@@ -1,6 +1,6 @@
 """What an iteration on a CUDA device moves through memory, counted from its kernels: no device has been timed.
 
-    python benchmarks/cuda_traffic.py
+    python -m benchmarks.cuda_traffic
 
 Assumptions: a kernel reads each array once, since its blocks read what they share from the L2 cache; a store costs what
 it stores, with no read before it; the cells of the finest level are interior (a listed one adds 60 bytes to each of the

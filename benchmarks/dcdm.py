@@ -1,9 +1,9 @@
 """How good is the published network, where, and what is it that makes it so?
 
-    python benchmarks/dcdm.py boxes      the shipped weights on closed boxes from 16^3 to 64^3, plain CG beside them
-    python benchmarks/dcdm.py parts      directions kept, normalisation, obstacles, with the shipped weights
-    python benchmarks/dcdm.py trainings  losses and right-hand sides: trainings of equal length at 16^3 (ten minutes)
-    python benchmarks/dcdm.py --draw     the figure, from the saved runs
+    python -m benchmarks.dcdm boxes      the shipped weights on closed boxes from 16^3 to 64^3, plain CG beside them
+    python -m benchmarks.dcdm parts      directions kept, normalisation, obstacles, with the shipped weights
+    python -m benchmarks.dcdm trainings  losses and right-hand sides: trainings of equal length at 16^3 (ten minutes)
+    python -m benchmarks.dcdm --draw     the figure, from the saved runs
 
 Kaneda et al. (ICML 2023) with this project's training; seeds of right-hand sides are not those of any training. What
 the authors measured is not quoted: only what is run here is said. Iterations are to the true residual; 100 is the most,
@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, saved_rows
 
+from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd import DeepCD
 from deepcd.data import right_hand_side, weight_files
 from deepcd.pde import PoissonSystem, Shape, domain, poisson

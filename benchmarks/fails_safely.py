@@ -1,8 +1,8 @@
 """Who answers wrongly with success? Nasty inputs for SciPy, PyAMG and deepcd, at 400 unknowns and at 262,144.
 
-    python benchmarks/fails_safely.py                     all cases, 20 x 20 and 64 x 64 x 64
-    python benchmarks/fails_safely.py --shape 20 20       one size; the saved rows of others are kept
-    python benchmarks/fails_safely.py --only "NaN in b"   one case, all that was said
+    python -m benchmarks.fails_safely                     all cases, 20 x 20 and 64 x 64 x 64
+    python -m benchmarks.fails_safely --shape 20 20       one size; the saved rows of others are kept
+    python -m benchmarks.fails_safely --only "NaN in b"   one case, all that was said
 
 Each solver runs in a process of its own, restarted when it crashes or takes longer than --limit seconds. All get the
 same tolerance and the same limit of iterations: SciPy's default of 10 n at 400 unknowns, and 1,000 at 64^3, where
@@ -34,9 +34,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import verification
-from nasty_inputs import Problem, cases
-from problems import save_results, saved_rows
+
+from benchmarks import verification
+from benchmarks.nasty_inputs import Problem, cases
+from benchmarks.problems import save_results, saved_rows
 
 VERDICTS = ("right answer", "right status", "misleading", "wrong success", "hang or crash")
 SHAPES = ((20, 20), (64, 64, 64))

@@ -1,6 +1,6 @@
 """Draws the iteration counts that benchmarks/iterations.py saved.
 
-    python benchmarks/figure.py
+    python -m benchmarks.figure
 
 Left: mean iterations to 1e-6 per family at 64^3, trained on and unseen, learned against classical. Right: the same
 against the size of the box.
@@ -17,7 +17,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from problems import MAIN_FAMILIES, RESULTS
+
+from benchmarks.problems import MAIN_FAMILIES, RESULTS
 
 COLOURS = {"learned": "#c8102e", "frozen": "#e8a0aa", "V(2,2)": "#1f6fb2", "V(1,1)": "#9bbfdd"}
 LABELS = {

@@ -1,6 +1,6 @@
 """How much faster is a training step with derivatives carried forward than with nested automatic differentiation?
 
-    python benchmarks/forward_laplacian.py [--points 2000] [--repeats 30] [--threads 1]
+    python -m benchmarks.forward_laplacian [--points 2000] [--repeats 30] [--threads 1]
 
 One step: the mean of (Laplacian u + u)^2 over the points and its gradient by all parameters; networks 2-30-30-30-1 and
 10-64-64-64-1, float64 and float32. Three ways to the Laplacian, checked to agree:
@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from problems import save_results
 from torch import Tensor
 
+from benchmarks.problems import save_results
 from deepcd.pinn import Network
 
 CASES = ((2, 30, torch.float64), (2, 30, torch.float32), (10, 64, torch.float64), (10, 64, torch.float32))

@@ -1,6 +1,6 @@
 """Which of PFMG's settings are the best on domains like these?
 
-    python benchmarks/hypre_settings.py [--size 64] [--family open-top] [--all]
+    python -m benchmarks.hypre_settings [--size 64] [--family open-top] [--all]
 
 Settings are tried on seeds that no benchmark reports, those of the short list or all. How hypre is called:
 `deepcd.solvers.bench.hypre`.
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import embedding_of, test_rhs, test_system
 
+from benchmarks.problems import embedding_of, test_rhs, test_system
 from deepcd.solvers.bench.hypre import SHORTLIST, Settings, missing, solve
 from deepcd.solvers.operators.stencil import StencilOperator
 

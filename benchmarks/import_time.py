@@ -1,6 +1,6 @@
 """How long does `import deepcd` take, beside what it cannot do without, and which heavy libraries does it load?
 
-    python benchmarks/import_time.py [--repeats 9]
+    python -m benchmarks.import_time [--repeats 9]
 
 Each import in a process of its own, all in turn; seconds are those of the process, Python's own start included.
 Bytecode is there before the clock starts. `import deepcd` loads nothing before a name of it is used, so the first name
@@ -15,7 +15,8 @@ import sys
 import time
 
 import numpy as np
-from problems import save_results
+
+from benchmarks.problems import save_results
 
 STATEMENTS = {
     "nothing": "pass",

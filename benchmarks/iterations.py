@@ -1,14 +1,15 @@
 """How many iterations do the learned and the classical multigrid need, on which domains, at which sizes?
 
-    python benchmarks/iterations.py main          the four families and pure Neumann, 64^3 and 128^3, two right-hand
-    sides, 1e-6 python benchmarks/iterations.py large         the same at 256^3, one instance python
-    benchmarks/iterations.py tight         tolerance 1e-10 at 96^3 and 128^3 python benchmarks/iterations.py unseen
-    families that were not trained on, 64^3 python benchmarks/iterations.py trained       the other families of the
-    training distribution, 64^3 python benchmarks/iterations.py shapes        100 x 37 x 61 and 2D 1024^2 with
-    obstacles python benchmarks/iterations.py ablation      the networks' outputs frozen at their mean, 64^3
+    python -m benchmarks.iterations main        the main families (with pure Neumann), 64^3 and 128^3, to 1e-6
+    python -m benchmarks.iterations large       the same at 256^3, one instance
+    python -m benchmarks.iterations tight       tolerance 1e-10 at 96^3 and 128^3
+    python -m benchmarks.iterations unseen      families that were not trained on, 64^3
+    python -m benchmarks.iterations trained     the other families of the training distribution, 64^3
+    python -m benchmarks.iterations shapes      100 x 37 x 61 and 1024^2, with obstacles
+    python -m benchmarks.iterations ablation    the networks' outputs frozen at their mean, 64^3
 
-Every count is of iterations to a true relative residual, recomputed from the sparse matrix. Test domains come from
-seeds that training does not use.
+Each system has two right-hand sides. Every count is of iterations to a true relative residual, recomputed from the
+sparse matrix. Test domains come from seeds that training does not use.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from problems import MAIN_FAMILIES, embedding_of, save_results, solve, test_rhs, test_system
 
+from benchmarks.problems import MAIN_FAMILIES, embedding_of, save_results, solve, test_rhs, test_system
 from deepcd.data import HELD_OUT, TRAINING
 from deepcd.data.right_hand_sides import RHS_KINDS
 from deepcd.data.weight_files import load

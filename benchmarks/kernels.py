@@ -1,6 +1,6 @@
 """How fast is every pass of an iteration, and how near to what the memory gives?
 
-    python benchmarks/kernels.py [--sizes 128 256] [--threads 1 2] [--repeats 9]
+    python -m benchmarks.kernels [--sizes 128 256] [--threads 1 2] [--repeats 9]
 
 STREAM's triad in float32 and float64 first (McCalpin 1995; three arrays of 128 MB or more), then every pass of the
 outer iteration and of both cycles on an open-top box with obstacles, and a product with its sparse matrix. Nanoseconds
@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from problems import embedding_of, save_results, test_rhs, test_system
 
+from benchmarks.problems import embedding_of, save_results, test_rhs, test_system
 from deepcd.solvers.grid_discovery import Embedding
 from deepcd.solvers.kernels import coarse, csr
 from deepcd.solvers.kernels.outer import FAST

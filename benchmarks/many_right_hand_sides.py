@@ -1,6 +1,6 @@
 """How much faster are many right-hand sides solved in one call than one by one?
 
-    python benchmarks/many_right_hand_sides.py [--sizes 32 48 64 96] [--repeats 5]
+    python -m benchmarks.many_right_hand_sides [--sizes 32 48 64 96] [--repeats 5]
 
 Open-top box with obstacles; smooth and random right-hand sides in turn, of norm one; tolerance 1e-6. One call with all
 columns, which threads share column by column, against one call per column, whose passes the threads share: once with a
@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import save_results, test_rhs, test_system
 
+from benchmarks.problems import save_results, test_rhs, test_system
 from deepcd import DeepCD, Solution, System
 
 COLUMNS = (1, 2, 4, 8, 16)

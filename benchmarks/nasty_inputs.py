@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from lattices import among, chain, changed, lattice, serpentine, star, without
 from numpy.typing import NDArray
+
+from benchmarks.lattices import among, chain, changed, lattice, serpentine, star, without
 
 Cases = dict[str, Callable[[], "Problem"]]
 

@@ -1,7 +1,7 @@
 """How long does a system without a grid take, beside the better of PyAMG's methods?
 
-    python benchmarks/no_grid.py [--repeats 5] [--only NAME ...]
-    python benchmarks/no_grid.py --matrices     # instead: every matrix of tests/matrices and of PyAMG to 1e-8
+    python -m benchmarks.no_grid [--repeats 5] [--only NAME ...]
+    python -m benchmarks.no_grid --matrices     # instead: every matrix of tests/matrices and of PyAMG to 1e-8
 
 Set-up and solve to 1e-6 from a bare matrix, one thread, fresh A and b in every repeat, medians. PyAMG is given its best
 known settings: smoothed aggregation with forward/backward Gauss-Seidel, and Ruge-Stueben, both accelerated by CG; the
@@ -27,11 +27,11 @@ import numpy as np
 import pyamg
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from peers import pyamg_solve
-from problems import save_results
 from scipy.io import mmread
 from scipy.spatial import Delaunay, cKDTree
 
+from benchmarks.peers import pyamg_solve
+from benchmarks.problems import save_results
 from deepcd import DeepCD
 
 TOL = 1e-6

@@ -1,6 +1,6 @@
 """Other ways to solve the same system, and ours, under one contract: each with the best settings known to us.
 
-    python benchmarks/peers.py [--size 64] [--family open-top]    tries PyAMG's settings, on seeds never reported
+    python -m benchmarks.peers [--size 64] [--family open-top]    tries PyAMG's settings, on seeds never reported
 
 A method is a function (problem, tol) -> Answer. `Answer.setup` is what the method itself needs of A alone; what Python
 needs to bring A into the method's form (`conversion`) is no part of it. Methods for grids are given the box: finding it
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import hypre_settings
 import numpy as np
 import pyamg
 import scipy.sparse.linalg
 from numpy.typing import NDArray
-from problems import test_rhs, test_system
 
+from benchmarks import hypre_settings
+from benchmarks.problems import test_rhs, test_system
 from deepcd import DeepCD
 from deepcd.solvers.bench import hypre
 from deepcd.solvers.bench import problems as bench

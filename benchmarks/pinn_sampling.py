@@ -1,8 +1,8 @@
 """Which sampler gives the smallest error at equal cost?
 
-    python benchmarks/pinn_sampling.py [--problems one_peak burgers ...] [--samplers uniform rad ...]
+    python -m benchmarks.pinn_sampling [--problems one_peak burgers ...] [--samplers uniform rad ...]
                                        [--optimizers ssbroyden] [--seeds 3] [--cost 3000] [--processes 2]
-    python benchmarks/pinn_sampling.py --draw        writes figure and page from the saved runs
+    python -m benchmarks.pinn_sampling --draw        writes figure and page from the saved runs
 
 Every run of a problem has the same network, optimiser, number of points and period between two resamplings, and the
 same cost. The unit of cost is one gradient of the loss on the points; what a sampler takes beside, for probing the
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from problems import RESULTS, save_results, saved_rows
 
+from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.solvers.bench import page
 
 PROBLEMS = ("one_peak", "two_peaks", "gaussian_4d", "gaussian_6d", "burgers", "allen_cahn", "wave", "moving_gaussian")

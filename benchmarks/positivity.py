@@ -1,6 +1,6 @@
 """Is the learned cycle positive definite? Spectra of its smoothers and of the whole cycle on fifty domains.
 
-    python benchmarks/positivity.py
+    python -m benchmarks.positivity
 
 For five domains of each of ten families: per smoother the smallest eigenvalue of S (times the largest diagonal entry
 of A, to make it a pure number) and the largest of S A, by Lanczos on the assembled sparse matrices, the two of the
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
-from problems import MAIN_FAMILIES, embedding_of, save_results, test_system
 
+from benchmarks.problems import MAIN_FAMILIES, embedding_of, save_results, test_system
 from deepcd.solvers.operators.stencil import StencilOperator
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from lattices import lattice
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
+from benchmarks.lattices import lattice
 from deepcd.data import HELD_OUT, TRAINING, random_grid
 from deepcd.pde import poisson
 

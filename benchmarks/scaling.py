@@ -1,7 +1,7 @@
 """How do time and memory grow with the box?
 
-    python benchmarks/scaling.py [--sizes 64 96 128 192 256] [--threads 1 2] [--repeats 5] [--warm]
-    python benchmarks/scaling.py --draw [--warm]        draws the figure from the saved numbers
+    python -m benchmarks.scaling [--sizes 64 96 128 192 256] [--threads 1 2] [--repeats 5] [--warm]
+    python -m benchmarks.scaling --draw [--warm]        draws the figure from the saved numbers
 
 Open-top boxes with obstacles, n^3 cells, smooth right-hand side, tolerance 1e-6; 384 and 512 on request. "grid": the
 solver is given the grid and no matrix exists; "matrix": it is given the bare sparse matrix and finds the grid, up to
@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, test_grid
 from scipy import ndimage
 
+from benchmarks.problems import RESULTS, save_results, test_grid
 from deepcd import DeepCD
 from deepcd.data.random_domains import resample
 from deepcd.pde import Grid, poisson
@@ -226,7 +226,7 @@ def main() -> None:
         for way in ("grid", "matrix") if size <= LARGEST_MATRIX else ("grid",):
             for threads in args.threads:
                 order = ["--sizes", size, "--threads", threads, "--repeats", args.repeats, "--child", way]
-                command = [sys.executable, __file__, *map(str, order), *["--warm"] * args.warm]
+                command = [sys.executable, "-m", "benchmarks.scaling", *map(str, order), *["--warm"] * args.warm]
                 environment = os.environ | ({"GLIBC_TUNABLES": KEPT} if args.warm else {})
                 run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
                 label = f"{size:4d}^3 {way:7s} {threads:7d}"

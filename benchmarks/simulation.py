@@ -1,11 +1,11 @@
 """What does a frame of a simulation cost, and what would it cost with another solver of the pressure?
 
-    python benchmarks/simulation.py [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
-    python benchmarks/simulation.py --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
+    python -m benchmarks.simulation [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
+    python -m benchmarks.simulation --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
 
-The scenes that ship, to 1e-6, from the pressure before. Seconds of a frame are split into advection, set-up of the
-solver, solve and the rest; medians over the frames but the first, which loads compiled code. The divergence is the
-largest one left, relative to the largest that the pressure had to take out.
+The scenes that ship are solved to 1e-6, starting from the pressure of the frame before. The seconds of a frame are
+split into advection, set-up of the solver, solve and the rest. They are medians over all frames but the first, which
+loads compiled code. The divergence is the largest one left, relative to the largest before the projection.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from problems import RESULTS, save_results, saved_rows
 
+from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.data import SCENES
 from deepcd.pde import PoissonSystem
 from deepcd.solvers.bench.methods import smoothed_aggregation
-from deepcd.solvers.deepcd import DeepCD
-from deepcd.solvers.simulation.pressure import PressureSolver, Solved
+from deepcd.solvers.simulation.pressure import Pressure, PressureAnswer
 from deepcd.solvers.simulation.running import run
 from deepcd.solvers.simulation.scenes import read_scene
 
@@ -39,43 +38,45 @@ F64 = NDArray[np.float64]
 PARTS = ("advection_s", "setup_s", "solve_s")
 
 
-class SciPyCG(PressureSolver):
-    """SciPy's conjugate gradients in deepcd's place."""
+def scipy_cg(tol: float) -> Pressure:
+    """Return SciPy's conjugate gradients as a pressure solver."""
+    from scipy.sparse.linalg import cg
 
-    def __call__(self, system: PoissonSystem, b: F64, x0: F64) -> F64:
-        from scipy.sparse.linalg import cg
-
+    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
         counted: list[None] = []
         start = time.perf_counter()
-        x, _ = cg(system.A, b, x0, rtol=self._tol, maxiter=20_000, callback=lambda _: counted.append(None))
-        self.last = Solved(0.0, time.perf_counter() - start, len(counted), len(b))
-        return np.asarray(x)
+        x, _ = cg(system.A, b, x0, rtol=tol, maxiter=20_000, callback=lambda _: counted.append(None))
+        return PressureAnswer(x, 0.0, time.perf_counter() - start, len(counted))
+
+    return solve
 
 
-class PyAMG(PressureSolver):
-    """PyAMG's smoothed aggregation with its conjugate gradients; one hierarchy per matrix."""
+def pyamg_sa(tol: float) -> Pressure:
+    """Return PyAMG's smoothed aggregation and conjugate gradients as a pressure solver, one hierarchy per matrix."""
+    prepared: tuple[PoissonSystem, Any] | None = None
 
-    def __call__(self, system: PoissonSystem, b: F64, x0: F64) -> F64:
+    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+        nonlocal prepared
         start = time.perf_counter()
-        if self._for is not system:
-            self._hierarchy, self._for = smoothed_aggregation(system.A), system
+        if prepared is None or prepared[0] is not system:
+            prepared = system, smoothed_aggregation(system.A)
         ready = time.perf_counter()
         history: list[float] = []
-        # Its tolerance is relative to the initial residual; deepcd's and SciPy's is relative to b.
-        first = float(np.linalg.norm(b - system.A @ x0))
+        # Its tolerance is relative to the initial residual; deepcd's and SciPy's are relative to b.
+        first, target = float(np.linalg.norm(b - system.A @ x0)), tol * float(np.linalg.norm(b))
         x = x0
-        if first > self._tol * float(np.linalg.norm(b)):
-            tol = self._tol * float(np.linalg.norm(b)) / first
-            x = self._hierarchy.solve(b, x0=x0, tol=tol, accel="cg", residuals=history, maxiter=500)
-        self.last = Solved(ready - start, time.perf_counter() - ready, max(len(history) - 1, 0), len(b))
-        return np.asarray(x)
+        if first > target:
+            x = prepared[1].solve(b, x0=x0, tol=target / first, accel="cg", residuals=history, maxiter=500)
+        return PressureAnswer(x, ready - start, time.perf_counter() - ready, max(len(history) - 1, 0))
+
+    return solve
 
 
 def measured(name: str, frames: int, scale: float, threads: int, solver: str) -> dict[str, Any]:
     """Return the row of one run; keep its picture."""
     scene = replace(read_scene(SCENES / f"{name}.toml", scale), frames=frames)
-    kinds = {"deepcd": PressureSolver, "scipy cg": SciPyCG, "pyamg sa": PyAMG}
-    pressure = kinds[solver](DeepCD(threads=threads), scene.tol)
+    peers = {"scipy cg": scipy_cg, "pyamg sa": pyamg_sa}
+    pressure = peers[solver](scene.tol) if solver in peers else None
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         rows = run(scene, Path(folder), pressure=pressure, threads=threads).rows

@@ -1,7 +1,7 @@
 """A thousand random systems, each answer verified independently: is a success ever wrong, or a status untrue?
 
-    python benchmarks/soak.py                             systems 0 .. 999, under ten minutes on one core
-    python benchmarks/soak.py --first 417 --count 1       one of them again, alone
+    python -m benchmarks.soak                             systems 0 .. 999, under ten minutes on one core
+    python -m benchmarks.soak --first 417 --count 1       one of them again, alone
 
 The systems come from `random_systems.py`, where their truth is known by construction. What is asked of DeepCD.solve
 and of deepcd.cg:
@@ -24,9 +24,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import verification
-from problems import save_results
-from random_systems import System, draw
+
+from benchmarks import verification
+from benchmarks.problems import save_results
+from benchmarks.random_systems import System, draw
 
 Solver = Callable[[System], Any]
 

@@ -1,8 +1,8 @@
 """Did a change alter an answer? A pytest plugin that records every solve of a test run, and a comparison of two runs.
 
-    python -m pytest -p solve_records --record-solves before.json
-    python -m pytest -p solve_records --record-solves after.json
-    python benchmarks/solve_records.py before.json after.json
+    python -m pytest -p benchmarks.solve_records --record-solves before.json
+    python -m pytest -p benchmarks.solve_records --record-solves after.json
+    python -m benchmarks.solve_records before.json after.json
 
 A solve is recorded by the test that made it, in order: status, iterations, preconditioner, and digests of x and of the
 residuals. Two records agree only if they are equal to the last bit.
@@ -54,8 +54,12 @@ def _recorded(solve: Any) -> Any:
     @functools.wraps(solve)
     def recorded(*args: Any, **kwargs: Any) -> Any:
         solution = solve(*args, **kwargs)
-        x = solution.x if hasattr(solution.x, "tobytes") else solution.x.copy_to_host()
-        digests = [hashlib.sha256(v.tobytes()).hexdigest()[:16] for v in (x, solution.residuals)]
+        x: Any = solution.x
+        x = x.copy_to_host() if hasattr(x, "copy_to_host") else x
+        digests = [
+            hashlib.sha256(v.tobytes() if hasattr(v, "tobytes") else repr(v).encode()).hexdigest()[:16]
+            for v in (x, solution.residuals)
+        ]
         record = [solution.status.name, len(solution.residuals) - 1, solution.preconditioner, *digests]
         _records[_current[0]].append(record)
         return solution

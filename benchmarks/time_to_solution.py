@@ -1,8 +1,8 @@
 """How long from a sparse matrix to the solution, beside every peer that can be had?
 
-    python benchmarks/time_to_solution.py [--size 128] [--repeats 5] [--tol 1e-6] [--families open-top porous-15]
+    python -m benchmarks.time_to_solution [--size 128] [--repeats 5] [--tol 1e-6] [--families open-top porous-15]
         [--methods deepcd "hypre PFMG-PCG" ...]
-    python benchmarks/time_to_solution.py --draw [--size 128]        draws the figure from the saved numbers
+    python -m benchmarks.time_to_solution --draw [--size 128]        draws the figure from the saved numbers
 
 Fresh A and b in every repeat, methods in an order that turns with the repeats; one thread unless the name says other.
 Seconds of set-up and of the solve apart, and both in units of t, one SciPy product of the same matrix in float64 in the
@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import METHODS, Problem, absent, choose_settings, judge
-from problems import RESULTS, save_results
+
+from benchmarks.peers import METHODS, Problem, absent, choose_settings, judge
+from benchmarks.problems import RESULTS, save_results
 
 GEOMETRIC = ("geometric V(1,1)", "geometric V(2,2)", "deepcd geometric")
 HYPRE = ("hypre PFMG-PCG", "hypre PFMG-PCG, least solve")

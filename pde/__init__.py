@@ -1,4 +1,4 @@
-"""PDE problems: grids, domains and the assembly of pressure Poisson systems. Imports nothing else of deepcd."""
+"""PDE problems: grids, domains, the assembly of pressure Poisson systems, and simulations that pose them."""
 
 from deepcd.pde.advection import advect_scalars as advect_scalars
 from deepcd.pde.advection import advect_velocity as advect_velocity
@@ -41,6 +41,8 @@ from deepcd.pde.sequences import save_solves as save_solves
 from deepcd.pde.smoke import SmokeState as SmokeState
 from deepcd.pde.smoke import SmokeStepper as SmokeStepper
 from deepcd.pde.smoke import Source as Source
+from deepcd.pde.stepping import Step as Step
+from deepcd.pde.turning import turning as turning
 from deepcd.pde.vtk import write_pvd as write_pvd
 from deepcd.pde.vtk import write_vti as write_vti
 from deepcd.pde.vtk import write_vtu as write_vtu

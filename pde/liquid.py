@@ -1,19 +1,19 @@
-"""A liquid with a free surface: the incompressible Euler equations inside a level set, with air of no weight around it.
+"""A liquid with a free surface: the incompressible Euler equations inside a level set, surrounded by weightless air.
 
-Cells in which the signed distance is negative are fluid, the others air at pressure zero (Foster and Fedkiw, Practical
-Animation of Liquids, SIGGRAPH 2001; Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapter 8). A step
-carries surface and velocity along the velocity, which reaches a few cells into the air; then gravity, the pressure in
-the cells that are fluid now, and the velocity beyond the surface anew. Down is against the direction of the last axis.
+Cells in which the signed distance is negative are fluid, the others are air at pressure zero (Foster and Fedkiw,
+Practical Animation of Liquids, SIGGRAPH 2001; Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapter
+8). A step carries surface and velocity along the velocity, which is defined a few cells into the air. Then it adds
+gravity, solves for the pressure in the cells that are fluid now, and continues the velocity beyond the surface again.
+The last axis points up.
 
-A level set does not keep its volume by itself: what advection and redistancing lose or gain is put back by moving the
-whole surface along its normal, a small fraction of a cell per step. Air that is shut in has no pressure either, and may
-vanish; and a wall holds what touches it, so that a film on a closed lid comes off slowly.
+A level set does not keep its volume by itself. The volume that advection and redistancing lose or gain is put back by
+moving the whole surface along its normal, by a small fraction of a cell per step. Two limits of the model: enclosed air
+has no pressure either and may vanish, and walls hold on to the liquid, so that a film comes off a closed lid slowly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -24,9 +24,10 @@ from deepcd.pde.advection import advect_scalars, advect_velocity
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.level_set import liquid_volume, redistance, shift_to_volume
-from deepcd.pde.mac import Velocity, checked_velocity, face_shapes, no_penetration, sides
+from deepcd.pde.mac import Velocity, face_shapes, no_penetration, sides
 from deepcd.pde.poisson import poisson
-from deepcd.pde.projection import PressureSolve, PressureSolver, pressure_step, require_positive, time_step
+from deepcd.pde.projection import SolveFunction, pressure_step
+from deepcd.pde.stepping import Step, Stepper
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +37,19 @@ class LiquidState:
     Parameters
     ----------
     velocity : tuple of ndarray of float64
-        One array per axis, on the faces of the grid, in units of velocity: that of the liquid, continued a few cells
-        into the air and into solids, 0 beyond.
+        One array per axis, on the faces of the grid, in units of velocity. The velocity of the liquid is continued a
+        few cells into the air and into solids; beyond that it is 0.
     phi : ndarray of float64, shape of the grid
-        Signed distance to the surface at the centres of cells, negative in the liquid, in units of length; cut off as
-        far from the surface as the velocity goes on.
+        Signed distance to the surface at the centres of cells, negative in the liquid, in units of length; cut off at
+        the distance to which the velocity is continued.
     volume : float
-        That the liquid is kept at, as :func:`liquid_volume` counts it; what leaves through open walls is taken off.
+        Volume that the liquid is kept at, as :func:`liquid_volume` counts it; outflow through open walls lowers it.
     pressure : ndarray of float64, shape of the grid
-        Of the last step, in units of length^2 / time: where the next solve starts.
+        Pressure of the last step, in units of length^2 / time; the next solve starts from it.
     time : float, default 0.0
+        Time since the start.
     frame : int, default 0
-        Steps so far.
+        Number of steps since the start.
     """
 
     velocity: Velocity
@@ -58,13 +60,13 @@ class LiquidState:
     frame: int = 0
 
 
-class LiquidStepper:
+class LiquidStepper(Stepper[LiquidState]):
     """Moves a :class:`LiquidState` on in time.
 
     Parameters
     ----------
     grid : Grid
-        Its solids, walls, spacing and `air_at` count; what the other cells hold is for the level set to say.
+        Grid whose solids, walls, spacing and `air_at` are used; the level set decides between liquid and air.
     solve : callable
         ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. The system is a new one
         in every step.
@@ -73,14 +75,9 @@ class LiquidStepper:
     dt : float
         Longest time step, in units of time.
     cfl : float, default 1.0
-        Cells per step that the fastest component of the velocity may cross; a step is shortened to that.
+        Number of cells that the fastest component of the velocity may cross in a step; longer steps are shortened.
     threads : int, default 1
-        For advection; results do not depend on their number.
-
-    Attributes
-    ----------
-    advection_seconds : float
-        That the last step spent on carrying surface and velocity along.
+        Number of threads for advection; results do not depend on it.
 
     Raises
     ------
@@ -104,18 +101,15 @@ class LiquidStepper:
     (True, 120)
     """
 
+    fields = ("phi", "pressure")
+
     def __init__(
-        self, grid: Grid, solve: PressureSolver, *, gravity: float, dt: float, cfl: float = 1.0, threads: int = 1
+        self, grid: Grid, solve: SolveFunction, *, gravity: float, dt: float, cfl: float = 1.0, threads: int = 1
     ) -> None:
-        require_positive(dt=dt, cfl=cfl, threads=threads)
+        super().__init__(grid, solve, dt=dt, cfl=cfl, threads=threads)
         if not np.isfinite(gravity):
             raise ValueError(f"gravity must be finite, got {gravity!r}")
-        self.grid = grid
-        self.solve = solve
         self.gravity = float(gravity)
-        self.dt, self.cfl = float(dt), float(cfl)
-        self.threads = threads
-        self.advection_seconds = 0.0
         self._solid = np.equal(grid.cells, Cell.SOLID)
         self._layers = math.ceil(cfl) + 2  # a trace ends at most `cfl` cells away and interpolates beyond that
 
@@ -125,11 +119,12 @@ class LiquidStepper:
         Parameters
         ----------
         phi : array_like, shape of the grid
-            Negative in the liquid, at the centres of cells; where its zero lies counts, it need not be a distance.
+            Function at the centres of cells, negative in the liquid. Only its zero matters; it need not be a distance.
 
         Returns
         -------
         LiquidState
+            The state at time 0.
 
         Raises
         ------
@@ -143,56 +138,12 @@ class LiquidStepper:
         rest = tuple(np.zeros(shape) for shape in face_shapes(self.grid))
         return LiquidState(rest, distance, liquid_volume(self.grid, distance), np.zeros(self.grid.shape))
 
-    def iterate(self, state: LiquidState) -> Iterator[tuple[LiquidState, PressureSolve]]:
-        """Step without end.
-
-        Parameters
-        ----------
-        state : LiquidState
-            To begin with, see :meth:`start`.
-
-        Yields
-        ------
-        state : LiquidState
-        solved : PressureSolve
-            As :meth:`step` returns them, the first after one step.
-        """
-        while True:
-            state, solved = self.step(state)
-            yield state, solved
-
-    def step(self, state: LiquidState) -> tuple[LiquidState, PressureSolve]:
-        """Move on by one time step.
-
-        Parameters
-        ----------
-        state : LiquidState
-            Left as it is.
-
-        Returns
-        -------
-        state : LiquidState
-            New arrays.
-        solved : PressureSolve
-            The system of the pressure, its right-hand side and where its solution started from.
-
-        Raises
-        ------
-        ValueError
-            If an array of the state does not fit the grid or holds NaN, or `solve` returns what does not fit.
-        """
-        velocity = checked_velocity(self.grid, state.velocity)
-        for name in ("phi", "pressure"):
-            array = getattr(state, name)
-            if array.shape != self.grid.shape or not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite and of shape {self.grid.shape}, got shape {array.shape}")
-        h = self.grid.spacing
-        dt = time_step(velocity, h, self.cfl, self.dt)
+    def _advance(self, state: LiquidState, velocity: Velocity, dt: float) -> Step[LiquidState]:
         start = perf_counter()
-        (phi,) = advect_scalars([state.phi], velocity, dt, h, inside=~self._solid, threads=self.threads)
+        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, threads=self.threads)
         wet = (state.phi < 0) & ~self._solid
-        moved = advect_velocity(velocity, dt, h, inside=wet, threads=self.threads)
-        self.advection_seconds = perf_counter() - start
+        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, threads=self.threads)
+        seconds = perf_counter() - start
         volume = max(state.volume - dt * self._outflow(velocity, wet), 0.0)
         phi = shift_to_volume(self.grid, self._distance(phi), volume)
 
@@ -201,7 +152,7 @@ class LiquidStepper:
         cut = no_penetration(system.grid, moved)
         flow, pressure, solved = pressure_step(system, cut, state.pressure, self.solve)
         new = LiquidState(self._continued(system.grid, flow), phi, volume, pressure, state.time + dt, state.frame + 1)
-        return new, solved
+        return Step(new, solved, seconds)
 
     def _filled(self, phi: NDArray[np.float64]) -> Grid:
         """Return the grid with the liquid in it."""
@@ -210,7 +161,7 @@ class LiquidStepper:
         return Grid(cells, walls=self.grid.walls, spacing=self.grid.spacing, air_at=self.grid.air_at)
 
     def _distance(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the signed distance; inside solids the surface goes on as it meets them."""
+        """Return the signed distance; inside solids it is extrapolated from the cells beside them."""
         open_cells = ~self._solid
         distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=self._layers * self.grid.spacing)
         return extrapolate(distance, open_cells) if self._solid.any() else distance

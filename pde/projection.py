@@ -11,68 +11,72 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.mac import Velocity, pressure_rhs, project
 from deepcd.pde.poisson import PoissonSystem
 
-PressureSolver = Callable[[PoissonSystem, NDArray[np.float64], NDArray[np.float64]], ArrayLike]
+SolveFunction = Callable[[PoissonSystem, NDArray[np.float64], NDArray[np.float64]], ArrayLike]
 
 
 @dataclass(frozen=True, eq=False)
 class PressureSolve:
-    """One linear system A x = b of a simulation, and where the solver started from.
+    """One linear system A x = b of a simulation, where the solver started from, and what it answered.
 
     Parameters
     ----------
     system : PoissonSystem
-        With n unknowns. As long as the grid stays the same, all steps share one object.
+        The system, with n unknowns. As long as the grid stays the same, all steps share one object.
     b : ndarray of float64, shape (n,)
-        In units of 1 / time, as :func:`pressure_rhs` returns it.
+        Right-hand side in units of 1 / time, as :func:`pressure_rhs` returns it.
     x0 : ndarray of float64, shape (n,)
-        The pressure of the step before, in units of length^2 / time.
+        Pressure of the step before, in units of length^2 / time.
+    answer : object, optional
+        What the solver returned, facts of its own included. None if it was not called, since there was no unknown.
     """
 
     system: PoissonSystem
     b: NDArray[np.float64]
     x0: NDArray[np.float64]
+    answer: object = None
 
 
 def pressure_step(
-    system: PoissonSystem, velocity: Velocity, pressure: ArrayLike, solve: PressureSolver
+    system: PoissonSystem, velocity: Velocity, pressure: ArrayLike, solve: SolveFunction
 ) -> tuple[Velocity, NDArray[np.float64], PressureSolve]:
     """Take the divergence out of a velocity.
 
     Parameters
     ----------
     system : PoissonSystem
-        With n unknowns.
+        The pressure system, with n unknowns.
     velocity : tuple of ndarray of float64
         One array per axis, on the faces of the grid, in units of velocity.
     pressure : array_like, shape of the grid
-        A guess, in units of length^2 / time: the pressure of the step before.
+        A guess, usually the pressure of the step before, in units of length^2 / time.
     solve : callable
-        ``solve(system, b, x0)`` returns x with A x = b for the A of the system; the residual is the divergence that
-        stays. Over each sealed chamber b sums up to zero, and x is fixed up to a constant.
+        ``solve(system, b, x0)`` returns x with A x = b for the A of the system: an array, or an object with
+        ``__array__`` that holds facts of its own. The residual is the divergence that stays. Over each sealed chamber b
+        sums up to zero, and x is determined up to a constant.
 
     Returns
     -------
     velocity : tuple of ndarray of float64
-        New arrays.
+        The velocity without the divergence; its arrays are new.
     pressure : ndarray of float64, shape of the grid
-        0 in cells that are no unknowns.
+        The pressure in units of length^2 / time; 0 in cells that are not unknowns.
     solved : PressureSolve
+        The system that was solved, and the answer.
 
     Raises
     ------
     ValueError
-        If an array is of the wrong shape, or `solve` returns something else than n finite numbers.
+        If an array is of the wrong shape, or if `solve` does not return n finite numbers.
     """
-    solved = PressureSolve(system, pressure_rhs(system, velocity), system.from_field(pressure))
-    x = solved.x0
-    if x.size:
-        x = np.asarray(solve(system, solved.b, solved.x0.copy()), dtype=np.float64)
-    if x.shape != solved.b.shape or not np.isfinite(x).all():
+    b, x0 = pressure_rhs(system, velocity), system.from_field(pressure)
+    answer = solve(system, b, x0.copy()) if x0.size else None
+    x = np.asarray(answer, dtype=np.float64) if x0.size else x0
+    if x.shape != b.shape or not np.isfinite(x).all():
         raise ValueError(
-            f"solve must return one finite number per unknown, shape {solved.b.shape}; got shape {x.shape}"
-            + (" with NaN or infinite values" if x.shape == solved.b.shape else "")
+            f"solve must return one finite number per unknown, shape {b.shape}; got shape {x.shape}"
+            + (" with NaN or infinite values" if x.shape == b.shape else "")
         )
-    return project(system, velocity, x), system.to_field(x), solved
+    return project(system, velocity, x), system.to_field(x), PressureSolve(system, b, x0, answer)
 
 
 def time_step(velocity: Sequence[NDArray[np.float64]], spacing: float, cfl: float, longest: float) -> float:
@@ -85,13 +89,14 @@ def time_step(velocity: Sequence[NDArray[np.float64]], spacing: float, cfl: floa
     spacing : float
         Edge length of a cell, in units of length.
     cfl : float
-        Number of cells.
+        Number of cells that may be crossed.
     longest : float
-        In units of time.
+        Upper bound of the step, in units of time.
 
     Returns
     -------
     float
+        Length of the step, in units of time.
 
     Raises
     ------
@@ -112,12 +117,12 @@ def require_positive(**numbers: float) -> None:
     Parameters
     ----------
     **numbers : float
-        By the name that the message gives them.
+        The numbers, by the names that the message gives them.
 
     Raises
     ------
     ValueError
-        Naming the first that is not.
+        If a number is not positive and finite; the message names the first one.
     """
     for name, number in numbers.items():
         if not (np.isfinite(number) and number > 0):

@@ -1,11 +1,11 @@
 """Smoke and hot air: the incompressible Euler equations on the MAC grid, one time step after another.
 
-A step is that of Stable Fluids (Stam, SIGGRAPH 1999) with the forces of Fedkiw, Stam and Jensen (SIGGRAPH 2001) and
-MacCormack advection: everything is carried along the velocity, which is free of divergence then; sources, buoyancy and
-vorticity confinement follow; then the faces of solids get the velocity of the solid, and the pressure takes out the
-divergence. Up is the direction of the last axis.
+A step follows Stable Fluids (Stam, SIGGRAPH 1999) with the forces of Fedkiw, Stam and Jensen (SIGGRAPH 2001) and
+MacCormack advection. First all fields are carried along the velocity, which is free of divergence at that point.
+Sources, buoyancy and vorticity confinement follow. Then the faces of solids get the velocity of the solid, and the
+pressure takes out the divergence. The last axis points up.
 
-Smoke is interpolated, not handed from cell to cell: its sum drifts where eddies are as small as a few cells.
+Smoke is interpolated, not handed from cell to cell, so its sum drifts where eddies are only a few cells wide.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from deepcd.pde.domains import Shape, domain
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.forces import buoyancy, vorticity_confinement
 from deepcd.pde.grids import Cell, Grid
-from deepcd.pde.mac import Velocity, checked_velocity, face_shapes, no_penetration
+from deepcd.pde.mac import Velocity, face_shapes, no_penetration
 from deepcd.pde.poisson import PoissonSystem, poisson
-from deepcd.pde.projection import PressureSolve, PressureSolver, pressure_step, require_positive, time_step
+from deepcd.pde.projection import SolveFunction, pressure_step
+from deepcd.pde.stepping import Step, Stepper
 
 Region = Shape | ArrayLike
 Obstacle = Callable[[float], tuple[Region, Sequence[ArrayLike]]]
@@ -34,21 +35,22 @@ Obstacle = Callable[[float], tuple[Region, Sequence[ArrayLike]]]
 
 @dataclass(frozen=True, eq=False)
 class SmokeState:
-    """A flow with smoke in it at one time.
+    """A flow with smoke in it, at one time.
 
     Parameters
     ----------
     velocity : tuple of ndarray of float64
         One array per axis, on the faces of the grid, in units of velocity.
     density : ndarray of float64, shape of the grid
-        Of the smoke, at the centres of cells; 0 in solids.
+        Density of the smoke at the centres of cells; 0 in solids.
     temperature : ndarray of float64, shape of the grid
-        Above that of the air around, at the centres of cells; 0 in solids.
+        Temperature above that of the surrounding air, at the centres of cells; 0 in solids.
     pressure : ndarray of float64, shape of the grid
-        Of the last step, in units of length^2 / time: where the next solve starts.
+        Pressure of the last step, in units of length^2 / time; the next solve starts from it.
     time : float, default 0.0
+        Time since the start.
     frame : int, default 0
-        Steps so far.
+        Number of steps since the start.
     """
 
     velocity: Velocity
@@ -61,16 +63,16 @@ class SmokeState:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A region in which every step sets what flows in; what is None is left alone.
+    """A region in which every step sets density, temperature or velocity; those that are None are left alone.
 
     Parameters
     ----------
     region : Shape or array_like of bool, shape of the grid
-        Cells of solids in it are left out.
+        The cells of the source; those that are solid are left out.
     density, temperature : float, optional
-        Set in its cells.
+        Values that are set in these cells.
     velocity : sequence of float, optional
-        One component per axis, in units of velocity, set on the faces of its cells before the pressure is solved for.
+        One component per axis, in units of velocity, set on the faces of these cells before the pressure is solved for.
     """
 
     region: Region
@@ -79,38 +81,35 @@ class Source:
     velocity: Sequence[float] | None = None
 
 
-class SmokeStepper:
+class SmokeStepper(Stepper[SmokeState]):
     """Moves a :class:`SmokeState` on in time.
 
     Parameters
     ----------
     grid : Grid
-        Fluid and solid cells; walls "solid" or "air".
+        Grid of fluid and solid cells; its walls are "solid" or "air".
     solve : callable
         ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. As long as no obstacle
         moves, the system is the same object in every step, so that its solver needs to be prepared only once.
     dt : float
         Longest time step, in units of time.
     cfl : float, default 2.0
-        Cells per step that the fastest component of the velocity may cross; a step is shortened to that.
+        Number of cells that the fastest component of the velocity may cross in a step; longer steps are shortened.
     alpha : float, default 0.0
-        Downward acceleration per density of the smoke.
+        Downward acceleration per unit of smoke density.
     beta : float, default 1.0
-        Upward acceleration per temperature.
+        Upward acceleration per unit of temperature.
     epsilon : float, default 0.0
         Strength of the vorticity confinement, in units of 1 / time.
     sources : sequence of Source, default ()
+        Regions in which smoke, heat or velocity is set in every step.
     obstacle : callable, optional
-        Of the time; returns a :class:`Shape` or the bool array of the cells of a solid, besides those of the grid, and
-        its velocity: one entry per axis, a float or an array over the faces of that axis. It may lie still and have a
-        velocity (a conveyor, a drum); only where its cells change is there a new grid.
+        ``obstacle(time)`` returns two things: a :class:`Shape` or the bool array of the cells of a solid, which is
+        added to those of the grid, and its velocity, one entry per axis, each a float or an array over the faces of
+        that axis. A solid that lies still may have a velocity (a conveyor, a drum). The grid is replaced only when its
+        cells change.
     threads : int, default 1
-        For what is not the solve; results do not depend on their number.
-
-    Attributes
-    ----------
-    advection_seconds : float
-        That the last step spent on carrying everything along, extrapolation into solids included.
+        Number of threads for all work but the solve; results do not depend on it.
 
     Raises
     ------
@@ -132,10 +131,12 @@ class SmokeStepper:
     (10, (352,), True)
     """
 
+    fields = ("density", "temperature", "pressure")
+
     def __init__(
         self,
         grid: Grid,
-        solve: PressureSolver,
+        solve: SolveFunction,
         *,
         dt: float,
         cfl: float = 2.0,
@@ -146,7 +147,7 @@ class SmokeStepper:
         obstacle: Obstacle | None = None,
         threads: int = 1,
     ) -> None:
-        require_positive(dt=dt, cfl=cfl, threads=threads)
+        super().__init__(grid, solve, dt=dt, cfl=cfl, threads=threads)
         if (grid.cells == Cell.AIR).any():
             raise ValueError('smoke fills fluid cells; the grid has cells of air. An open box is one with walls="air"')
         for name, number in (("alpha", alpha), ("beta", beta)):
@@ -154,16 +155,11 @@ class SmokeStepper:
                 raise ValueError(f"{name} must be finite, got {number!r}")
         if not (np.isfinite(epsilon) and epsilon >= 0):
             raise ValueError(f"epsilon must be finite and from 0 up, got {epsilon!r}")
-        self.grid = grid
-        self.solve = solve
-        self.dt, self.cfl = float(dt), float(cfl)
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
         self.sources = [(_cells(source.region, grid, "the region of a source"), source) for source in sources]
         for _, source in self.sources:
             _check_source(source, len(grid.shape))
         self.obstacle = obstacle
-        self.threads = threads
-        self.advection_seconds = 0.0
         self._now = (0.0, self._place(0.0, None))
 
     def start(self) -> SmokeState:
@@ -172,58 +168,18 @@ class SmokeStepper:
         Returns
         -------
         SmokeState
+            The state at time 0.
         """
         rest = tuple(np.zeros(shape) for shape in face_shapes(self.grid))
         density, temperature, pressure = (np.zeros(self.grid.shape) for _ in range(3))
         return SmokeState(rest, density, temperature, pressure)
 
-    def iterate(self, state: SmokeState | None = None) -> Iterator[tuple[SmokeState, PressureSolve]]:
-        """Step without end.
+    def iterate(self, state: SmokeState | None = None) -> Iterator[Step[SmokeState]]:
+        """Step without end, from :meth:`start` unless a state is given."""
+        return super().iterate(self.start() if state is None else state)
 
-        Parameters
-        ----------
-        state : SmokeState, optional
-            To begin with. Default: :meth:`start`.
-
-        Yields
-        ------
-        state : SmokeState
-        solved : PressureSolve
-            As :meth:`step` returns them, the first after one step.
-        """
-        state = self.start() if state is None else state
-        while True:
-            state, solved = self.step(state)
-            yield state, solved
-
-    def step(self, state: SmokeState) -> tuple[SmokeState, PressureSolve]:
-        """Move on by one time step.
-
-        Parameters
-        ----------
-        state : SmokeState
-            Left as it is.
-
-        Returns
-        -------
-        state : SmokeState
-            New arrays.
-        solved : PressureSolve
-            The system of the pressure, its right-hand side and where its solution started from.
-
-        Raises
-        ------
-        ValueError
-            If an array of the state does not fit the grid or holds NaN, or `solve` or the obstacle returns what does
-            not fit.
-        """
-        velocity = checked_velocity(self.grid, state.velocity)
-        for name in ("density", "temperature", "pressure"):
-            array = getattr(state, name)
-            if array.shape != self.grid.shape or not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite and of shape {self.grid.shape}, got shape {array.shape}")
+    def _advance(self, state: SmokeState, velocity: Velocity, dt: float) -> Step[SmokeState]:
         h = self.grid.spacing
-        dt = time_step(velocity, h, self.cfl, self.dt)
         before = self._at(state.time)
         start = perf_counter()
         fluid = before.grid.fluid
@@ -234,7 +190,7 @@ class SmokeStepper:
             scalars = [extrapolate(scalar, fluid, layers) for scalar in scalars]
         density, temperature = advect_scalars(scalars, velocity, dt, h, inside=fluid, threads=self.threads)
         moved = advect_velocity(velocity, dt, h, inside=fluid, threads=self.threads)
-        self.advection_seconds = perf_counter() - start
+        seconds = perf_counter() - start
         if self.epsilon > 0:
             push = vorticity_confinement(before.grid, velocity, self.epsilon, self.threads)
             for component, acceleration in zip(moved, push, strict=True):
@@ -256,7 +212,7 @@ class SmokeStepper:
         cut = no_penetration(after.grid, moved, after.motion)
         velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve)
         new = SmokeState(velocity, density, temperature, pressure, state.time + dt, state.frame + 1)
-        return new, solved
+        return Step(new, solved, seconds)
 
     def _at(self, time: float) -> _Place:
         """Return the grid and the motion of its solids at a time; the grid is the one before if its cells are."""
@@ -290,7 +246,7 @@ class SmokeStepper:
 
 
 class _Place:
-    """The grid at a time, its system once that is asked for, and the velocity of its solids."""
+    """The grid at one time, its pressure system, assembled when first used, and the velocity of its solids."""
 
     def __init__(self, grid: Grid, motion: Sequence[ArrayLike] | None) -> None:
         self.grid = grid

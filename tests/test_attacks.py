@@ -10,10 +10,10 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from verification import norms, residual_norms
-from verification import rounding_level as rounding
 
 import deepcd
+from benchmarks.verification import norms, residual_norms
+from benchmarks.verification import rounding_level as rounding
 from deepcd import DeepCD, Solution, Status
 
 from . import strategies as some

@@ -8,10 +8,10 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-import cuda_traffic
 import numpy as np
 import pytest
 
+from benchmarks import cuda_traffic
 from deepcd import DeepCD
 from deepcd.solvers.backends.arrays import is_on_device
 from deepcd.solvers.backends.cuda import device as cuda

@@ -6,11 +6,11 @@ import copy
 from collections import Counter
 from typing import Any
 
-import cuda_traffic
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from benchmarks import cuda_traffic
 from deepcd import DeepCD, Status
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers.backends.cuda import device

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
-from lattices import among, lattice
-from nasty_inputs import Problem, cases
+
+from benchmarks.fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
+from benchmarks.lattices import among, lattice
+from benchmarks.nasty_inputs import Problem, cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hypre_settings
 import numpy as np
 import pytest
-from peers import METHODS, PFMG, Problem, absent, judge
-from problems import TEST_SEED
-from problems import test_grid as random_grid
-from problems import test_rhs as right_hand_side
-from scaling import residual as residual_on_grid
-from scaling import smooth, unknowns
 
+from benchmarks import hypre_settings
+from benchmarks.peers import METHODS, PFMG, Problem, absent, judge
+from benchmarks.problems import TEST_SEED
+from benchmarks.problems import test_grid as random_grid
+from benchmarks.problems import test_rhs as right_hand_side
+from benchmarks.scaling import residual as residual_on_grid
+from benchmarks.scaling import smooth, unknowns
 from deepcd.pde import poisson
 from deepcd.solvers.bench import hypre
 from deepcd.solvers.bench.box_incomplete_cholesky import (

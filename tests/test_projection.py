@@ -46,6 +46,23 @@ def test_warm_start_and_record() -> None:
     assert (pressure[~GRID.fluid] == 0).all()
 
 
+def test_the_answer_comes_back_with_facts_of_its_own() -> None:
+    class Answer:
+        def __init__(self, x: np.ndarray) -> None:
+            self.x, self.iterations = x, 7
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.asarray(self.x, dtype)
+
+    velocity, pressure, solved = pressure_step(
+        SYSTEM, swirling_flow(GRID), np.zeros(GRID.shape), lambda system, b, x0: Answer(exact_pressure(system, b))
+    )
+    assert isinstance(solved.answer, Answer)
+    assert solved.answer.iterations == 7
+    np.testing.assert_array_equal(SYSTEM.from_field(pressure), solved.answer.x)
+    assert np.abs(divergence(GRID, velocity)).max() < 1e-11
+
+
 def test_nothing_to_solve() -> None:
     full = domain((4, 3), solid=ball((2, 2), 9))
     rest = tuple(np.zeros(face) for face in face_shapes(full))
@@ -55,6 +72,7 @@ def test_nothing_to_solve() -> None:
 
     velocity, _, solved = pressure_step(poisson(full), rest, np.zeros((4, 3)), solve)
     assert solved.b.size == 0
+    assert solved.answer is None
     assert all((u == 0).all() for u in velocity)
 
 
@@ -63,9 +81,10 @@ def test_nothing_to_solve() -> None:
     [
         (np.zeros(3), r"solve must return one finite number per unknown, shape \(\d+,\); got shape \(3,\)"),
         (np.full(len(SYSTEM.cells), np.nan), "with NaN or infinite values"),
+        (None, r"got shape \(\)"),
     ],
 )
-def test_solvers_that_fail(x: np.ndarray, message: str) -> None:
+def test_solvers_that_fail(x: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pressure_step(SYSTEM, swirling_flow(GRID), np.zeros(GRID.shape), lambda *_: x)
 

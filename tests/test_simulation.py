@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from deepcd.cli import app
 from deepcd.data import SCENES
-from deepcd.pde import LiquidState, icosphere, write_vtu
+from deepcd.pde import icosphere, write_vtu
 from deepcd.solvers.simulation import running
-from deepcd.solvers.simulation.pressure import NotConvergedError
+from deepcd.solvers.simulation.pressure import NotConvergedError, PressureAnswer
 from deepcd.solvers.simulation.running import Progress, Row, run
 from deepcd.solvers.simulation.scenes import Scene, SceneError, read_scene
 
@@ -38,12 +38,7 @@ def arrays(progress: Progress) -> dict[str, Any]:
     state = progress.state
     return {
         **{f"u{axis}": component for axis, component in enumerate(state.velocity)},
-        **{
-            name: getattr(state, name)
-            for name in running.ARRAYS["liquid" if isinstance(state, LiquidState) else "smoke"]
-        },
-        "time": state.time,
-        "frame": state.frame,
+        **{own.name: getattr(state, own.name) for own in fields(state) if own.name != "velocity"},
     }
 
 
@@ -73,7 +68,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "KEEP_EVERY", -1.0)
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", -1.0)
     whole = run(shipped(name, 6), tmp_path / "whole")
 
     def stop(row: Row, _: object) -> None:
@@ -93,6 +88,17 @@ def test_a_static_scene_is_prepared_once_and_a_moving_one_each_time_its_cells_ch
     moving = run(shipped("paddle", 4), tmp_path / "moving").rows
     assert all(row["setup_s"] < 0.1 * still[0]["setup_s"] for row in still[1:])
     assert max(row["setup_s"] for row in moving[1:]) > 10 * max(row["setup_s"] for row in still[1:])
+
+
+def test_a_frame_without_unknowns_takes_no_solver(tmp_path: Path) -> None:
+    """A full box of solids: nothing is solved, and the row says so instead of repeating the one before."""
+    text = 'kind = "smoke"\nshape = [4, 4]\nframes = 2\n[obstacle]\nbox = { low = [-1, -1], high = [2, 2] }\n'
+
+    def never(*_: object) -> PressureAnswer:
+        raise AssertionError
+
+    for row in run(read_scene(written(tmp_path, text)), tmp_path / "out", pressure=never).rows:
+        assert (row["unknowns"], row["iterations"], row["setup_s"], row["solve_s"]) == (0, 0, 0, 0)
 
 
 def test_an_obstacle_comes_from_a_mesh_file(tmp_path: Path) -> None:
@@ -130,6 +136,10 @@ def test_an_obstacle_comes_from_a_mesh_file(tmp_path: Path) -> None:
         (SMOKE + '[obstacle]\nmesh = { file = "nowhere.stl" }', "nowhere.stl"),
         (SMOKE + '[obstacle]\nmesh = { name = "knot", fit = [[2, 2, 2], [3, 3, 3]] }', "outside"),
         (SMOKE + "[obstacle]\nball = { center = [0, 0], radius = 1 }", "scene"),
+        (
+            SMOKE + "[obstacle]\nball = { center = [1, 1, 1], radius = 1 }\nturn = { center = [0, 0], period = 0 }",
+            "period of a turn must be finite and not 0",
+        ),
         ('kind = "liquid"\nshape = [8, 8]', "at least one"),
         ('kind = "liquid"\nshape = [8, 8]\n[[fill]]\nbox = { low = [0], high = [1] }', "2 numbers each"),
     ],
@@ -168,7 +178,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_nor_is_another_scene_resum
 def test_a_pressure_that_is_not_solved_for_ends_the_run_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "KEEP_EVERY", -1.0)
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", -1.0)
     scene = replace(shipped("plume", 4), tol=1e-30)
     with pytest.raises(NotConvergedError, match="not solved for"):
         run(scene, tmp_path)

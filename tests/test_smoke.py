@@ -212,6 +212,15 @@ def test_an_obstacle_that_lies_still_may_have_a_velocity() -> None:
     assert state.velocity[1][3:5, 4].min() > 0.1
 
 
+def test_a_step_is_a_pair_with_its_time() -> None:
+    smoke = stepper(domain((6, 8)))
+    step = smoke.step(smoke.start())
+    state, solved = step
+    assert (step.state, step.solved) == (state, solved)
+    assert step.advection_seconds > 0
+    assert next(smoke.iterate(state)).state.frame == 2
+
+
 def test_a_run_goes_on_from_any_state() -> None:
     """Also with another stepper, and from a time that is not the last one."""
     grid = domain((14, 9, 10))

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import random_systems
-import soak
-import verification
 
+from benchmarks import random_systems, soak, verification
 from deepcd import Solution, Status
 
 

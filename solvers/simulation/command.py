@@ -1,4 +1,4 @@
-"""The command ``deepcd simulate``: reads the scene, runs it, and prints a line per frame to standard error."""
+"""The command ``deepcd simulate``: reads a scene, runs it, and prints a line per frame on standard error."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ def run(
     name : str
         Path of a .toml file, or name of a shipped scene.
     out : Path or None
-        Folder of the results. The default is ``out/`` followed by the name of the scene.
+        Folder of the results. None stands for ``out/`` and the name of the scene.
     frames : int or None
-        Number of frames. The default is the scene's own.
+        Number of frames. None stands for the scene's own.
     scale, resume, vti_every
         See `read_scene` and `deepcd.solvers.simulation.running.run`.
     threads : int or None
-        Number of threads. The default is one per core.
+        Number of threads. None stands for one per core.
 
     Returns
     -------
     list of dict
+        The rows of `deepcd.solvers.simulation.running.Progress`.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -63,11 +64,10 @@ def run(
     console.print(HEADER, style="bold")
 
     def tell(row: Row, _: PressureSolve) -> None:
-        parts = [row[name] for name in ("advection_s", "setup_s", "solve_s")]
-        rest = row["seconds"] - sum(parts)
+        rest = row["seconds"] - row["advection_s"] - row["setup_s"] - row["solve_s"]
         console.print(
-            f"{row['frame']:5.0f} {row['time']:7.3f} {row['unknowns']:9,.0f} {row['iterations']:6.0f} "
-            f"{parts[0]:10.3f} {parts[1]:7.3f} {parts[2]:7.3f} {rest:7.3f} {row['divergence']:11.1e}"
+            "{frame:5.0f} {time:7.3f} {unknowns:9,.0f} {iterations:6.0f} {advection_s:10.3f} {setup_s:7.3f} "
+            "{solve_s:7.3f} {rest:7.3f} {divergence:11.1e}".format(rest=rest, **row)
         )
 
     progress = run_scene(scene, folder, threads=number, resume=resume, vti_every=vti_every, tell=tell)

@@ -1,4 +1,4 @@
-"""Pictures of a simulation: one per frame, an animation of them, and a sheet with the times of the frames."""
+"""Pictures of a simulation: one per frame, an animation of them, and a sheet with the seconds per frame."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deepcd.pde import LiquidState
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.smoke import SmokeState
 
-EDGE = 320  # pixels of the longer side, about
-SHOWN = 5  # frames on the sheet
-PAUSE = 60  # milliseconds
+EDGE = 320  # pixels on the longer side, approximately
+SHOWN = 5  # number of frames on the sheet
+PAUSE = 60  # milliseconds between two frames of the animation
 
 
 def frame(state: SmokeState | LiquidState, grid: Grid, view: int = 1) -> bytes:
-    """Return a picture in PNG, seen along an axis of three; in two dimensions there is nothing to choose.
+    """Return a picture in PNG, seen along the axis `view`, which has no meaning in two dimensions.
 
-    Smoke is shown by what light it would take, hot air in red; a liquid by how much of it lies behind a point; solids
-    by where their front is.
+    Smoke is as dark as the light that it absorbs, hot air is red, a liquid is as blue as it is thick, and solids are
+    darker the farther away their front is.
     """
     from PIL import Image
 
@@ -58,12 +58,12 @@ def _liquid(state: LiquidState, grid: Grid, view: int) -> NDArray[np.float64]:
 
 
 def _along(field: NDArray[Any], view: int) -> NDArray[np.float64]:
-    """Return the sums along an axis of three."""
+    """Return the sums along the axis `view` of a field with three axes, and other fields as they are."""
     return np.asarray(field.sum(axis=view) if field.ndim == 3 else field, dtype=np.float64)
 
 
 def _with_solids(colours: NDArray[np.float64], grid: Grid, view: int) -> NDArray[np.float64]:
-    """Put solids in front, darker where they are farther away; smoke before them lets them through."""
+    """Draw the solids, darker where they are farther away; smoke in front of them is partly transparent."""
     solid = grid.cells == Cell.SOLID
     if solid.ndim == 2:
         return np.where(solid[..., None], 0.45, colours)
@@ -86,7 +86,7 @@ def animation(files: Sequence[Path], path: Path) -> None:
 
 
 def summary(title: str, rows: Sequence[dict[str, float]], files: Sequence[Path], path: Path) -> None:
-    """Write a sheet: frames from beginning to end, the seconds of each, and iterations."""
+    """Write a sheet with some of the frames, the seconds that each frame took, and its iterations."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.image import imread

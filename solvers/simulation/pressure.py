@@ -1,8 +1,9 @@
-"""The solver of a simulation's pressure systems, prepared once per grid and started from the pressure before."""
+"""DeepCD as the pressure solver of a simulation, prepared once per grid and started from the pressure before."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,45 +14,57 @@ from deepcd.pde import PoissonSystem
 from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.system import System
 
+F64 = NDArray[np.float64]
+
 
 class NotConvergedError(RuntimeError):
     """A pressure system was not solved to the tolerance; the message is the solver's."""
 
 
-@dataclass(frozen=True)
-class Solved:
-    """Facts of one solve: seconds of set-up (0 on a grid that was prepared before) and solve, and iterations."""
+@dataclass(frozen=True, eq=False)
+class PressureAnswer:
+    """The pressure of one step, and what it took to compute it.
 
+    Parameters
+    ----------
+    x : ndarray of float, shape (unknowns,)
+        The pressure; NumPy sees this object as that array.
+    setup, solve : float
+        Seconds of set-up (nearly 0 on a grid that was prepared before) and of the solve.
+    iterations : int
+        Iterations of the solve.
+    """
+
+    x: NDArray[np.floating[Any]]
     setup: float
     solve: float
     iterations: int
-    unknowns: int
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the pressure as an array."""
+        return np.array(self.x, dtype) if copy else np.asarray(self.x, dtype)
 
 
-class PressureSolver:
-    """``solve(system, b, x0)`` of a stepper.
+Pressure = Callable[[PoissonSystem, F64, F64], PressureAnswer]  # the `solve` of a stepper in a simulation
+
+
+class DeepCDPressure:
+    """The function ``solve(system, b, x0)`` of a stepper, by DeepCD.
 
     Parameters
     ----------
     solver : DeepCD
+        The solver and its options.
     tol : float
-        Of the residual relative to b.
-
-    Attributes
-    ----------
-    last : Solved
-        Of the last call.
+        Tolerance for the residual relative to the norm of b.
     """
 
     def __init__(self, solver: DeepCD, tol: float) -> None:
         self._solver, self._tol = solver, tol
         self._for: PoissonSystem | None = None
         self._prepared: System | None = None
-        self.last = Solved(0.0, 0.0, 0, 0)
 
-    def __call__(
-        self, system: PoissonSystem, b: NDArray[np.float64], x0: NDArray[np.float64]
-    ) -> NDArray[np.floating[Any]]:
+    def __call__(self, system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
         """Return x with |b - A x| <= tol |b|.
 
         Raises
@@ -65,7 +78,6 @@ class PressureSolver:
         ready = time.perf_counter()
         solution = self._prepared.solve(b, self._tol, x0=x0)
         done = time.perf_counter()
-        self.last = Solved(ready - start, done - ready, solution.iterations, len(b))
         if solution.info:
             raise NotConvergedError(f"the pressure was not solved for: {solution.message}")
-        return solution.x
+        return PressureAnswer(solution.x, ready - start, done - ready, solution.iterations)

@@ -1,36 +1,36 @@
-"""Scenes: what a simulation starts from, as a TOML file says it.
+"""Scenes: what a simulation starts from, read from TOML files.
 
     kind = "smoke"                      # or "liquid"
     shape = [64, 64, 96]                # cells per axis, at least 4; the last axis points up
     frames = 100
-    dt = 0.02                           # longest step; lengths are in edges of the first axis, which is 1 long
-    cfl = 2.0
+    dt = 0.02                           # longest time step; the unit of length is the edge of the box along axis 0
+    cfl = 2.0                           # cells per step that the flow may cross
     walls = ["solid", "solid", ["solid", "air"]]
-    view = 1                            # axis that the pictures are seen along, of three
+    tol = 1e-6                          # tolerance of the pressure solves
+    view = 1                            # axis along which pictures are seen
     beta = 1.0                          # smoke: alpha, beta, epsilon; liquid: gravity
 
-    [[source]]                          # smoke: what flows in
+    [[source]]                          # smoke: where smoke and heat flow in
     ball = { center = [0.5, 0.5, 0.2], radius = 0.1 }
     density = 1.0
     temperature = 1.0
 
-    [[fill]]                            # liquid: where it is at the start
+    [[fill]]                            # liquid: a box that is full at the start
     box = { low = [0, 0, 0], high = [0.3, 1, 0.6] }
 
     [obstacle]                          # one of ball, box, cylinder, mesh
     mesh = { name = "knot", fit = [[0.2, 0.2, 0.5], [0.8, 0.8, 1.1]] }
 
-    [obstacle.turn]                     # smoke only: turns around a vertical axis
+    [obstacle.turn]                     # smoke in 3D only: turns around a vertical axis
     center = [0.5, 0.5]
     period = 2.0
 
-A mesh has a `file` (STL, PLY or OBJ, relative to the scene) or the `name` of one that the code makes, and is fitted
-into a box. Unknown keys are refused.
+A mesh has either a `file` (STL, PLY or OBJ, relative to the scene) or the `name` of a mesh that the code makes, and it
+is fitted into a box. Unknown keys are refused.
 """
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,14 +38,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde import (
-    Grid,
     LiquidState,
     LiquidStepper,
     Mesh,
-    MeshError,
     Shape,
     SmokeState,
     SmokeStepper,
@@ -58,11 +55,12 @@ from deepcd.pde import (
     knot,
     read_mesh,
     torus,
+    turning,
 )
-from deepcd.pde.projection import PressureSolver
+from deepcd.pde.projection import SolveFunction
+from deepcd.pde.stepping import Stepper
 
 State = SmokeState | LiquidState
-Stepper = SmokeStepper | LiquidStepper
 
 SHAPES: dict[str, tuple[Callable[..., Shape], tuple[str, ...]]] = {
     "ball": (ball, ("center", "radius")),
@@ -70,12 +68,16 @@ SHAPES: dict[str, tuple[Callable[..., Shape], tuple[str, ...]]] = {
     "cylinder": (cylinder, ("center", "radius", "axis")),
 }
 MESHES: dict[str, Callable[[], Mesh]] = {"knot": knot, "torus": torus, "icosphere": icosphere}
-COMMON = ("title", "kind", "shape", "frames", "dt", "cfl", "walls", "tol", "obstacle", "view")
-OWN = {"smoke": ("alpha", "beta", "epsilon", "source"), "liquid": ("gravity", "fill")}
+SOLIDS = (*SHAPES, "mesh")
+COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle")
+PLACES = {"smoke": "source", "liquid": "fill"}
+# Options that are passed on to the stepper. It has defaults of its own, except for those of REQUIRED.
+OPTIONS = {"smoke": ("dt", "cfl", "alpha", "beta", "epsilon"), "liquid": ("dt", "cfl", "gravity")}
+REQUIRED = {"smoke": {"dt": 0.02}, "liquid": {"dt": 0.02, "gravity": 1.0}}
 
 
 class SceneError(ValueError):
-    """A scene cannot be used; the message names the file, the key and why."""
+    """A scene cannot be used; the message names the file, the key and the reason."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,28 @@ class Scene:
     title : str
     kind : {"smoke", "liquid"}
     shape : tuple of 2 or 3 ints
+        Cells per axis.
     frames : int
+        Number of time steps.
     tol : float
-        Of the pressure solves.
+        Tolerance of the pressure solves.
     view : {0, 1, 2}
-        Axis that pictures are seen along.
-    facts : dict
-        All that the file says, with the shape that is used: what decides every number of the run.
-    folder : Path
-        That mesh files are relative to.
+        Axis along which pictures are seen.
+    walls : sequence
+        The walls of the grid, see `deepcd.pde.domain`.
+    obstacle : Shape or None
+        The solid in the box; where it turns, the solid at time 0.
+    turn : tuple of center and period, or None
+        How the obstacle turns, see `deepcd.pde.turning`.
+    sources : tuple of Source
+        Where smoke and heat flow in; none for a liquid.
+    fills : tuple of (low, high)
+        The boxes that are full of liquid at the start; none for smoke.
+    options : dict of str to float
+        Options of the stepper, as `dt` and `cfl`.
+    record : dict
+        The content of the file, with the shape that is used. It decides every number of the run, so a checkpoint keeps
+        it to recognise its scene.
     """
 
     title: str
@@ -104,78 +119,147 @@ class Scene:
     frames: int
     tol: float
     view: int
-    facts: dict[str, Any]
-    folder: Path
+    walls: Sequence[Any]
+    obstacle: Shape | None
+    turn: tuple[tuple[float, float], float] | None
+    sources: tuple[Source, ...]
+    fills: tuple[tuple[Sequence[float], Sequence[float]], ...]
+    options: Mapping[str, float]
+    record: Mapping[str, Any]
 
-    def stepper(self, solve: PressureSolver, threads: int = 1) -> Stepper:
-        """Return what moves the scene on, with a solver for the pressure.
+    def stepper(self, solve: SolveFunction, threads: int = 1) -> Stepper[Any]:
+        """Return the stepper that moves the scene on, with a solver for the pressure.
 
         Parameters
         ----------
         solve : callable
-            See `deepcd.pde.pressure_step`.
+            The solver, see `deepcd.pde.pressure_step`.
         threads : int, default 1
+            Number of threads for advection.
 
         Raises
         ------
-        SceneError
-            If a value is malformed.
+        ValueError
+            If a number is out of range.
         """
-        facts = self.facts
-        spacing = 1.0 / self.shape[0]
-        given = {"dt": facts.get("dt", 0.02), "cfl": facts.get("cfl", 2.0 if self.kind == "smoke" else 1.0)}
-        walls = [tuple(wall) if isinstance(wall, list) else wall for wall in facts.get("walls", ["solid"] * self.ndim)]
-        obstacle = facts.get("obstacle")
-        turn = obstacle.get("turn") if obstacle else None
-        try:
-            still = None if obstacle is None or turn else self._shape(obstacle, "obstacle")
-            grid = domain(self.shape, solid=still, walls=walls, spacing=spacing)
-            if self.kind == "liquid":
-                return LiquidStepper(grid, solve, gravity=facts.get("gravity", 1.0), threads=threads, **given)
-            forces = {name: facts[name] for name in ("alpha", "beta", "epsilon") if name in facts}
-            return SmokeStepper(
-                grid,
-                solve,
-                sources=[self._source(source) for source in facts.get("source", [])],
-                obstacle=self._turning(obstacle, turn, grid) if obstacle and turn else None,
-                threads=threads,
-                **given,
-                **forces,
-            )
-        except (TypeError, ValueError) as error:
-            raise SceneError(f"scene {self.title!r}: {error}") from error
+        still = None if self.turn else self.obstacle
+        grid = domain(self.shape, solid=still, walls=self.walls, spacing=1.0 / self.shape[0])
+        options: dict[str, Any] = {"threads": threads, **self.options}
+        if self.kind == "liquid":
+            return LiquidStepper(grid, solve, **options)
+        moving = turning(self.obstacle, grid, *self.turn) if self.turn and self.obstacle else None
+        return SmokeStepper(grid, solve, sources=self.sources, obstacle=moving, **options)
 
-    def start(self, stepper: Stepper) -> State:
+    def start(self, stepper: Stepper[Any]) -> State:
         """Return the state that the scene begins with."""
         if isinstance(stepper, SmokeStepper):
             return stepper.start()
+        assert isinstance(stepper, LiquidStepper)
         x = np.meshgrid(*((np.arange(n) + 0.5) * stepper.grid.spacing for n in self.shape), indexing="ij", sparse=True)
         phi = np.full(self.shape, np.inf)
-        for part in self.facts.get("fill", []):
-            low, high = part["box"]["low"], part["box"]["high"]
-            outside = [np.maximum(a - v, v - b) for v, a, b in zip(x, low, high, strict=True)]
-            whole = outside[0]
-            for own in outside[1:]:
-                whole = np.maximum(whole, own)
+        for low, high in self.fills:
+            whole = np.full(self.shape, -np.inf)
+            for v, a, b in zip(x, low, high, strict=True):
+                whole = np.maximum(whole, np.maximum(a - v, v - b))
             phi = np.minimum(phi, whole)
         return stepper.start(phi)
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
 
-    @property
-    def size(self) -> list[float]:
-        """Edges of the box; the first is 1."""
-        return [n / self.shape[0] for n in self.shape]
+def read_scene(path: Path, scale: float = 1.0) -> Scene:
+    """Read a scene, or refuse it.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file; see the head of this module.
+    scale : float, default 1.0
+        Factor for the number of cells per axis, for a look at a lower resolution.
+
+    Returns
+    -------
+    Scene
+
+    Raises
+    ------
+    SceneError
+        If the file cannot be read, has unknown keys, or holds values that are out of range.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SceneError(f"scene {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise SceneError(f"scene {path}: is no TOML ({error})") from error
+    try:
+        scene = _Reader(path, tables, scale).scene()
+        scene.stepper(lambda system, b, x0: x0)  # refuses numbers that are out of range
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise SceneError(f"scene {path}: {what}") from error
+    return scene
+
+
+class _Reader:
+    """Turns the tables of a scene file into a `Scene`; keys and values that make no sense are refused."""
+
+    def __init__(self, path: Path, tables: dict[str, Any], scale: float) -> None:
+        self.path, self.tables = path, tables
+        self.kind = str(tables.get("kind"))
+        if self.kind not in PLACES:
+            raise SceneError(f"kind must be one of {', '.join(PLACES)}, got {tables.get('kind')!r}")
+        _known(tables, (*COMMON, *OPTIONS[self.kind], PLACES[self.kind]), "the scene")
+        shape = tables["shape"]
+        if not (isinstance(shape, list) and len(shape) in (2, 3) and all(type(n) is int for n in shape)):
+            raise SceneError(f"shape must be two or three whole numbers of cells, got {shape!r}")
+        self.shape = tuple(round(n * scale) for n in shape)
+        if min(self.shape) < 4:
+            raise SceneError(f"shape must have at least 4 cells per axis, got {' x '.join(map(str, self.shape))}")
+
+    def scene(self) -> Scene:
+        tables = self.tables
+        frames, tol, view = tables.get("frames", 100), tables.get("tol", 1e-6), tables.get("view", 1)
+        if not (type(frames) is int and frames >= 1):
+            raise SceneError(f"frames must be a whole number from 1 up, got {frames!r}")
+        if not (isinstance(tol, float) and 0 < tol < 1):
+            raise SceneError(f"tol must be between 0 and 1, got {tol!r}")
+        if view not in (0, 1, 2):
+            raise SceneError(f"view must be an axis, 0, 1 or 2, got {view!r}")
+        fills = tuple(self._fill(part) for part in tables.get("fill", []))
+        if self.kind == "liquid" and not fills:
+            raise SceneError("a liquid needs at least one [[fill]]")
+        obstacle, turn = self._obstacle(tables["obstacle"]) if "obstacle" in tables else (None, None)
+        return Scene(
+            title=str(tables.get("title", self.path.stem)),
+            kind=self.kind,
+            shape=self.shape,
+            frames=frames,
+            tol=tol,
+            view=view,
+            walls=[tuple(w) if isinstance(w, list) else w for w in tables.get("walls", ["solid"] * len(self.shape))],
+            obstacle=obstacle,
+            turn=turn,
+            sources=tuple(self._source(table) for table in tables.get("source", [])),
+            fills=fills,
+            options=REQUIRED[self.kind] | {name: tables[name] for name in OPTIONS[self.kind] if name in tables},
+            record=tables | {"shape": list(self.shape)},
+        )
+
+    def _obstacle(self, table: Any) -> tuple[Shape, tuple[tuple[float, float], float] | None]:
+        _known(table, (*SOLIDS, "turn"), "obstacle")
+        shape = self._shape(table, "obstacle")
+        if "turn" not in table:
+            return shape, None
+        if self.kind != "smoke" or len(self.shape) != 3 or "mesh" in table:
+            raise SceneError("obstacle.turn is for a ball, box or cylinder in smoke, in three dimensions")
+        turn = table["turn"]
+        _known(turn, ("center", "period"), "obstacle.turn")
+        a, b = map(float, turn["center"])
+        return shape, ((a, b), float(turn["period"]))
 
     def _shape(self, table: Mapping[str, Any], where: str) -> Shape:
-        kinds = [name for name in (*SHAPES, "mesh") if name in table]
+        kinds = [name for name in SOLIDS if name in table]
         if len(kinds) != 1:
-            raise SceneError(
-                f"{where} must hold one of {', '.join((*SHAPES, 'mesh'))}, got {', '.join(kinds) or 'none'}"
-            )
+            raise SceneError(f"{where} must hold one of {', '.join(SOLIDS)}, got {', '.join(kinds) or 'none'}")
         if kinds[0] == "mesh":
             return self._mesh(table["mesh"], where).shape()
         make, names = SHAPES[kinds[0]]
@@ -187,127 +271,30 @@ class Scene:
         _known(table, ("file", "name", "fit", "rotation"), f"{where}.mesh")
         if ("file" in table) == ("name" in table):
             raise SceneError(f"{where}.mesh must have either a file or a name ({', '.join(MESHES)})")
-        if "name" in table:
-            if table["name"] not in MESHES:
-                raise SceneError(f"{where}.mesh.name must be one of {', '.join(MESHES)}, got {table['name']!r}")
-            mesh = MESHES[table["name"]]()
-        else:
-            mesh = read_mesh(self.folder / table["file"])
-        everything = ([0.0] * 3, self.size)
+        if "name" in table and table["name"] not in MESHES:
+            raise SceneError(f"{where}.mesh.name must be one of {', '.join(MESHES)}, got {table['name']!r}")
+        mesh = MESHES[table["name"]]() if "name" in table else read_mesh(self.path.parent / table["file"])
+        everything = ([0.0] * 3, [n / self.shape[0] for n in self.shape])
         rotation = table.get("rotation")
         turned = None if rotation is None else (rotation["axis"], rotation["degrees"])
         return mesh.placed(rotation=turned, fit=tuple(table.get("fit", everything)), within=everything)
 
     def _source(self, table: Mapping[str, Any]) -> Source:
-        _known(table, (*SHAPES, "mesh", "density", "temperature", "velocity"), "source")
-        return Source(
-            self._shape(table, "source"), table.get("density"), table.get("temperature"), table.get("velocity")
-        )
+        _known(table, (*SOLIDS, "density", "temperature", "velocity"), "source")
+        values = (table.get(name) for name in ("density", "temperature", "velocity"))
+        return Source(self._shape(table, "source"), *values)
 
-    def _turning(
-        self, table: Mapping[str, Any], turn: Mapping[str, Any], grid: Grid
-    ) -> Callable[[float], tuple[Shape, Sequence[ArrayLike]]]:
-        """Return shape and velocity of an obstacle that turns around a vertical axis, as functions of the time."""
-        _known(turn, ("center", "period"), "obstacle.turn")
-        a, b = map(float, turn["center"])
-        speed = 2 * math.pi / float(turn["period"])
-        still = self._shape({key: value for key, value in table.items() if key != "turn"}, "obstacle")
-        h = grid.spacing
-        faces = [
-            [(np.arange(n + (d == axis)) + 0.5 * (d != axis)) * h for d, n in enumerate(grid.shape)] for axis in (0, 1)
-        ]
-        along: list[NDArray[np.float64]] = [
-            np.broadcast_to(values, [n + (d == axis) for d, n in enumerate(grid.shape)])
-            for axis, values in (
-                (0, -speed * (faces[0][1] - b)[None, :, None]),
-                (1, speed * (faces[1][0] - a)[:, None, None]),
-            )
-        ]
-
-        def at(time: float) -> tuple[Shape, Sequence[ArrayLike]]:
-            cosine, sine = math.cos(speed * time), math.sin(speed * time)
-
-            def contains(x: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
-                u, v = x[0] - a, x[1] - b  # turned back to where the shape was at the start
-                return still.contains([a + cosine * u + sine * v, b - sine * u + cosine * v, *x[2:]])
-
-            return Shape(contains), [*along, 0.0]
-
-        return at
-
-
-def read_scene(path: Path, scale: float = 1.0) -> Scene:
-    """Read a scene, or refuse it.
-
-    Parameters
-    ----------
-    path : Path
-        A TOML file; see the head of this module.
-    scale : float, default 1.0
-        Of the number of cells per axis, for a look at a lower resolution.
-
-    Returns
-    -------
-    Scene
-
-    Raises
-    ------
-    SceneError
-        If it cannot be read, has keys that are unknown, or values that are out of range.
-    """
-    try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SceneError(f"scene {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SceneError(f"scene {path}: is no TOML ({error})") from error
-    try:
-        return _checked(facts, path, scale)
-    except (KeyError, TypeError, AttributeError, MeshError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise SceneError(f"scene {path}: {what}") from error
-    except SceneError as error:
-        raise SceneError(f"scene {path}: {error}") from error
-
-
-def _checked(facts: dict[str, Any], path: Path, scale: float) -> Scene:
-    if facts.get("kind") not in OWN:
-        raise SceneError(f"kind must be one of {', '.join(OWN)}, got {facts.get('kind')!r}")
-    kind = facts["kind"]
-    _known(facts, (*COMMON, *OWN[kind]), "the scene")
-    shape = facts["shape"]
-    if not (isinstance(shape, list) and len(shape) in (2, 3) and all(type(n) is int for n in shape)):
-        raise SceneError(f"shape must be two or three whole numbers of cells, got {shape!r}")
-    cells = tuple(round(n * scale) for n in shape)
-    if min(cells) < 4:
-        raise SceneError(f"shape must have at least 4 cells per axis, got {' x '.join(map(str, cells))}")
-    frames, tol = facts.get("frames", 100), facts.get("tol", 1e-6)
-    if not (type(frames) is int and frames >= 1):
-        raise SceneError(f"frames must be a whole number from 1 up, got {frames!r}")
-    if not (isinstance(tol, float) and 0 < tol < 1):
-        raise SceneError(f"tol must be between 0 and 1, got {tol!r}")
-    view = facts.get("view", 1)
-    if view not in (0, 1, 2):
-        raise SceneError(f"view must be an axis, 0, 1 or 2, got {view!r}")
-    obstacle = facts.get("obstacle")
-    if obstacle is not None:
-        _known(obstacle, (*SHAPES, "mesh", "turn"), "obstacle")
-        if "turn" in obstacle and (kind != "smoke" or len(cells) != 3 or "mesh" in obstacle):
-            raise SceneError("obstacle.turn is for a ball, box or cylinder in smoke, in three dimensions")
-    for part in facts.get("fill", []):
-        _known(part, ("box",), "fill")
-        _known(part["box"], ("low", "high"), "fill.box")
-        if {len(part["box"][name]) for name in ("low", "high")} != {len(cells)}:
-            raise SceneError(f"fill.box needs low and high of {len(cells)} numbers each")
-    if kind == "liquid" and not facts.get("fill"):
-        raise SceneError("a liquid needs at least one [[fill]]")
-    title = str(facts.get("title", path.stem))
-    scene = Scene(title, kind, cells, frames, float(tol), view, facts | {"shape": list(cells)}, path.parent)
-    scene.stepper(lambda system, b, x0: x0)  # so that what is wrong is said now
-    return scene
+    def _fill(self, table: Any) -> tuple[Sequence[float], Sequence[float]]:
+        _known(table, ("box",), "fill")
+        _known(table["box"], ("low", "high"), "fill.box")
+        low, high = table["box"]["low"], table["box"]["high"]
+        if {len(low), len(high)} != {len(self.shape)}:
+            raise SceneError(f"fill.box needs low and high of {len(self.shape)} numbers each")
+        return low, high
 
 
 def _known(table: Any, names: Sequence[str], where: str) -> None:
+    """Refuse what is no table, and unknown keys."""
     if not isinstance(table, Mapping):
         raise SceneError(f"{where} must be a table, got {table!r}")
     unknown = [key for key in table if key not in names]

@@ -1,0 +1,1 @@
+"""Measurements and their figures of record; each module runs from the root of the repository with ``python -m``."""
