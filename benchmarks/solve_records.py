@@ -56,15 +56,17 @@ def _recorded(solve: Any) -> Any:
         solution = solve(*args, **kwargs)
         x: Any = solution.x
         x = x.copy_to_host() if hasattr(x, "copy_to_host") else x
-        digests = [
-            hashlib.sha256(v.tobytes() if hasattr(v, "tobytes") else repr(v).encode()).hexdigest()[:16]
-            for v in (x, solution.residuals)
-        ]
+        digests = [_digest(v) for v in (x, solution.residuals)]
         record = [solution.status.name, len(solution.residuals) - 1, solution.preconditioner, *digests]
         _records[_current[0]].append(record)
         return solution
 
     return recorded
+
+
+def _digest(v: Any) -> str:
+    content = v.tobytes() if hasattr(v, "tobytes") else repr(v).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def main() -> int:
