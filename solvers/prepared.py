@@ -1,9 +1,12 @@
-"""A matrix made ready, from the strategy's point of view: it can be solved with, or it is known why it cannot be."""
+"""A matrix made ready, from the strategy's point of view: it can be solved with, or it is known why it cannot be.
+
+Both kinds answer the same calls, so that no caller has to ask which of them it has.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,44 +20,6 @@ from deepcd.solvers.solution import Status
 
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
-
-
-class Prepared(Protocol):
-    """What a system is solved with."""
-
-    @property
-    def solvable(self) -> bool:
-        """Whether it can be solved with at all."""
-
-    @property
-    def on_grid(self) -> bool:
-        """Whether the vectors of the iteration are those of a grid."""
-
-    @property
-    def preconditioner(self) -> str:
-        """Name of the preconditioner, for `Solution.preconditioner`."""
-
-    @property
-    def work(self) -> float:
-        """Passes over the unknowns per iteration."""
-
-    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
-        """Solve A x = b from x0, or from zero, to a certified answer of that dtype."""
-
-    def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
-        """Iterate on all columns of B at once, from X and into it; None where that is not a gain."""
-
-    def twin(self) -> Prepared:
-        """Return the same with work vectors of its own, for one thread; where vectors are those of a grid."""
-
-    def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> Prepared | None:
-        """Look for a null vector that explains why b could not be solved for; return what knows of it, or None."""
-
-    def precondition(self, v: NDArray[np.floating[Any]]) -> F64:
-        """Return M v on vectors of A's rows, or raise a ValueError."""
-
-    def describe(self) -> list[str]:
-        """Return lines that say what was prepared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,17 +57,20 @@ class Solvable:
         return refine(self.parts, b, x0, limits, self.keep, dtype)
 
     def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
-        """Iterate on all columns at once, but not on a grid: there is no matrix whose passes they could share."""
+        """Iterate on all columns of B at once, from X and into it; see `iterate_together`.
+
+        None on a grid, where there is no matrix whose passes the columns could share.
+        """
         if self.on_grid or self.parts.operator is None:
             return None
         return iterate_together(self.parts, B, X, targets, limits)
 
     def twin(self) -> Solvable:
-        """Return the same parts of a grid with work vectors of their own."""
+        """Return the same parts of a grid with work vectors of their own, for one thread."""
         return Solvable(self.parts.twin(), self.keep, self.on_grid)
 
     def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> Solvable | None:
-        """Return the same parts with a null vector made known to the operator, if one is found."""
+        """Look for a null vector that explains why b could not be solved for; return parts that know of it, or None."""
         parts = as_singular(self.parts, b, x0, limits.target, spent, limits.deadline)
         return None if parts is None else Solvable(parts, self.keep, self.on_grid)
 
@@ -163,3 +131,6 @@ class Unsolvable:
     def describe(self) -> list[str]:
         """Return why it cannot be solved."""
         return [f"cannot be solved. {self.status.value} {self.detail}".rstrip()]
+
+
+Prepared = Solvable | Unsolvable
