@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.discovery import entry
+from deepcd.solvers.kernels.pieces import entry
 
 ALONG_Z, ALONG_Y, ALONG_X = 1, 2, 4
 ROUNDS = 50  # at most; fewer for large patterns, three at least
