@@ -113,9 +113,10 @@ def _matrix_parts(
         recipe = next(candidate for candidate in others if candidate is not DIRECT or part.shape[0] <= FEW)
     near_null = None if structure.near_null is None else structure.near_null[rows]
     before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
+    earlier = None if before is None else before.M
     M: Any
     try:
-        M = recipe.build(Part(part, None, None, eps, near_null, config.weights, config.threads, before and before.M))
+        M = recipe.build(Part(part, None, None, eps, near_null, config.weights, config.threads, earlier))
     except NotPositiveDefiniteError as error:
         raise _Fault(Status.INDEFINITE_MATRIX, str(error)) from error
     found = getattr(M, "null", None)  # of a factorisation, which sees all of it

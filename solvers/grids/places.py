@@ -57,19 +57,9 @@ class Pattern(NamedTuple):
 
 
 def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
-    """Return the pattern of the rows that have off-diagonal entries.
+    """Return the pattern of the rows that have off-diagonal entries; `degree`, shape (n,), says how many.
 
-    Parameters
-    ----------
-    A : csr_array, shape (n, n)
-        Sorted, without explicit zeros.
-    degree : ndarray of uint8, shape (n,)
-        Number of off-diagonal entries of each row.
-
-    Raises
-    ------
-    NotAGrid
-        If there are no such rows, or one of them couples to another row.
+    A is sorted, without explicit zeros. Raises NotAGrid if there are no such rows, or one of them couples to another.
     """
     if degree.all():
         return Pattern(A.indptr, A.indices)
@@ -162,17 +152,9 @@ class Pieces:
         return misplaced
 
     def arrange(self, mark: NDArray[np.uint8]) -> tuple[Embedding, NDArray[np.uint8]] | None:
-        """Put all components into one box.
+        """Put all components into one box, not compared with the couplings yet; None if it would be too large.
 
-        Parameters
-        ----------
-        mark : ndarray of uint8, shape (m,)
-            See `walk`.
-
-        Returns
-        -------
-        embedding, box, or None
-            See `walk`; not compared with the couplings yet. None if the box would be too large.
+        Argument and results are those of `walk`.
         """
         axes, origin, shape = _pack(self._high - self._low + 1)
         if np.prod(shape, dtype=float) > _most_cells(self.pattern.m):
@@ -180,12 +162,7 @@ class Pieces:
         return _placed(self.pattern, self.component, self._packed, shape, axes, origin - self._low + 1, mark)
 
     def search(self, wrong: NDArray[np.bool_]) -> bool:
-        """Take back guesses in the wrong components, the last one first, until each fits; return whether all do.
-
-        Parameters
-        ----------
-        wrong : ndarray of bool, shape (count,)
-        """
+        """Take back guesses in the wrong components, the last one first, until each fits; return whether all do."""
         if not self._searches:
             return False
         self._searches -= 1

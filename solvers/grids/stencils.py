@@ -85,17 +85,7 @@ class UnitStencil:
 
 
 def sealed_components(component: NDArray[np.int32], components: int, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which components have no row with Dirichlet data.
-
-    Parameters
-    ----------
-    component : ndarray of int32, shape (m,)
-        Component of each row.
-    components : int
-        Number of components.
-    is_open : ndarray of bool, shape (m,)
-        Whether each row has Dirichlet data.
-    """
+    """Return which components have no row with Dirichlet data; `component` and `is_open` have an entry for each row."""
     if components == 1:
         return np.array([not is_open.any()])
     sealed = np.ones(components, dtype=bool)

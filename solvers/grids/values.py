@@ -81,23 +81,9 @@ def scan(A: csr_array) -> Scanned | None:
 
 
 def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
-    """Do the same for any matrix whose entries are multiples of one coupling up to rounding.
+    """Do the same up to rounding; return A, sorted and without explicit zeros, and what was found.
 
-    Parameters
-    ----------
-    A : csr_array, shape (n, n)
-        Explicit zeros and unsorted indices are fine.
-
-    Returns
-    -------
-    A : csr_array of float32 or float64
-        The same matrix, sorted and without explicit zeros.
-    Scanned
-
-    Raises
-    ------
-    NotAGrid
-        If A has other entries, with the row and the reason.
+    Raises NotAGrid, with the row and the reason, if the entries are not multiples of one coupling.
     """
     A, eps = _canonical(A)
     degree, count = np.empty(A.shape[0], dtype=np.uint8), np.empty(A.shape[0], dtype=np.uint8)
@@ -114,23 +100,9 @@ def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
 def compare(
     A: csr_array, eps: float, embedding: Embedding, stencil: UnitStencil, wrong: NDArray[np.bool_]
 ) -> str | None:
-    """Compare every entry of a matrix with a stencil.
+    """Compare every entry of a sorted matrix, whose rounding unit is eps, with a stencil; return the first mismatch.
 
-    Parameters
-    ----------
-    A : csr_array of float32 or float64, shape (n, n)
-        Sorted, without duplicates.
-    eps : float
-        Rounding unit of the entries.
-    embedding : Embedding
-    stencil : UnitStencil
-    wrong : ndarray of bool, shape (components,), out
-        The components with a mismatch; False on entry.
-
-    Returns
-    -------
-    str or None
-        The first mismatch, in words; None if there is none.
+    `wrong`, shape (components,), False on entry, is set to True where a component has a mismatch.
     """
     index = np.empty(0, dtype=np.int32)
     if not isinstance(embedding.rows, slice):

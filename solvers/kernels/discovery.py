@@ -21,14 +21,15 @@ from numba import njit
 
 from deepcd.solvers.kernels.pieces import X, Y, Z, entry, find, unite
 
-SCAN = 64  # rows to look at on either side for the nearest one of a piece
-EFFORT, PER_ENTRY = 5_000_000, 30  # positions to look up for rows set aside before guesses are made; per entry more
-MEMBERS = 256  # cells of the smaller of two pieces that are compared with the larger
+SCAN = 64  # number of rows on either side among which the nearest one of a piece is looked for
+# Number of positions that are looked up for rows set aside before guesses are made, and how many more per entry.
+EFFORT, PER_ENTRY = 5_000_000, 30
+MEMBERS = 256  # largest number of cells of the smaller of two pieces that are compared with the larger one
 
 
 @njit(cache=True, nogil=True)
 def _unit(k, choice, a):
-    """Offset of a row from the a-th of its k earlier neighbours under one of the choices, the fastest axes first."""
+    """Return the offset of a row from the a-th of its k earlier neighbours under a choice; 0 takes the fastest axes."""
     if k == 3:
         return X if a == 0 else (Y if a == 1 else Z)
     if k == 1:
@@ -234,9 +235,9 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         Axes along which couplings may lie, see :func:`deepcd.solvers.kernels.intervals.possible_axes`; empty: not
         known.
     planar : bool
-        Assume two axes only.
+        Whether to assume two axes only.
     stop : bool
-        Return at the first contradiction.
+        Whether to return at the first contradiction.
     forced : int
         How many of the first guesses are prescribed by `rank`; the later ones take rank 0.
     rank, possible : ndarray of uint8, shape (k,), in and out

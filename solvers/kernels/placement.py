@@ -15,9 +15,9 @@ WAITING = 1 << 14  # largest number of rows that `walk` leaves for later
 def walk(indptr, indices, packed, low, high):
     """Place row after row beside its earlier neighbours, as far as these leave no doubt in the usual case.
 
-    Rows without any wait, with those that only touch such rows, until a row touches both them and placed ones. Where
-    the axis of a coupling is open, the row before counts as the one at -z, and the rest follows from the order of
-    positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
+    A row without earlier neighbours waits, and so do rows that touch only waiting rows, until a row touches both them
+    and placed ones. Where the axis of a coupling is open, the row before counts as the one at -z, and the rest follows
+    from the order of positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def walk(indptr, indices, packed, low, high):
 
 @njit(cache=True, nogil=True)
 def _widen(position, low, high):
-    """Let an extent include a position."""
+    """Extend a box so that it includes a position."""
     x, y, z = unpack(position)
     low[0], high[0] = min(low[0], x), max(high[0], x)
     low[1], high[1] = min(low[1], y), max(high[1], y)
@@ -109,9 +109,9 @@ def _widen(position, low, high):
 
 @njit(cache=True, nogil=True)
 def fits(indptr, indices, position, box, stride):
-    """Whether every row is coupled to the cells beside its own and to no others; `verify` says where that is not so.
+    """Return whether every row is coupled to the cells beside its own and to no others.
 
-    Rows have to be sorted, positions to ascend.
+    Rows must be sorted and positions must ascend. `unit_values.verify` says where it is not so.
     """
     offsets = (-stride[0], -stride[1], -stride[2], 0, stride[2], stride[1], stride[0])
     for i in range(np.uint64(position.size)):
@@ -197,7 +197,7 @@ def place(component, packed, shift, stride, mark, position, box):
     shift : ndarray of int64, shape (components, 3)
         What to add to the coordinates of each component.
     stride : tuple of 3 ints
-        Of the padded box; 0 for dropped axes.
+        Strides of the padded box; 0 for dropped axes.
     mark : ndarray of uint8, shape (m,)
         Numbers other than zero, such as the diagonal entries.
     position : ndarray of int64, shape (m,), out

@@ -11,7 +11,7 @@ ONE, THREE, FOUR, SEVEN = np.uint64(1), np.uint64(3), np.uint64(4), np.uint64(7)
 
 @njit(cache=True, nogil=True)
 def scan(indptr, indices, data, degree, count):
-    """Count as `values` does, if no entry asks for a second look: all are exact multiples of the coupling, and sorted.
+    """Count as `values` does, provided that A is sorted and every entry is an exact multiple of the coupling.
 
     Returns
     -------
@@ -75,11 +75,11 @@ def values(indptr, indices, data, eps, degree, count):
     Returns
     -------
     reason : int
-        0 all is well, 1 an explicit zero, 2 positive off-diagonal, 3 off-diagonals differ, 4 more than three earlier or
+        0 for none, 1 an explicit zero, 2 positive off-diagonal, 3 off-diagonals differ, 4 more than three earlier or
         later neighbours, 5 no diagonal, 6 diagonal no multiple of the coupling, 7 diagonal too small, 8 too large, 9
         not finite.
     row : int
-        Where the reason was met.
+        First row with this reason.
     scale : float
         Negative of the off-diagonal entries, 0 if there are none.
     planar : bool
@@ -148,9 +148,9 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
     position, box : ndarray
         Flat indices of the cells, all different, and the flat padded box of diagonals.
     stride : tuple of 3 ints
-        Of the box, 0 for axes it does not have.
+        Strides of the box, 0 for an axis that it does not have.
     scale, eps : float
-        Negative of the off-diagonals; rounding unit.
+        Negative of the off-diagonal entries, and rounding unit of the entries.
     component : ndarray of int32, shape (m,)
         Component of each cell.
     wrong : ndarray of bool, shape (components,), out
@@ -159,10 +159,10 @@ def verify(indptr, indices, data, index, position, box, stride, scale, eps, comp
     Returns
     -------
     reason : int
-        Of the first mismatch. 0 none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3 off-diagonal
-        value, 4 diagonal value, 5 a coupling of a row outside the box.
+        Kind of the first mismatch: 0 for none, 1 touching cells not coupled, 2 coupled cells that do not touch, 3
+        off-diagonal value, 4 diagonal value, 5 a coupling of a row outside the box.
     row, column : int
-        Where.
+        Place of the first mismatch.
     """
     reason = row = column = 0
     for i in range(indptr.size - 1):
