@@ -32,8 +32,8 @@ from deepcd.data import right_hand_side, weight_files
 from deepcd.pde import PoissonSystem, Shape, domain, poisson
 from deepcd.solvers.bench.problems import PROBLEMS
 from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.grid_discovery import embed
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.dcdm import DCDM
 from deepcd.solvers.training.dcdm import train_dcdm
 
@@ -122,9 +122,9 @@ def filled(size: int, fill: float) -> PoissonSystem:
 def without_norm(system: PoissonSystem, right: list[F64], normalise: bool) -> dict[str, Any]:
     """Solve with the network's input at length one, or as it is."""
     tensors, _ = weight_files.load(None, "dcdm-64/1")
-    embedding = embed(system.grid)
-    operator = StencilOperator(embedding)
-    M = DCDM(embedding, tensors, "64", normalise)
+    embedding, stencil = embed(system.grid)
+    operator = UnitStencilOperator(embedding, stencil)
+    M = DCDM(embedding.shape, stencil.diagonal, tensors, "64", normalise)
     counts = []
     for b in right:
         box = operator.embed(b)

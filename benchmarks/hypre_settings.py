@@ -20,9 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.problems import embedding_of, test_rhs, test_system
+from benchmarks.problems import operator_of, test_rhs, test_system
 from deepcd.solvers.bench.hypre import SHORTLIST, Settings, missing, solve
-from deepcd.solvers.operators.stencil import StencilOperator
 
 F64 = NDArray[np.float64]
 TUNING_INSTANCE = 900  # domains that settings are chosen on; the benchmarks report others
@@ -35,10 +34,10 @@ def tune(
     boxes = []
     for instance in range(TUNING_INSTANCE, TUNING_INSTANCE + repeats):
         system = test_system(family, (size,) * 3, instance)
-        embedding = embedding_of(system)
+        operator = operator_of(system)
         b = test_rhs(system, "smooth", instance)
-        b = b if embedding.rows is None else b[embedding.rows]
-        boxes.append((embedding.diagonal, StencilOperator(embedding).embed(b).reshape(embedding.diagonal.shape)))
+        diagonal = operator.stencil.diagonal
+        boxes.append((diagonal, operator.embed(b[operator.embedding.rows]).reshape(diagonal.shape)))
     found = []
     for settings in candidates:
         runs = [solve(box, b, tol, settings) for box, b in boxes]

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.problems import MAIN_FAMILIES, embedding_of, save_results, solve, test_rhs, test_system
+from benchmarks.problems import MAIN_FAMILIES, operator_of, save_results, solve, test_rhs, test_system
 from deepcd.data import HELD_OUT, TRAINING
 from deepcd.data.right_hand_sides import RHS_KINDS
 from deepcd.data.weight_files import load
@@ -93,17 +93,18 @@ def frozen(weights: dict[str, Any], ndim: int) -> dict[str, Any]:
 
 def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol: float) -> list[dict[str, Any]]:
     """Solve for both kinds of right-hand side with every method; one row per solve."""
-    embedding, rows = embedding_of(system), []
+    operator, rows = operator_of(system), []
+    grid = operator.embedding.shape, operator.stencil.diagonal
     builders: dict[str, Callable[[], Multigrid]] = {
-        **{name: partial(LearnedMultigrid, embedding, weights) for name, weights in variants.items()},
-        **{name: partial(GeometricMultigrid, embedding, sweeps) for name, sweeps in SWEEPS.items()},
+        **{name: partial(LearnedMultigrid, *grid, weights) for name, weights in variants.items()},
+        **{name: partial(GeometricMultigrid, *grid, sweeps) for name, sweeps in SWEEPS.items()},
     }
     for name, build in builders.items():
         start = time.perf_counter()
         M = build()
         setup = time.perf_counter() - start
         for kind in RHS_KINDS:
-            run = solve(system, embedding, M, test_rhs(system, kind, instance), tol)
+            run = solve(system, operator, M, test_rhs(system, kind, instance), tol)
             row = {
                 "unknowns": system.A.shape[0],
                 "rhs": kind,

@@ -29,12 +29,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from benchmarks.problems import embedding_of, save_results, test_rhs, test_system
-from deepcd.solvers.grid_discovery import Embedding
+from benchmarks.problems import operator_of, save_results, test_rhs, test_system
 from deepcd.solvers.kernels import coarse, csr
 from deepcd.solvers.kernels.outer import FAST
 from deepcd.solvers.kernels.team import Team
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 from deepcd.solvers.preconditioners.multigrid import Multigrid
@@ -178,12 +177,13 @@ def stream(threads: int, repeats: int) -> dict[str, float]:
 
 
 def passes(
-    embedding: Embedding, A: Any, rhs: NDArray[np.float64], threads: int, repeats: int
+    operator: UnitStencilOperator, A: Any, rhs: NDArray[np.float64], threads: int, repeats: int
 ) -> list[tuple[str, float, Traffic]]:
     """Return (name, seconds, traffic) of every pass, traffic per cell of the box."""
-    operator = StencilOperator(embedding, threads)
-    cells = float(np.prod(embedding.shape))
-    b = operator.embed(rhs if embedding.rows is None else rhs[embedding.rows])
+    operator = operator.twin(threads)
+    grid = operator.embedding.shape, operator.stencil.diagonal
+    cells = float(np.prod(operator.embedding.shape))
+    b = operator.embed(rhs[operator.embedding.rows])
     b /= np.linalg.norm(b)
     x = operator.zeros()
     r, p = b.astype(np.float32), b.astype(np.float32)
@@ -196,9 +196,9 @@ def passes(
     }
     counts = outer_traffic()
     found = [(f"outer: {name}", median(run, repeats), counts[name]) for name, run in outer.items()]
-    found += cycle("learned", LearnedMultigrid(embedding, threads=threads), r, z, cells, repeats)
+    found += cycle("learned", LearnedMultigrid(*grid, threads=threads), r, z, cells, repeats)
     for sweeps in (1, 2):
-        M = GeometricMultigrid(embedding, sweeps, threads=threads)
+        M = GeometricMultigrid(*grid, sweeps, threads=threads)
         found += cycle(f"V({sweeps},{sweeps})", M, r, z, cells, repeats)
     traffic = csr_traffic(A.nnz / cells, A.shape[0] / cells)
     q, v = np.zeros(A.shape[0]), np.array(rhs)
@@ -276,12 +276,12 @@ def main() -> None:
         print(f"triad, {threads} threads: " + ", ".join(f"{name} {value:.1f} GB/s" for name, value in rate.items()))
     for size in args.sizes:
         system = test_system("open-top", (size,) * 3, INSTANCE)
-        embedding, rhs = embedding_of(system), test_rhs(system, "smooth", INSTANCE)
-        cells = float(np.prod(embedding.shape))
+        operator, rhs = operator_of(system), test_rhs(system, "smooth", INSTANCE)
+        cells = float(np.prod(operator.embedding.shape))
         for threads in args.threads:
             print(f"\n{size}^3, {threads} threads; bytes per cell")
             print(f"{'pass':36s} {'ns/cell':>8s} {'bytes':>7s} {'+ alloc':>8s} {'GB/s':>6s} {'of triad':>9s}")
-            for name, seconds, traffic in passes(embedding, system.A, rhs, threads, args.repeats):
+            for name, seconds, traffic in passes(operator, system.A, rhs, threads, args.repeats):
                 ns = 1e9 * seconds / cells
                 rate_here = traffic.counted / ns if ns > 0 else float("nan")
                 share = rate_here / rates[threads][traffic.precision]
@@ -293,7 +293,7 @@ def main() -> None:
                     "reads": traffic.reads, "writes": traffic.writes, "GB/s": rate_here,
                     "triad": traffic.precision, "share of triad": share,
                 })  # fmt: skip
-        del system, embedding
+        del system, operator
     print("saved", save_results("kernels", rows, repeats=args.repeats, triad={str(k): v for k, v in rates.items()}))
 
 

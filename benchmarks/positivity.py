@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
-from benchmarks.problems import MAIN_FAMILIES, embedding_of, save_results, test_system
-from deepcd.solvers.operators.stencil import StencilOperator
+from benchmarks.problems import MAIN_FAMILIES, operator_of, save_results, test_system
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
 FAMILIES = (*MAIN_FAMILIES, "porous", "ball-packing", "chambers", "shells", "gyroid")
@@ -72,7 +72,7 @@ def both(A: sp.csr_array, smoothers: list[sp.csr_array]) -> sp.csr_array:
     return sp.csr_array(G + G.T - G.T @ (A @ G))
 
 
-def ritz_values(M: LearnedMultigrid, operator: StencilOperator, rng: np.random.Generator) -> tuple[float, float]:
+def ritz_values(M: LearnedMultigrid, operator: UnitStencilOperator, rng: np.random.Generator) -> tuple[float, float]:
     """Return the extreme Ritz values of M A in the inner product of A, with full reorthogonalisation."""
     v = operator.embed(rng.standard_normal(len(operator.embedding.position)))
     operator.project(v)
@@ -109,8 +109,8 @@ def main() -> None:
     for family in FAMILIES:
         for instance, shape in enumerate(SHAPES):
             system = test_system(family, shape, instance)
-            embedding = embedding_of(system)
-            M, operator = LearnedMultigrid(embedding), StencilOperator(embedding)
+            operator = operator_of(system)
+            M = LearnedMultigrid(operator.embedding.shape, operator.stencil.diagonal)
             smallest, largest = [], []
             for level in range(len(M.levels)):
                 A, smoothers = matrices(M, level)

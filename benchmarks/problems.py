@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from deepcd.data import random_grid, right_hand_side
 from deepcd.pde import Grid, PoissonSystem, Shape, domain, poisson
 from deepcd.solvers.conjugate_directions import Preconditioner, conjugate_directions
-from deepcd.solvers.grid_discovery import Embedding, discover
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.grids.discovery import discover
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
 RESULTS = Path(__file__).parent / "results"
 MAIN_FAMILIES = ("closed-cube", "open-top", "free-surface", "mixed-walls", "pure-neumann")
@@ -54,28 +54,28 @@ class Run:
 
 def solve(
     system: PoissonSystem,
-    embedding: Embedding,
+    operator: UnitStencilOperator,
     M: Preconditioner,
     b: NDArray[np.float64],
     tol: float,
     maxiter: int = 200,
 ) -> Run:
-    """Run the iteration on the box of an embedding and check the true residual with the sparse matrix."""
-    operator = StencilOperator(embedding)
-    box = operator.embed(b if embedding.rows is None else b[embedding.rows])
+    """Run the iteration on the box of an operator and check the true residual with the sparse matrix."""
+    rows = operator.embedding.rows
+    box = operator.embed(b[rows])
     start = time.perf_counter()
     target = tol * float(np.linalg.norm(b))
     record = conjugate_directions(operator, box, M, target, maxiter=maxiter)
     seconds = time.perf_counter() - start
     x = b / system.A.diagonal()  # what rows without off-diagonal entries ask for; the box has the others
-    x[slice(None) if embedding.rows is None else embedding.rows] = operator.extract(record.x) / embedding.scale
+    x[rows] = operator.extract(record.x) / operator.stencil.scale
     residual = float(np.linalg.norm(b - system.A @ x) / np.linalg.norm(b))
     return Run(len(record.residuals) - 1, residual, seconds, residual <= tol)
 
 
-def embedding_of(system: PoissonSystem) -> Embedding:
-    """Discover the grid behind a system's matrix."""
-    return discover(system.A)
+def operator_of(system: PoissonSystem) -> UnitStencilOperator:
+    """Discover the grid behind a system's matrix, and return its operator on one thread."""
+    return UnitStencilOperator(*discover(system.A))
 
 
 def saved_rows(name: str) -> list[dict[str, Any]]:

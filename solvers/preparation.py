@@ -78,18 +78,12 @@ def _on_grids(config: Config) -> Recipe:
 
 def _grid_parts(structure: Structure, config: Config, recipe: Recipe) -> Parts:
     """Take a matrix apart along the embedding of its rows in a grid."""
-    A, embedding = structure.matrix, structure.embedding
-    assert embedding is not None
-    exact = structure.dtype == np.float64
-    rows = slice(None) if embedding.rows is None else embedding.rows
-    if not embedding.position.size:
-        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=exact)
-    from deepcd.solvers.operators.stencil import StencilOperator
-
-    M = recipe.build(Part(embedding=embedding, weights=config.weights, threads=config.threads))
-    operator = StencilOperator(embedding, threads=config.threads)
-    singular = bool(embedding.sealed.any())
-    return Parts(A, rows, *alone(A, rows), operator, embedding.scale, M, singular=singular, exact=exact)
+    A, operator = structure.matrix, structure.on_grid
+    assert operator is not None
+    embedding, stencil = operator.embedding, operator.stencil
+    M = recipe.build(Part(embedding=embedding, stencil=stencil, weights=config.weights, threads=config.threads))
+    lone, exact, singular = alone(A, embedding.rows), structure.dtype == np.float64, bool(stencil.sealed.any())
+    return Parts(A, embedding.rows, *lone, operator, stencil.scale, M, singular=singular, exact=exact)
 
 
 def _matrix_parts(
@@ -119,11 +113,10 @@ def _matrix_parts(
         recipe = next(candidate for candidate in others if candidate is not DIRECT or part.shape[0] <= FEW)
     near_null = None if structure.near_null is None else structure.near_null[rows]
     before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
+    earlier = None if before is None else before.M
     M: Any
     try:
-        M = recipe.build(
-            Part(part, None, eps, near_null, config.weights, config.threads, None if before is None else before.M)
-        )
+        M = recipe.build(Part(part, None, None, eps, near_null, config.weights, config.threads, earlier))
     except NotPositiveDefiniteError as error:
         raise _Fault(Status.INDEFINITE_MATRIX, str(error)) from error
     found = getattr(M, "null", None)  # of a factorisation, which sees all of it

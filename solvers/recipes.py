@@ -20,7 +20,8 @@ from deepcd.pde.extras import require
 from deepcd.solvers.conjugate_directions import Preconditioner
 
 if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.grids.embedding import Embedding
+    from deepcd.solvers.grids.stencils import UnitStencil
 
 FEW = 2000  # unknowns up to which "auto" factors a matrix: even with factors without zeros, a third of a second
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
@@ -33,9 +34,11 @@ class Part:
     Attributes
     ----------
     A : csr_array of float64, shape (m, m), or None
-        The entries, scaled to ordinary magnitude; None on a grid, whose entries follow from the embedding.
+        The entries, scaled to ordinary magnitude; None on a grid, whose entries follow from the stencil.
     embedding : Embedding or None
-        The grid, if the recipe needs one.
+        Where the rows lie in a grid, if the recipe needs one.
+    stencil : UnitStencil or None
+        What couples the cells of that grid.
     eps : float
         Unit roundoff that the entries of A carry.
     near_null : ndarray of float64, shape (m, l), or None
@@ -50,6 +53,7 @@ class Part:
 
     A: sp.csr_array | None = None
     embedding: Embedding | None = None
+    stencil: UnitStencil | None = None
     eps: float = float(np.finfo(np.float64).eps)
     near_null: NDArray[np.float64] | None = None
     weights: str | Path | None = None
@@ -85,23 +89,28 @@ class Recipe:
     backends: tuple[str, ...] = ("cpu",)
 
 
+def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
+    """Return cells per axis, and the diagonal entries on the padded box."""
+    assert part.embedding is not None
+    assert part.stencil is not None
+    return part.embedding.shape, part.stencil.diagonal
+
+
 def _learned_multigrid(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
-    assert part.embedding is not None
-    weights = None
+    (shape, diagonal), weights = _grid(part), None
     if part.weights is not None:
         from deepcd.data.weight_files import load
 
-        weights = load(part.weights, f"learned-multigrid-{len(part.embedding.shape)}d/2")[0]
-    return LearnedMultigrid(part.embedding, weights=weights, threads=part.threads)
+        weights = load(part.weights, f"learned-multigrid-{len(shape)}d/2")[0]
+    return LearnedMultigrid(shape, diagonal, weights, part.threads)
 
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
-    assert part.embedding is not None
-    return GeometricMultigrid(part.embedding, threads=part.threads)
+    return GeometricMultigrid(*_grid(part), threads=part.threads)
 
 
 def _dcdm(part: Part) -> Preconditioner:
@@ -110,10 +119,10 @@ def _dcdm(part: Part) -> Preconditioner:
     from deepcd.solvers.learned.dcdm_network import variant_of
     from deepcd.solvers.preconditioners.dcdm import DCDM
 
-    assert part.embedding is not None
-    wanted = f"dcdm-{SHIPPED_DCDM[len(part.embedding.shape)]}/1" if part.weights is None else None
+    shape, diagonal = _grid(part)
+    wanted = f"dcdm-{SHIPPED_DCDM[len(shape)]}/1" if part.weights is None else None
     tensors, record = load(part.weights, wanted)
-    return DCDM(part.embedding, tensors, variant_of(record["architecture"]), threads=part.threads)
+    return DCDM(shape, diagonal, tensors, variant_of(record["architecture"]), threads=part.threads)
 
 
 def _direct(part: Part) -> Preconditioner:

@@ -16,8 +16,10 @@ from deepcd.solvers.parts import alone
 from deepcd.solvers.recipes import DIRECT, FEW
 
 if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding, Scanned
+    from deepcd.solvers.grids.embedding import Embedding
+    from deepcd.solvers.grids.values import Scanned
     from deepcd.solvers.operators.grid_matrix import GridMatrix
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,8 @@ class Structure:
         1, or -1 if `matrix` is -A.
     dtype : dtype
         float32 if that was the precision of A, else float64.
-    embedding : Embedding or None
-        The grid behind A, if one was looked for and found.
+    on_grid : UnitStencilOperator or None
+        The operator of the grid behind A on its coupled rows, if one was looked for and found.
     no_grid : str
         Why A was not taken for a grid; empty if it was, or if none was looked for.
     null : ndarray of float64, shape (n, m), or None
@@ -45,10 +47,15 @@ class Structure:
     matrix: sp.csr_array | GridMatrix
     sign: int
     dtype: np.dtype[Any]
-    embedding: Embedding | None
+    on_grid: UnitStencilOperator | None
     no_grid: str
     null: NDArray[np.float64] | None
     near_null: NDArray[np.float64] | None
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """Where the rows of A lie in the grid behind it."""
+        return None if self.on_grid is None else self.on_grid.embedding
 
     @property
     def n(self) -> int:
@@ -123,39 +130,41 @@ def analyse(
 
     sign = -1 if _is_negative(matrix) else 1
     signed = matrix if sign > 0 else -matrix
-    embedding, no_grid = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "")
+    found, no_grid = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "")
     kept: sp.csr_array | GridMatrix = signed
-    if embedding is not None and embedding.exact and dtype == np.float64 and sign > 0:
+    if found is not None and found.stencil.exact and dtype == np.float64 and sign > 0:
         from deepcd.solvers.operators.grid_matrix import GridMatrix
 
         # Nothing is lost: the caller's matrix is neither kept nor copied.
-        rows = slice(None) if embedding.rows is None else embedding.rows
-        kept = GridMatrix(embedding, n, *alone(signed, rows), config.threads)
+        kept = GridMatrix(found, n, *alone(signed, found.embedding.rows))
     elif copy and _shared(signed, A):
         kept = signed.copy()
-    return Structure(kept, sign, dtype, embedding, no_grid, null, near_null)
+    return Structure(kept, sign, dtype, found, no_grid, null, near_null)
 
 
 def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
     """Return the structure of a grid's Poisson matrix, which is not assembled unless something asks for its entries."""
-    from deepcd.solvers.grid_discovery import NotAGrid, embed
+    from deepcd.solvers.grids.discovery import embed
+    from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.grid_matrix import GridMatrix
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
     dtype = np.dtype(np.float64)
     try:
-        embedding = embed(grid)
+        embedding, stencil = embed(grid)
     except NotAGrid as error:
         matrix: sp.csr_array | GridMatrix = poisson(grid).A
         found, no_grid = None, str(error)
     else:
         lonely, diagonal, n = np.empty(0, dtype=np.int64), np.empty(0), embedding.position.size
-        if embedding.rows is not None:
+        if not isinstance(embedding.rows, slice):
             neighbours, dirichlet = grid.couplings()
             unknown = grid.fluid & (neighbours + dirichlet > 0)
             lonely, n = np.flatnonzero(neighbours[unknown] == 0), int(np.count_nonzero(unknown))
-            diagonal = dirichlet[unknown][lonely].astype(np.float64) * embedding.scale
-        matrix, no_grid = GridMatrix(embedding, n, lonely, diagonal, config.threads), ""
-        found = embedding if any(recipe.needs_grid for recipe in config.candidates) else None
+            diagonal = dirichlet[unknown][lonely].astype(np.float64) * stencil.scale
+        operator = UnitStencilOperator(embedding, stencil, config.threads)
+        matrix, no_grid = GridMatrix(operator, n, lonely, diagonal), ""
+        found = operator if any(recipe.needs_grid for recipe in config.candidates) else None
         if found is not None:
             _announce()
     entries = None if nullspace is None else matrix if isinstance(matrix, sp.csr_array) else matrix.tocsr()
@@ -165,7 +174,7 @@ def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
 
 
 def _scan(matrix: sp.csr_array) -> Scanned | None:
-    from deepcd.solvers.grid_discovery import scan
+    from deepcd.solvers.grids.values import scan
 
     return scan(matrix)
 
@@ -179,16 +188,19 @@ def _announce() -> None:
 
 def _find_grid(
     A: sp.csr_array, dtype: np.dtype[Any], config: Config, grid: Grid | None, scanned: Scanned | None
-) -> tuple[Embedding | None, str]:
-    """Return the grid behind a matrix, or None and why there is none."""
-    from deepcd.solvers.grid_discovery import NotAGrid, discover, embed
+) -> tuple[UnitStencilOperator | None, str]:
+    """Return the operator of the grid behind a matrix, or None and why there is none."""
+    from deepcd.solvers.grids.discovery import discover, embed
+    from deepcd.solvers.grids.embedding import NotAGrid
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
     _announce()
     if grid is not None:
-        return embed(grid), ""
+        return UnitStencilOperator(*embed(grid), config.threads), ""
     try:
         # In A's own precision: what counts as equal depends on it.
-        return discover(A if dtype == np.float64 else A.astype(dtype), scanned), ""
+        found = discover(A if dtype == np.float64 else A.astype(dtype), scanned)
+        return UnitStencilOperator(*found, config.threads), ""
     except NotAGrid as error:
         if not config.takes_any_matrix:
             raise ValueError(

@@ -24,7 +24,7 @@ from deepcd.solvers.strategies import Strategy
 from deepcd.solvers.structure import analyse
 
 if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
+    from deepcd.solvers.grids.embedding import Embedding
 
 
 class System:

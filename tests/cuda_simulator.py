@@ -15,8 +15,9 @@ import pytest
 
 from deepcd.data import random_grid
 from deepcd.pde import Grid
-from deepcd.solvers.grid_discovery import Embedding
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
@@ -61,13 +62,16 @@ def grid_of(family: str, shape: tuple[int, ...]) -> Grid:
     return random_grid(family, shape, np.random.default_rng(0))
 
 
-def both(embedding: Embedding, weights: Any = None) -> tuple[StencilOperator, LearnedMultigrid, Any, Any]:
+def both(
+    embedding: Embedding, stencil: UnitStencil, weights: Any = None
+) -> tuple[UnitStencilOperator, LearnedMultigrid, Any, Any]:
     """Return operator and preconditioner on the processor and on the device."""
     from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.backends.cuda.vector import Sums
 
-    A, M, sums = StencilOperator(embedding), LearnedMultigrid(embedding, weights), Sums()
+    A, sums = UnitStencilOperator(embedding, stencil), Sums()
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     return A, M, CudaStencilOperator(A, sums), CudaMultigrid(M, sums)
 
 

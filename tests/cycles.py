@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
-from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.grids.embedding import Embedding, geometry
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import coarse, gauss_seidel, reference
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid import Multigrid
 
 
@@ -57,7 +58,7 @@ def some_grids() -> dict[str, Grid]:
 GRIDS = some_grids()
 
 
-def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) -> Embedding:
+def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) -> tuple[Embedding, UnitStencil]:
     """Return a box with random holes and Dirichlet counts up to seven; with a fill near one some of it is interior."""
     rng = np.random.default_rng([seed, *shape])
     n, planar = geometry(shape)[0], len(shape) == 2
@@ -65,7 +66,8 @@ def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) 
     diagonal = reference.pad(reference.stencil_diagonal(rng.random(n) < fill, dirichlet), planar)
     position = np.flatnonzero(diagonal)
     box = diagonal.reshape([k + 2 for k in shape])
-    return Embedding(shape, None, position, box, 1.0, np.zeros(len(position), dtype=np.int32), np.array([False]))
+    embedding = Embedding(shape, slice(None), position, np.zeros(len(position), dtype=np.int32))
+    return embedding, UnitStencil(box, 1.0, np.array([False]))
 
 
 class Passes:
@@ -170,21 +172,21 @@ def close(computed: NDArray[np.float32], expected: NDArray[np.float32], toleranc
     np.testing.assert_allclose(computed, expected, rtol=0, atol=tolerance * max(1.0, float(np.abs(expected).max())))
 
 
-def dense(M: Any, embedding: Embedding) -> NDArray[np.float64]:
+def dense(M: Any, embedding: Embedding, stencil: UnitStencil) -> NDArray[np.float64]:
     """Return M on the unknowns, one application per column, and check the inner products that come with them."""
     columns = []
     for p in embedding.position:
-        r, z = np.zeros(embedding.diagonal.size, dtype=np.float32), M.zeros()
+        r, z = np.zeros(stencil.diagonal.size, dtype=np.float32), M.zeros()
         r[p] = 1
         assert M.apply(r, z) == z[p]
-        assert not z[embedding.diagonal.ravel() == 0].any()
+        assert not z[stencil.diagonal.ravel() == 0].any()
         columns.append(z[embedding.position].astype(float))
     return np.stack(columns, axis=1)
 
 
-def iterations(M: Any, embedding: Embedding, tol: float = 1e-6, most: int = 60) -> int:
+def iterations(M: Any, embedding: Embedding, stencil: UnitStencil, tol: float = 1e-6, most: int = 60) -> int:
     """Solve with a random right-hand side by preconditioned conjugate gradients; return the iterations."""
-    operator = StencilOperator(embedding)
+    operator = UnitStencilOperator(embedding, stencil)
     b, x, p, r, z = operator.workspace(M)
     operator.embed(np.random.default_rng(1).standard_normal(len(embedding.position)), out=b)
     operator.project(b)

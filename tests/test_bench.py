@@ -37,9 +37,9 @@ def test_a_problem_is_a_compatible_system_that_is_the_same_each_time(name: str) 
         assert system.b.any()
         np.testing.assert_array_equal(system.b, again.b)
         assert (abs(system.A - system.A.T)).max() == 0
-        embedding = system.embedding
+        embedding, stencil = system.operator.embedding, system.operator.stencil
         sums = np.bincount(embedding.component, system.to_box(system.b).ravel()[embedding.position])
-        np.testing.assert_allclose(sums[embedding.sealed], 0, atol=1e-12 * abs(system.b).sum())
+        np.testing.assert_allclose(sums[stencil.sealed], 0, atol=1e-12 * abs(system.b).sum())
 
 
 def test_the_moving_obstacle_is_a_sequence_of_different_matrices() -> None:

@@ -10,10 +10,12 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd.data import random_grid
-from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
@@ -33,12 +35,12 @@ def test_the_operator_is_the_one_defined(shape: tuple[int, ...]) -> None:
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.backends.cuda.vector import Sums
 
-    embedding, sums = random_embedding(shape), Sums()
-    host = StencilOperator(embedding)
+    (embedding, stencil), sums = random_embedding(shape), Sums()
+    host = UnitStencilOperator(embedding, stencil)
     operator = CudaStencilOperator(host, sums)
     planar = len(shape) == 2
-    unknown = embedding.diagonal.ravel() > 0
-    cells = reference.unpad(embedding.diagonal.ravel(), host.n, planar)
+    unknown = stencil.diagonal.ravel() > 0
+    cells = reference.unpad(stencil.diagonal.ravel(), host.n, planar)
     keep = cells.ravel() > 0
     A = reference.stencil(cells)[keep][:, keep].toarray()
     b, x, p, z = np.random.default_rng(0).standard_normal((4, len(A)))
@@ -74,7 +76,7 @@ def test_the_operator_is_the_one_defined(shape: tuple[int, ...]) -> None:
 
 
 def test_a_first_step_reads_neither_direction_nor_iterate_before() -> None:
-    A, _, B, N = both(random_embedding((5, 4, 6)))
+    A, _, B, N = both(*random_embedding((5, 4, 6)))
     sums, drawn = B.sums, np.random.default_rng(0).standard_normal((2, A.embedding.position.size))
     z, r = (A.embed(v).astype(np.float32) for v in drawn)
     _, x, p, *_ = B.workspace(N)
@@ -92,10 +94,10 @@ def test_a_first_step_reads_neither_direction_nor_iterate_before() -> None:
 
 @pytest.mark.parametrize("shape", [(6, 3, 4), (7, 6)], ids=str)
 def test_constants_on_sealed_chambers_are_removed_on_the_device(shape: tuple[int, ...]) -> None:
-    embedding = embed(chambers(shape))
-    assert embedding.sealed.any()
-    assert not embedding.sealed.all()
-    A, _, B, _ = both(embedding)
+    embedding, stencil = embed(chambers(shape))
+    assert stencil.sealed.any()
+    assert not stencil.sealed.all()
+    A, _, B, _ = both(embedding, stencil)
     for dtype in (np.float32, np.float64):
         v: Any = A.embed(np.random.default_rng(0).standard_normal(embedding.position.size)).astype(dtype)
         v_ = vector(v, B.sums)
@@ -107,7 +109,7 @@ def test_constants_on_sealed_chambers_are_removed_on_the_device(shape: tuple[int
 
 
 def test_sums_do_not_depend_on_the_order_in_which_threads_run() -> None:
-    A, _, B, N = both(embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2))))
+    A, _, B, N = both(*embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2))))
     r = vector(A.embed(np.random.default_rng(0).standard_normal(A.embedding.position.size)).astype(np.float32), B.sums)
     z = N.zeros()
     first = N.apply(r, z), z.host().tobytes(), B.dot(r, z)
@@ -119,18 +121,18 @@ def test_sums_do_not_depend_on_the_order_in_which_threads_run() -> None:
 
 
 @functools.cache
-def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, list[reference.Level]]:
-    embedding, planar = random_embedding(shape, fill), len(shape) == 2
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(shape)[0], planar)
-    return embedding, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
+def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, UnitStencil, list[reference.Level]]:
+    (embedding, stencil), planar = random_embedding(shape, fill), len(shape) == 2
+    diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, planar)
+    return embedding, stencil, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
 
 
 def passes(shape: tuple[int, ...], fill: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Passes, Any, Any]:
     """Return the definition's side and the device's, with many levels and no limit on smoothers."""
     monkeypatch.setattr(multigrid, "COARSEST", 1)
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)
-    embedding, levels = definition(shape, fill)
-    _, M, B, N = both(embedding, random_weights(len(shape), 0.15))
+    embedding, stencil, levels = definition(shape, fill)
+    _, M, B, N = both(embedding, stencil, random_weights(len(shape), 0.15))
     return Passes(M, levels, len(shape) == 2), N, B.sums
 
 
@@ -208,7 +210,7 @@ def test_tiles_and_shares_of_planes_meet(shape: tuple[int, ...], monkeypatch: py
     monkeypatch.setattr(multigrid, "COARSEST", 60)
     monkeypatch.setattr(cuda_multigrid, "LEAST_PLANES", 4)
     monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
-    A, M, B, N = both(random_embedding(shape, 0.97))
+    A, M, B, N = both(*random_embedding(shape, 0.97))
     assert min(N._down[0], N._down[2], N._up[2]) > 1
     assert B.sums.partials.size >= np.prod(N._up) > cuda_outer.BLOCKS
     assert len(shape) == 2 or N._down[1] > 1
@@ -223,8 +225,8 @@ def test_tiles_and_shares_of_planes_meet(shape: tuple[int, ...], monkeypatch: py
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_whole_cycle_on_boxes_of_every_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multigrid, "COARSEST", 8)
-    embedding = embed(GRIDS[name])
-    A, M, B, N = both(embedding)
+    embedding, stencil = embed(GRIDS[name])
+    A, M, B, N = both(embedding, stencil)
     r = A.embed(np.random.default_rng(0).standard_normal(embedding.position.size)).astype(np.float32)
     A.project(r)
     z, z_ = M.zeros(), N.zeros()
@@ -235,8 +237,8 @@ def test_the_whole_cycle_on_boxes_of_every_kind(name: str, monkeypatch: pytest.M
 def test_listed_cells_find_their_place() -> None:
     from deepcd.solvers.backends.cuda.multigrid import bits, listed
 
-    embedding = random_embedding((11, 9, 10), 0.98)
-    M = LearnedMultigrid(embedding, random_weights(3, 0.15))
+    embedding, stencil = random_embedding((11, 9, 10), 0.98)
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(3, 0.15))
     cells, delta = listed(M)
     assert 0 < len(M.cells) < len(cells) < np.count_nonzero(M.diagonal)
     assert (np.diff(cells) > 0).all()

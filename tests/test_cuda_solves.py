@@ -14,7 +14,7 @@ from benchmarks import cuda_traffic
 from deepcd import DeepCD, Status
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers.backends.cuda import device
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.preconditioners import multigrid
 
 from .cuda_simulator import FAMILIES, _simulator, both, grid_of, only_simulated, vector, watched  # noqa: F401
@@ -308,7 +308,7 @@ def test_launches_are_those_of_the_traffic_model(coarsest: int, limit: int, monk
     monkeypatch.setattr(cuda_coarse, "LARGEST", limit)
     monkeypatch.setattr(cuda_traffic, "COARSEST", coarsest)
     monkeypatch.setattr(cuda_traffic, "ONE_BLOCK", limit)
-    A, _, B, N = both(embed(domain(shape, walls="air")))
+    A, _, B, N = both(*embed(domain(shape, walls="air")))
     r = vector(A.embed(np.ones(A.embedding.position.size)).astype(np.float32), B.sums)
     _, x, p, _, z = B.workspace(N)
     with watched() as log:
@@ -333,7 +333,7 @@ def test_kernels_touch_what_the_traffic_model_says(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(multigrid, "COARSEST", 30)
     monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
-    A, M, B, N = both(embed(domain((12, 12, 12), walls="air")))
+    A, M, B, N = both(*embed(domain((12, 12, 12), walls="air")))
     r = vector(A.embed(np.ones(12**3)).astype(np.float32), B.sums)
     _, x, p, _, z = B.workspace(N)
     level, lower = N._levels[:2]

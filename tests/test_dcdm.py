@@ -18,10 +18,10 @@ from deepcd import DeepCD, Status, cg
 from deepcd.data import right_hand_side, weight_files
 from deepcd.pde import Grid, ball, box, domain, poisson
 from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.learned.dcdm_network import VARIANTS, DCDMNetwork, variant_of
 from deepcd.solvers.operators.csr import CSROperator
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.dcdm import DCDM
 from deepcd.solvers.preconditioners.identity import Identity
 
@@ -42,7 +42,8 @@ def untrained(variant: str = "2d", seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def preconditioner(grid: Grid, variant: str, **options: Any) -> DCDM:
-    return DCDM(embed(grid), untrained(variant), variant, **options)
+    embedding, stencil = embed(grid)
+    return DCDM(embedding.shape, stencil.diagonal, untrained(variant), variant, **options)
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def weights(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def stencil_system(grid: Grid, seed: int = 0) -> tuple[StencilOperator, np.ndarray, np.ndarray]:
+def stencil_system(grid: Grid, seed: int = 0) -> tuple[UnitStencilOperator, np.ndarray, np.ndarray]:
     """Return A / scale on the box of a grid and as a matrix, and a right-hand side in its range, on the unknowns."""
-    embedding, system = embed(grid), poisson(grid)
+    (embedding, stencil), system = embed(grid), poisson(grid)
     b = right_hand_side(system, "random", np.random.default_rng(seed))
-    return StencilOperator(embedding), system.A.toarray() / embedding.scale, b
+    return UnitStencilOperator(embedding, stencil), system.A.toarray() / stencil.scale, b
 
 
 class Direction:
@@ -283,16 +284,18 @@ class TestPreconditioner:
     @pytest.mark.parametrize("variant", CUT)
     def test_is_the_network_on_the_residual_of_length_one(self, variant: str) -> None:
         grid = CUT[variant]
-        M, embedding = preconditioner(grid, variant), embed(grid)
-        r = StencilOperator(embedding).embed(np.random.default_rng(0).standard_normal(len(embedding.position)))
+        M, (embedding, stencil) = preconditioner(grid, variant), embed(grid)
+        r = UnitStencilOperator(embedding, stencil).embed(
+            np.random.default_rng(0).standard_normal(len(embedding.position))
+        )
         r, z = r.astype(np.float32), M.zeros()
         z[...] = np.nan
         product = M.apply(r, z)
         size, inside = np.linalg.norm(r), tuple(slice(1, -1) for _ in grid.shape)
-        image = torch.from_numpy(r.reshape(embedding.diagonal.shape)[inside] / size)
+        image = torch.from_numpy(r.reshape(stencil.diagonal.shape)[inside] / size)
         with torch.no_grad():
             expected = size * network(variant)(image[None])[0].numpy()
-        outside = embedding.diagonal == 0
+        outside = stencil.diagonal == 0
         assert not z.reshape(outside.shape)[outside].any()
         assert np.abs(expected[outside[inside]]).max() > 0  # the network alone knows no walls
         unknown = ~outside[inside]
@@ -301,7 +304,7 @@ class TestPreconditioner:
 
     @pytest.mark.parametrize("variant", CUT)
     def test_is_positively_homogeneous(self, variant: str) -> None:
-        M, operator = preconditioner(CUT[variant], variant), StencilOperator(embed(CUT[variant]))
+        M, operator = preconditioner(CUT[variant], variant), UnitStencilOperator(*embed(CUT[variant]))
         r = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position)))
         r, one, other = r.astype(np.float32), M.zeros(), M.zeros()
         product = M.apply(r, one)
@@ -312,7 +315,7 @@ class TestPreconditioner:
         assert np.abs(one + other).max() > 0.1 * np.abs(one).max()  # but it is not odd
 
     def test_without_normalisation_it_is_not(self) -> None:
-        M, operator = preconditioner(CUT["2d"], "2d", normalise=False), StencilOperator(embed(CUT["2d"]))
+        M, operator = preconditioner(CUT["2d"], "2d", normalise=False), UnitStencilOperator(*embed(CUT["2d"]))
         r = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position)))
         r, one, other = r.astype(np.float32), M.zeros(), M.zeros()
         M.apply(r, one)
@@ -327,7 +330,7 @@ class TestPreconditioner:
 
     @pytest.mark.parametrize("grid", [CUT["2d"], domain((1, 9)), domain((9, 1), walls="air")])
     def test_the_residual_is_left_alone(self, grid: Grid) -> None:
-        M, operator = preconditioner(grid, "2d"), StencilOperator(embed(grid))
+        M, operator = preconditioner(grid, "2d"), UnitStencilOperator(*embed(grid))
         r = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position)))
         r = r.astype(np.float32)
         before = r.copy()
@@ -351,7 +354,7 @@ class TestPreconditioner:
 
         monkeypatch.setattr(M, "network", noting)
         r = M.zeros()
-        r[embed(CUT["2d"]).position] = 1
+        r[embed(CUT["2d"])[0].position] = 1
         M.apply(r, M.zeros())
         assert seen == [before + 1]
         assert torch.get_num_threads() == before

@@ -8,18 +8,20 @@ from numpy.typing import NDArray
 
 from deepcd.data import random_grid
 from deepcd.pde import domain
-from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference, team
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
 from .cycles import GRIDS, dense, iterations
 
 
-def definition(embedding: Embedding) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+def definition(embedding: Embedding, stencil: UnitStencil) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """Return the operator over the cells of the box and which of them are unknowns."""
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], len(embedding.shape) == 2)
+    diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, len(embedding.shape) == 2)
     return diagonal, np.flatnonzero(diagonal)
 
 
@@ -29,9 +31,9 @@ def test_cycle_is_the_one_defined_symmetric_and_positive_definite(
     name: str, sweeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multigrid, "COARSEST", 8)
-    embedding = embed(GRIDS[name])
-    M = dense(GeometricMultigrid(embedding, sweeps), embedding)
-    diagonal, cells = definition(embedding)
+    embedding, stencil = embed(GRIDS[name])
+    M = dense(GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps), embedding, stencil)
+    diagonal, cells = definition(embedding, stencil)
     expected = reference.cycle(reference.geometric_levels(diagonal, sweeps, 8))[np.ix_(cells, cells)]
     size = np.abs(expected).max()
     np.testing.assert_allclose(M, expected, atol=1e-5 * size)
@@ -46,18 +48,18 @@ def test_convergence(
     family: str, shape: tuple[int, ...], sweeps: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multigrid, "COARSEST", 30)
-    embedding = embed(random_grid(family, shape, np.random.default_rng(0)))
-    assert iterations(GeometricMultigrid(embedding, sweeps), embedding) <= most
+    embedding, stencil = embed(random_grid(family, shape, np.random.default_rng(0)))
+    assert iterations(GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps), embedding, stencil) <= most
 
 
 def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2)))
-    alone = GeometricMultigrid(embedding)
+    embedding, stencil = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2)))
+    alone = GeometricMultigrid(embedding.shape, stencil.diagonal)
     monkeypatch.setattr(team, "SMALLEST", 1)
-    pair, again = GeometricMultigrid(embedding, threads=2), GeometricMultigrid(embedding, threads=2)
+    pair, again = (GeometricMultigrid(embedding.shape, stencil.diagonal, threads=2) for _ in range(2))
     assert pair.team.threads == 2
     rng = np.random.default_rng(0)
-    r = StencilOperator(embedding).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
+    r = UnitStencilOperator(embedding, stencil).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
     z = [M.zeros() for M in (alone, pair, again, pair)]
     products = [M.apply(r, v) for M, v in zip((alone, pair, again, pair), z, strict=True)]
     np.testing.assert_allclose(z[1], z[0], atol=1e-6)
@@ -70,11 +72,11 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("sweeps", [-1, 0, 6])
 def test_more_sweeps_than_planes_are_kept_for_are_refused(sweeps: int) -> None:
     with pytest.raises(ValueError, match=f"sweeps must be from 1 to 5, got {sweeps}"):
-        GeometricMultigrid(embed(domain((4, 4))), sweeps)
+        GeometricMultigrid((4, 4), embed(domain((4, 4)))[1].diagonal, sweeps)
 
 
 def test_work_counts_the_passes_over_the_finest_grid() -> None:
-    embedding = embed(domain((4, 4)))
-    assert [GeometricMultigrid(embedding, sweeps).work for sweeps in (1, 2)] == [4, 4]
-    assert GeometricMultigrid(embedding).name == "geometric-multigrid"
+    embedding, stencil = embed(domain((4, 4)))
+    assert [GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps).work for sweeps in (1, 2)] == [4, 4]
+    assert GeometricMultigrid(embedding.shape, stencil.diagonal).name == "geometric-multigrid"
     assert GeometricMultigrid.symmetric

@@ -12,44 +12,51 @@ from scipy.sparse import block_diag, coo_array, csr_array, diags_array, eye_arra
 
 from deepcd.pde import Grid, ball, domain, half_space, height_field, poisson
 from deepcd.pde.grids import Walls
-from deepcd.solvers import grid_discovery
-from deepcd.solvers.grid_discovery import Embedding, NotAGrid, discover, embed, verify
+from deepcd.solvers.grids import places
+from deepcd.solvers.grids.discovery import discover, embed
+from deepcd.solvers.grids.embedding import Embedding, NotAGrid
+from deepcd.solvers.grids.stencils import UnitStencil
+from deepcd.solvers.grids.values import verify
 
 
-def dense_operator(found: Embedding, n: int) -> np.ndarray:
-    """Return the matrix an embedding stands for, by definition: a loop over cells. Rows outside the box stay zero."""
-    rows = np.arange(found.position.size) if found.rows is None else found.rows
-    at = {tuple(c): int(r) for c, r in zip(np.argwhere(found.diagonal), rows[np.argsort(found.position)], strict=True)}
+def dense_operator(found: Embedding, stencil: UnitStencil, n: int) -> np.ndarray:
+    """Return the matrix a stencil stands for, by definition: a loop over cells. Rows outside the box stay zero."""
+    rows = np.arange(n)[found.rows]
+    cells = np.argwhere(stencil.diagonal)
+    at = {tuple(c): int(r) for c, r in zip(cells, rows[np.argsort(found.position)], strict=True)}
     A = np.zeros((n, n))
     for cell, i in at.items():
-        A[i, i] = found.scale * int(found.diagonal[cell])
+        A[i, i] = stencil.scale * int(stencil.diagonal[cell])
         for axis in range(len(cell)):
             for side in (-1, 1):
                 j = at.get((*cell[:axis], cell[axis] + side, *cell[axis + 1 :]))
                 if j is not None:
-                    A[i, j] = -found.scale
+                    A[i, j] = -stencil.scale
     return A
 
 
-def assert_found(A: csr_array) -> Embedding:
+def assert_found(A: csr_array) -> tuple[Embedding, UnitStencil]:
     """Discover, compare with the definition and check the fields against each other."""
-    found = discover(A)
+    found, stencil = discover(A)
     n = A.shape[0]
-    rows = np.arange(n) if found.rows is None else found.rows
+    rows = np.arange(n)[found.rows]
     full = A.toarray()
     outside = np.setdiff1d(np.arange(n), rows)
     full[outside, outside] = 0
-    np.testing.assert_array_equal(dense_operator(found, n), full)
-    assert found.diagonal.shape == tuple(size + 2 for size in found.shape)
+    np.testing.assert_array_equal(dense_operator(found, stencil, n), full)
+    coupled = full[np.ix_(rows, rows)]
+    np.testing.assert_array_equal(stencil.entries(found).toarray(), coupled)
+    assert abs(coupled).sum(axis=1).max() <= stencil.row_bound * stencil.scale * (1 + 1e-15)
+    assert stencil.diagonal.shape == tuple(size + 2 for size in found.shape)
     assert len(found.shape) in (2, 3)
-    assert np.count_nonzero(found.diagonal) == rows.size == np.unique(found.position).size
-    assert found.component.max() + 1 == found.sealed.size
-    constants = np.eye(found.sealed.size)[:, found.component]  # one indicator vector per component
-    image = full[np.ix_(rows, rows)] @ constants.T
-    np.testing.assert_array_equal(np.abs(image).max(axis=0) < 1e-9 * found.scale, found.sealed)
-    if found.sealed.size == 1:
+    assert np.count_nonzero(stencil.diagonal) == rows.size == np.unique(found.position).size
+    assert found.component.max() + 1 == stencil.sealed.size
+    constants = np.eye(stencil.sealed.size)[:, found.component]  # one indicator vector per component
+    image = coupled @ constants.T
+    np.testing.assert_array_equal(np.abs(image).max(axis=0) < 1e-9 * stencil.scale, stencil.sealed)
+    if stencil.sealed.size == 1:
         assert (np.diff(found.position) > 0).all()
-    return found
+    return found, stencil
 
 
 def matrix(cells: np.ndarray, walls: Walls = "solid") -> csr_array:
@@ -104,13 +111,13 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_domains_are_found(name: str) -> None:
     system = poisson(GRIDS[name])
-    found = assert_found(system.A)
-    known = embed(GRIDS[name])
-    verify(system.A, known)
-    verify(system.A, found)
+    found, read = assert_found(system.A)
+    known, stencil = embed(GRIDS[name])
+    verify(system.A, known, stencil)
+    verify(system.A, found, read)
     np.testing.assert_array_equal(found.component, known.component)
-    np.testing.assert_array_equal(found.sealed, known.sealed)
-    assert found.scale == known.scale
+    np.testing.assert_array_equal(read.sealed, stencil.sealed)
+    assert read.scale == stencil.scale
 
 
 @pytest.mark.parametrize("removed", [0.05, 0.15, 0.3, 0.45, 0.6])
@@ -134,21 +141,23 @@ def test_random_baffles_and_fragments_are_found() -> None:
 def test_rows_are_walked_through_once_where_order_leaves_no_doubt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the walk finds is what the links between all rows say; the walk gives up what it cannot tell."""
     A = poisson(GRIDS[name]).A
-    walk, found = grid_discovery._walk, []
+    walk, found = places.walk, []
 
     def watched(*args: Any) -> Any:
         found.append(walk(*args))
         return found[-1]
 
-    monkeypatch.setattr(grid_discovery, "_walk", watched)
-    walked = assert_found(A)
-    monkeypatch.setattr(grid_discovery, "_walk", lambda *_: None)
-    linked = assert_found(A)
+    monkeypatch.setattr(places, "walk", watched)
+    walked, read = assert_found(A)
+    monkeypatch.setattr(places, "walk", lambda *_: None)
+    linked, stencil = assert_found(A)
     assert len(found) == 1
     assert found[0] is not None
     assert walked.shape == linked.shape
-    for field in ("position", "diagonal", "component", "sealed"):
-        np.testing.assert_array_equal(getattr(walked, field), getattr(linked, field))
+    np.testing.assert_array_equal(walked.position, linked.position)
+    np.testing.assert_array_equal(walked.component, linked.component)
+    np.testing.assert_array_equal(read.diagonal, stencil.diagonal)
+    np.testing.assert_array_equal(read.sealed, stencil.sealed)
     assert walked.position.dtype == linked.position.dtype
 
 
@@ -160,7 +169,7 @@ def test_the_walk_is_not_for_everything(name: str) -> None:
     else:
         A = poisson(GRIDS[name]).A
     count = (A.diagonal() / -A.data.min()).astype(np.uint8)
-    assert grid_discovery._walk(A.indptr, A.indices, count) is None
+    assert places.walk(places.Pattern(A.indptr, A.indices), count) is None
 
 
 def test_a_wrong_first_guess_is_taken_back() -> None:
@@ -235,22 +244,22 @@ def test_small_graphs_are_found_exactly_when_brute_force_finds_them(n: int) -> N
 def test_shape_and_position_of_one_component() -> None:
     cells = porous(4, (12, 11, 10), 0.1)
     A = matrix(cells, walls="air")
-    found, known = discover(A), embed(Grid(cells, walls="air"))
-    assert found.sealed.size == 1  # else choose another seed
+    (found, read), (known, stencil) = discover(A), embed(Grid(cells, walls="air"))
+    assert read.sealed.size == 1  # else choose another seed
     assert found.shape == known.shape == (12, 11, 10)
     np.testing.assert_array_equal(found.position, known.position)
-    np.testing.assert_array_equal(found.diagonal, known.diagonal)
+    np.testing.assert_array_equal(read.diagonal, stencil.diagonal)
     assert found.position.dtype == np.int32
     assert found.component.dtype == np.int32
-    assert found.diagonal.dtype == np.uint8
+    assert read.diagonal.dtype == np.uint8
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (5, 1), (1, 1, 5), (1, 5, 1), (5, 1, 1)])
 def test_a_chain_is_one_line(shape: tuple[int, ...]) -> None:
     A = diags_array([-np.ones(4), 2 * np.ones(5), -np.ones(4)], offsets=[-1, 0, 1], format="csr")
-    assert assert_found(A).shape == (1, 5)
+    assert assert_found(A)[0].shape == (1, 5)
     if len(shape) > 1:
-        assert embed(Grid(np.zeros(shape))).shape == (1, 5)
+        assert embed(Grid(np.zeros(shape)))[0].shape == (1, 5)
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -267,21 +276,21 @@ def test_full_box_numbering_and_rows_without_couplings() -> None:
     for filler in (1.0, 0.0, 0.37):
         full = np.diag(np.full(cells.size, filler))
         full[np.ix_(system.cells, system.cells)] = system.A.toarray()
-        found = assert_found(csr_array(full))
-        assert found.rows is not None
+        found, stencil = assert_found(csr_array(full))
+        assert isinstance(found.rows, np.ndarray)
         assert found.rows.dtype == np.int64
         assert set(found.rows) <= set(system.cells)
-        verify(csr_array(full), found)
+        verify(csr_array(full), found, stencil)
 
 
 def test_isolated_cells_as_poisson_leaves_them_out() -> None:
     # From left to right: a pair, a lone cell with air, a lone cell without (no unknown), a pair.
     grid = Grid([[0, 0, 1, 0, 2, 1, 1, 0, 1, 0, 0]])
-    A, known = poisson(grid).A, embed(grid)
+    A, (known, stencil) = poisson(grid).A, embed(grid)
     assert A.shape == (5, 5)
     np.testing.assert_array_equal(known.rows, [0, 1, 3, 4])
-    verify(A, known)
-    np.testing.assert_array_equal(assert_found(A).rows, known.rows)
+    verify(A, known, stencil)
+    np.testing.assert_array_equal(assert_found(A)[0].rows, known.rows)
 
 
 def test_explicit_zeros_unsorted_indices_and_index_types() -> None:
@@ -298,25 +307,25 @@ def test_explicit_zeros_unsorted_indices_and_index_types() -> None:
     wide = csr_array((A.data, A.indices.astype(np.int64), A.indptr.astype(np.int64)), shape=A.shape)
     for variant in (with_zeros, unsorted, wide, csr_array(A.astype(np.float32)), csr_array(A.astype(int)), A.tocoo()):
         data = variant.data.copy()
-        np.testing.assert_array_equal(discover(variant).position, discover(A).position)
-        verify(variant, discover(A))
+        np.testing.assert_array_equal(discover(variant)[0].position, discover(A)[0].position)
+        verify(variant, *discover(A))
         np.testing.assert_array_equal(variant.data, data)
 
 
 @pytest.mark.parametrize("scale", [1e-170, 1 / 3, 1e200])
 def test_scales(scale: float) -> None:
-    found = discover(matrix(porous(6, (6, 5, 7), 0.2)) * scale)
+    _, found = discover(matrix(porous(6, (6, 5, 7), 0.2)) * scale)
     assert found.scale == scale
 
 
 def test_components_are_placed_apart_and_packed() -> None:
     box = matrix(np.zeros((10, 9, 8)))
     pair = matrix(np.zeros((2, 1)))
-    found = assert_found(csr_array(block_diag([pair] * 300 + [box, matrix(np.zeros((9, 9, 9)))])))
+    found, stencil = assert_found(csr_array(block_diag([pair] * 300 + [box, matrix(np.zeros((9, 9, 9)))])))
     assert np.prod(found.shape) <= 1.5 * (10 * 9 * 8 + 9**3 + 300 * 2 * 6)
-    assert found.sealed.all()
-    assert found.sealed.size == 302
-    long = assert_found(csr_array(block_diag([matrix(np.zeros((3, 30, 3))), matrix(np.zeros((3, 28, 4)))])))
+    assert stencil.sealed.all()
+    assert stencil.sealed.size == 302
+    long, _ = assert_found(csr_array(block_diag([matrix(np.zeros((3, 30, 3))), matrix(np.zeros((3, 28, 4)))])))
     assert np.prod(long.shape) <= 1.5 * (3 * 30 * 3 + 3 * 28 * 4)
 
 
@@ -384,7 +393,7 @@ def test_other_orders_are_refused_or_verified() -> None:
     with pytest.raises(NotAGrid):
         discover(csr_array(A[order][:, order]))
     reverse = np.arange(120)[::-1]
-    assert assert_found(csr_array(A[reverse][:, reverse])).shape == (6, 5, 4)
+    assert assert_found(csr_array(A[reverse][:, reverse]))[0].shape == (6, 5, 4)
 
 
 def test_not_a_square_sparse_array() -> None:
@@ -395,29 +404,29 @@ def test_not_a_square_sparse_array() -> None:
 
 def test_verify_refuses_other_matrices() -> None:
     grid = Grid(porous(8, (6, 5, 4), 0.2), walls="air")
-    A, known = poisson(grid).A, embed(grid)
+    A, known = poisson(grid).A, embed(grid)  # place and coefficients
     with pytest.raises(NotAGrid, match="diagonal entry"):
-        verify(csr_array(A + 1e-12 * eye_array(A.shape[0])), known)
+        verify(csr_array(A + 1e-12 * eye_array(A.shape[0])), *known)
     with pytest.raises(NotAGrid, match="rows"):
-        verify(matrix(np.zeros((3, 4, 5))), known)
+        verify(matrix(np.zeros((3, 4, 5))), *known)
     with pytest.raises(NotAGrid, match="common coupling"):
-        verify(csr_array(A * 2), known)
+        verify(csr_array(A * 2), *known)
     changed = A.tolil()
     i, j = next((i, j) for i, j in zip(*A.nonzero(), strict=True) if j > i)
     changed[i, j] = changed[j, i] = 0
     with pytest.raises(NotAGrid, match="without thickness"):
-        verify(csr_array(changed), known)
+        verify(csr_array(changed), *known)
     changed = A.tolil()
     k = next(k for k in range(A.shape[0]) if k > i and A[i, k] == 0)
     changed[i, k] = changed[k, i] = -1
     with pytest.raises(NotAGrid, match="side by side"):
-        verify(csr_array(changed), known)
+        verify(csr_array(changed), *known)
 
 
 def test_a_winding_channel_may_be_straightened() -> None:
     n = 1200  # a diagonal staircase that would fill a box of 400^3 cells is the same matrix as a straight chain
     cells = diags_array([-np.ones(n - 1), np.full(n, 6.0), -np.ones(n - 1)], offsets=[-1, 0, 1], format="csr")
-    assert discover(cells).shape == (1, n)
+    assert discover(cells)[0].shape == (1, n)
 
 
 def winding_channel(n: int) -> csr_array:
@@ -430,8 +439,8 @@ def winding_channel(n: int) -> csr_array:
 
 def test_a_search_that_leads_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     A = winding_channel(12)
-    monkeypatch.setattr(grid_discovery, "LOOKUPS", 0)
-    monkeypatch.setattr(grid_discovery, "PER_ENTRY", 20)
+    monkeypatch.setattr(places, "LOOKUPS", 0)
+    monkeypatch.setattr(places, "PER_ENTRY", 20)
     with pytest.raises(NotAGrid, match="given up"):
         discover(A)
     assert_found(matrix(porous(3, (9, 8, 7), 0.15)))  # what is a grid needs less

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import coarse, cycle, reference
-from deepcd.solvers.operators.stencil import geometry
 
 from .cycles import close
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import finest, reference
-from deepcd.solvers.operators.stencil import geometry
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
 F64 = NDArray[np.float64]

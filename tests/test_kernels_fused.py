@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
 
-from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import cycle, reference, team
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
@@ -30,15 +30,16 @@ def _as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, list[reference.Level]]:
-    embedding, planar = random_embedding(shape, fill), len(shape) == 2
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(shape)[0], planar)
-    return embedding, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
+def definition(shape: tuple[int, ...], fill: float) -> tuple[Any, list[reference.Level]]:
+    _, stencil = random_embedding(shape, fill)
+    planar = len(shape) == 2
+    diagonal = reference.unpad(stencil.diagonal.ravel(), geometry(shape)[0], planar)
+    return stencil.diagonal, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
 
 
 def passes(shape: tuple[int, ...], fill: float, threads: int) -> Passes:
-    embedding, levels = definition(shape, fill)
-    M = LearnedMultigrid(embedding, random_weights(len(shape), 0.15), threads)
+    diagonal, levels = definition(shape, fill)
+    M = LearnedMultigrid(shape, diagonal, random_weights(len(shape), 0.15), threads)
     assert M.team.threads == min(threads, M.n[0])
     return Passes(M, levels, len(shape) == 2)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 
-from deepcd.solvers.grid_discovery import Embedding
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import reference, team
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 
@@ -26,15 +26,15 @@ def _as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def definition(shape: tuple[int, ...], fill: float, sweeps: int) -> tuple[Embedding, list[reference.Level]]:
-    embedding = random_embedding(shape, fill)
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(shape)[0], len(shape) == 2)
-    return embedding, reference.geometric_levels(diagonal, sweeps, 1)
+def definition(shape: tuple[int, ...], fill: float, sweeps: int) -> tuple[Any, list[reference.Level]]:
+    _, stencil = random_embedding(shape, fill)
+    diagonal = reference.unpad(stencil.diagonal.ravel(), geometry(shape)[0], len(shape) == 2)
+    return stencil.diagonal, reference.geometric_levels(diagonal, sweeps, 1)
 
 
 def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int) -> Passes:
-    embedding, levels = definition(shape, fill, sweeps)
-    M = GeometricMultigrid(embedding, sweeps, threads)
+    diagonal, levels = definition(shape, fill, sweeps)
+    M = GeometricMultigrid(shape, diagonal, sweeps, threads)
     assert M.team.threads == min(threads, M.n[0])
     return Passes(M, levels, len(shape) == 2)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import reference, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners import learned_multigrid
 from deepcd.solvers.preconditioners.multigrid import coarser
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from deepcd.data import random_grid
 from deepcd.pde import domain
-from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference, team
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners import learned_multigrid, multigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
@@ -28,10 +30,12 @@ def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multigrid, "COARSEST", COARSEST)
 
 
-def definition(embedding: Embedding, weights: dict[str, Any]) -> tuple[list[reference.Level], NDArray[np.intp]]:
+def definition(
+    embedding: Embedding, stencil: UnitStencil, weights: dict[str, Any]
+) -> tuple[list[reference.Level], NDArray[np.intp]]:
     """Return the levels of the definition and which cells of the box are unknowns."""
     planar = len(embedding.shape) == 2
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], planar)
+    diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, planar)
     return reference.learned_levels(diagonal, planar, weights, COARSEST), np.flatnonzero(diagonal)
 
 
@@ -39,10 +43,10 @@ def definition(embedding: Embedding, weights: dict[str, Any]) -> tuple[list[refe
 def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = multigrid.LARGEST
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)  # the limits on coarse levels are no part of the definition
-    embedding = embed(GRIDS[name])
+    embedding, stencil = embed(GRIDS[name])
     weights = random_weights(len(embedding.shape), 0.15)
-    M = dense(LearnedMultigrid(embedding, weights), embedding)
-    levels, cells = definition(embedding, weights)
+    M = dense(LearnedMultigrid(embedding.shape, stencil.diagonal, weights), embedding, stencil)
+    levels, cells = definition(embedding, stencil, weights)
     expected = reference.cycle(levels)[np.ix_(cells, cells)]
     size = np.abs(expected).max()
     np.testing.assert_allclose(M, expected, atol=1e-5 * size)
@@ -68,17 +72,17 @@ def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: 
     from deepcd.solvers.training import network, samples
 
     grid = GRIDS[name]
-    embedding, weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
+    (embedding, stencil), weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
     monkeypatch.setattr(network, "COARSEST", COARSEST)
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)
     module = network.LearnedMultigrid(len(grid.shape), hidden=6)
     module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding, weights)
+    operator, M = UnitStencilOperator(embedding, stencil), LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position))).astype(np.float32)
     z = M.zeros()
     M.apply(r, z)
     batch = samples.make_batch([grid.fluid], [samples.dirichlet_count(grid)])
-    n, planar = geometry(embedding.shape)[0], len(embedding.shape) == 2
+    n, planar = embedding.n, len(embedding.shape) == 2
     with torch.no_grad():
         levels = module.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
         expected = module.cycle(levels, torch.from_numpy(reference.unpad(r, n, planar))[None])[0].numpy()
@@ -88,12 +92,12 @@ def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: 
 
 
 def test_smoothers_of_coarse_levels_are_limited() -> None:
-    embedding = embed(GRIDS["mixed-walls (5, 4, 6)"])
+    embedding, stencil = embed(GRIDS["mixed-walls (5, 4, 6)"])
     weights = random_weights(3, 0.0)
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][6:10] = 2.5
-    M = LearnedMultigrid(embedding, weights)
-    levels, _ = definition(embedding, weights)
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
+    levels, _ = definition(embedding, stencil, weights)
     S, A = levels[1].G.toarray(), levels[1].A.toarray()
     before = np.linalg.eigvals(S @ A).real.max()
     assert before > 3
@@ -103,15 +107,15 @@ def test_smoothers_of_coarse_levels_are_limited() -> None:
 
 
 def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding, weights = embed(domain((16, 18), walls=["solid", ("solid", "air")])), random_weights(2, 0.0)
+    (embedding, stencil), weights = embed(domain((16, 18), walls=["solid", ("solid", "air")])), random_weights(2, 0.0)
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][4] = 0.6  # psi: every correction is about three times too large
-    weighted = LearnedMultigrid(embedding, weights)
+    weighted = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     assert weighted.numbers[:, 6].min() < 0.9
-    M = dense(weighted, embedding)
+    M = dense(weighted, embedding, stencil)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
     monkeypatch.setattr(multigrid, "LARGEST", np.inf)
-    M = dense(LearnedMultigrid(embedding, weights), embedding)
+    M = dense(LearnedMultigrid(embedding.shape, stencil.diagonal, weights), embedding, stencil)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] < 0
 
 
@@ -119,18 +123,20 @@ def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite(mo
 @pytest.mark.parametrize("shape", [(8, 7, 8), (13, 17)], ids=str)
 def test_convergence(family: str, shape: tuple[int, ...]) -> None:
     """Untrained it is a plain damped cycle: within a dozen and a half iterations to six digits, whatever the domain."""
-    embedding = embed(random_grid(family, shape, np.random.default_rng(0)))
-    assert iterations(LearnedMultigrid(embedding, random_weights(len(shape), 0.02)), embedding) <= 18
+    embedding, stencil = embed(random_grid(family, shape, np.random.default_rng(0)))
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(len(shape), 0.02))
+    assert iterations(M, embedding, stencil) <= 18
 
 
 def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding, weights = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2))), random_weights(3, 0.1)
-    alone = LearnedMultigrid(embedding, weights)
+    embedding, stencil = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2)))
+    weights = random_weights(3, 0.1)
+    alone = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     monkeypatch.setattr(team, "SMALLEST", 1)
-    pair, again = (LearnedMultigrid(embedding, weights, threads=2) for _ in range(2))
+    pair, again = (LearnedMultigrid(embedding.shape, stencil.diagonal, weights, threads=2) for _ in range(2))
     assert pair.team.threads == 2
     rng = np.random.default_rng(0)
-    r = StencilOperator(embedding).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
+    r = UnitStencilOperator(embedding, stencil).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
     z = [M.zeros() for M in (alone, pair, again, pair)]
     products = [M.apply(r, v) for M, v in zip((alone, pair, again, pair), z, strict=True)]
     np.testing.assert_allclose(z[1], z[0], atol=1e-6)
@@ -141,10 +147,10 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
 
 
 def test_patterns_beyond_one_table_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding, weights = embed(GRIDS["porous (3, 6, 5)"]), random_weights(3, 0.3)
-    whole = LearnedMultigrid(embedding, weights)
+    (embedding, stencil), weights = embed(GRIDS["porous (3, 6, 5)"]), random_weights(3, 0.3)
+    whole = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     monkeypatch.setattr(learned_multigrid, "TABLE", 8)
-    pieces = LearnedMultigrid(embedding, weights)
+    pieces = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
     np.testing.assert_array_equal(pieces.cells, whole.cells)
     for own, other in ((pieces.first, whole.first), (pieces.second, whole.second)):
         np.testing.assert_allclose(own[1], other[1], atol=1e-7)
@@ -152,8 +158,8 @@ def test_patterns_beyond_one_table_are_all_evaluated(monkeypatch: pytest.MonkeyP
 
 
 def test_an_undisturbed_interior_is_not_listed() -> None:
-    embedding = embed(domain((8, 8, 8), walls="air"))
-    M = LearnedMultigrid(embedding, random_weights(3, 0.1))
+    embedding, stencil = embed(domain((8, 8, 8), walls="air"))
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(3, 0.1))
     assert M.listed == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
     assert M.first[1].shape == M.second[1].shape == (7, M.listed)
     assert len(M.first[4]) == len(M.second[4]) == M.listed
@@ -163,8 +169,8 @@ def test_an_undisturbed_interior_is_not_listed() -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_listed_cells_lie_in_runs_of_adjacent_ones(name: str) -> None:
-    embedding = embed(GRIDS[name])
-    M = LearnedMultigrid(embedding, random_weights(len(embedding.shape), 0.1))
+    embedding, stencil = embed(GRIDS[name])
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(len(embedding.shape), 0.1))
     for _, delta, runs, ends, cells in (M.first, M.second):
         assert delta.shape == (7, M.listed) == (7, len(cells))
         assert (len(runs), runs[-1], ends[0], ends[-1]) == (M.n[0] * M.n[1] + 1, len(ends) - 1, 0, M.listed)
@@ -183,8 +189,8 @@ def test_listed_cells_lie_in_runs_of_adjacent_ones(name: str) -> None:
 
 def test_without_listed_cells_there_are_no_runs() -> None:
     """A box of one cell that nothing holds has no coupling either."""
-    embedding = random_embedding((3, 4), fill=-1.0)
-    M = LearnedMultigrid(embedding, random_weights(2, 0.1))
+    embedding, stencil = random_embedding((3, 4), fill=-1.0)
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(2, 0.1))
     for _, delta, runs, _, cells in (M.first, M.second):
         assert delta.shape == (7, 0)
         assert M.listed == 0
@@ -196,22 +202,23 @@ def test_without_listed_cells_there_are_no_runs() -> None:
 
 
 def test_neither_right_hand_side_nor_operator_is_written() -> None:
-    embedding = embed(GRIDS["free-surface (7, 9)"])
-    M, operator = LearnedMultigrid(embedding, random_weights(2, 0.1)), StencilOperator(embedding)
+    embedding, stencil = embed(GRIDS["free-surface (7, 9)"])
+    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(2, 0.1))
+    operator = UnitStencilOperator(embedding, stencil)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position))).astype(np.float32)
-    kept, diagonal = r.copy(), embedding.diagonal.copy()
-    z = np.full(r.size, 7, dtype=np.float32) * (embedding.diagonal.ravel() > 0)
+    kept, diagonal = r.copy(), stencil.diagonal.copy()
+    z = np.full(r.size, 7, dtype=np.float32) * (stencil.diagonal.ravel() > 0)
     M.apply(r, z)
     again = M.zeros()
     M.apply(r, again)
     np.testing.assert_array_equal(z, again)  # whatever z held before, and the last call
     np.testing.assert_array_equal(r, kept)
-    np.testing.assert_array_equal(embedding.diagonal, diagonal)
+    np.testing.assert_array_equal(stencil.diagonal, diagonal)
 
 
 def test_printed_it_tells_levels_cost_and_size_of_the_networks() -> None:
     weights = random_weights(3, 0.1)
-    text = str(LearnedMultigrid(embed(domain((8, 8, 8), walls="air")), weights))
+    text = str(LearnedMultigrid((8, 8, 8), embed(domain((8, 8, 8), walls="air"))[1].diagonal, weights))
     assert "8x8x8, 4x4x4, 2x2x2; the last solved exactly (8 unknowns)" in text
     assert "4 passes over the finest grid" in text
     assert f"networks of {sum(v.size for v in weights.values())} numbers" in text

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.pde import domain
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import cycle, reference
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 from deepcd.solvers.preconditioners.multigrid import (
@@ -100,7 +100,7 @@ def test_nominal_weights_are_those_of_an_undisturbed_interior(shape: tuple[int, 
 
 
 def test_fields_of_all_levels_lie_in_one_array_and_do_not_overlap() -> None:
-    M = GeometricMultigrid(embed(domain((20, 18, 24), walls="air")))
+    M = GeometricMultigrid((20, 18, 24), embed(domain((20, 18, 24), walls="air"))[1].diagonal)
     M.pool[:] = 0
     owned = 0
     assert len(M.levels) > 1
@@ -237,7 +237,7 @@ def test_the_base_class_leaves_smoothing_to_others() -> None:
 
 
 def test_description_and_memory() -> None:
-    M = GeometricMultigrid(embed(domain((20, 9, 9), walls="air")))
+    M = GeometricMultigrid((20, 9, 9), embed(domain((20, 9, 9), walls="air"))[1].diagonal)
     lines = str(M).splitlines()
     assert lines[0] == "geometric-multigrid, 2 levels: 20x9x9, 10x5x5; the last solved exactly (250 unknowns)"
     assert lines[1].startswith("4 passes over the finest grid per iteration")

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.pde import domain
-from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.kernels import team
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners import multigrid
 from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
@@ -25,7 +25,7 @@ from .cycles import GRIDS, random_weights
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
-Made = tuple[Multigrid, StencilOperator]
+Made = tuple[Multigrid, UnitStencilOperator]
 
 
 @pytest.fixture(autouse=True)
@@ -33,19 +33,21 @@ def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multigrid, "COARSEST", 8)
 
 
-def geometric(embedding: Embedding, threads: int) -> Multigrid:
-    return GeometricMultigrid(embedding, threads=threads)
+def geometric(shape: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> Multigrid:
+    return GeometricMultigrid(shape, diagonal, threads=threads)
 
 
-def learned(embedding: Embedding, threads: int) -> Multigrid:
-    return LearnedMultigrid(embedding, random_weights(len(embedding.shape), 0.15), threads=threads)
+def learned(shape: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> Multigrid:
+    return LearnedMultigrid(shape, diagonal, random_weights(len(shape), 0.15), threads=threads)
 
 
 @pytest.fixture(params=[geometric, learned], ids=["geometric", "learned"])
 def made(request: pytest.FixtureRequest) -> Callable[..., Made]:
     def make(name: str, threads: int = 1) -> Made:
-        embedding = embed(GRIDS[name])
-        return request.param(embedding, threads), StencilOperator(embedding, threads)
+        embedding, stencil = embed(GRIDS[name])
+        return request.param(embedding.shape, stencil.diagonal, threads), UnitStencilOperator(
+            embedding, stencil, threads
+        )
 
     return make
 
@@ -118,7 +120,7 @@ def test_copies_and_pickles_compute_the_same(made: Callable[..., Made], monkeypa
 @pytest.mark.compiled
 @pytest.mark.parametrize("method", [GeometricMultigrid, LearnedMultigrid])
 def test_an_application_allocates_no_vector(method: type[GeometricMultigrid | LearnedMultigrid]) -> None:
-    M = method(embed(domain((24, 20, 22), walls="air")))
+    M = method((24, 20, 22), embed(domain((24, 20, 22), walls="air"))[1].diagonal)
     r, z = M.zeros(), M.zeros()
     M.apply(r, z)  # compiles
     tracemalloc.start()

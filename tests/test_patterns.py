@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import reference
 from deepcd.solvers.kernels.patterns import (
     LARGEST_CODE,
@@ -16,7 +17,6 @@ from deepcd.solvers.kernels.patterns import (
     number_patterns,
     repeated_windows,
 )
-from deepcd.solvers.operators.stencil import geometry
 
 # The hash multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")

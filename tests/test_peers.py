@@ -44,7 +44,7 @@ def test_a_peer_meets_its_tolerance(name: str, family: str) -> None:
 @pytest.mark.parametrize("shape", [(9, 7, 6), (5, 8, 11), (20, 13)])
 def test_incomplete_cholesky_on_boxes_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
     problem = Problem.of("mixed-walls", shape, 4)
-    x, _ = BoxIncompleteCholesky(problem.embedding.diagonal, dtype).solve(problem.to_box(problem.b), 1e-10)
+    x, _ = BoxIncompleteCholesky(problem.diagonal, dtype).solve(problem.to_box(problem.b), 1e-10)
     assert judge(problem, problem.from_box(x, problem.b)) <= 1e-10
 
 
@@ -57,7 +57,7 @@ def test_incomplete_cholesky_is_that_of_the_book() -> None:
         fill = sum(w[j] * sum(A[j, k] for k in range(j + 1, len(A)) if k != i) * A[i, j] for j in before)
         value = A[i, i] - sum(w[j] * A[i, j] ** 2 for j in before) - TAU * fill
         w[i] = 1 / (value if value >= SIGMA * A[i, i] else A[i, i])
-    method = BoxIncompleteCholesky(problem.embedding.diagonal)
+    method = BoxIncompleteCholesky(problem.diagonal)
     box = method.d != 0
     np.testing.assert_allclose(method.w[box], w, rtol=1e-12)
 
@@ -89,7 +89,7 @@ def test_incomplete_cholesky_is_that_of_the_book() -> None:
 @pytest.mark.parametrize("shape", [(9, 12, 10), (21, 14)])
 def test_every_setting_of_hypre_solves_in_an_easy_domain(shape: tuple[int, ...]) -> None:
     problem = Problem.of("closed-cube", shape, 3)
-    b, box = problem.to_box(problem.b), problem.embedding.diagonal
+    b, box = problem.to_box(problem.b), problem.diagonal
     for settings in hypre.SHORTLIST:
         x = hypre.solve(box, b, TOL, settings)["x"]
         assert judge(problem, problem.from_box(x, problem.b)) <= TOL
@@ -100,7 +100,7 @@ def test_every_setting_of_hypre_solves_in_an_easy_domain(shape: tuple[int, ...])
 def test_settings_that_fail_make_room_for_safe_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem.of("porous-15", (12, 12, 12), 3)
     risky = hypre.Settings(relax=1, rap=1, sweeps=1, skip=1, weight=0.9)
-    x = hypre.solve(problem.embedding.diagonal, problem.to_box(problem.b), TOL, risky)["x"]
+    x = hypre.solve(problem.diagonal, problem.to_box(problem.b), TOL, risky)["x"]
     assert not judge(problem, problem.from_box(x, problem.b)) <= TOL
     monkeypatch.setitem(PFMG, "total", risky)
     assert judge(problem, METHODS["hypre PFMG-PCG"](problem, TOL).x) <= TOL

@@ -7,7 +7,7 @@ import pytest
 
 from deepcd.data import HELD_OUT, TRAINING, random_grid
 from deepcd.pde import Cell, Grid, poisson
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
 
 ALL = sorted(TRAINING | HELD_OUT)
 SHAPES = [(12, 11, 10), (5, 16, 9), (24, 17), (8, 30)]
@@ -61,9 +61,9 @@ def test_both_kinds_of_air_are_drawn() -> None:
 @pytest.mark.parametrize("family", ALL)
 def test_grids_can_be_embedded(family: str) -> None:
     grid = random_grid(family, (12, 12, 12), np.random.default_rng(1))
-    embedding = embed(grid)
-    assert np.count_nonzero(embedding.diagonal) == len(embedding.position) <= grid.unknowns
-    assert embedding.diagonal.max() <= 12
+    embedding, stencil = embed(grid)
+    assert np.count_nonzero(stencil.diagonal) == len(embedding.position) <= grid.unknowns
+    assert stencil.diagonal.max() <= 12
 
 
 def test_held_out_families_are_not_trained_on() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepcd.data import TRAINING
 from deepcd.pde import Grid, box, domain, poisson
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.kernels import reference
 from deepcd.solvers.training import samples
 from deepcd.solvers.training.samples import (
@@ -67,9 +67,9 @@ def test_sealed_chambers_are_those_of_the_embedding() -> None:
     batch = make_batch([grid.fluid] * 2, [dirichlet_count(grid)] * 2)
     sealed = batch.sealed.numpy()
     assert sorted(np.unique(sealed)) == [0, 1, 2, 3, 4]  # two each; those of one domain are not those of the other
-    embedding = embed(grid)
+    embedding, stencil = embed(grid)
     names = sealed[0][grid.fluid]
-    np.testing.assert_array_equal(names > 0, embedding.sealed[embedding.component])
+    np.testing.assert_array_equal(names > 0, stencil.sealed[embedding.component])
     assert len({(c, n) for c, n in zip(embedding.component.tolist(), names.tolist(), strict=True)}) == 3
 
 

@@ -10,9 +10,9 @@ from deepcd import DeepCD
 from deepcd.data import HELD_OUT, TRAINING, random_grid, right_hand_side
 from deepcd.data.weight_files import load
 from deepcd.pde import Grid, PoissonSystem, poisson
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.kernels import reference
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
 SHAPES = [(7, 8, 6), (3, 9, 10), (11, 13)]
@@ -20,8 +20,8 @@ SHAPES = [(7, 8, 6), (3, 9, 10), (11, 13)]
 
 def cycle_matrix(grid: Grid) -> tuple[NDArray[np.float64], int]:
     """Return the cycle on vectors without null-space part as a dense matrix, and the dimension of the null space."""
-    embedding = embed(grid)
-    operator, M = StencilOperator(embedding), LearnedMultigrid(embedding)
+    embedding, stencil = embed(grid)
+    operator, M = UnitStencilOperator(embedding, stencil), LearnedMultigrid(embedding.shape, stencil.diagonal)
     columns, z = [], M.zeros()
     for unit in np.eye(len(embedding.position)):
         r = operator.embed(unit)
@@ -30,7 +30,7 @@ def cycle_matrix(grid: Grid) -> tuple[NDArray[np.float64], int]:
         column = z.astype(float)
         operator.project(column)
         columns.append(operator.extract(column))
-    return np.stack(columns, axis=1), int(embedding.sealed.sum())
+    return np.stack(columns, axis=1), int(stencil.sealed.sum())
 
 
 @pytest.mark.compiled
@@ -52,9 +52,9 @@ def test_smoothing_is_positive_definite(family: str, shape: tuple[int, ...]) -> 
 
     One S A may have eigenvalues above two, as long as the other step makes up for it.
     """
-    embedding = embed(random_grid(family, shape, np.random.default_rng(4)))
+    embedding, stencil = embed(random_grid(family, shape, np.random.default_rng(4)))
     planar = len(embedding.shape) == 2
-    diagonal = reference.unpad(embedding.diagonal.ravel(), geometry(embedding.shape)[0], planar)
+    diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, planar)
     weights = load(None, f"learned-multigrid-{len(embedding.shape)}d/2")[0]
     A, G, _, smoothers = reference.learned_levels(diagonal, planar, weights, 600)[0]
     cells = np.flatnonzero(A.diagonal())

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from deepcd.pde import Grid, box, domain, poisson
-from deepcd.solvers.grid_discovery import embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import team
-from deepcd.solvers.operators.stencil import StencilOperator, geometry
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.identity import Identity
 
 SHAPES = [(6, 5, 7), (1, 8, 5), (6, 1, 4), (9, 7), (1, 12)]
@@ -36,10 +37,9 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("air_at", ["center", "face"])
 def test_the_operator_is_the_matrix(shape: tuple[int, ...], air_at: str, threads: int) -> None:
     grid = random_grid(shape, air_at)
-    A, embedding = poisson(grid).A, embed(grid)
-    rows = slice(None) if embedding.rows is None else embedding.rows
-    A = A.toarray()[rows][:, rows] / embedding.scale
-    operator = StencilOperator(embedding, threads)
+    A, (embedding, stencil) = poisson(grid).A, embed(grid)
+    A = A.toarray()[embedding.rows][:, embedding.rows] / stencil.scale
+    operator = UnitStencilOperator(embedding, stencil, threads)
     assert operator.team.threads == min(threads, operator.n[0])
     b, x, p, z = np.random.default_rng(0).standard_normal((4, len(A)))
     p, z = (v.astype(np.float32) for v in (p, z))
@@ -72,7 +72,7 @@ def test_the_operator_is_the_matrix(shape: tuple[int, ...], air_at: str, threads
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_first_step_reads_neither_direction_nor_iterate_before(shape: tuple[int, ...], threads: int) -> None:
-    operator = StencilOperator(embed(random_grid(shape)), threads)
+    operator = UnitStencilOperator(*embed(random_grid(shape)), threads)
     drawn = np.random.default_rng(0).standard_normal((2, len(operator.embedding.position)))
     z_, r_ = (operator.embed(v) for v in drawn)
     z, r = z_.astype(np.float32), r_.astype(np.float32)
@@ -92,7 +92,7 @@ def test_a_first_step_reads_neither_direction_nor_iterate_before(shape: tuple[in
 
 def test_the_product_of_the_last_direction_is_exact_enough_for_a_line_search(threads: int) -> None:
     """p.A p is summed of differences in float32: also of smooth directions, where they nearly cancel."""
-    operator = StencilOperator(embed(domain((30, 20, 25), walls=[("solid", "air"), "solid", "solid"])), threads)
+    operator = UnitStencilOperator(*embed(domain((30, 20, 25), walls=[("solid", "air"), "solid", "solid"])), threads)
     i, j, k = np.indices((30, 20, 25))
     smooth = np.cos(np.pi * (i + 0.5) / 60) * np.cos(np.pi * (j + 0.5) / 20) * np.cos(np.pi * (k + 0.5) / 25)
     p = operator.embed(smooth.ravel()).astype(np.float32)
@@ -101,7 +101,7 @@ def test_the_product_of_the_last_direction_is_exact_enough_for_a_line_search(thr
 
 
 def test_the_workspace_is_kept_for_one_preconditioner_and_left_out_of_copies() -> None:
-    operator, M = StencilOperator(embed(random_grid((4, 5)))), Identity(42)
+    operator, M = UnitStencilOperator(*embed(random_grid((4, 5)))), Identity(42)
     space = operator.workspace(M)
     assert operator.workspace(M) is space
     assert operator.workspace(Identity(42)) is not space
@@ -114,7 +114,7 @@ def test_the_workspace_is_kept_for_one_preconditioner_and_left_out_of_copies() -
 
 
 def test_embed_scales_and_leaves_its_argument_alone() -> None:
-    operator = StencilOperator(embed(random_grid((4, 5))))
+    operator = UnitStencilOperator(*embed(random_grid((4, 5))))
     v = np.arange(len(operator.embedding.position), dtype=np.float32)
     kept = v.copy()
     boxed = operator.embed(v, 0.25)
@@ -127,21 +127,21 @@ def test_embed_scales_and_leaves_its_argument_alone() -> None:
 def test_project_removes_the_constant_of_each_sealed_chamber_and_no_other() -> None:
     wall = box((3, 0, 0), (4, 4, 4)) | box((6, 0, 0), (7, 4, 4))
     grid = domain((9, 4, 4), solid=wall, walls=[("solid", "air"), "solid", "solid"])
-    embedding = embed(grid)
-    operator = StencilOperator(embedding)
-    assert embedding.sealed.tolist() == [True, True, False]
+    embedding, stencil = embed(grid)
+    operator = UnitStencilOperator(embedding, stencil)
+    assert stencil.sealed.tolist() == [True, True, False]
     v = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position)) + 3)
     before = operator.extract(v)
     operator.project(v)
     after = operator.extract(v)
     for c in range(3):
         change = (before - after)[embedding.component == c]
-        np.testing.assert_allclose(change, before[embedding.component == c].mean() * embedding.sealed[c], atol=1e-14)
+        np.testing.assert_allclose(change, before[embedding.component == c].mean() * stencil.sealed[c], atol=1e-14)
 
 
 def test_project_in_float32_and_on_a_single_chamber() -> None:
-    embedding = embed(domain((5, 4)))
-    operator = StencilOperator(embedding)
+    embedding, stencil = embed(domain((5, 4)))
+    operator = UnitStencilOperator(embedding, stencil)
     z = operator.embed(np.random.default_rng(0).random(20)).astype(np.float32)
     operator.project(z)
     assert z.dtype == np.float32
@@ -155,7 +155,7 @@ def test_geometry() -> None:
 
 
 def test_spread_adds_to_rows(threads: int) -> None:
-    operator = StencilOperator(embed(random_grid((9, 7))), threads)
+    operator = UnitStencilOperator(*embed(random_grid((9, 7))), threads)
     v, w = np.random.default_rng(0).standard_normal((2, len(operator.embedding.position)))
     expected = w - 0.3 * v
     operator.spread(operator.embed(v), -0.3, w)
@@ -163,7 +163,7 @@ def test_spread_adds_to_rows(threads: int) -> None:
 
 
 def test_a_twin_computes_the_same_in_vectors_of_its_own(threads: int) -> None:
-    operator, M = StencilOperator(embed(random_grid((9, 7))), threads), Identity(99)
+    operator, M = UnitStencilOperator(*embed(random_grid((9, 7))), threads), Identity(99)
     twin = operator.twin(3 - threads)
     assert (operator.team.threads, twin.team.threads) == (threads, 3 - threads)
     assert not any(np.shares_memory(u, v) for u in operator.workspace(M) for v in twin.workspace(M))
@@ -172,7 +172,7 @@ def test_a_twin_computes_the_same_in_vectors_of_its_own(threads: int) -> None:
 
 
 def test_copies_and_pickles_compute_the_same(threads: int) -> None:
-    operator = StencilOperator(embed(random_grid((9, 7))), threads)
+    operator = UnitStencilOperator(*embed(random_grid((9, 7))), threads)
     p = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position))).astype(np.float32)
     product, expected = operator.conjugate(p.copy(), 0.0, p), operator.image(p)  # starts the threads
     for twin in (copy.deepcopy(operator), pickle.loads(pickle.dumps(operator))):
@@ -182,7 +182,7 @@ def test_copies_and_pickles_compute_the_same(threads: int) -> None:
 
 @pytest.mark.compiled
 def test_an_iteration_allocates_no_vector() -> None:
-    operator = StencilOperator(embed(domain((24, 20, 22), walls="air")))
+    operator = UnitStencilOperator(*embed(domain((24, 20, 22), walls="air")))
     M = Identity(operator.diagonal.size)
     b, x, p, r, z = operator.workspace(M)
     z = z.astype(np.float32)

@@ -23,7 +23,6 @@ from deepcd.solvers.bench import hypre, petsc
 from deepcd.solvers.bench.problems import Problem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.deepcd import DeepCD
-from deepcd.solvers.operators.stencil import StencilOperator
 
 F64 = NDArray[np.float64]
 clock = time.perf_counter
@@ -84,7 +83,7 @@ class _Diagonal:
 
 def on_box(problem: Problem, tol: float, threads: int, scaled: bool) -> Answer:
     """CG, or Jacobi-CG, in our loop on the box: three passes and a byte per cell for A, in float32 with float64 x."""
-    operator = StencilOperator(problem.embedding, threads)
+    operator = problem.operator.twin(threads)
     b = problem.to_box(problem.b).ravel()
     start = clock()
     diagonal = operator.diagonal.astype(np.float32)
@@ -106,7 +105,7 @@ def incomplete_cholesky(problem: Problem, tol: float, threads: int, modified: bo
 
     box = problem.to_box(problem.b)
     start = clock()
-    method = BoxIncompleteCholesky(problem.embedding.diagonal, np.float32, TAU if modified else 0.0)
+    method = BoxIncompleteCholesky(problem.diagonal, np.float32, TAU if modified else 0.0)
     ready = clock()
     x, iterations = method.solve(box, tol, maxiter=MOST)
     done = clock()
@@ -149,7 +148,7 @@ def pfmg(problem: Problem, tol: float, threads: int) -> Answer:
     """hypre's structured multigrid in its conjugate gradients; where its fastest settings fail, the safest."""
     box = problem.to_box(problem.b)
     for settings in (hypre.Settings(weight=0.9), hypre.SHORTLIST[0]):
-        found = hypre.solve(problem.embedding.diagonal, box, tol, settings)
+        found = hypre.solve(problem.diagonal, box, tol, settings)
         x = problem.from_box(found["x"], problem.b)
         if problem.judge(x) <= tol:
             break

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deepcd.data.random_domains import random_grid
 from deepcd.pde import Grid, ball, domain, no_penetration, poisson, pressure_rhs, swirling_flow
-from deepcd.solvers.grid_discovery import Embedding, embed
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
 F64 = NDArray[np.float64]
 
@@ -39,33 +39,33 @@ class Problem:
     grid: Grid
 
     @cached_property
-    def embedding(self) -> Embedding:
-        """How A lies in a box."""
-        return embed(self.grid)
+    def operator(self) -> UnitStencilOperator:
+        """A / scale on a padded box, on one thread."""
+        return UnitStencilOperator(*embed(self.grid))
 
-    @cached_property
-    def operator(self) -> StencilOperator:
-        """What puts vectors into the box."""
-        return StencilOperator(self.embedding)
+    @property
+    def diagonal(self) -> NDArray[np.uint8]:
+        """Diagonal entries of A / scale on the padded box; 0 where there is no unknown."""
+        return self.operator.stencil.diagonal
 
     def to_box(self, b: F64) -> F64:
         """Return b on the padded box."""
-        rows = self.embedding.rows
-        return self.operator.embed(b if rows is None else b[rows]).reshape(self.embedding.diagonal.shape)
+        return self.operator.embed(b[self.operator.embedding.rows]).reshape(self.diagonal.shape)
 
     def from_box(self, x: F64, b: F64) -> F64:
         """Return the solution whose part in the box is x; the rows that are not in it have a diagonal only."""
         result = b / self.A.diagonal()
-        rows = self.embedding.rows
-        result[slice(None) if rows is None else rows] = self.operator.extract(x.ravel()) / self.embedding.scale
+        operator = self.operator
+        result[operator.embedding.rows] = operator.extract(x.ravel()) / operator.stencil.scale
         return result
 
     def pinned(self) -> sp.csr_matrix:
         """Return a regular matrix with the same solution: each sealed component has a doubled entry on its diagonal."""
-        first = np.unique(self.embedding.component, return_index=True)[1][self.embedding.sealed]
+        embedding, sealed = self.operator.embedding, self.operator.stencil.sealed
+        first = np.unique(embedding.component, return_index=True)[1][sealed]
         A = sp.csr_matrix(self.A, copy=True)
         diagonal = A.diagonal()
-        diagonal[first if self.embedding.rows is None else self.embedding.rows[first]] *= 2
+        diagonal[first if isinstance(embedding.rows, slice) else embedding.rows[first]] *= 2
         A.setdiag(diagonal)
         return A
 

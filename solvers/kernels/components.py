@@ -8,7 +8,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def find_runs(box):
-    """Return where runs of cells that are not zero begin and where they end, as flat indices, ascending."""
+    """Return the flat indices at which runs of nonzero cells begin, and those at which they end, ascending."""
     count = 0
     for p in range(1, box.size):
         count += (box[p] != 0) & (box[p - 1] == 0)
@@ -35,12 +35,12 @@ def _root(parent, i):
 
 @njit(cache=True, nogil=True)
 def label_runs(starts, ends, strides, label):
-    """Give the components that runs form numbers, in the order of their first cells.
+    """Assign numbers to the components that runs form, in the order of their first cells.
 
     Parameters
     ----------
     starts, ends : ndarray of int64, shape (runs,)
-        As `find_runs` returns them. The box has a ring of zeros: a run and one beside it stay in their rows.
+        What `find_runs` returns. The box has a ring of zeros, so a run and its neighbours stay in their rows.
     strides : tuple of int
         Flat distances of neighbours across runs.
     label : ndarray of int32, shape (runs,), out
@@ -49,7 +49,7 @@ def label_runs(starts, ends, strides, label):
     Returns
     -------
     int
-        How many components there are.
+        Number of components.
     """
     parent = np.arange(starts.size)
     for s in strides:

@@ -12,9 +12,6 @@ certainty is used at once:
 
 A row that these leave open is set aside until the pieces around it are known from both sides. What is open even then
 (mostly because either answer is right: a dead end may bend) is guessed, the fastest axis first.
-
-A position (x, y, z) is the integer x 2^42 + y 2^21 + z: sums of positions are sums of integers, and the lexicographic
-order is the order of the integers, as long as no axis exceeds 2^20 cells.
 """
 
 from __future__ import annotations
@@ -22,58 +19,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-Z, Y, X = 1, 1 << 21, 1 << 42
-LIMIT = 1 << 20  # cells per axis that a packed position can tell apart
-SCAN = 64  # rows to look at on either side for the nearest one of a piece
-EFFORT, PER_ENTRY = 5_000_000, 30  # positions to look up for rows set aside before guesses are made; per entry more
-MEMBERS = 256  # cells of the smaller of two pieces that are compared with the larger
+from deepcd.solvers.kernels.pieces import X, Y, Z, entry, find, unite
 
-
-@njit(cache=True, nogil=True)
-def unpack(packed):
-    """Return the coordinates (x, y, z) of a packed position."""
-    z = ((packed + LIMIT) & (Y - 1)) - LIMIT
-    rest = (packed - z) >> 21
-    y = ((rest + LIMIT) & (Y - 1)) - LIMIT
-    return (rest - y) >> 21, y, z
-
-
-@njit(cache=True, nogil=True)
-def find(parent, offset, i):
-    """Return the root of the piece of row i and the position of i relative to the root; compress the path."""
-    up = parent[i]
-    if up < 0:
-        return i, 0
-    if parent[up] < 0:
-        return up, offset[i]
-    root, total = i, 0
-    while parent[root] >= 0:
-        total += offset[root]
-        root = parent[root]
-    rest, j = total, i
-    while j != root:
-        step, up = offset[j], parent[j]
-        parent[j], offset[j] = root, rest
-        rest -= step
-        j = up
-    return root, total
-
-
-@njit(cache=True, nogil=True)
-def _union(parent, offset, ring, last, a, b, shift):
-    """Join the pieces of two roots; `shift` is the position of root b relative to root a."""
-    if parent[a] > parent[b]:  # roots hold minus the size of the piece
-        a, b, shift = b, a, -shift
-    parent[a] += parent[b]
-    parent[b] = a
-    offset[b] = shift
-    ring[a], ring[b] = ring[b], ring[a]
-    last[a] = max(last[a], last[b])
+SCAN = 64  # number of rows on either side among which the nearest one of a piece is looked for
+# Number of positions that are looked up for rows set aside before guesses are made, and how many more per entry.
+EFFORT, PER_ENTRY = 5_000_000, 30
+MEMBERS = 256  # largest number of cells of the smaller of two pieces that are compared with the larger one
 
 
 @njit(cache=True, nogil=True)
 def _unit(k, choice, a):
-    """Offset of a row from the a-th of its k earlier neighbours under one of the choices, the fastest axes first."""
+    """Return the offset of a row from the a-th of its k earlier neighbours under a choice; 0 takes the fastest axes."""
     if k == 3:
         return X if a == 0 else (Y if a == 1 else Z)
     if k == 1:
@@ -101,15 +57,6 @@ def _allowed(indptr, indices, j, i, unit):
     if indices[first] != j + 1:
         return unit == (Y if indices[first] == i else X)
     return unit != (X if indices[first] == i else Z)
-
-
-@njit(cache=True, nogil=True)
-def entry(indptr, indices, i, j):
-    """Return where the entry (i, j) is stored, or -1."""
-    for k in range(indptr[i], indptr[i + 1]):
-        if indices[k] == j:
-            return k
-    return -1
 
 
 @njit(cache=True, nogil=True)
@@ -260,7 +207,7 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank, 
             own, p = find(parent, offset, i)
             root, at = find(parent, offset, indices[start + a])
             if root != own:
-                _union(parent, offset, ring, last, root, own, at + unit - p)
+                unite(parent, offset, ring, last, root, own, at + unit - p)
     return number
 
 
@@ -272,12 +219,12 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):
         own, p = find(parent, offset, i)
         root, at = find(parent, offset, indices[k])
         if root != own:
-            _union(parent, offset, ring, last, root, own, at + Z - p)
+            unite(parent, offset, ring, last, root, own, at + Z - p)
         k += 1
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset, budget):
+def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset, lookups):
     """Find the relative positions of coupled rows.
 
     Parameters
@@ -288,9 +235,9 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         Axes along which couplings may lie, see :func:`deepcd.solvers.kernels.intervals.possible_axes`; empty: not
         known.
     planar : bool
-        Assume two axes only.
+        Whether to assume two axes only.
     stop : bool
-        Return at the first contradiction.
+        Whether to return at the first contradiction.
     forced : int
         How many of the first guesses are prescribed by `rank`; the later ones take rank 0.
     rank, possible : ndarray of uint8, shape (k,), in and out
@@ -300,18 +247,20 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         Union-find forest, one tree per connected component unless stopped; roots are negative.
     offset : ndarray of int64, shape (m,), out
         Packed position relative to the parent.
-    budget : ndarray of int64, shape (1,), in and out
-        How many positions may be looked up; below zero: it was not enough.
+    lookups : int
+        How many positions may be looked up.
 
     Returns
     -------
     guesses : int
         Rows whose position was guessed.
     contradictions : int
-        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed, or the budget is used up.
+        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed, or lookups are used up.
+    left : int
+        How many positions may still be looked up; below zero: there were not enough.
     """
     n = parent.size
-    budget[0] -= indices.size
+    budget = np.array([lookups - indices.size])
     ring = np.empty(n, dtype=np.int32)  # next row of the same piece, cyclically
     last = np.empty(n, dtype=np.int32)  # of a root: last row of its piece
     aside = np.empty(n, dtype=np.int32)
@@ -343,7 +292,7 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         if not known:
             number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
             if number == 0 or budget[0] < 0:
-                return 0, -1
+                return 0, -1, budget[0]
             if number > 1:
                 aside[waiting] = i
                 waiting += 1
@@ -357,9 +306,9 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             other, there = find(parent, offset, indices[start + a])
             shift = there + (second if a == 1 else Z) - p
             if other != own:
-                _union(parent, offset, ring, last, other, own, shift)
+                unite(parent, offset, ring, last, other, own, shift)
             elif shift != 0:
-                return 0, -1
+                return 0, -1, budget[0]
     head = 0  # aside[head:waiting] is open
     enough = budget[0] - EFFORT - PER_ENTRY * indices.size
     certain = True
@@ -370,11 +319,11 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
                 i = aside[w]
                 number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
                 if budget[0] < 0:
-                    return guesses, -1
+                    return guesses, -1, budget[0]
                 if number == 0:
                     contradictions += 1
                     if stop or guesses == 0:
-                        return guesses, contradictions if guesses > 0 else -1
+                        return guesses, contradictions if guesses > 0 else -1, budget[0]
                     _join_anyhow(indptr, indices, parent, offset, ring, last, i)
                 elif number > 1:
                     aside[left] = i
@@ -387,15 +336,15 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         choice = int(rank[guesses]) if guesses < forced else 0
         number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, choice, budget)
         if budget[0] < 0:
-            return guesses, -1
+            return guesses, -1, budget[0]
         if number == 0:
             contradictions += 1
             if stop:
-                return guesses, contradictions
+                return guesses, contradictions, budget[0]
             _join_anyhow(indptr, indices, parent, offset, ring, last, i)
         elif number > 1:
             if guesses < rank.size:
                 rank[guesses], possible[guesses] = choice, number
             guesses += 1
             certain = True
-    return guesses, contradictions
+    return guesses, contradictions, budget[0]

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.discovery import entry
+from deepcd.solvers.kernels.pieces import entry
 
 ALONG_Z, ALONG_Y, ALONG_X = 1, 2, 4
-ROUNDS = 50  # at most; fewer for large patterns, three at least
-ENTRIES = 50_000_000  # to be looked at in all rounds
+# Largest number of rounds; for large patterns only as many as look at so many entries altogether, but at least three.
+ROUNDS, ENTRIES = 50, 50_000_000
 
 
 @njit(cache=True, nogil=True)
@@ -36,9 +36,9 @@ def possible_axes(indptr, indices, mask):
             mask[k] = ALONG_Z | ALONG_Y | ALONG_X if indices[k] == i - 1 else ALONG_Y | ALONG_X
     top, bottom = np.full(n, 2, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
     cover = np.empty((2, n + 1), dtype=np.int32)
-    many = np.empty((2, n + 1), dtype=np.int32)  # gaps before r that may be of class >= 1, 2
-    sure = np.empty((2, n + 1), dtype=np.int32)  # gaps before r that are of class >= 1, 2
-    soon = np.empty((2, n + 1), dtype=np.int32)  # where the first coupling from r on ends that is not along z, along x
+    many = np.empty((2, n + 1), dtype=np.int32)  # number of gaps before r that may be of class >= 1, 2
+    sure = np.empty((2, n + 1), dtype=np.int32)  # number of gaps before r that are of class >= 1, 2
+    soon = np.empty((2, n + 1), dtype=np.int32)  # end of the first coupling from r on not along z, along x
     for _ in range(min(ROUNDS, max(3, ENTRIES // indices.size))):
         changed = _order(indptr, indices, mask) | _squares(indptr, indices, mask)
         # Classes of gaps from couplings.
@@ -142,7 +142,7 @@ def _before(mask, slower, faster):
 
 @njit(cache=True, nogil=True)
 def _order(indptr, indices, mask):
-    """Earlier neighbours come in the order x, y, z, later ones in the order z, y, x."""
+    """Use that earlier neighbours come in the order x, y, z and later ones in the order z, y, x."""
     changed = False
     for i in range(indptr.size - 1):
         before = -1
@@ -160,7 +160,7 @@ def _order(indptr, indices, mask):
 
 @njit(cache=True, nogil=True)
 def _squares(indptr, indices, mask):
-    """Opposite couplings of a unit square lie along one axis."""
+    """Use that opposite couplings of a unit square lie along one axis."""
     changed = False
     for i in range(indptr.size - 1):
         for k in range(indptr[i], indptr[i + 1]):

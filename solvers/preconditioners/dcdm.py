@@ -7,8 +7,9 @@ box without obstacles, and conjugate directions correct what differs. It is neit
 
 from __future__ import annotations
 
+import math
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +18,18 @@ from numpy.typing import NDArray
 from deepcd.solvers.learned.dcdm_network import DCDMNetwork
 from deepcd.solvers.learned.torch_threads import torch_threads
 
-if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
-
 F32 = NDArray[np.float32]
 
 
 class DCDM:
-    """The map M r = |r| network(r / |r|) on the box of an embedding.
+    """The map M r = |r| network(r / |r|) on the padded box of a grid.
 
     Parameters
     ----------
-    embedding : Embedding
+    shape : tuple of 2 or 3 ints
+        Cells per axis without padding.
+    diagonal : ndarray of uint8, shape of the padded box
+        Zero where there is no unknown, and nowhere else.
     weights : dict of str to float32 ndarray
         Parameters of the network.
     variant : {"64", "128", "2d"}
@@ -42,7 +43,7 @@ class DCDM:
     Raises
     ------
     ValueError
-        If the network is for another number of axes than the embedding has.
+        If the network is for another number of axes than the grid has.
     """
 
     name = "dcdm"
@@ -50,23 +51,24 @@ class DCDM:
 
     def __init__(
         self,
-        embedding: Embedding,
+        shape: tuple[int, ...],
+        diagonal: NDArray[np.uint8],
         weights: dict[str, Any],
         variant: str,
         normalise: bool = True,
         threads: int = 1,
     ) -> None:
         self.network = DCDMNetwork(variant)
-        if self.network.ndim != len(embedding.shape):
+        if self.network.ndim != len(shape):
             raise ValueError(
-                f"a DCDM network of {self.network.ndim} axes was given, but the grid has {len(embedding.shape)}; "
+                f"a DCDM network of {self.network.ndim} axes was given, but the grid has {len(shape)}; "
                 "train one with `deepcd train-dcdm`"
             )
         self.network.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()})
         self.network.requires_grad_(False)
-        self._embedding, self._normalise, self._threads = embedding, normalise, threads
-        self._inside = tuple(slice(1, -1) for _ in embedding.shape)
-        self._unknown = torch.from_numpy((embedding.diagonal[self._inside] > 0).astype(np.float32))
+        self._padded, self._normalise, self._threads = diagonal.shape, normalise, threads
+        self._inside = tuple(slice(1, -1) for _ in shape)
+        self._unknown = torch.from_numpy((diagonal[self._inside] > 0).astype(np.float32))
 
     @property
     def work(self) -> float:
@@ -75,7 +77,7 @@ class DCDM:
 
     def zeros(self) -> F32:
         """Return a zero vector on the padded box, float32."""
-        return np.zeros(self._embedding.diagonal.size, dtype=np.float32)
+        return np.zeros(math.prod(self._padded), dtype=np.float32)
 
     def twin(self, threads: int) -> DCDM:
         """Return a copy that uses another number of threads; torch keeps no work vectors that would be shared."""
@@ -85,7 +87,7 @@ class DCDM:
 
     def apply(self, r: NDArray[Any], z: NDArray[Any]) -> float:
         """Set z to M r and return r.z."""
-        shape = self._embedding.diagonal.shape
+        shape = self._padded
         size = float(np.linalg.norm(r)) if self._normalise else 1.0
         inner = np.array(r.reshape(shape)[self._inside], dtype=np.float32, order="C")  # a copy, for a chain as well
         if size > 0:

@@ -7,12 +7,11 @@ chapters 3 and 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import coarse, gauss_seidel
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
     NOWHERE,
@@ -23,20 +22,20 @@ from deepcd.solvers.preconditioners.multigrid import (
     Taps,
 )
 
-if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
-
 DIRICHLET = 0.5  # of the summed Dirichlet weights: the boundary lies half a coarse cell away
 MOST_SWEEPS = (3 * RINGS - 2) // 2  # whose planes the rings of a thread hold
 LEAST_WEIGHT = 0.2  # of the interpolation weights that fall on unknowns or Dirichlet cells
 
 
 class GeometricMultigrid(Multigrid):
-    """M of a classical cycle on the box of an embedding.
+    """M of a classical cycle on the padded box of a unit stencil.
 
     Parameters
     ----------
-    embedding : Embedding
+    shape : tuple of 2 or 3 ints
+        Cells per axis without padding.
+    diagonal : ndarray of uint8, shape of the padded box
+        Diagonal entries of A / scale; 0 where there is no unknown.
     sweeps : int, default 2
         From 1 to 5: Gauss-Seidel sweeps before and after the coarse correction: V(sweeps, sweeps) on the finest level.
     threads : int, default 1
@@ -44,12 +43,12 @@ class GeometricMultigrid(Multigrid):
 
     name = "geometric-multigrid"
 
-    def __init__(self, embedding: Embedding, sweeps: int = 2, threads: int = 1) -> None:
-        n, s = geometry(embedding.shape)
+    def __init__(self, shape: tuple[int, ...], diagonal: NDArray[np.uint8], sweeps: int = 2, threads: int = 1) -> None:
+        n, s = geometry(shape)
         if not 1 <= sweeps <= MOST_SWEEPS:
             raise ValueError(f"sweeps must be from 1 to {MOST_SWEEPS}, got {sweeps}")
         self.sweeps = sweeps
-        super().__init__(n, s, embedding.diagonal.ravel(), threads)
+        super().__init__(n, s, diagonal.ravel(), threads)
         for _, level, _ in self.coarsen(DIRICHLET):
             level.finish()
             level.a[:] = level.inverse

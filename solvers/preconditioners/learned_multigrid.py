@@ -8,11 +8,12 @@ gave.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import coarse, fused, setup
 from deepcd.solvers.kernels.patterns import (
     cell_codes,
@@ -22,7 +23,6 @@ from deepcd.solvers.kernels.patterns import (
     number_patterns,
     repeated_windows,
 )
-from deepcd.solvers.operators.stencil import geometry
 from deepcd.solvers.preconditioners.multigrid import (
     F32,
     CoarseLevel,
@@ -30,9 +30,6 @@ from deepcd.solvers.preconditioners.multigrid import (
     Taps,
     limit_smoother,
 )
-
-if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
 
 C0, A0, DIRICHLET = np.float32(0.4), np.float32(0.4), 0.4
 # Outputs of the finest network: phi, a, c0, c1, c2 of the first smoother and of the second, then the features handed
@@ -53,11 +50,14 @@ Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three lay
 
 
 class LearnedMultigrid(Multigrid):
-    """M of the learned cycle on the box of an embedding.
+    """M of the learned cycle on the padded box of a unit stencil.
 
     Parameters
     ----------
-    embedding : Embedding
+    shape : tuple of 2 or 3 ints
+        Cells per axis without padding.
+    diagonal : ndarray of uint8, shape of the padded box
+        Diagonal entries of A / scale; 0 where there is no unknown.
     weights : dict of str to float32 ndarray, optional
         Parameters of the networks as they are stored; default: those that ship for the number of axes.
     threads : int, default 1
@@ -65,10 +65,16 @@ class LearnedMultigrid(Multigrid):
 
     name = "learned-multigrid"
 
-    def __init__(self, embedding: Embedding, weights: dict[str, Any] | None = None, threads: int = 1) -> None:
-        n, s = geometry(embedding.shape)
-        super().__init__(n, s, embedding.diagonal.ravel(), threads)
-        parameters = shipped(len(embedding.shape)) if weights is None else weights
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        diagonal: NDArray[np.uint8],
+        weights: dict[str, Any] | None = None,
+        threads: int = 1,
+    ) -> None:
+        n, s = geometry(shape)
+        super().__init__(n, s, diagonal.ravel(), threads)
+        parameters = shipped(len(shape)) if weights is None else weights
         self.parameters = sum(np.size(v) for v in parameters.values())
         self.tap = np.asarray(parameters["tap"], dtype=np.float32)
         deepest = len(self.tap) - 1

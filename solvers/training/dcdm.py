@@ -28,7 +28,8 @@ from deepcd.data.right_hand_sides import right_hand_side
 from deepcd.data.ritz_vectors import mixtures, ritz_pairs
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers.arguments import count, tolerance
-from deepcd.solvers.grid_discovery import Embedding, embed
+from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import padded
 from deepcd.solvers.learned.dcdm_network import VARIANTS, DCDMNetwork
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.training import run_training
@@ -80,11 +81,11 @@ class DCDMSettings:
 
 
 class Box:
-    """A / scale of an embedding in torch: diagonal minus the adjacent unknowns, on boxes (batch, n0, ...)."""
+    """A unit stencil in torch: A / scale is the diagonal minus the adjacent unknowns, on boxes (batch, n0, ...)."""
 
-    def __init__(self, embedding: Embedding) -> None:
-        inside = tuple(slice(1, -1) for _ in embedding.shape)
-        self.diagonal = torch.from_numpy(embedding.diagonal[inside].astype(np.float32))
+    def __init__(self, diagonal: NDArray[np.uint8]) -> None:
+        inside = (slice(1, -1),) * diagonal.ndim
+        self.diagonal = torch.from_numpy(diagonal[inside].astype(np.float32))
         self.unknown = (self.diagonal > 0).to(torch.float32)
 
     def apply(self, x: Tensor) -> Tensor:
@@ -147,12 +148,11 @@ class Source:
 
     def __init__(self, grid: Grid, settings: DCDMSettings) -> None:
         self.settings = settings
-        self.embedding = embed(grid)
-        self.box = Box(self.embedding)
+        self.embedding, stencil = embed(grid)
+        self.box = Box(stencil.diagonal)
         self.system = poisson(grid)
         if settings.kind in ("ritz", "harvested"):
-            rows = slice(None) if self.embedding.rows is None else self.embedding.rows
-            A = self.system.A[rows][:, rows]
+            A = self.system.A[self.embedding.rows][:, self.embedding.rows]
             self.ritz = ritz_pairs(A, settings.ritz, np.random.default_rng((settings.seed, 1)))
 
     def draw(self, rng: np.random.Generator, network: Callable[[Tensor], Tensor]) -> Tensor:
@@ -160,15 +160,15 @@ class Source:
         settings = self.settings
         if settings.kind in ("white", "smooth"):
             kind: Any = "random" if settings.kind == "white" else "smooth"
-            rows = slice(None) if self.embedding.rows is None else self.embedding.rows
+            rows = self.embedding.rows
             b = np.array([right_hand_side(self.system, kind, rng)[rows] for _ in range(settings.batch)])
             b = (b / np.linalg.norm(b, axis=1, keepdims=True)).astype(np.float32)
         else:
             b = mixtures(self.ritz, settings.batch, rng)
-        padded = np.zeros((settings.batch, self.embedding.diagonal.size), dtype=np.float32)
-        padded[:, self.embedding.position] = b
+        boxes = np.zeros((settings.batch, *padded(self.embedding.shape)), dtype=np.float32)
+        boxes.reshape(settings.batch, -1)[:, self.embedding.position] = b
         inside = (slice(None), *(slice(1, -1) for _ in self.embedding.shape))
-        batch = torch.from_numpy(np.ascontiguousarray(padded.reshape(-1, *self.embedding.diagonal.shape)[inside]))
+        batch = torch.from_numpy(np.ascontiguousarray(boxes[inside]))
         if settings.kind == "harvested":
             with torch.no_grad():
                 batch = residuals(self.box, batch, network, int(rng.integers(DEEPEST)))
@@ -223,7 +223,7 @@ def train_dcdm(
     from deepcd.data import weight_files
 
     digest = "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest()
-    own = "" if grid is None else hashlib.sha256(embed(grid).diagonal.tobytes()).hexdigest()
+    own = "" if grid is None else hashlib.sha256(embed(grid)[1].diagonal.tobytes()).hexdigest()
     chosen = DCDMSettings(start=digest, grid=own, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chosen.seed)

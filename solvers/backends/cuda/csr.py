@@ -60,7 +60,7 @@ class CudaGridMatrix:
 
     def __init__(self, A: GridMatrix, operator: CudaStencilOperator, rows: Any) -> None:
         self.shape, self._operator, self._rows = A.shape, operator, rows
-        self._scale, self._alone, self._diagonal = A.embedding.scale, A.alone, A.diagonal
+        self._scale, self._alone, self._diagonal = A.operator.stencil.scale, A.alone, A.diagonal
 
     def __matmul__(self, x: CudaVector) -> CudaVector:
         """Return A x, a new vector."""

@@ -166,14 +166,14 @@ def on_device(parts: Parts, sums: Sums) -> CudaParts:
     from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.operators.csr import CSROperator
-    from deepcd.solvers.operators.stencil import StencilOperator
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
     from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
 
     rows: Any = parts.rows if isinstance(parts.rows, slice) else cuda.to_device(parts.rows)
     A: Any = parts.A
     operator: Any = None
     M: Any = parts.M
-    if isinstance(parts.operator, StencilOperator):
+    if isinstance(parts.operator, UnitStencilOperator):
         assert isinstance(parts.M, LearnedMultigrid)
         operator, M = CudaStencilOperator(parts.operator, sums), CudaMultigrid(parts.M, sums)
     elif isinstance(parts.operator, CSROperator):

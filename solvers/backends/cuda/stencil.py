@@ -1,4 +1,4 @@
-"""The matrix-free operator of a grid on a CUDA device: what `operators/stencil.py` is on the processor."""
+"""The matrix-free operator of a grid on a CUDA device: what `operators/unit_stencil.py` is on the processor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch
 from deepcd.solvers.conjugate_directions import Workspace
 
 if TYPE_CHECKING:
-    from deepcd.solvers.operators.stencil import StencilOperator
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
 
 class CudaStencilOperator:
@@ -21,7 +21,7 @@ class CudaStencilOperator:
 
     Parameters
     ----------
-    operator : StencilOperator
+    operator : UnitStencilOperator
         The same operator on the processor; its tables are uploaded once.
     sums : Sums
         Shared by the vectors of a system.
@@ -29,8 +29,8 @@ class CudaStencilOperator:
 
     roundoff = float(np.finfo(np.float32).eps)
 
-    def __init__(self, operator: StencilOperator, sums: Sums) -> None:
-        self.sums, self.s = sums, tuple(operator.s)
+    def __init__(self, operator: UnitStencilOperator, sums: Sums) -> None:
+        self.sums, self.s, self.row_bound = sums, tuple(operator.s), operator.row_bound
         self.diagonal = cuda.to_device(operator.diagonal)
         self.position = cuda.to_device(operator.embedding.position)
         self._size = operator.diagonal.size

@@ -1,64 +1,47 @@
-"""The matrix-free operator of a grid: one byte per cell, vectors on the padded box, r and p in float32."""
+"""The matrix-free operator of a unit stencil: one byte per cell, vectors on the padded box, r and p in float32."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import outer
 from deepcd.solvers.kernels.team import Team
-
-if TYPE_CHECKING:
-    from deepcd.solvers.grid_discovery import Embedding
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Vector = NDArray[np.floating[Any]]
-Box = tuple[int, int, int]
 
 
-def geometry(shape: tuple[int, ...]) -> tuple[Box, tuple[int, int]]:
-    """Return cells per axis as three numbers and the strides of the padded box, as `kernels/outer.py` wants them.
-
-    Parameters
-    ----------
-    shape : tuple of 2 or 3 ints
-        Cells per axis.
-
-    Examples
-    --------
-    >>> geometry((4, 5, 6)), geometry((4, 6))
-    (((4, 5, 6), (56, 8)), ((4, 1, 6), (8, 0)))
-    """
-    row = shape[-1] + 2
-    if len(shape) == 2:
-        return (shape[0], 1, shape[1]), (row, 0)
-    return (shape[0], shape[1], shape[2]), ((shape[1] + 2) * row, row)
-
-
-class StencilOperator:
+class UnitStencilOperator:
     """A / scale on the padded box of an embedding: diagonal minus the adjacent unknowns.
 
     Parameters
     ----------
     embedding : Embedding
+        Where the rows of A lie.
+    stencil : UnitStencil
+        What couples them.
     threads : int, default 1
+        Number of threads that share a pass.
     """
 
     roundoff = float(np.finfo(np.float32).eps)
 
-    def __init__(self, embedding: Embedding, threads: int = 1) -> None:
-        self.embedding = embedding
-        self.n, self.s = geometry(embedding.shape)
-        self.diagonal = embedding.diagonal.ravel()
+    def __init__(self, embedding: Embedding, stencil: UnitStencil, threads: int = 1) -> None:
+        self.embedding, self.stencil = embedding, stencil
+        self.n, self.s, self.row_bound = embedding.n, embedding.s, stencil.row_bound
+        self.diagonal = stencil.diagonal.ravel()
         self.team = Team(threads, self.n[0], self.diagonal.size)
         self._work: tuple[Preconditioner, Workspace] | None = None
-        chambers = np.flatnonzero(embedding.sealed)
-        everything = len(embedding.sealed) == 1 and len(chambers) == 1
+        chambers = np.flatnonzero(stencil.sealed)
+        everything = len(stencil.sealed) == 1 and len(chambers) == 1
         self.sealed = [
             embedding.position if everything else embedding.position[embedding.component == c] for c in chambers
         ]
@@ -66,9 +49,9 @@ class StencilOperator:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_work": None}
 
-    def twin(self, threads: int) -> StencilOperator:
+    def twin(self, threads: int) -> UnitStencilOperator:
         """Return the same operator with work vectors and threads of its own."""
-        return StencilOperator(self.embedding, threads)
+        return UnitStencilOperator(self.embedding, self.stencil, threads)
 
     def zeros(self) -> F64:
         """Return a zero vector on the padded box."""
@@ -89,8 +72,9 @@ class StencilOperator:
         v : ndarray of float, shape (m,)
             One entry per row of the embedding.
         scale : float, default 1.0
+            Factor of v.
         out : ndarray of float64, optional
-            Where to; a vector that was zero outside the unknowns before.
+            Vector to write to, zero outside the unknowns; default: a new one.
         """
         box = self.zeros() if out is None else out
         outer.embed(self.embedding.position, v, float(scale), box)

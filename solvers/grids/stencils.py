@@ -1,0 +1,93 @@
+"""What couples the cells of a padded box: the coefficients of an operator whose place an `Embedding` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from deepcd.solvers.grids.embedding import Embedding
+
+POISSON_BOUND = (
+    18.0  # of a row of A / scale: a diagonal entry of twelve, with Dirichlet faces all around, and six couplings
+)
+
+
+class Stencil(Protocol):
+    """The coefficients of an operator on the cells of a padded box."""
+
+    @property
+    def scale(self) -> float:
+        """Unit of the coefficients: the operator stands for A / scale."""
+
+    @property
+    def sealed(self) -> NDArray[np.bool_]:
+        """Whether each component has no Dirichlet data, so that the constant on it is in the null space."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the coupled rows of A are those of the operator to the last bit, not only up to rounding."""
+
+    @property
+    def row_bound(self) -> float:
+        """Upper bound for the sum of absolute values in a row of A / scale."""
+
+    def entries(self, embedding: Embedding) -> csr_array:
+        """Return the coupled rows and columns of A, shape (m, m), with sorted indices."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitStencil:
+    """A = scale (diag(diagonal) - adjacency): all couplings are equal.
+
+    Parameters
+    ----------
+    diagonal : ndarray of uint8, shape of the padded box
+        Diagonal entries of A / scale; 0 where there is no unknown. Adjacent unknowns are coupled.
+    scale : float
+        Negative of the off-diagonal entries, in the units of A.
+    sealed : ndarray of bool, shape (components,)
+        Whether each component has no Dirichlet data, so that the constant on it is in the null space.
+    exact : bool, default False
+        Whether the coupled rows of A are those of the operator to the last bit, not only up to rounding.
+    """
+
+    diagonal: NDArray[np.uint8]
+    scale: float
+    sealed: NDArray[np.bool_]
+    exact: bool = False
+
+    @cached_property
+    def row_bound(self) -> float:
+        """Upper bound for the sum of absolute values in a row of A / scale."""
+        return max(POISSON_BOUND, float(self.diagonal.max(initial=0)) + 6)
+
+    def entries(self, embedding: Embedding) -> csr_array:
+        """Return the coupled rows and columns of A, shape (m, m), with sorted indices."""
+        box, position = self.diagonal.ravel(), embedding.position
+        m = position.size
+        number = np.zeros(box.size, dtype=np.int32)
+        number[position] = np.arange(m)
+        strides = [stride for stride in (*embedding.s, 1) if stride]
+        offsets = [*(-stride for stride in strides), 0, *reversed(strides)]
+        present = np.stack([box[position + offset] != 0 for offset in offsets], axis=1)
+        columns = np.stack([number[position + offset] for offset in offsets], axis=1)
+        values = np.full(present.shape, -self.scale)
+        values[:, len(strides)] = box[position] * self.scale
+        indptr = np.concatenate(([0], np.cumsum(present.sum(axis=1))))
+        A = csr_array((values[present], columns[present], indptr), shape=(m, m))
+        A.sort_indices()
+        return A
+
+
+def sealed_components(component: NDArray[np.int32], components: int, is_open: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which components have no row with Dirichlet data; `component` and `is_open` have an entry for each row."""
+    if components == 1:
+        return np.array([not is_open.any()])
+    sealed = np.ones(components, dtype=bool)
+    sealed[component[is_open]] = False
+    return sealed
