@@ -13,17 +13,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
-from deepcd.solvers.conjugate_directions import Preconditioner
-from deepcd.solvers.diagnosis import is_asymmetric
 from deepcd.solvers.preconditioners.direct import LARGEST, Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
+from deepcd.solvers.space import Preconditioner
+from deepcd.solvers.symmetry import is_asymmetric
 
 if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
-    from deepcd.solvers.operators.csr import CSROperator
     from deepcd.solvers.operators.grid_matrix import GridMatrix
-    from deepcd.solvers.operators.stencil import StencilOperator
 
 Fault = tuple[Status, str]
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant by number of axes
@@ -42,11 +40,11 @@ class Parts:
         The other rows: x_i = b_i / a_ii.
     diagonal : ndarray of float64, shape (n - m,)
         Their a_ii; 0 for empty rows.
-    operator : CSROperator or StencilOperator or None
+    operator : MatrixOperator or GridOperator or None
         A[rows, rows] / scale; None if there are no such rows.
     scale : float
-    M : ColumnsPreconditioner
-        Of the operator.
+    M : Preconditioner
+        An approximate inverse of the operator.
     singular : bool
         Constants on some components are in the null space of the operator.
     exact : bool
@@ -57,7 +55,7 @@ class Parts:
     rows: slice | NDArray[np.int64]
     alone: NDArray[np.int64]
     diagonal: NDArray[np.float64]
-    operator: CSROperator | StencilOperator | None
+    operator: Any
     scale: float
     M: Preconditioner
     singular: bool
@@ -65,9 +63,8 @@ class Parts:
 
     def twin(self) -> Parts:
         """Return the same parts of a grid with work vectors of their own, for one thread."""
-        operator: Any = self.operator
         M: Any = self.M
-        return replace(self, operator=operator and operator.twin(1), M=M.twin(1))
+        return replace(self, operator=self.operator and self.operator.twin(1), M=M.twin(1))
 
     def solve_alone(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> None:
         """Set x, shape (n,) or (n, k), on the rows without off-diagonal entries, unless they are empty."""

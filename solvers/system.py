@@ -21,10 +21,12 @@ from deepcd.pde import Grid, poisson
 from deepcd.solvers.arguments import as_columns, as_matrix, as_null_space, as_vector, norm, norms, options
 from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
+from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import CLASSICAL, Fault, Parts, alone, on_grid, on_matrix
 from deepcd.solvers.preconditioners.direct import LARGEST
-from deepcd.solvers.refinement import Limits, Outcome, refine
+from deepcd.solvers.refinement import refine
 from deepcd.solvers.solution import Solution, Status
+from deepcd.solvers.space import space_of
 
 if TYPE_CHECKING:
     from deepcd.solvers.backends.cuda.vector import Sums
@@ -39,8 +41,6 @@ ON_CUDA = ("auto", "learned-multigrid", "jacobi")
 _PATIENCE = 50  # iterations of a learned cycle after which its progress is looked at
 _WORTH = 400  # of them take as long as the set-up of Ruge-Stueben coarsening: more to come, and that is the better way
 _MOST = 10_000  # iterations, unless the caller says otherwise: a method that needs more is the wrong one
-
-_PUZZLING = (Status.MAXITER, Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)
 
 
 class System:
@@ -232,7 +232,8 @@ class System:
         dtype = np.float32 if right.dtype == self._dtype == np.float32 else np.float64
         b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
         x64 = None if guess is None else guess.astype(np.float64, copy=False)
-        targets = np.maximum(tol * norms(b64), atol)
+        sizes = norms(b64) if b64.ndim == 2 else np.array([space_of(b64).norm(b64)])
+        targets = np.maximum(tol * sizes, atol)
         limits = Limits(float(targets[0]), maxiter, deadline, self._told(callback, b))
         with self._exclusive():
             if b64.ndim == 1:
@@ -286,12 +287,13 @@ class System:
     ) -> Outcome:
         """Solve for one right-hand side; if that fails, find out whether another way leads further."""
         if not b.any():
-            return Outcome(np.zeros_like(b, dtype=dtype), Status.CONVERGED, [0.0])
+            space = space_of(b)
+            return Outcome(space.cast(space.zeros(b), dtype), Status.CONVERGED, [0.0])
         if not isinstance(self._parts, Parts):
             x = np.zeros(len(b)) if x0 is None else x0
             return Outcome(x.astype(dtype), self._parts[0], [norm(b - self._matrix @ x)], self._parts[1])
         if self._sign < 0:
-            b = -b
+            b = space_of(b).scale(-1.0, b)
         outcome = refine(self._parts, b, x0, self._patient(limits), self._keep, dtype)
         spent = len(outcome.residuals) - 1
         if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
@@ -300,7 +302,7 @@ class System:
                     self._switch()
                 rest = replace(limits, maxiter=limits.maxiter - spent)
                 outcome = outcome.then(refine(self._parts, b, outcome.x.astype(float), rest, self._keep, dtype))
-        elif outcome.status in _PUZZLING and spent:
+        elif outcome.is_puzzling and spent:
             singular = as_singular(self._parts, b, x0, limits.target, spent, limits.deadline)
             if singular is not None:
                 outcome = refine(singular, b, x0, limits, self._keep, dtype)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
 from deepcd.solvers.kernels import outer
 from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.space import HOST, Preconditioner, Workspace
 
 if TYPE_CHECKING:
     from deepcd.solvers.grid_discovery import Embedding
@@ -49,7 +49,10 @@ class StencilOperator:
     threads : int, default 1
     """
 
+    space = HOST
     roundoff = float(np.finfo(np.float32).eps)
+    row_bound = 18.0  # a diagonal entry of at most 12 and six neighbours
+    certain_null_space = True  # which components are sealed follows from integers
 
     def __init__(self, embedding: Embedding, threads: int = 1) -> None:
         self.embedding = embedding
