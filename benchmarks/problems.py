@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from deepcd.data import random_grid, right_hand_side
 from deepcd.pde import Grid, PoissonSystem, Shape, domain, poisson
-from deepcd.solvers.conjugate_directions import Preconditioner, conjugate_directions
+from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grids.discovery import discover
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
+from deepcd.solvers.space import Preconditioner
 
 RESULTS = Path(__file__).parent / "results"
 MAIN_FAMILIES = ("closed-cube", "open-top", "free-surface", "mixed-walls", "pure-neumann")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,33 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
-from deepcd.solvers.conjugate_directions import Operator, Preconditioner, conjugate_directions
-from deepcd.solvers.operators.linear_map import LinearMap, scaling_exponent
+from deepcd.solvers.diagnosis import as_singular
+from deepcd.solvers.outcome import Limits, Outcome
+from deepcd.solvers.parts import Parts
+from deepcd.solvers.preconditioners.given import Given
 from deepcd.solvers.preconditioners.identity import Identity
+from deepcd.solvers.refinement import refine
 from deepcd.solvers.solution import Solution, Status
+from deepcd.solvers.space import Preconditioner
+from deepcd.solvers.symmetry import is_asymmetric
 
-_ROUND_ENDS = (Status.CONVERGED, Status.ATTAINABLE_ACCURACY, Status.MAXITER)
-# Or A is not symmetric, or b not in its range.
-_PUZZLING = (Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX, Status.MAXITER)
-
-
-class _Given:
-    """The M that a caller gave, as a preconditioner."""
-
-    name = "M"
-    symmetric = True
-    linear = False
-    work = 2.0
-
-    def __init__(self, M: LinearMap) -> None:
-        self._M = M
-
-    def zeros(self) -> NDArray[np.floating[Any]]:
-        return self._M.zeros()
-
-    def apply(self, r: NDArray[Any], z: NDArray[Any]) -> float:
-        self._M.multiply(r, z)
-        return self._M.dot(r, z)
+if TYPE_CHECKING:
+    from deepcd.solvers.operators.linear_map import LinearMap
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the status says it
@@ -108,6 +94,9 @@ def cg(
     right = right.astype(double, copy=False)
     rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
     maxiter = max(10 * n, 1) if maxiter is None else count("maxiter", maxiter)
+    # Not before there is something to compute: this loads the compiler.
+    from deepcd.solvers.operators.linear_map import LinearMap
+
     mapped = LinearMap(aslinearoperator(A), double)
     preconditioner: Preconditioner = Identity(mapped.zeros().size)
     if M is not None:
@@ -117,7 +106,7 @@ def cg(
         if kind.kind == "c" and double.kind == "f":
             raise TypeError(f"M must be real where A and b are, got {kind}")
         M = LinearMap(aslinearoperator(M), double, narrow=True)
-        preconditioner = _Given(M)
+        preconditioner = Given(M)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
     if not isinstance(x0, str):
@@ -126,104 +115,82 @@ def cg(
         x = right.copy() if M is None else M.product(right)
     else:
         raise ValueError(f'x0 must be a vector or "Mb", got {x0!r}')
+    vector = right.view(np.float64)
+    if right.any():
+        target = max(rtol * norm(vector), atol)
+        told = None if callback is None else lambda x: callback(x.view(dtype))
+        limits = Limits(target, maxiter, math.inf, told)
+        single = np.float32 if dtype in (np.float32, np.complex64) else np.float64
+        start_at = x.view(np.float64) if x.any() else None
+        parts = _parts(A if double.kind == "f" else None, mapped, preconditioner)
+        outcome = _solve(parts, vector, start_at, limits, single, mapped, own)
+    else:
+        outcome = Outcome(np.zeros(n, dtype), Status.CONVERGED, [0.0])
+    return Solution(
+        outcome.x.view(dtype),
+        outcome.status,
+        outcome.residuals,
+        preconditioner.name,
+        preconditioner.work,
+        solve_time=time.perf_counter() - start,
+        detail=outcome.detail,
+    )
 
-    residuals = [0.0]
 
-    def solution(answer: NDArray[Any], status: Status) -> Solution:
-        elapsed = time.perf_counter() - start
-        work = preconditioner.work
-        return Solution(answer.astype(dtype), status, residuals, preconditioner.name, work, solve_time=elapsed)
+def _parts(A: Any, mapped: LinearMap, M: Preconditioner) -> Parts:
+    """Return a map as one part of coupled rows, with compiled products if it is that of a sparse matrix A."""
+    operator: Any = mapped
+    scale = 1.0
+    if sp.issparse(A):
+        from deepcd.solvers.operators.csr import CSROperator
+        from deepcd.solvers.operators.linear_map import scaling_exponent
 
-    def iterate(v: NDArray[np.floating[Any]]) -> NDArray[Any]:
-        exponent = mapped.exponent if operator is mapped else scaled
-        return origin + np.ldexp(v, unit - exponent).view(double)
+        exponent = scaling_exponent(magnitude(A.data))
+        if exponent:
+            A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
+        operator, scale = CSROperator(A), math.ldexp(1.0, exponent)
+    nothing = np.empty(0)
+    return Parts(
+        A=mapped,
+        rows=slice(None),
+        alone=nothing.astype(np.int64),
+        diagonal=nothing,
+        operator=operator,
+        scale=scale,
+        M=M,
+        singular=False,
+        exact=False,
+    )
 
-    def told(v: NDArray[np.floating[Any]]) -> object:
-        assert callback is not None
-        return callback(iterate(v).astype(dtype))
 
-    if not right.any():
-        return solution(np.zeros(n, double), Status.CONVERGED)
-    size = norm(right.view(np.float64))
-    target = max(rtol * size, atol)
-    operator: Operator = mapped
-    scaled = 0
-    if sp.issparse(A) and double.kind == "f":
-        operator, scaled = _compiled(A)
-    first, unit, origin, before = x, 0, x, math.inf
-    # Null vectors that span what no x reaches of b, once it has turned out that there is such a thing.
-    null: NDArray[np.floating[Any]] = np.empty((mapped.zeros().size, 0))
-    status = Status.CONVERGED  # of the last round
-    while True:
-        answer = x.astype(dtype).astype(double)
-        if not np.isfinite(answer).all():
-            residuals[-1] = before
-            return solution(origin, Status.NOT_FINITE)
-        r = (right - mapped.product(answer) if x.any() else right).view(np.float64)
-        residuals[-1] = true = norm(r)
-        if not math.isfinite(true + size):
-            return solution(answer, Status.NOT_FINITE)
-        if true <= target and status in _ROUND_ENDS:
-            return solution(answer, Status.CONVERGED)
-        # Another round pays where the start was so far off that the rounding of its residual is what is left.
-        end = status if status not in _ROUND_ENDS else Status.MAXITER if len(residuals) > maxiter else None
-        if end is None and before < math.inf and (dtype != double or before <= size or true > 0.5 * before):
-            end = Status.ATTAINABLE_ACCURACY
-        if end is Status.ATTAINABLE_ACCURACY and null.size:
-            return solution(answer, Status.INCONSISTENT)
-        if end in _PUZZLING and _is_nonsymmetric(mapped, own):
-            return solution(answer, Status.NONSYMMETRIC)
-        # So is an end without convergence after n iterations, which are enough but for rounding. After fewer ones the
-        # most likely null vector is looked at only, the constant: to search for others takes as long as the solve did.
-        puzzling = end in _PUZZLING and status is not Status.CONVERGED
-        if puzzling and not null.size:
-            quick = end is Status.MAXITER and len(residuals) <= n
-            null = _null_space(operator, right - mapped.product(first), preconditioner, target, len(residuals), quick)
-            if null.size:
-                x, before, status = first, math.inf, Status.CONVERGED
-                residuals[1:] = []
-                continue
-        if end is not None:
-            return solution(answer, end)
-        unit, origin, before = math.frexp(magnitude(r))[1], x, true
-        reachable = np.ldexp(r, -unit)
-        part = null @ (null.T @ reachable)
-        reachable -= part
-        record = conjugate_directions(
-            operator,
-            reachable,
-            preconditioner,
-            math.ldexp(target, -unit),
-            maxiter=maxiter - len(residuals) + 1,
-            callback=None if callback is None else told,
-        )
-        residuals += np.ldexp(np.hypot(record.residuals[1:], norm(part)), unit).tolist()
-        x, status = iterate(record.x), record.status
+def _solve(
+    parts: Parts,
+    b: NDArray[np.float64],
+    x0: NDArray[np.float64] | None,
+    limits: Limits,
+    dtype: type[np.floating[Any]],
+    mapped: LinearMap,
+    own: np.dtype[Any],
+) -> Outcome:
+    """Solve A x = b; if that fails, look for the reason: A is not symmetric, or b not in its range."""
+    outcome = refine(parts, b, x0, limits, 1, dtype)
+    if not outcome.is_puzzling:
+        return outcome
+    if _is_nonsymmetric(mapped, own):
+        return replace(outcome, status=Status.NONSYMMETRIC)
+    spent = len(outcome.residuals) - 1
+    # n iterations are enough but for rounding. After fewer ones the likeliest null vector is tried only, the constant:
+    # to search for others takes as long as the solve did.
+    search = outcome.status is not Status.MAXITER or spent >= mapped.shape[0]
+    singular = as_singular(parts, b, x0, limits.target, spent, search=search)
+    return outcome if singular is None else refine(singular, b, x0, limits, 1, dtype)
 
 
 def _is_nonsymmetric(A: LinearMap, dtype: np.dtype[Any]) -> bool:
     """Return whether two products show that A, whose entries are of this dtype, is not symmetric or not Hermitian."""
-    from deepcd.solvers.diagnosis import is_asymmetric
-
     u, v = np.random.default_rng(0).standard_normal((2, A.zeros().size))
     eps = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
     return is_asymmetric(u, A.image(u), v, A.image(v), eps)
-
-
-def _null_space(
-    A: Operator, r: NDArray[Any], M: Preconditioner, target: float, maxiter: int, quick: bool
-) -> NDArray[np.floating[Any]]:
-    """Return null vectors of A, of its kind, that span what no x reaches of r; if `quick`, the constant at most."""
-    from deepcd.solvers.diagnosis import is_beyond_reach, null_space
-
-    vector = r.view(np.float64)
-    unit = math.frexp(magnitude(vector))[1]
-    vector, target = np.ldexp(vector, -unit), math.ldexp(target, -unit)
-    if not quick:
-        return null_space(A, vector, M, target, maxiter)
-    constant = np.full(vector.size, vector.size**-0.5)
-    beyond = is_beyond_reach(A, constant, abs(float(constant @ vector)), target)
-    return constant[:, None] if beyond else np.empty((vector.size, 0))
 
 
 def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:
@@ -259,13 +226,3 @@ def _common(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
 def _tolerance(name: str, value: Any) -> float:
     """Return a tolerance that may be zero or, as in SciPy, infinite."""
     return math.inf if value == math.inf else tolerance(name, value, zero=True)
-
-
-def _compiled(A: sp.csr_array) -> tuple[Operator, int]:
-    """Return A / 2^exponent as an operator with compiled products, and the exponent."""
-    exponent = scaling_exponent(magnitude(A.data))
-    if exponent:
-        A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
-    from deepcd.solvers.operators.csr import CSROperator
-
-    return CSROperator(A), exponent

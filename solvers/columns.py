@@ -7,19 +7,20 @@ from where it is (`refinement.refine`), which recomputes its true residual first
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import norm
 from deepcd.solvers.conjugate_directions import conjugate_directions
+from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.refinement import Limits, Outcome
+from deepcd.solvers.preconditioners.columnwise import columns
 from deepcd.solvers.solution import Status
+from deepcd.solvers.space import BlockOperator
 
 MEMORY = 1 << 30  # bytes that the vectors of a group of columns may take
-BYTES = 64  # per unknown and column: x, r, p, q and the best x in float64, and what the preconditioner needs
+# Bytes of vectors per unknown and column: x, r, p, q and the best x in float64, and what the preconditioner needs.
+BYTES = 64
 
 
 def iterate_together(
@@ -30,13 +31,13 @@ def iterate_together(
     Parameters
     ----------
     parts : Parts
-        Of A; with an operator that has `columns`: not on a grid.
+        The parts of A, with a `MatrixOperator`: not on a grid.
     B : ndarray of float64, shape (n, k)
-        Finite.
+        Right-hand sides, finite.
     X : ndarray of float64, shape (n, k)
         Where to start, zero where a column of B is; overwritten by the answer.
     targets : ndarray of float64, shape (k,)
-        For the norms of the columns of B - A X.
+        Norms of the columns of B - A X that are to be reached.
     limits : Limits
         `maxiter`, `deadline` and `callback`, which is given the block X; `target` is not read.
 
@@ -64,7 +65,6 @@ def _iterate_group(
     limits: Limits,
 ) -> list[Outcome]:
     """Iterate on the columns `chosen` of X, for the right-hand sides B."""
-    assert parts.operator is not None
     k = B.shape[1]
     own = X[:, chosen]
     from_zero = not own.any()
@@ -78,10 +78,8 @@ def _iterate_group(
     moving = largest > 0
     goal = float((targets[moving] / largest[moving]).min(initial=1.0))
     units = np.where(moving, targets / goal, 1.0)
-    operator: Any = parts.operator
-    operator = operator.columns(k)
-    M: Any = parts.M
-    M = M.columns(k)
+    operator: BlockOperator = parts.operator.columns(k)
+    M = columns(parts.M, k)
     right = operator.embed(part, 1 / units)
     reach = goal
     if parts.singular:

@@ -2,7 +2,7 @@
 
 A preconditioner proposes a direction z = M r; z is made A-orthogonal to the last ``keep`` directions, and an exact line
 search follows. With M = I and one kept direction this is the conjugate gradient method of Hestenes and Stiefel (1952);
-with a network as M and two kept directions, the deep conjugate direction method of Kaneda et al. (ICLR 2023).
+with a network as M and two kept directions, the deep conjugate direction method of Kaneda et al. (ICML 2023).
 
 How this differs from the textbook's PCG:
 
@@ -21,95 +21,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcd.solvers.solution import Status
-
-Vector = NDArray[Any]  # float64, or float32 where that is said
+from deepcd.solvers.space import Operator, Preconditioner, Vector
 
 _EPS = float(np.finfo(np.float64).eps)
-_GROWTH = 1e8  # of the residual over the initial one: about the square root of the worst condition number
-_LONG = 1e4  # times the shortest step: as many digits are lost by stepping back from there
-
-
-class Workspace(NamedTuple):
-    """Vectors that an iteration works on; those of an operator are the same ones at every call."""
-
-    b: Vector  # for the caller's right-hand side; not used by the iteration
-    x: Vector
-    p: Vector
-    r: Vector
-    z: Vector  # of the preconditioner's kind
-
-
-class Operator(Protocol):
-    """A symmetric positive (semi)definite A on its own kinds of vector: x and b in float64, r and p as it likes."""
-
-    @property
-    def roundoff(self) -> float:
-        """Unit roundoff of r."""
-
-    def zeros(self) -> Vector:
-        """Return a new zero vector of the kind of x."""
-
-    def workspace(self, M: Preconditioner) -> Workspace:
-        """Return vectors to iterate on, until the next call."""
-
-    def norm(self, r: Vector) -> float:
-        """Return the norm that convergence is judged by: the Euclidean one, of many columns the largest."""
-
-    def residual(self, b: Vector, x: Vector, r: Vector) -> float:
-        """Set r <- b - A x and return the square of its norm, before r is rounded."""
-
-    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
-
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
-        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|.
-
-        The `first` step is from x = 0, whatever the vector holds.
-        """
-
-    def overlap(self, p: Vector, z: Vector) -> float:
-        """Return (A p).z, p that of the last `conjugate`."""
-
-    def image(self, p: Vector) -> Vector:
-        """Return A p, a new vector."""
-
-    def dot(self, u: Vector, v: Vector) -> float:
-        """Return u.v."""
-
-    def project(self, v: Vector) -> bool:
-        """Remove the null space of A from v in place; return whether A has one."""
-
-
-class Preconditioner(Protocol):
-    """An approximate inverse M of A; symmetric positive definite unless `symmetric` is False."""
-
-    @property
-    def name(self) -> str:
-        """What `Solution.preconditioner` says."""
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether M is symmetric positive definite."""
-
-    @property
-    def linear(self) -> bool:
-        """Whether M is one linear map, symmetric up to rounding, of this library's making."""
-
-    @property
-    def work(self) -> float:
-        """Passes over the finest grid per iteration, outer loop included."""
-
-    def apply(self, r: Vector, z: Vector) -> float:
-        """Set z <- M r and return r.z."""
-
-    def zeros(self) -> Vector:
-        """Return a z of the kind that `apply` writes."""
+# A residual this many times the initial one is divergence: about the square root of the worst condition number.
+_GROWTH = 1e8
+# A step this many times the shortest one is too long to be taken back by arithmetic, which would lose as many digits.
+_LONG = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +40,16 @@ class Record:
 
     Attributes
     ----------
-    x : ndarray of float64
-        The last iterate if converged, else the one of the smallest residual.
+    x : vector of float64
+        The last iterate if the iteration converged, else the one of the smallest residual.
     status : Status
-        Why it stopped.
+        Why the iteration stopped.
     residuals : list of float
         Norms of the residual, the initial one first; recomputed ones where they were recomputed.
     replaced : int
-        Directions that broke down and were replaced by the residual.
+        Number of directions that broke down and were replaced by the residual.
     flipped : int
-        Directions with r.z < 0: none if M is positive definite.
+        Number of directions with r.z < 0: none if M is positive definite.
     """
 
     x: Vector
@@ -137,20 +59,201 @@ class Record:
     flipped: int
 
 
-def largest_eigenvalue(A: Operator, like: Vector) -> float:
-    """Return the largest eigenvalue of A but for a factor of about one, by ten products with a vector like this one."""
-    v = np.empty_like(like)
-    v[...] = np.random.default_rng(0).standard_normal(v.size)
-    v[...] = A.image(v)  # which is zero where there is no unknown
+def spectral_norm(A: Operator, like: Vector) -> float:
+    """Return the norm of A but for a factor of about one, by ten products with a vector like this one."""
+    space = A.space
+    v = space.random(like, seed=0)
+    space.copy(A.image(v), out=v)  # which is zero where there is no unknown
     size = 0.0
     for _ in range(10):
         length = math.sqrt(A.dot(v, v))
         if not 0 < length < math.inf:
             break
-        image = A.image(v / length)
+        space.divide(v, length)
+        image = A.image(v)
         size = math.sqrt(A.dot(image, image))
-        v[...] = image
+        space.copy(image, out=v)
     return size
+
+
+class _Search:
+    """The direction p that the iteration searches along, and what the next one is made orthogonal to.
+
+    Attributes
+    ----------
+    rz, rp, pq : float
+        r.M r, r.p and p.A p of the present direction.
+    replaced, flipped : int
+        See `Record`.
+    """
+
+    __slots__ = (
+        *("A", "M", "keep", "p", "r", "z", "rz", "rp", "pq", "replaced", "flipped"),
+        *("_kept", "_regular", "_finite"),
+    )
+
+    def __init__(self, A: Operator, M: Preconditioner, p: Vector, r: Vector, z: Vector, keep: int) -> None:
+        self.A, self.M, self.p, self.r, self.z, self.keep = A, M, p, r, z, keep
+        self._kept: list[tuple[Vector, Vector, float]] = []  # p, A p and p.A p of directions before
+        self.rz, self.rp, self.pq = 0.0, 0.0, 1.0
+        self._regular = self._finite = True  # the last direction was made of M r; none so far has overflowed
+        self.replaced = self.flipped = 0
+
+    def turn(self, aligned: bool) -> Status | None:
+        """Turn p to the next direction; return None, or why there is none.
+
+        Parameters
+        ----------
+        aligned : bool
+            r is orthogonal to the kept directions, as the exact line search leaves it.
+        """
+        A, p, z, before = self.A, self.p, self.z, self.rz
+        usable = self._propose()
+        beta = 0.0
+        if self.keep > 1:
+            A.space.copy(z, out=p)
+            for p_old, q_old, pq_old in self._kept:
+                A.space.combine(-A.dot(q_old, p) / pq_old, p_old, 1.0, p, p)
+            z = p
+        elif before and self.keep:
+            # The short form relies on all residuals before, and a recomputed one has forgotten them.
+            short = self.M.linear and aligned and usable and self._regular
+            beta = self.rz / before if short else -A.overlap(p, z) / self.pq
+        self.pq = A.conjugate(z, beta, p)
+        self._regular = usable
+        self.rp = self.rz if aligned and self.keep <= 1 else A.dot(self.r, p)
+        if 0 < self.pq < math.inf and math.isfinite(self.rp):
+            return None
+        if self._is_negative():
+            return Status.INDEFINITE_MATRIX
+        self.replaced += usable
+        return self._fall_back()
+
+    def _propose(self) -> bool:
+        """Set z to M r, or to r where that is of no use, and `rz` to r.z; return whether M r was of use."""
+        A, M, r, z = self.A, self.M, self.r, self.z
+        rz = M.apply(r, z) if self._finite else math.nan
+        if self._finite and A.project(z):  # which rounds z, and the product is that of the z that is used
+            rz = A.dot(r, z)
+        usable = math.isfinite(rz) and rz != 0
+        if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
+            usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
+        if not usable:
+            self.replaced += 1
+            A.space.copy(r, out=z)
+            rz = A.dot(r, z)
+        self.flipped += rz < 0
+        self.rz = rz
+        return usable
+
+    def _fall_back(self) -> Status | None:
+        """Turn p to the residual; return None, or why that is no direction either."""
+        A, p = self.A, self.p
+        self._regular = False
+        self._finite = self._finite and math.isfinite(self.pq) and math.isfinite(self.rp)
+        A.space.copy(self.r, out=p)
+        self.rp, self.pq = A.dot(self.r, self.r), A.conjugate(p, 0.0, p)
+        if 0 < self.pq < math.inf:
+            return None
+        if not math.isfinite(self.pq):
+            return Status.NOT_FINITE
+        return Status.INDEFINITE_MATRIX if self._is_negative() else Status.BREAKDOWN
+
+    def _is_negative(self) -> bool:
+        """Return whether p.A p is negative beyond what rounding explains."""
+        if not self.pq < 0:
+            return False
+        A, p = self.A, self.p
+        square, q = A.dot(p, p), A.image(p)
+        rounding = 10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * spectral_norm(A, p) * square
+        return self.pq < -A.roundoff * rounding
+
+    def retain(self) -> None:
+        """Keep p, along which a step was made, for later directions to be orthogonal to."""
+        if self.keep > 1:
+            first = len(self._kept) == self.keep
+            self._kept = [*self._kept[first:], (self.A.space.copy(self.p), self.A.image(self.p), self.pq)]
+
+
+class _Recursion:
+    """How far the residual that the recursion carries along is believed.
+
+    Attributes
+    ----------
+    believed : float
+        At this norm, or below it, the residual is computed anew. At first the recursion is believed down to the unit
+        roundoff; once rounding has been seen, for one decade at a time. (In float32, where r is rounded relative to
+        itself, for four and for a thousand roundoffs.)
+    aligned : bool
+        r is that of the recursion, and so orthogonal to the kept directions.
+    """
+
+    __slots__ = ("_A", "_anchor", "_target", "aligned", "believed")
+
+    def __init__(self, A: Operator, norm: float, target: float) -> None:
+        self._A, self._target, self.aligned = A, target, True
+        self._anchor = norm  # of the last residual that was computed rather than recurred
+        self.believed = max(target, (A.roundoff if A.roundoff == _EPS else 4 * A.roundoff) * norm)
+
+    def recompute(self, b: Vector, x: Vector, r: Vector) -> tuple[float, Status]:
+        """Set r to b - A x; return its norm, and a status: MAXITER to go on."""
+        A = self._A
+        norm = math.sqrt(A.residual(b, x, r))
+        A.project(r)
+        status = Status.MAXITER
+        if norm <= self._target:
+            status = Status.CONVERGED
+        elif norm > 0.5 * self._anchor:
+            status = Status.ATTAINABLE_ACCURACY
+        self._anchor, self.aligned = norm, False
+        self.believed = max(self._target, (0.1 if A.roundoff == _EPS else 1e3 * A.roundoff) * norm)
+        return norm, status
+
+
+class _Best:
+    """The iterate of the smallest residual: x as long as the residual falls, then a copy of the one before.
+
+    Attributes
+    ----------
+    lowest : float
+        The smallest residual so far.
+    is_x : bool
+        It is that of x.
+    """
+
+    __slots__ = ("_A", "_saved", "_shortest", "_spare", "_x", "is_x", "lowest")
+
+    def __init__(self, A: Operator, x: Vector, norm: float) -> None:
+        self._A, self._x, self.lowest, self.is_x = A, x, norm, True
+        self._spare: Vector = None
+        self._shortest, self._saved = math.inf, False
+
+    @property
+    def iterate(self) -> Vector:
+        """The best iterate."""
+        return self._x if self.is_x else self._spare
+
+    def before(self, alpha: float) -> None:
+        """Save x if the step that comes is too long to be taken back."""
+        length = abs(alpha)
+        self._shortest = min(self._shortest, length)
+        self._saved = self.is_x and length > _LONG * self._shortest
+        if self._saved:
+            self._A.space.copy(self._x, out=self._room())
+
+    def after(self, norm: float, alpha: float, p: Vector) -> None:
+        """Take note of the residual's norm after a step alpha p, which is taken back if the iterate before is best."""
+        if norm <= self.lowest:
+            self.lowest, self.is_x = norm, True
+        elif self.is_x:
+            if not self._saved:
+                self._A.space.combine(1.0, self._x, -alpha, p, self._room())
+            self.is_x = False
+
+    def _room(self) -> Vector:
+        if self._spare is None:
+            self._spare = self._A.zeros()
+        return self._spare
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the status says it
@@ -170,15 +273,15 @@ def conjugate_directions(
     Parameters
     ----------
     A : Operator
-    b : ndarray of float64
-        A vector of A's kind, without a null-space part, of magnitude about one; not changed.
+    b : vector of float64
+        Right-hand side of A's kind, without a null-space part, of magnitude about one; not changed.
     M : Preconditioner
     target : float
         It converges when the recomputed norm of b - A x is not larger. Zero asks for the attainable accuracy.
     maxiter : int
         At most this many iterations.
     keep : int, default 1
-        Directions that a new one is made A-orthogonal to; 0 is steepest descent, preconditioned.
+        Number of directions that a new one is made A-orthogonal to; 0 is steepest descent, preconditioned.
     callback : callable, optional
         Called with x after each iteration; returning True stops.
     deadline : float, default inf
@@ -189,118 +292,46 @@ def conjugate_directions(
     Record
     """
     _, x, p, r, z = A.workspace(M)
-    r[...] = b  # which may round b
-    best = np.empty(0)
-    kept: list[tuple[Vector, Vector, float]] = []
+    A.space.copy(b, out=r)  # which may round b
     norm = A.norm(r)
     residuals = [norm]
-    # The last residual that was computed rather than recurred, and how far below it the recursion is believed: at first
-    # down to the unit roundoff; once rounding has been seen, for one decade at a time.
-    anchor, trust = norm, A.roundoff if A.roundoff == _EPS else 4 * A.roundoff
-    lowest, lowest_is_x = norm, True  # the smallest residual so far is that of x, or of `best`
-    replaced = flipped = 0
-    aligned = True  # r is orthogonal to the kept directions, as the exact line search leaves it
-    rz_before, pq = 0.0, 1.0
-    regular = finite = True  # the last direction was made of M r; no direction so far overflowed
+    search, recursion, best = _Search(A, M, p, r, z, keep), _Recursion(A, norm, target), _Best(A, x, norm)
     status = Status.CONVERGED if norm <= target else Status.MAXITER
-    shortest = math.inf
-
-    def is_negative(product: float) -> bool:
-        if not product < 0:
-            return False
-        square, q = A.dot(p, p), A.image(p)
-        rounding = 10 * math.sqrt(p.size * square * A.dot(q, q)) + 100 * largest_eigenvalue(A, p) * square
-        return product < -A.roundoff * rounding
-
-    while status is not Status.CONVERGED and len(residuals) <= maxiter:
-        if not aligned and keep == 1:  # as of the recursion: what p can do is done before the next direction leaves it
-            A.step(A.dot(r, p) / pq, p, x, r)
-        rz = M.apply(r, z) if finite else math.nan
-        if finite and A.project(z):  # which rounds z, and the product is that of the z that is used
-            rz = A.dot(r, z)
-        usable = math.isfinite(rz) and rz != 0
-        if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
-            usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
-        if not usable:
-            replaced += 1
-            np.copyto(z, r, casting="same_kind")
-            rz = A.dot(r, z)
-        flipped += rz < 0
-        if keep > 1:
-            np.copyto(p, z)
-            for p_old, q_old, pq_old in kept:
-                p -= A.dot(q_old, p) / pq_old * p_old
-        beta = 0.0
-        if rz_before and keep == 1:
-            # The short form relies on all residuals before, and a recomputed one has forgotten them.
-            short = M.linear and aligned and usable and regular
-            beta = rz / rz_before if short else -A.overlap(p, z) / pq
-        pq = A.conjugate(p if keep > 1 else z, beta, p)
-        regular = usable
-        rp = rz if aligned and keep <= 1 else A.dot(r, p)
-        if not (0 < pq < math.inf and math.isfinite(rp)):
-            if is_negative(pq):
-                status = Status.INDEFINITE_MATRIX
-                break
-            replaced += usable
-            regular, finite = False, finite and math.isfinite(pq) and math.isfinite(rp)
-            np.copyto(p, r)
-            rp, pq = A.dot(r, r), A.conjugate(p, 0.0, p)
-            if not 0 < pq < math.inf:
-                if math.isfinite(pq):
-                    status = Status.INDEFINITE_MATRIX if is_negative(pq) else Status.BREAKDOWN
-                else:
-                    status = Status.NOT_FINITE
-                break
-        rz_before = rz
-        alpha = rp / pq
-        shortest = min(shortest, abs(alpha))
-        saved = lowest_is_x and abs(alpha) > _LONG * shortest
-        if saved:
-            best = best if best.size else A.zeros()
-            np.copyto(best, x)
+    while status is Status.MAXITER and len(residuals) <= maxiter:
+        if keep == 1 and not recursion.aligned:  # what p can do is done before the next direction leaves it
+            A.step(A.dot(r, p) / search.pq, p, x, r)
+        failure = search.turn(recursion.aligned)
+        if failure is not None:
+            status = failure
+            break
+        alpha = search.rp / search.pq
+        best.before(alpha)
         rr = A.step(alpha, p, x, r, first=len(residuals) == 1)
-        aligned = True
-        if keep > 1:
-            kept = [*kept[len(kept) == keep :], (p.copy(), A.image(p), pq)]
-
-        norm = math.sqrt(rr) if math.isfinite(rr) else math.inf
+        search.retain()
+        norm, recursion.aligned = math.sqrt(rr) if math.isfinite(rr) else math.inf, True
+        if norm <= recursion.believed:
+            norm, status = recursion.recompute(b, x, r)
+            best.lowest = norm  # what the recursion said before is void
         residuals.append(norm)
-        if norm <= max(target, trust * anchor):
-            norm = math.sqrt(A.residual(b, x, r))
-            A.project(r)
-            residuals[-1] = norm
-            aligned = False
-            if norm <= target:
-                status = Status.CONVERGED
-            elif norm > 0.5 * anchor:
-                status = Status.ATTAINABLE_ACCURACY
-            anchor, trust = norm, 0.1 if A.roundoff == _EPS else 1e3 * A.roundoff
-            lowest = norm  # what the recursion said before is void
-        if norm <= lowest:
-            lowest, lowest_is_x = norm, True
-        elif lowest_is_x:  # the iterate before this one was the best: step back into the spare vector
-            if not saved:
-                best = best if best.size else A.zeros()
-                np.multiply(p, -alpha, out=best)
-                best += x
-            lowest_is_x = False
-        stop = callback is not None and callback(x) is True
-        if status is not Status.MAXITER:
-            break
-        if norm > _GROWTH * residuals[0]:
-            status = Status.BREAKDOWN if math.isfinite(norm) else Status.NOT_FINITE
-            break
-        if stop:
-            status = Status.CALLBACK
-            lowest_is_x = True
-            break
-        if time.perf_counter() > deadline:
-            status = Status.TIMEOUT
-            break
-
+        best.after(norm, alpha, p)
+        stopped = callback is not None and A.space.agree(callback(x) is True)
+        if status is Status.MAXITER:
+            status = _ended(A, norm, residuals[0], stopped, deadline)
+    if status is Status.CALLBACK:
+        best.is_x = True
     if len(residuals) == 1:
-        x[...] = 0
-    if flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):
+        A.space.clear(x)
+    if search.flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):
         status = Status.INDEFINITE_PRECONDITIONER
-    return Record(x if lowest_is_x else best, status, residuals, replaced, flipped)
+    return Record(best.iterate, status, residuals, search.replaced, search.flipped)
+
+
+def _ended(A: Operator, norm: float, initial: float, stopped: bool, deadline: float) -> Status:
+    """Return why the iteration ends here; MAXITER if it goes on."""
+    if norm > _GROWTH * initial:
+        return Status.BREAKDOWN if math.isfinite(norm) else Status.NOT_FINITE
+    if stopped:
+        return Status.CALLBACK
+    if deadline < math.inf and A.space.agree(time.perf_counter() > deadline):
+        return Status.TIMEOUT
+    return Status.MAXITER

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, power_of_two
-from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.space import Preconditioner
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Parts:
         The other rows: x_i = b_i / a_ii.
     diagonal : ndarray of float64, shape (n - m,)
         Their a_ii; 0 for empty rows.
-    operator : Operator or None
+    operator : MatrixOperator or GridOperator or None
         A[rows, rows] / scale; None if there are no such rows.
     scale : float
         What the coupled part was divided by.

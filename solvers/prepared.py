@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import norm
 from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
+from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.refinement import Limits, Outcome, refine
+from deepcd.solvers.refinement import refine
 from deepcd.solvers.solution import Status
+from deepcd.solvers.space import space_of
 
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
@@ -110,8 +111,11 @@ class Unsolvable:
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
         """Return the start, with the norm of its residual."""
-        x = np.zeros(b.shape, like=b) if x0 is None else x0
-        return Outcome(x.astype(dtype), self.status, [norm(b - self.A @ x)], self.detail)
+        space = space_of(b)
+        x = space.zeros(b) if x0 is None else space.copy(x0)
+        image = self.A @ x
+        left = space.norm(space.subtract(b, image, out=image))
+        return Outcome(space.cast(x, dtype), self.status, [left], self.detail)
 
     def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
         """Return None: there is nothing to iterate on."""

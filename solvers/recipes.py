@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.pde.extras import require
-from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.space import Preconditioner
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding

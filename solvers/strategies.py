@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.options import Config
+from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import prepare
 from deepcd.solvers.prepared import F64, DType, Prepared
 from deepcd.solvers.recipes import ALGEBRAIC, RECIPES
-from deepcd.solvers.refinement import Limits, Outcome
 from deepcd.solvers.solution import Status
+from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure
 
 PATIENCE = 50  # iterations of a cycle on a grid after which its progress is looked at
 WORTH = 400  # iterations of such a cycle that take as long as the set-up of Ruge-Stueben coarsening
 
-_PUZZLING = (Status.MAXITER, Status.ATTAINABLE_ACCURACY, Status.BREAKDOWN, Status.INDEFINITE_MATRIX)
 _STOPPED = (Status.CALLBACK, Status.TIMEOUT)
 
 
@@ -83,10 +83,10 @@ class Strategy:
         dtype : float32 or float64
             Precision of the answer.
         """
+        space, sign = space_of(b), self._structure.sign
         if not b.any():
-            return Outcome(np.zeros_like(b, dtype=dtype), Status.CONVERGED, [0.0])
-        sign = self._structure.sign
-        outcome = self._solve(b if sign > 0 else -b, x0, limits, dtype)
+            return Outcome(space.cast(space.zeros(b), dtype), Status.CONVERGED, [0.0])
+        outcome = self._solve(b if sign > 0 else space.scale(-1.0, b), x0, limits, dtype)
         if sign < 0 and self.prepared.solvable:
             detail = f"{outcome.detail} The diagonal of A is negative: -A x = -b was solved."
             outcome = replace(outcome, detail=detail.lstrip())
@@ -101,7 +101,7 @@ class Strategy:
                     self._switch()
                 rest = replace(limits, maxiter=limits.maxiter - spent)
                 outcome = outcome.then(self.prepared.solve(b, outcome.x.astype(float), rest, dtype))
-        elif outcome.status in _PUZZLING and spent:
+        elif outcome.is_puzzling and spent:
             singular = self.prepared.singular(b, x0, limits, spent)
             if singular is not None:
                 outcome = singular.solve(b, x0, limits, dtype)

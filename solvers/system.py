@@ -18,8 +18,9 @@ from scipy.sparse.linalg import LinearOperator
 from deepcd.pde import Grid
 from deepcd.solvers.arguments import norms
 from deepcd.solvers.options import Config, Options, with_options
-from deepcd.solvers.refinement import Limits, Outcome
+from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.solution import Solution
+from deepcd.solvers.space import space_of
 from deepcd.solvers.strategies import Strategy
 from deepcd.solvers.structure import analyse
 
@@ -132,7 +133,8 @@ class System:
         dtype = np.float32 if right.dtype == self._structure.dtype == np.float32 else np.float64
         b64: NDArray[np.float64] = right.astype(np.float64, copy=False)
         x64 = None if guess is None else guess.astype(np.float64, copy=False)
-        targets = np.maximum(options.tol * norms(b64), options.atol)
+        sizes = norms(b64) if b64.ndim == 2 else np.array([space_of(b64).norm(b64)])
+        targets = np.maximum(options.tol * sizes, options.atol)
         tell = options.callback
         told = None if tell is None else lambda x: tell(backend.back(x, b))
         limits = Limits(float(targets[0]), options.iterations(n), options.deadline, told)

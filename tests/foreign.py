@@ -25,7 +25,7 @@ def solver() -> str:
 
 def count_iterations(counts: dict[str, int]) -> None:
     """Count in the plugin how often the loop of `deepcd.cg` is started."""
-    module = importlib.import_module("deepcd.solvers.cg")
+    module = importlib.import_module("deepcd.solvers.refinement")
     loop: Callable[..., Any] = module.conjugate_directions
 
     def conjugate_directions(*args: Any, **kwargs: Any) -> Any:

@@ -12,10 +12,11 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import cg as scipy_cg
 
-from deepcd.solvers.conjugate_directions import Record, Workspace, conjugate_directions
+from deepcd.solvers.conjugate_directions import Record, conjugate_directions
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
+from deepcd.solvers.space import Workspace
 
 
 def poisson(n: int) -> sp.csr_array:

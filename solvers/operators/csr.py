@@ -10,14 +10,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
 from deepcd.solvers.kernels import csr
+from deepcd.solvers.operators.null_space import Constants, NullSpace, Span
+from deepcd.solvers.operators.plain import PlainOperator
 
 Vector = NDArray[np.floating[Any]]
 
 
-class CSROperator:
-    """A on vectors of shape (n,), float64; nothing of that size is allocated but by `zeros`, `embed` and `extract`.
+class CSROperator(PlainOperator):
+    """A on vectors of shape (n,), float64.
 
     Parameters
     ----------
@@ -45,8 +46,6 @@ class CSROperator:
     (6.0, [0.0, 3.0])
     """
 
-    roundoff = float(np.finfo(np.float64).eps)
-
     def __init__(
         self,
         A: sp.csr_array,
@@ -54,37 +53,10 @@ class CSROperator:
         sealed: NDArray[np.bool_] | None = None,
         null: NDArray[np.floating[Any]] | None = None,
     ) -> None:
+        super().__init__(_null_space(component, sealed, null))
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
-        self._work: tuple[Preconditioner, Workspace] | None = None
-        self._q: Vector = np.empty(0)  # A p
-        self._component: NDArray[np.integer[Any]] | None = None
-        self._null: NDArray[np.floating[Any]] | None = None
-        if sealed is not None and sealed.any():
-            if component is None:
-                raise ValueError("sealed components are given without component, which says what rows they consist of")
-            if null is not None and null.shape[1]:
-                raise ValueError("give constants on sealed components or another null space, not both")
-            sizes = np.bincount(component, minlength=sealed.size)
-            self._component, self._weights = component, np.where(sealed, 1.0 / np.maximum(sizes, 1), 0.0)
-            self._sums = np.empty((sealed.size, 1))
-        elif null is not None and null.shape[1]:
-            self._null, self._scratch = null, np.empty((self._n, 1))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_work": None}
-
-    @property
-    def null(self) -> NDArray[np.floating[Any]] | None:
-        """The null space that was given in the place of constants, (n, m)."""
-        return self._null
-
-    def constants(self) -> list[NDArray[np.intp]]:
-        """Return the rows of each component that has the constant in the null space of A."""
-        if self._component is None:
-            return []
-        return [np.flatnonzero(self._component == c) for c in np.flatnonzero(self._weights)]
 
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once, which interleave in its vectors."""
@@ -94,75 +66,13 @@ class CSROperator:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
 
-    def embed(self, v: Vector, scale: float = 1.0, out: Vector | None = None) -> Vector:
-        """Return scale * v as a float64 vector, a new one or `out`."""
-        return np.multiply(v, scale, dtype=np.float64, out=out)
-
-    def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
-        """Add factor * v to x, in place."""
-        x += np.multiply(v, factor)
-
-    def extract(self, v: Vector) -> Vector:
-        """Return a copy of v: the vectors of this operator are those of A."""
-        return v.copy()
-
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
         """Set r <- b - A x and return r.r."""
         return csr.residual(*self._matrix, b, x, r, 0, self._n)
 
-    def workspace(self, M: Preconditioner) -> Workspace:
-        """Return vectors to iterate on, until the next call."""
-        if self._work is None or self._work[0] is not M:
-            b, x, p, r = (self.zeros() for _ in range(4))
-            self._work = M, Workspace(b, x, p, r, M.zeros())
-            self._q = self.zeros()
-        return self._work[1]
-
-    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
-        if beta == 0:
-            p[:] = z
-        else:
-            csr.direction(z, beta, p, 0, p.size)
-        return self.apply(p, self._q)
-
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
-        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
-        if first:
-            x[:] = 0
-        return csr.update(alpha, p, self._q, x, r, 0, self._n)
-
-    def overlap(self, p: Vector, z: Vector) -> float:
-        """Return (A p).z, p that of the last `conjugate`."""
-        return self.dot(self._q, z)
-
-    def image(self, p: Vector) -> Vector:
-        """Return A p, a new vector."""
-        q = self.zeros()
-        self.apply(p, q)
-        return q
-
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
         return csr.matvec(*self._matrix, p, q, 0, self._n)
-
-    def dot(self, u: Vector, v: Vector) -> float:
-        """Return u.v."""
-        return csr.dot(u, v, 0, u.size)
-
-    def norm(self, r: Vector) -> float:
-        """Return the Euclidean norm of r."""
-        return math.sqrt(csr.dot(r, r, 0, r.size))
-
-    def project(self, v: Vector) -> bool:
-        """Remove the null space from v, in place: means on sealed components, or the span of `null`; False if none."""
-        if self._component is not None:
-            csr.remove_means(self._component, self._weights, self._sums, v)
-        elif self._null is not None:
-            block = v.reshape(self._scratch.shape)
-            np.matmul(self._null, self._null.T @ block, out=self._scratch)
-            block -= self._scratch
-        return self._component is not None or self._null is not None
 
 
 class CSRColumns(CSROperator):
@@ -173,17 +83,18 @@ class CSRColumns(CSROperator):
     operator : CSROperator
         A and its null space.
     k : int
-        At least 1.
+        Number of right-hand sides, at least 1.
+
+    Attributes
+    ----------
+    squares : ndarray of float64, shape (k,)
+        Squares of the norms of the columns of the last r that `step`, `residual` or `norm` saw.
     """
 
     def __init__(self, operator: CSROperator, k: int) -> None:
-        self.__dict__.update(operator.__dict__)
-        self._k, self._work = k, None
-        self.squares = np.empty(k)
-        if self._component is not None:
-            self._sums = np.empty((self._weights.size, k))
-        elif self._null is not None:
-            self._scratch = np.empty((self._n, k))
+        super().__init__(operator.A)
+        self.null_space = operator.null_space and operator.null_space.columns(k)
+        self._k, self.squares = k, np.empty(k)
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n k,)."""
@@ -197,10 +108,6 @@ class CSRColumns(CSROperator):
     def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
         """Add the columns of v, each times its factor, to x, shape (n, k), in place."""
         x += np.multiply(v.reshape(self._n, self._k), factor)
-
-    def extract(self, v: Vector) -> Vector:
-        """Return the columns of v, shape (n, k)."""
-        return v.reshape(self._n, self._k).copy()
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
         """Set r <- b - A x and return the largest r.r of a column."""
@@ -225,6 +132,24 @@ class CSRColumns(CSROperator):
         self.squares[:] = 0
         csr.square_columns(r, self.squares, 0, self._n)
         return math.sqrt(self.squares.max())
+
+
+def _null_space(
+    component: NDArray[np.integer[Any]] | None,
+    sealed: NDArray[np.bool_] | None,
+    null: NDArray[np.floating[Any]] | None,
+) -> NullSpace | None:
+    """Return the null space that the arguments of `CSROperator` describe."""
+    if null is not None and not null.shape[1]:
+        null = None
+    if sealed is None or not sealed.any():
+        return None if null is None else Span(null)
+    if component is None:
+        raise ValueError("sealed components are given without component, which says what rows they consist of")
+    if null is not None:
+        raise ValueError("give constants on sealed components or another null space, not both")
+    sizes = np.bincount(component, minlength=sealed.size)
+    return Constants(component, np.where(sealed, 1.0 / np.maximum(sizes, 1), 0.0))
 
 
 def constant_null_space(A: sp.csr_array, eps: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from deepcd.solvers.arguments import magnitude
-from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
+from deepcd.solvers.operators.plain import PlainOperator
 
 Vector = NDArray[np.floating[Any]]
 
-_ORDINARY = 64  # binary exponents of A that leave inner products of small residuals far from the ends of float64
+# Binary exponents of A up to this size, of either sign, leave inner products of small residuals far from the ends of
+# float64.
+_ORDINARY = 64
+# The largest exponent that is divided by: its power of two and the reciprocal are normal numbers.
+_MOST = 1000
 
 
-class LinearMap:
+class LinearMap(PlainOperator):
     """A / 2^exponent on float64 vectors of shape (n,), or (2 n,) where they hold complex numbers.
 
     The exponent is zero unless the first product shows that A is of a magnitude at which inner products overflow or
@@ -50,29 +54,20 @@ class LinearMap:
     >>> from scipy.sparse.linalg import aslinearoperator
     >>> from deepcd.solvers.operators.linear_map import LinearMap
     >>> A = LinearMap(aslinearoperator(np.array([[2, 1j], [-1j, 2]])), np.dtype(complex))
-    >>> p, q = A.embed(np.array([1.0, 1j])), A.zeros()
-    >>> A.apply(p, q), A.extract(q).tolist()
+    >>> p, q = np.array([1.0, 1j]).view(float), A.zeros()
+    >>> A.apply(p, q), q.view(complex).tolist()
     (2.0, [(1+0j), 1j])
     """
 
-    roundoff = float(np.finfo(np.float64).eps)
-
     def __init__(self, A: LinearOperator, dtype: np.dtype[Any], *, narrow: bool = False) -> None:
-        self._A = A
+        super().__init__()
+        self._A, self.shape = A, A.shape
         self._dtype = np.dtype(dtype)
         own = np.dtype(A.dtype)
         self._apart = self._dtype.kind == "c" and own.kind != "c"
         self._takes = own if narrow and own in (np.float32, np.complex64) else None
         self._measured = False
-        self._q: Vector = np.empty(0)  # A p
         self.exponent = 0
-
-    @property
-    def _kernels(self) -> Any:
-        """The compiled passes: not imported before there is something to compute, since they load the compiler."""
-        from deepcd.solvers.kernels import csr
-
-        return csr
 
     def product(self, v: NDArray[Any]) -> NDArray[Any]:
         """Return A v, unscaled, as a new vector; both of shape (n,) and of the dtype that the vectors hold."""
@@ -80,17 +75,17 @@ class LinearMap:
         self._into(v, out)
         return out
 
+    def __matmul__(self, x: Vector) -> Vector:
+        """Return A x, unscaled, as a new vector."""
+        return self.product(x.view(self._dtype)).view(np.float64)
+
     def zeros(self) -> Vector:
         """Return a new zero vector."""
         return np.zeros(self._A.shape[0], self._dtype).view(np.float64)
 
-    def embed(self, v: NDArray[Any], scale: float = 1.0) -> Vector:
-        """Return scale * v, where v is of shape (n,), as a new vector."""
-        return np.multiply(v, scale, dtype=self._dtype).view(np.float64)
-
-    def extract(self, v: Vector) -> NDArray[Any]:
-        """Return v as a new array of shape (n,) of the dtype that the vectors hold."""
-        return v.view(self._dtype).copy()
+    def spread(self, v: Vector, factor: float, x: Vector) -> None:
+        """Add factor * v / 2^exponent to x, in place: so a solution becomes one of A itself."""
+        x += np.multiply(v, np.ldexp(factor, -self.exponent))
 
     def multiply(self, p: Vector, q: Vector) -> None:
         """Set q <- A p / 2^exponent."""
@@ -106,52 +101,10 @@ class LinearMap:
         np.subtract(b, r, out=r)
         return self.dot(r, r)
 
-    def workspace(self, M: Preconditioner) -> Workspace:
-        """Return new vectors to iterate on."""
-        self._q = self.zeros()
-        b, x, p, r = (self.zeros() for _ in range(4))
-        return Workspace(b, x, p, r, M.zeros())
-
-    def conjugate(self, z: Vector, beta: float, p: Vector) -> float:
-        """Set p <- z + beta p and return p.A p; with beta = 0 whatever p was."""
-        if beta == 0:
-            p[:] = z
-        else:
-            self._kernels.direction(z, beta, p, 0, p.size)
-        return self.apply(p, self._q)
-
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
-        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the square of |r|."""
-        if first:
-            x[:] = 0
-        return float(self._kernels.update(alpha, p, self._q, x, r, 0, p.size))
-
-    def overlap(self, p: Vector, z: Vector) -> float:
-        """Return (A p).z, p that of the last `conjugate`."""
-        return self.dot(self._q, z)
-
-    def image(self, p: Vector) -> Vector:
-        """Return A p, a new vector."""
-        q = self.zeros()
-        self.multiply(p, q)
-        return q
-
     def apply(self, p: Vector, q: Vector) -> float:
         """Set q <- A p and return p.q."""
         self.multiply(p, q)
         return self.dot(p, q)
-
-    def dot(self, u: Vector, v: Vector) -> float:
-        """Return u.v: the real part of u^H v."""
-        return float(self._kernels.dot(u, v, 0, u.size))
-
-    def norm(self, r: Vector) -> float:
-        """Return the Euclidean norm of r."""
-        return math.sqrt(self.dot(r, r))
-
-    def project(self, v: Vector) -> bool:
-        """Return False: no null space is known of an operator without entries."""
-        return False
 
     def _into(self, v: NDArray[Any], out: NDArray[Any]) -> None:
         if self._apart:
@@ -178,6 +131,6 @@ class LinearMap:
 
 
 def scaling_exponent(size: float, unit: float = 1.0) -> int:
-    """Return the binary exponent of size / unit if that is far from one, else 0."""
+    """Return the binary exponent of size / unit, at most 1000, if that is far from one, else 0."""
     exponent = math.frexp(size)[1] - math.frexp(unit)[1]
-    return exponent if abs(exponent) > _ORDINARY else 0
+    return min(exponent, _MOST) if abs(exponent) > _ORDINARY else 0

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.conjugate_directions import Preconditioner, Workspace
 from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import outer
 from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.space import HOST, Preconditioner, Workspace
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -32,7 +32,9 @@ class UnitStencilOperator:
         Number of threads that share a pass.
     """
 
+    space = HOST
     roundoff = float(np.finfo(np.float32).eps)
+    certain_null_space = True  # which components are sealed follows from integers
 
     def __init__(self, embedding: Embedding, stencil: UnitStencil, threads: int = 1) -> None:
         self.embedding, self.stencil = embedding, stencil

@@ -1,16 +1,21 @@
-"""A preconditioner of vectors, applied to several that interleave, one after the other."""
+"""A preconditioner of vectors on several that interleave: in its own way, or one after the other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from deepcd.solvers.conjugate_directions import Preconditioner
+from deepcd.solvers.space import Preconditioner
 
 Vector = NDArray[np.floating[Any]]
+
+
+def columns(M: Preconditioner, k: int) -> Preconditioner:
+    """Return I (x) M on k right-hand sides: what M itself has for it as ``columns(k)``, or `Columnwise`."""
+    own: Preconditioner = M.columns(k) if hasattr(M, "columns") else Columnwise(M, k)
+    return own
 
 
 class Columnwise:
@@ -19,7 +24,9 @@ class Columnwise:
     Parameters
     ----------
     M : Preconditioner
+        What is applied to one column after the other.
     k : int
+        Number of right-hand sides.
     """
 
     def __init__(self, M: Preconditioner, k: int) -> None:

@@ -16,7 +16,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.data.ritz_vectors import ritz_pairs
-from deepcd.solvers.preconditioners.columnwise import Columnwise
 
 Vector = NDArray[np.floating[Any]]
 
@@ -68,10 +67,6 @@ class Deflation:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._inverse.size)
-
-    def columns(self, k: int) -> Columnwise:
-        """Return M on k interleaved vectors."""
-        return Columnwise(self, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to M r and return r.z."""

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import aslinearoperator
 
-from deepcd.solvers.conjugate_directions import Preconditioner
 from deepcd.solvers.operators.linear_map import LinearMap
-from deepcd.solvers.preconditioners.columnwise import Columnwise
+from deepcd.solvers.space import Preconditioner
 
 
 class Given:
@@ -34,10 +33,6 @@ class Given:
     def zeros(self) -> NDArray[np.floating[Any]]:
         """Return a new zero vector."""
         return self._M.zeros()
-
-    def columns(self, k: int) -> Columnwise:
-        """Return M on k interleaved vectors."""
-        return Columnwise(self, k)
 
     def apply(self, r: NDArray[Any], z: NDArray[Any]) -> float:
         """Set z <- M r and return r.z."""

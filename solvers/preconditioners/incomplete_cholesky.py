@@ -15,7 +15,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import incomplete_cholesky
-from deepcd.solvers.preconditioners.columnwise import Columnwise
 
 Vector = NDArray[np.floating[Any]]
 
@@ -77,10 +76,6 @@ class IncompleteCholesky:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
-
-    def columns(self, k: int) -> Columnwise:
-        """Return M on k interleaved vectors."""
-        return Columnwise(self, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to M r and return r.z."""

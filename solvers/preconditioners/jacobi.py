@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.preconditioners.columnwise import Columnwise
-
 Vector = NDArray[np.floating[Any]]
 
 
@@ -18,7 +16,7 @@ class Jacobi:
     Parameters
     ----------
     diagonal : ndarray of float64, shape (n,)
-        Positive.
+        Diagonal of A, positive.
 
     Examples
     --------
@@ -40,10 +38,6 @@ class Jacobi:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._inverse.size)
-
-    def columns(self, k: int) -> Columnwise:
-        """Return M on k interleaved vectors."""
-        return Columnwise(self, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to r / diag(A) and return r.z."""

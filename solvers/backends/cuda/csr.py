@@ -10,8 +10,9 @@ from numba import cuda
 
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator, remove_mean
-from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, combine, launch, start
-from deepcd.solvers.conjugate_directions import Workspace
+from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch, start
+from deepcd.solvers.operators.null_space import Constants, Span
+from deepcd.solvers.space import Workspace
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -65,7 +66,8 @@ class CudaGridMatrix:
     def __matmul__(self, x: CudaVector) -> CudaVector:
         """Return A x, a new vector."""
         operator = self._operator
-        part: CudaVector = operator.extract(operator.image(operator.embed(x[self._rows]))) * self._scale
+        part = operator.extract(operator.image(operator.embed(x[self._rows])))
+        x.space.scale(self._scale, part, out=part)
         if isinstance(self._rows, slice):
             return part
         y = CudaVector.zeros(x.size, np.float64, x.sums)
@@ -82,18 +84,21 @@ class CudaCSROperator:
     operator : CSROperator
         The same operator on the processor.
     sums : Sums
+        Shared by the vectors of a system.
     """
 
     roundoff = float(np.finfo(np.float64).eps)
+    row_bound = math.inf
+    certain_null_space = True  # as far as a device goes: null vectors are not searched for there
 
     def __init__(self, operator: CSROperator, sums: Sums) -> None:
-        self.sums, self.A = sums, CudaMatrix(operator.A, sums)
+        self.sums, self.space, self.A = sums, sums.space, CudaMatrix(operator.A, sums)
         self._size = operator.A.shape[0]
         self._work: tuple[Any, Workspace] | None = None
         self._q = self.zeros()  # A p
-        self._constants = [cuda.to_device(cells) for cells in operator.constants()]
-        null = operator.null
-        self._null = [] if null is None else [CudaVector.upload(v, sums) for v in null.T]
+        null = operator.null_space
+        self._constants = [cuda.to_device(cells) for cells in null.rows()] if isinstance(null, Constants) else []
+        self._null = [CudaVector.upload(v, sums) for v in null.vectors.T] if isinstance(null, Span) else []
 
     def zeros(self) -> Any:
         """Return a new zero vector, float64 of shape (n,)."""
@@ -108,27 +113,25 @@ class CudaCSROperator:
 
     def embed(self, v: CudaVector, scale: float = 1.0, out: Any = None) -> Any:
         """Return scale * v in float64, a new vector or `out`."""
-        out = self.zeros() if out is None else out
-        combine(float(scale), v, 0.0, v, out)
-        return out
+        return self.space.scale(float(scale), v, self.zeros() if out is None else out)
 
     def spread(self, v: CudaVector, factor: float, x: CudaVector) -> None:
         """Add factor * v to x, in place."""
-        x += v * float(factor)
+        self.space.combine(float(factor), v, 1.0, x, x)
 
     def norm(self, r: CudaVector) -> float:
         """Return the Euclidean norm of r."""
-        return math.sqrt(r @ r)
+        return math.sqrt(self.dot(r, r))
 
     def residual(self, b: CudaVector, x: CudaVector, r: CudaVector) -> float:
         """Set r to b - A x and return r.r."""
         self.A.apply(x, self._q)
-        combine(1.0, b, -1.0, self._q, r)
-        return r @ r
+        self.space.subtract(b, self._q, r)
+        return self.dot(r, r)
 
     def conjugate(self, z: CudaVector, beta: float, p: CudaVector) -> float:
         """Set p to z + beta p and return p.A p; with beta = 0 whatever p was."""
-        combine(1.0, z, beta, p, p)
+        self.space.combine(1.0, z, beta, p, p)
         return self.sums.total(self.A.apply(p, self._q))
 
     def step(self, alpha: float, p: CudaVector, x: CudaVector, r: CudaVector, *, first: bool = False) -> float:
@@ -139,8 +142,7 @@ class CudaCSROperator:
 
     def overlap(self, p: CudaVector, z: CudaVector) -> float:
         """Return (A p).z, p that of the last `conjugate`."""
-        product: float = self._q @ z
-        return product
+        return self.dot(self._q, z)
 
     def image(self, p: CudaVector) -> CudaVector:
         """Return A p, a new vector."""
@@ -148,12 +150,12 @@ class CudaCSROperator:
 
     def dot(self, u: CudaVector, v: CudaVector) -> float:
         """Return u.v."""
-        return u @ v
+        return self.space.dot(u, v)
 
     def project(self, v: CudaVector) -> bool:
         """Remove the null space from v, in place; return whether there is one."""
         for cells in self._constants:
             remove_mean(cells, v, self.sums)
         for vector in self._null:
-            v -= vector * (vector @ v)
+            self.space.combine(-self.dot(vector, v), vector, 1.0, v, v)
         return bool(self._constants or self._null)

@@ -6,6 +6,7 @@ refinement around it are the same code as on the processor, on `CudaVector`s.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from deepcd.solvers.arguments import as_vector, is_finite, is_sparse_tensor
+from deepcd.solvers.arguments import as_vector, is_sparse_tensor
 from deepcd.solvers.backends.arrays import is_on_device
 from deepcd.solvers.parts import Parts
 
@@ -110,7 +111,8 @@ def as_cuda_vector(name: str, v: Any, n: int, sums: Sums) -> CudaVector:
     vector = CudaVector(array, sums)
     if not array.is_c_contiguous():
         vector = vector.copy()
-    if not is_finite(vector):  # type: ignore[arg-type]
+    space = vector.space
+    if not (math.isfinite(space.dot(vector, vector)) or math.isfinite(space.magnitude(vector))):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return vector
 

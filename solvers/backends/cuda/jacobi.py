@@ -17,8 +17,9 @@ class CudaJacobi:
     Parameters
     ----------
     diagonal : ndarray of float64, shape (n,)
-        Positive, on the host.
+        Diagonal of A, positive, on the host.
     sums : Sums
+        Shared with the operator.
     """
 
     name = "jacobi"

@@ -10,7 +10,7 @@ from numba import cuda
 
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch
-from deepcd.solvers.conjugate_directions import Workspace
+from deepcd.solvers.space import Workspace
 
 if TYPE_CHECKING:
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
@@ -28,9 +28,11 @@ class CudaStencilOperator:
     """
 
     roundoff = float(np.finfo(np.float32).eps)
+    certain_null_space = True
 
     def __init__(self, operator: UnitStencilOperator, sums: Sums) -> None:
-        self.sums, self.s, self.row_bound = sums, tuple(operator.s), operator.row_bound
+        self.sums, self.space, self.s = sums, sums.space, tuple(operator.s)
+        self.row_bound = operator.row_bound
         self.diagonal = cuda.to_device(operator.diagonal)
         self.position = cuda.to_device(operator.embedding.position)
         self._size = operator.diagonal.size
@@ -48,7 +50,7 @@ class CudaStencilOperator:
         if self._work is None or self._work[0] is not M:
             p, r, spare = (CudaVector.zeros(self._size, np.float32, self.sums) for _ in range(3))
             self._spare = spare.array
-            self._work = M, Workspace(self.zeros(), self.zeros(), p, r, M.zeros())  # type: ignore[arg-type]
+            self._work = M, Workspace(self.zeros(), self.zeros(), p, r, M.zeros())
         return self._work[1]
 
     def embed(self, v: CudaVector, scale: float = 1.0, out: Any = None) -> Any:
@@ -64,7 +66,7 @@ class CudaStencilOperator:
 
     def spread(self, box: CudaVector, factor: float, v: CudaVector) -> None:
         """Add factor * box to v, one entry per row of the embedding, in place."""
-        v += box[self.position] * float(factor)
+        self.space.combine(float(factor), box[self.position], 1.0, v, v)
 
     def norm(self, r: CudaVector) -> float:
         """Return the norm of r."""
@@ -98,7 +100,7 @@ class CudaStencilOperator:
 
     def dot(self, u: CudaVector, v: CudaVector) -> float:
         """Return u.v, summed in float64."""
-        return u @ v
+        return self.space.dot(u, v)
 
     def project(self, v: CudaVector) -> bool:
         """Remove the constants on sealed chambers from v in place; return whether there are any."""

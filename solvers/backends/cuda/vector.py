@@ -1,21 +1,19 @@
-"""Vectors on a CUDA device that the solver's own loops, written for NumPy, run on.
+"""Vectors on a CUDA device, and the space of them: each of its operations is a launch of a kernel or two.
 
-NumPy hands its functions over to arguments that bring their own (NEP 13, 18 and 35), so that ``x - y`` or
-``np.copyto(p, r)`` of such vectors are kernel launches. Only what the loops use is there; anything else raises a
-TypeError instead of quietly copying a vector to the host.
+A vector is a handle. What is not here is not done on a device: nothing copies a vector to the host quietly.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import cuda
-from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
+from deepcd.solvers.arguments import power_of_two
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
 
@@ -26,6 +24,7 @@ class Sums:
     """
 
     def __init__(self) -> None:
+        self.space = CudaSpace(self)
         self.partials = cuda.device_array(cuda_outer.BLOCKS, dtype=np.float64)
         self.result = cuda.device_array(1, dtype=np.float64)
 
@@ -68,7 +67,7 @@ def launch(kernel: Any, size: int, *args: Any) -> int:
     return blocks
 
 
-class CudaVector(NDArrayOperatorsMixin):
+class CudaVector:
     """A float32 or float64 vector on the device.
 
     Parameters
@@ -76,9 +75,11 @@ class CudaVector(NDArrayOperatorsMixin):
     array : device array, shape (n,)
         Not copied. Kernels work on it in the order of their launches.
     sums : Sums
+        Where its inner products are added up.
     """
 
     ndim = 1
+    __array_ufunc__ = None  # NumPy's functions refuse it, instead of going over its entries
 
     def __init__(self, array: Any, sums: Sums) -> None:
         self.array, self.sums = array, sums
@@ -87,13 +88,18 @@ class CudaVector(NDArrayOperatorsMixin):
     def zeros(cls, size: int, dtype: DTypeLike, sums: Sums) -> CudaVector:
         """Return a zero vector."""
         vector = cls(cuda.device_array(size, dtype=dtype), sums)
-        launch(cuda_outer.fill, size, vector.array.dtype.type(0), vector.array)
+        vector.fill(0.0)
         return vector
 
     @classmethod
     def upload(cls, v: NDArray[np.floating[Any]], sums: Sums) -> CudaVector:
         """Return a copy of a NumPy vector on the device."""
         return cls(cuda.to_device(np.ascontiguousarray(v)), sums)
+
+    @property
+    def space(self) -> CudaSpace:
+        """What it is worked on with."""
+        return self.sums.space
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -110,9 +116,6 @@ class CudaVector(NDArrayOperatorsMixin):
         """Number of entries, as a tuple."""
         return (self.size,)
 
-    def __len__(self) -> int:
-        return self.size
-
     def host(self) -> NDArray[Any]:
         """Return a copy as a NumPy array."""
         return np.asarray(self.array.copy_to_host())
@@ -120,6 +123,10 @@ class CudaVector(NDArrayOperatorsMixin):
     def empty(self, dtype: DTypeLike | None = None) -> CudaVector:
         """Return a vector of the same length with any content."""
         return CudaVector(cuda.device_array(self.size, dtype=self.dtype if dtype is None else dtype), self.sums)
+
+    def fill(self, number: float) -> None:
+        """Set all entries to a number."""
+        launch(cuda_outer.fill, self.size, self.dtype.type(number), self.array)
 
     def copy(self) -> CudaVector:
         """Return a copy."""
@@ -129,39 +136,15 @@ class CudaVector(NDArrayOperatorsMixin):
         """Return the vector in another precision; itself if that is its own and `copy` is false."""
         if not copy and self.dtype == dtype:
             return self
-        out = self.empty(dtype)
-        combine(1.0, self, 0.0, self, out)
-        return out
-
-    def ravel(self) -> CudaVector:
-        """Return the vector itself."""
-        return self
+        return self.space.copy(self, out=self.empty(dtype))
 
     def any(self) -> bool:
         """Return whether an entry is not zero."""
-        return self @ self != 0 or max(self.max(), -self.min()) != 0  # squares may underflow
-
-    def max(self) -> float:
-        """Return the largest entry, NaN if there is one."""
-        return self._largest(1.0)
-
-    def min(self) -> float:
-        """Return the smallest entry, NaN if there is one."""
-        return -self._largest(-1.0)
-
-    def _largest(self, sign: float) -> float:
-        start(cuda_outer.largest, 1, cuda_outer.THREADS, self.array, sign, self.sums.result)
-        return self.sums.fetch()
-
-    def __matmul__(self, other: CudaVector) -> float:
-        """Return the inner product, summed in float64."""
-        if not isinstance(other, CudaVector):
-            return NotImplemented
-        return self.sums.total(launch(cuda_outer.dot, self.size, self.array, other.array, self.sums.partials))
+        return self.space.dot(self, self) != 0 or self.space.magnitude(self) != 0  # squares may underflow
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the vector itself for [:] and entries for an index array, which lie where the index array does."""
-        if index is Ellipsis or (isinstance(index, slice) and index == slice(None)):
+        """Return the vector itself for [:], and for an index array the entries, which lie where that array does."""
+        if isinstance(index, slice) and index == slice(None):
             return self
         if isinstance(index, int):
             return float(self.array[index])
@@ -174,14 +157,7 @@ class CudaVector(NDArrayOperatorsMixin):
         return out.copy_to_host() if on_host else CudaVector(out, self.sums)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if index is Ellipsis or (isinstance(index, slice) and index == slice(None)):
-            if isinstance(value, CudaVector):
-                combine(1.0, value, 0.0, value, self)
-            elif np.ndim(value):
-                self.array.copy_to_device(np.ascontiguousarray(value, dtype=self.dtype))
-            else:
-                launch(cuda_outer.fill, self.size, self.dtype.type(value), self.array)
-            return
+        """Set the entries at an index array, on the host or on the device as the values are."""
         if isinstance(index, np.ndarray):
             if not index.size:
                 return
@@ -189,75 +165,85 @@ class CudaVector(NDArrayOperatorsMixin):
         source = value.array if isinstance(value, CudaVector) else value
         launch(cuda_outer.put, index.size, index, source, 1.0, 0.0, self.array)
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Do sums, differences, negatives, and products and quotients with numbers."""
-        out = kwargs.pop("out", (None,))[0]
-        rule = _LINEAR.get(ufunc)
-        if method != "__call__" or rule is None or kwargs:
-            return NotImplemented
-        terms = rule(*inputs)
-        if terms is None or not (out is None or isinstance(out, CudaVector)):
-            return NotImplemented
-        alpha, u, beta, v = terms
-        if out is None:
-            out = u.empty(np.result_type(u.dtype, v.dtype))
-        combine(alpha, u, beta, v, out)
+
+class CudaSpace:
+    """Operations on vectors of a device; see `Space`.
+
+    Parameters
+    ----------
+    sums : Sums
+        Where inner products are added up.
+    """
+
+    def __init__(self, sums: Sums) -> None:
+        self._sums = sums
+
+    def zeros(self, like: CudaVector) -> CudaVector:
+        """Return a new zero vector of the same length and precision."""
+        return CudaVector.zeros(like.size, like.dtype, self._sums)
+
+    def empty(self, like: CudaVector) -> CudaVector:
+        """Return a new vector of the same length and precision with any content."""
+        return like.empty()
+
+    def clear(self, v: CudaVector) -> None:
+        """Set v to zero."""
+        v.fill(0.0)
+
+    def copy(self, v: CudaVector, out: CudaVector | None = None) -> CudaVector:
+        """Set `out`, or a new vector, to v and return it."""
+        return self.combine(1.0, v, 0.0, v, v.empty() if out is None else out)
+
+    def cast(self, v: CudaVector, dtype: DTypeLike) -> CudaVector:
+        """Return v in another precision: v itself if it has that precision already."""
+        return v.astype(dtype, copy=False)
+
+    def scale(self, factor: float, v: CudaVector, out: CudaVector | None = None) -> CudaVector:
+        """Set `out`, or a new vector, to factor * v and return it."""
+        return self.combine(factor, v, 0.0, v, v.empty() if out is None else out)
+
+    def divide(self, v: CudaVector, number: float) -> None:
+        """Divide v by a number, in place."""
+        self.combine(1.0 / number, v, 0.0, v, v)
+
+    def subtract(self, u: CudaVector, v: CudaVector, out: CudaVector) -> CudaVector:
+        """Set out to u - v, where it may be u or v, and return it."""
+        return self.combine(1.0, u, -1.0, v, out)
+
+    def combine(self, alpha: float, u: CudaVector, beta: float, v: CudaVector, out: CudaVector) -> CudaVector:
+        """Set out to alpha u + beta v, where it may be u or v, and return it."""
+        launch(cuda_outer.combine, out.size, float(alpha), u.array, float(beta), v.array, out.array)
         return out
 
-    def __array_function__(self, function: Any, _: Any, args: Any, kwargs: Any) -> Any:
-        """Do np.copyto, np.empty_like and np.zeros_like, and np.zeros with `like`."""
-        own = _FUNCTIONS.get(function)
-        return NotImplemented if own is None else own(self, *args, **kwargs)
+    def dot(self, u: CudaVector, v: CudaVector) -> float:
+        """Return u.v, summed in float64."""
+        return self._sums.total(launch(cuda_outer.dot, u.size, u.array, v.array, self._sums.partials))
 
+    def norm(self, v: CudaVector) -> float:
+        """Return the Euclidean norm of v, whatever the magnitude of its entries."""
+        square = self.dot(v, v)
+        if 1e-280 < square < 1e280:
+            return math.sqrt(square)
+        largest = self.magnitude(v)
+        if largest == 0 or not math.isfinite(largest):
+            return largest
+        unit = power_of_two(largest)
+        scaled = self.scale(1 / unit, v)
+        return math.sqrt(self.dot(scaled, scaled)) * unit
 
-def combine(alpha: float, u: CudaVector, beta: float, v: CudaVector, out: CudaVector) -> None:
-    """Set out to alpha u + beta v."""
-    launch(cuda_outer.combine, out.size, float(alpha), u.array, float(beta), v.array, out.array)
+    def magnitude(self, v: CudaVector) -> float:
+        """Return the largest absolute value in v; NaN if v holds NaN."""
+        return max(self._largest(v, 1.0), self._largest(v, -1.0))
 
+    def _largest(self, v: CudaVector, sign: float) -> float:
+        start(cuda_outer.largest, 1, cuda_outer.THREADS, v.array, sign, self._sums.result)
+        return self._sums.fetch()
 
-Terms = tuple[float, CudaVector, float, CudaVector] | None
+    def random(self, like: CudaVector, seed: int) -> CudaVector:
+        """Return a vector of standard Gaussian numbers: those of the host."""
+        drawn = np.random.default_rng(seed).standard_normal(like.size)
+        return CudaVector.upload(drawn.astype(like.dtype), self._sums)
 
-
-def _scaled(u: Any, factor: Any) -> Terms:
-    """Return the terms of a vector times a number, which may come first."""
-    if isinstance(factor, CudaVector):
-        u, factor = factor, u
-    return (float(factor), u, 0.0, u) if np.ndim(factor) == 0 and not isinstance(factor, CudaVector) else None
-
-
-def _sum(sign: float) -> Callable[[Any, Any], Terms]:
-    """Return what makes the terms of u + v or u - v."""
-    return lambda u, v: (1.0, u, sign, v) if isinstance(u, CudaVector) and isinstance(v, CudaVector) else None
-
-
-_LINEAR: dict[np.ufunc, Callable[..., Terms]] = {
-    np.add: _sum(1.0),
-    np.subtract: _sum(-1.0),
-    np.negative: lambda u: (-1.0, u, 0.0, u),
-    np.multiply: _scaled,
-    np.divide: lambda u, v: None if isinstance(v, CudaVector) or np.ndim(v) else (1.0 / float(v), u, 0.0, u),
-}
-
-
-def _copyto(_: CudaVector, out: CudaVector, v: CudaVector, casting: str = "same_kind") -> None:
-    out[...] = v
-
-
-def _empty_like(_: CudaVector, prototype: CudaVector, dtype: DTypeLike | None = None) -> CudaVector:
-    return prototype.empty(dtype)
-
-
-def _zeros_like(_: CudaVector, prototype: CudaVector, dtype: DTypeLike | None = None) -> CudaVector:
-    return CudaVector.zeros(prototype.size, prototype.dtype if dtype is None else dtype, prototype.sums)
-
-
-def _zeros(like: CudaVector, shape: Any, dtype: DTypeLike = np.float64) -> CudaVector:
-    return CudaVector.zeros(int(np.prod(shape)), dtype, like.sums)
-
-
-_FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    np.copyto: _copyto,
-    np.empty_like: _empty_like,
-    np.zeros_like: _zeros_like,
-    np.zeros: _zeros,
-}
+    def agree(self, stop: bool) -> bool:
+        """Return the argument: one process holds the vectors."""
+        return stop

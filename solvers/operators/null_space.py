@@ -1,0 +1,76 @@
+"""Null spaces of matrices, as what is removed from vectors: constants on components, or the span of some vectors."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels import csr
+
+Vector = NDArray[np.floating[Any]]
+
+
+class NullSpace(Protocol):
+    """A null space of A, on vectors of shape (n,) or on k that interleave."""
+
+    def remove(self, v: Vector) -> None:
+        """Remove it from v, in place."""
+
+    def columns(self, k: int) -> NullSpace:
+        """Return that of I (x) A, for k interleaved vectors."""
+
+
+class Constants:
+    """The constants on sealed components.
+
+    Parameters
+    ----------
+    component : ndarray of int, shape (n,)
+        The connected component of each row.
+    weights : ndarray of float64, shape (number of components,)
+        One over the number of rows of each sealed component, zero for the others.
+    k : int, default 1
+        Number of interleaved vectors.
+    """
+
+    def __init__(self, component: NDArray[np.integer[Any]], weights: NDArray[np.float64], k: int = 1) -> None:
+        self._component, self._weights, self._sums = component, weights, np.empty((weights.size, k))
+
+    def remove(self, v: Vector) -> None:
+        """Subtract the mean on each sealed component from v, in place."""
+        csr.remove_means(self._component, self._weights, self._sums, v)
+
+    def columns(self, k: int) -> Constants:
+        """Return those of k interleaved vectors."""
+        return Constants(self._component, self._weights, k)
+
+    def rows(self) -> list[NDArray[np.intp]]:
+        """Return the rows of each sealed component."""
+        return [np.flatnonzero(self._component == c) for c in np.flatnonzero(self._weights)]
+
+
+class Span:
+    """The span of orthonormal vectors.
+
+    Parameters
+    ----------
+    vectors : ndarray of float64, shape (n, m)
+        Orthonormal columns.
+    k : int, default 1
+        Number of interleaved vectors.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating[Any]], k: int = 1) -> None:
+        self.vectors, self._scratch = vectors, np.empty((vectors.shape[0], k))
+
+    def remove(self, v: Vector) -> None:
+        """Remove from v its part in the span, in place."""
+        block = v.reshape(self._scratch.shape)
+        np.matmul(self.vectors, self.vectors.T @ block, out=self._scratch)
+        block -= self._scratch
+
+    def columns(self, k: int) -> Span:
+        """Return that of k interleaved vectors."""
+        return Span(self.vectors, k)
