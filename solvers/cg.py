@@ -17,7 +17,6 @@ from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_t
 from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preconditioners.given import Given
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.refinement import refine
 from deepcd.solvers.solution import Solution, Status
@@ -105,6 +104,8 @@ def cg(
             raise ValueError(f"M must have the shape of A, {A.shape}, got {M.shape}")
         if kind.kind == "c" and double.kind == "f":
             raise TypeError(f"M must be real where A and b are, got {kind}")
+        from deepcd.solvers.preconditioners.given import Given
+
         M = LinearMap(aslinearoperator(M), double, narrow=True)
         preconditioner = Given(M)
     if callback is not None and not callable(callback):
