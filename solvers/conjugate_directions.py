@@ -170,9 +170,8 @@ class _Search:
 
     def retain(self) -> None:
         """Keep p, along which a step was made, for later directions to be orthogonal to."""
-        if self.keep > 1:
-            first = len(self._kept) == self.keep
-            self._kept = [*self._kept[first:], (self.A.space.copy(self.p), self.A.image(self.p), self.pq)]
+        first = len(self._kept) == self.keep
+        self._kept = [*self._kept[first:], (self.A.space.copy(self.p), self.A.image(self.p), self.pq)]
 
 
 class _Recursion:
@@ -219,27 +218,30 @@ class _Best:
         The smallest residual so far.
     is_x : bool
         It is that of x.
+    shortest, long : float
+        The length of the shortest step so far, and a length too large beside it for a step to be taken back.
     """
 
-    __slots__ = ("_A", "_saved", "_shortest", "_spare", "_x", "is_x", "lowest")
+    __slots__ = ("_A", "_saved", "_spare", "_x", "is_x", "long", "lowest", "shortest")
 
     def __init__(self, A: Operator, x: Vector, norm: float) -> None:
         self._A, self._x, self.lowest, self.is_x = A, x, norm, True
         self._spare: Vector = None
-        self._shortest, self._saved = math.inf, False
+        self._saved = False
+        self.shortest = self.long = math.inf
 
     @property
     def iterate(self) -> Vector:
         """The best iterate."""
         return self._x if self.is_x else self._spare
 
-    def before(self, alpha: float) -> None:
-        """Save x if the step that comes is too long to be taken back."""
-        length = abs(alpha)
-        self._shortest = min(self._shortest, length)
-        self._saved = self.is_x and length > _LONG * self._shortest
-        if self._saved:
+    def before(self, length: float) -> None:
+        """Take note of a step that is shorter than all before; save x if it is too long to be taken back."""
+        if length < self.shortest:
+            self.shortest, self.long = length, _LONG * length
+        elif self.is_x and length > self.long:
             self._A.space.copy(self._x, out=self._room())
+            self._saved = True
 
     def after(self, norm: float, alpha: float, p: Vector) -> None:
         """Take note of the residual's norm after a step alpha p, which is taken back if the iterate before is best."""
@@ -249,6 +251,7 @@ class _Best:
             if not self._saved:
                 self._A.space.combine(1.0, self._x, -alpha, p, self._room())
             self.is_x = False
+        self._saved = False
 
     def _room(self) -> Vector:
         if self._spare is None:
@@ -294,7 +297,7 @@ def conjugate_directions(
     _, x, p, r, z = A.workspace(M)
     A.space.copy(b, out=r)  # which may round b
     norm = A.norm(r)
-    residuals = [norm]
+    residuals, limit = [norm], _GROWTH * norm
     search, recursion, best = _Search(A, M, p, r, z, keep), _Recursion(A, norm, target), _Best(A, x, norm)
     status = Status.CONVERGED if norm <= target else Status.MAXITER
     while status is Status.MAXITER and len(residuals) <= maxiter:
@@ -305,9 +308,11 @@ def conjugate_directions(
             status = failure
             break
         alpha = search.rp / search.pq
-        best.before(alpha)
+        if not best.shortest <= abs(alpha) <= best.long:
+            best.before(abs(alpha))
         rr = A.step(alpha, p, x, r, first=len(residuals) == 1)
-        search.retain()
+        if keep > 1:
+            search.retain()
         norm, recursion.aligned = math.sqrt(rr) if math.isfinite(rr) else math.inf, True
         if norm <= recursion.believed:
             norm, status = recursion.recompute(b, x, r)
@@ -315,8 +320,8 @@ def conjugate_directions(
         residuals.append(norm)
         best.after(norm, alpha, p)
         stopped = callback is not None and A.space.agree(callback(x) is True)
-        if status is Status.MAXITER:
-            status = _ended(A, norm, residuals[0], stopped, deadline)
+        if status is Status.MAXITER and (stopped or norm > limit or deadline < math.inf):
+            status = _ended(A, norm > limit, norm, stopped, deadline)
     if status is Status.CALLBACK:
         best.is_x = True
     if len(residuals) == 1:
@@ -326,9 +331,9 @@ def conjugate_directions(
     return Record(best.iterate, status, residuals, search.replaced, search.flipped)
 
 
-def _ended(A: Operator, norm: float, initial: float, stopped: bool, deadline: float) -> Status:
+def _ended(A: Operator, grown: bool, norm: float, stopped: bool, deadline: float) -> Status:
     """Return why the iteration ends here; MAXITER if it goes on."""
-    if norm > _GROWTH * initial:
+    if grown:
         return Status.BREAKDOWN if math.isfinite(norm) else Status.NOT_FINITE
     if stopped:
         return Status.CALLBACK

@@ -86,7 +86,7 @@ class HostSpace:
         """Set `out`, or a new vector, to v and return it."""
         if out is None:
             return v.copy()
-        np.copyto(out, v, casting="same_kind")
+        out[...] = v
         return out
 
     def cast(self, v: Vector, dtype: DTypeLike) -> Vector:
