@@ -1,6 +1,6 @@
-"""Files on a disk that others write to and that may fill up: only regular ones are read, and none is left half written.
+"""Safe reading and writing on a disk that others use: only regular files are read, and none is left half written.
 
-Opening a named pipe or a device as if it were a file waits for ever or never ends; it is refused instead. A file is
+Reading a named pipe or a device as if it were a file may never end, so it is refused. A file is
 replaced the usual way: written beside its place, synchronised, renamed, and the folder synchronised.
 """
 
@@ -24,7 +24,7 @@ except ImportError:  # Windows has no such locks
 
 
 class UnusableError(Exception):
-    """Why the content of a file cannot be used. Readers catch it and raise their own error with the file's name."""
+    """The content of a file cannot be used, and why. Readers raise an error of their own that names the file."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -41,9 +41,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises
     ------
     OSError
-        If there is no such file, it may not be read, or it is a folder, pipe, socket or device.
+        If there is no such file, if it may not be read, or if it is a folder, pipe, socket or device.
     """
-    # What it is, is asked once it is open, so that nobody can swap it in between.
+    # Its kind is checked once it is open, so that nobody can swap it in between.
     without_waiting = getattr(os, "O_NONBLOCK", 0)
     stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -58,13 +58,15 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     Parameters
     ----------
     path : path-like
-        Its folder must exist.
+        File to write or replace; its folder must exist.
     content : bytes
+        Everything that the file is to hold.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; it names `path`. What was there stays, and nothing else.
+        If the disk is full or the folder cannot be written to. The error names `path`; the old file stays, and nothing
+        else is left.
 
     Examples
     --------
@@ -88,16 +90,16 @@ def sole_writer(path: Path, *others: Path) -> Iterator[None]:
     Parameters
     ----------
     path : Path
-        A file that is written in this context, in a folder that exists: the lock is that of this path.
+        A file that is written in this context. Its folder must exist; the lock belongs to this path.
     *others : Path
         More such files.
 
     Raises
     ------
     BlockingIOError
-        If somebody is in such a context for the same path.
+        If another process is in this context for the same path.
     OSError
-        If the folder cannot be written.
+        If the folder cannot be written to.
     """
     lock = path.with_name(f".{path.name}.lock")
     with ExitStack() as stack:

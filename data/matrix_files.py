@@ -1,4 +1,4 @@
-"""Matrices and vectors from files that anybody may have written: Matrix Market, NumPy's .npy, SciPy's .npz.
+"""Read matrices and vectors from files that anybody may have written: Matrix Market, NumPy's .npy, SciPy's .npz.
 
 Nothing is unpickled, and nothing is allocated that the bytes of the file do not account for: sizes are compared with
 what the file holds before they are believed. An .npz is read here and not by `scipy.sparse.load_npz`, which takes the
@@ -24,10 +24,10 @@ from scipy.sparse import bsr_array, coo_array, csc_array, csr_array, dia_array
 from deepcd.data import matrix_market
 from deepcd.data.files import UnusableError, open_regular
 
-FEW_ROWS = 1 << 20  # rows that are allocated whatever the number of entries: 8 MB
-ROWS_PER_ENTRY = 10
-MAX_NPY_HEADER = 10_000  # bytes, as in NumPy
-MAX_DEFLATE = 1032  # bytes that one compressed byte can stand for
+FEW_ROWS = 1 << 20  # number of rows that is allowed for (8 MB) however few entries there are
+ROWS_PER_ENTRY = 10  # largest number of rows per entry in larger matrices
+MAX_NPY_HEADER = 10_000  # largest header of an .npy file in bytes, as in NumPy
+MAX_DEFLATE = 1032  # largest number of bytes that one compressed byte can stand for
 MARKET = (".mtx", ".mtx.gz")
 
 
@@ -41,20 +41,22 @@ def read_matrix(path: str | os.PathLike[str]) -> csr_array:
     Parameters
     ----------
     path : path-like
-        A .mtx or .mtx.gz file (Matrix Market) or an .npz file of :func:`scipy.sparse.save_npz`. Rows without entries
-        are allowed, as those of solid cells, but not more than nine in ten above a million rows: a system needs an
-        entry in every row that is to be solved for, and vectors of the claimed length must not cost more than the file.
+        A .mtx or .mtx.gz file (Matrix Market) or an .npz file of :func:`scipy.sparse.save_npz`. Rows without entries,
+        such as those of solid cells, are allowed, but above a million rows at most nine in ten may be empty: a system
+        needs an entry in every row that is to be solved for, and vectors of the claimed length must not cost more
+        memory than the file.
 
     Returns
     -------
     csr_array of float64, shape (n, n)
-        With sorted indices; entries that are given more than once are summed. NaN and Inf are kept for the solver,
-        which names their position.
+        The matrix with sorted indices; entries that are given more than once are summed. NaN and Inf are kept for the
+        solver, which names their position.
 
     Raises
     ------
     MatrixFileError
-        If it is missing, damaged, truncated, no regular file, claims more than it holds, or holds no such matrix.
+        If the file is missing, damaged, truncated or not a regular file, claims more than it holds, or holds no such
+        matrix.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def read_vector(path: str | os.PathLike[str], n: int) -> NDArray[np.float64]:
     path : path-like
         A .npy file, or a .mtx or .mtx.gz file (Matrix Market), of shape (n,), (n, 1) or (1, n).
     n : int
-        Its length.
+        Length of the vector.
 
     Returns
     -------
@@ -100,7 +102,8 @@ def read_vector(path: str | os.PathLike[str], n: int) -> NDArray[np.float64]:
     Raises
     ------
     MatrixFileError
-        If it is missing, damaged, truncated, no regular file, claims more than it holds, or holds no such vector.
+        If the file is missing, damaged, truncated or not a regular file, claims more than it holds, or holds no such
+        vector.
 
     Examples
     --------
@@ -127,7 +130,7 @@ def read_vector(path: str | os.PathLike[str], n: int) -> NDArray[np.float64]:
 
 @contextmanager
 def _reading(path: Path, expected: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file for its content and its size on disk; all that goes wrong becomes a MatrixFileError."""
+    """Open a file, yield its content and its size on disk, and turn every error into a MatrixFileError."""
     try:
         stream = open_regular(path)
     except OSError as error:
@@ -162,7 +165,7 @@ def _check_length(shape: tuple[int, ...], n: int) -> None:
 
 
 def _float(array: NDArray[Any]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):  # of extended precision: Inf, which the solver refuses with its position
+    with np.errstate(over="ignore"):  # extended precision may become Inf, which the solver refuses with its position
         return array.astype(np.float64)
 
 
@@ -197,7 +200,7 @@ def _read_npz(stream: BinaryIO, size: int) -> Any:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, kinds: str, size: int) -> NDArray[Any]:
-    """Read one array of an archive whose directory nobody has checked."""
+    """Read one array of an archive whose directory has not been checked."""
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:

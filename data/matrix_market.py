@@ -1,10 +1,10 @@
-"""Matrix Market files, read such that a file of lies costs no more than its own size.
+"""Read Matrix Market files in such a way that false claims in a file cost no more memory than its own size.
 
-Follows Boisvert, Pozo, Remington, "The Matrix Market Exchange Formats: Initial Design" (NIST IR 5935, 1996). How this
-differs from `scipy.io.mmread`:
+The format is that of Boisvert, Pozo, Remington, "The Matrix Market Exchange Formats: Initial Design" (NIST IR 5935,
+1996). Differences from `scipy.io.mmread`:
 
-1. Memory is taken for the numbers that were found, not for those that the header claims.
-2. Every number must be one: ``1d3`` and ``0x10`` are refused, where SciPy reads 1 and 0, as is a fourth column.
+1. Memory is allocated for the numbers that were found, not for those that the header claims.
+2. Every word must be a number: ``1d3`` and ``0x10``, which SciPy reads as 1 and 0, are refused, as is a fourth column.
 3. A symmetric file that gives an entry and its mirror image is refused, where SciPy adds the two.
 4. SciPy 1.17 ends the process with a segmentation fault if the last byte is a carriage return, as in a file with
    Windows line ends that lost its last byte.
@@ -21,10 +21,11 @@ from scipy.sparse import coo_array, csr_array
 
 from deepcd.data.files import UnusableError
 
-CHUNK = 1 << 18  # bytes of text turned into numbers at a time
-MAX_HEADER = 1 << 20  # bytes of comments
-MAX_TOKEN = 256  # bytes per number and the space around it, on average; seventeen digits take 25
-MAX_RATIO = 50  # of a text to its compressed form: lists of distinct entries reach 15, one entry repeated reaches 500
+CHUNK = 1 << 18  # number of bytes of text that are turned into numbers at a time
+MAX_HEADER = 1 << 20  # largest number of bytes of comments
+MAX_TOKEN = 256  # largest average number of bytes per number with the space around it; seventeen digits take 25
+# Largest ratio of a text to its compressed form: lists of distinct entries reach 15, one entry repeated reaches 500.
+MAX_RATIO = 50
 FIELDS = ("real", "double", "integer", "unsigned-integer")
 
 
@@ -32,18 +33,18 @@ class Header(NamedTuple):
     """What a Matrix Market file says it holds."""
 
     dense: bool  # "array": every entry of the matrix, column by column; otherwise triples of row, column and value
-    symmetric: bool  # the lower triangle alone
+    symmetric: bool  # whether only the lower triangle is stored
     shape: tuple[int, int]
-    entries: int  # stored ones
+    entries: int  # number of stored entries
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """Read the banner, the comments and the line of sizes, whose numbers nobody has checked.
+    """Read the banner, the comments and the line of sizes, which is not checked against anything.
 
     Parameters
     ----------
     stream : binary stream
-        At its start; left where the entries begin.
+        A stream at its start; it is left where the entries begin.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def read_header(stream: BinaryIO) -> Header:
     Raises
     ------
     UnusableError
-        If it is no header of a real matrix.
+        If this is not the header of a real matrix.
     """
     banner = stream.readline(256).decode("latin-1").split()
     if len(banner) != 5 or banner[0].lower() != "%%matrixmarket" or banner[1].lower() != "matrix":
@@ -98,11 +99,11 @@ def read_entries(stream: BinaryIO, header: Header, size: int) -> NDArray[np.floa
     Parameters
     ----------
     stream : binary stream
-        Where `read_header` left it.
+        The stream as `read_header` left it.
     header : Header
-        With a shape for which the caller is ready to allocate 8 bytes per row.
+        What `read_header` returned; the caller must be ready to allocate 8 bytes per row.
     size : int
-        Bytes of the file on disk, compressed or not.
+        Size of the file on disk in bytes, compressed or not.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def read_entries(stream: BinaryIO, header: Header, size: int) -> NDArray[np.floa
     Raises
     ------
     UnusableError
-        If there are more or fewer than the header says, one is no number, or an index is out of bounds.
+        If there are more or fewer entries than the header says, one is not a number, or an index is out of bounds.
     """
     if header.dense:
         return _dense(header, list(_counted(_numbers(stream), header.entries)))
@@ -120,7 +121,7 @@ def read_entries(stream: BinaryIO, header: Header, size: int) -> NDArray[np.floa
 
 
 def _dense(header: Header, pieces: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Arrange the entries of a dense matrix, which stand column by column."""
+    """Arrange the entries of a dense matrix, which are given column by column."""
     values = np.concatenate(pieces)
     if not header.symmetric:
         return values.reshape(header.shape, order="F")
@@ -130,7 +131,7 @@ def _dense(header: Header, pieces: list[NDArray[np.float64]]) -> NDArray[np.floa
 
 
 def _sparse(header: Header, pieces: Iterator[NDArray[np.float64]]) -> csr_array:
-    """Make a matrix of its triples, piece by piece, since indices take less room than numbers."""
+    """Build a matrix from its triples, piece by piece, since indices take less memory than numbers."""
     rows, columns = header.shape
     dtype = np.int32 if max(header.shape) < 2**31 else np.int64
     parts = [
@@ -168,7 +169,7 @@ def _counted(pieces: Iterator[NDArray[np.float64]], entries: int) -> Iterator[ND
 
 
 def _triples(numbers: Iterator[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
-    """Group numbers by threes: row, column and value."""
+    """Group numbers into threes: row, column and value."""
     rest = np.zeros(0)
     for piece in numbers:
         joined = np.concatenate([rest, piece])
@@ -188,7 +189,7 @@ def _indices(index: NDArray[np.float64], name: str, most: int) -> NDArray[np.flo
 
 
 def _numbers(stream: BinaryIO, most: float = np.inf) -> Iterator[NDArray[np.float64]]:
-    """Read numbers in pieces; text of much more than `most` bytes, or of hardly anything but space, is refused."""
+    """Read numbers in pieces; refuse text of much more than `most` bytes, or of hardly anything but space."""
     rest, total, found = b"", 0, 0
     while text := stream.read(CHUNK):
         total += len(text)

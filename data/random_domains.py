@@ -20,7 +20,7 @@ NOTHING = Shape(lambda x: np.zeros((1,) * len(x), dtype=bool))
 
 
 def _open_top(ndim: int) -> list[str | tuple[str, str]]:
-    """Walls of a tank: solid but for its open top."""
+    """Return the walls of a tank: solid except for its open top."""
     return ["solid"] * (ndim - 1) + [("solid", "air")]
 
 
@@ -30,9 +30,11 @@ def obstacles(shape: Sequence[int], rng: np.random.Generator, most: int = 7) -> 
     Parameters
     ----------
     shape : sequence of int
-        Cells per axis of the grid they will stand in.
+        Cells per axis of the grid that they will stand in.
     rng : numpy.random.Generator
+        Source of the random numbers.
     most : int, default 7
+        One more than the largest number of obstacles.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def ball_packing(shape: Sequence[int], rng: np.random.Generator) -> Grid:
 
 
 def baffles(shape: Sequence[int], rng: np.random.Generator) -> Grid:
-    """Return a box divided by thin walls, each with a gap: alternating along one axis, so that the flow winds."""
+    """Return a box divided by thin walls, whose gaps mostly lie on alternating sides, so that the flow winds."""
     axis = int(rng.integers(0, len(shape)))
     across = int(rng.choice([d for d in range(len(shape)) if d != axis]))
     pitch = int(rng.integers(3, max(4, shape[axis] // 3)))
@@ -181,7 +183,7 @@ def sheets(shape: Sequence[int], rng: np.random.Generator) -> Grid:
 
 
 def _noise(shape: Sequence[int], rng: np.random.Generator, octaves: int) -> NDArray[np.float64]:
-    """Smooth random field in [0, 1]: sums of linearly interpolated lattices of halving pitch."""
+    """Return a smooth random field in [0, 1]: a sum of linearly interpolated lattices, each of half the pitch."""
     total = np.zeros(tuple(shape))
     for octave in range(octaves):
         lattice = rng.random(tuple(min(n, 2 + 2 ** (octave + 1)) for n in shape))
@@ -193,19 +195,21 @@ def _noise(shape: Sequence[int], rng: np.random.Generator, octaves: int) -> NDAr
 
 
 def resample(field: NDArray[np.float64], axis: int, n: int) -> NDArray[np.float64]:
-    """Interpolate linearly along one axis to n equidistant points, ends kept.
+    """Interpolate linearly along one axis to n equidistant points, keeping the end points.
 
     Parameters
     ----------
     field : ndarray of float64
+        Values at equidistant points.
     axis : int
+        Axis to interpolate along.
     n : int
-        At least 1.
+        Number of points, at least 1.
 
     Returns
     -------
     ndarray of float64
-        Of n entries along the axis.
+        The field with n entries along the axis.
     """
     t = np.linspace(0, field.shape[axis] - 1, n)
     low = np.minimum(t.astype(int), max(field.shape[axis] - 2, 0))
@@ -281,7 +285,7 @@ def shells(shape: Sequence[int], rng: np.random.Generator) -> Grid:
 
 
 def nozzle(shape: Sequence[int], rng: np.random.Generator) -> Grid:
-    """Return a channel that narrows and widens along the first axis, inflow end solid, outflow end air."""
+    """Return a channel that narrows and widens along the first axis; its inflow end is solid, its outflow end air."""
     length, throat = shape[0], rng.uniform(0.06, 0.25)
     phase, waves = rng.uniform(0, 2 * np.pi), rng.integers(1, 4)
 
@@ -320,11 +324,12 @@ def random_grid(family: str, shape: Sequence[int], rng: np.random.Generator) -> 
     shape : sequence of int
         Cells per axis, two or three.
     rng : numpy.random.Generator
+        Source of the random numbers.
 
     Returns
     -------
     Grid
-        Has at least one fluid cell.
+        A grid with at least one fluid cell.
 
     Raises
     ------

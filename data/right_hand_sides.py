@@ -21,11 +21,13 @@ def right_hand_side(
     Parameters
     ----------
     system : PoissonSystem
+        System that the right-hand side is for.
     kind : {"random", "smooth"}
-        White noise, or noise on a lattice interpolated linearly.
+        White noise, or noise on a coarse lattice that is interpolated linearly.
     rng : numpy.random.Generator
+        Source of the random numbers.
     wavelength : float, default 4.0
-        Cells between lattice points of the smooth kind.
+        Distance between lattice points of the smooth kind, in cells.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Ritz vectors of a symmetric matrix, and right-hand sides mixed of them: what the DCDM network was trained on.
+"""Ritz vectors of a symmetric matrix, and the mixtures of them that the DCDM network was trained on.
 
 Lanczos with full re-orthogonalisation (Golub and Van Loan, Matrix Computations, 4th ed., section 10.3). The mixtures
 are those of Kaneda et al. ("A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023) as
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
 F64 = NDArray[np.float64]
-LEAST = 1e-8  # relative to the largest: Ritz values below it are the null space
+LEAST = 1e-8  # smallest Ritz value that counts, relative to the largest; lower ones belong to the null space
 
 
 class Ritz(NamedTuple):
-    """Ritz pairs, ascending.
+    """Ritz pairs in ascending order of their values.
 
     Attributes
     ----------
     values : ndarray of float64, shape (m,)
+        Ritz values.
     vectors : ndarray of float64, shape (m, n)
-        Orthonormal rows.
+        Ritz vectors, as orthonormal rows.
     """
 
     values: F64
@@ -34,22 +35,23 @@ class Ritz(NamedTuple):
 def ritz_pairs(A: Any, count: int, rng: np.random.Generator, lowest: int | None = None) -> Ritz:
     """Return Ritz pairs of the Krylov space of A and A g, g white noise, without those of the null space.
 
-    Where only the lowest are asked for, g itself starts it: A g has hardly anything of them.
+    If only the lowest pairs are asked for, the space starts with g itself, since A g hardly contains their vectors.
 
     Parameters
     ----------
     A : sparse array or LinearOperator, shape (n, n)
         Symmetric positive semidefinite.
     count : int
-        Dimension of the Krylov space; less if the space ends earlier.
+        Dimension of the Krylov space; it is smaller if the space ends earlier.
     rng : numpy.random.Generator
+        Source of the random numbers.
     lowest : int, optional
-        Return only so many, those of the lowest values; default: all.
+        Number of pairs to return, those of the lowest values; default: all.
 
     Returns
     -------
     Ritz
-        ``count`` times n float64 numbers are kept while it is computed.
+        Computing it takes memory for ``count`` times n float64 numbers.
 
     Raises
     ------
@@ -99,17 +101,20 @@ def ritz_pairs(A: Any, count: int, rng: np.random.Generator, lowest: int | None 
 def mixtures(
     ritz: Ritz, number: int, rng: np.random.Generator, low: float = 0.55, amplitude: float = 9.0
 ) -> NDArray[np.float32]:
-    """Return vectors of length one, mixed of Ritz vectors with normal coefficients.
+    """Return vectors of length one, mixed of Ritz vectors with normally distributed coefficients.
 
     Parameters
     ----------
     ritz : Ritz
+        The Ritz pairs.
     number : int
+        Number of vectors.
     rng : numpy.random.Generator
+        Source of the random numbers.
     low : float, default 0.55
-        Share of the pairs, those of the lowest values, whose coefficients are larger.
+        Share of the pairs, lowest values first, whose coefficients are larger.
     amplitude : float, default 9.0
-        How much larger.
+        Factor by which these coefficients are larger.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Weight files: safetensors with a header that says what they are, written atomically and refused by name and reason.
+"""Weight files: safetensors whose header says what they are, written atomically; an unusable file is refused.
 
 The format is that of safetensors (8 bytes of header length, a JSON header, raw tensors): data, never code. Its
 metadata holds four strings: ``format``, ``architecture``, ``sha256`` and ``record``, the training record in JSON.
@@ -21,7 +21,7 @@ from deepcd.data.files import UnusableError, open_regular, replace
 
 FORMAT = "deepcd-weights/1"
 SHIPPED = Path(__file__).parent / "weights"
-MAX_HEADER = 1 << 20  # bytes; a thousand tensors with their record take a tenth of it
+MAX_HEADER = 1 << 20  # largest header in bytes; a thousand tensors with their record take a tenth of it
 
 Tensors = dict[str, NDArray[Any]]
 Record = dict[str, Any]
@@ -42,10 +42,10 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], reco
     path : path-like
         The file to write or replace. It is written beside its final place, synchronised to disk and renamed.
     tensors : mapping of str to ndarray
-        At least one; any shapes, integers or finite floats.
+        At least one tensor, of any shape, of integers or finite floats.
     record : mapping
-        What JSON can hold. ``record["architecture"]`` names the network, for instance "learned-multigrid-3d/2"; the
-        rest says how it was trained: commit, seed, seconds, steps, distribution.
+        Training record, of values that JSON can hold. ``record["architecture"]`` names the network, for instance
+        "learned-multigrid-3d/2"; the rest says how it was trained: commit, seed, seconds, steps, distribution.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def load(path: str | os.PathLike[str] | None, architecture: str | None) -> tuple
     path : path-like or None
         None reads the shipped weights of the architecture, which must also match their line in ``CHECKSUMS``.
     architecture : str or None
-        The network the weights are for, for instance "learned-multigrid-3d/2". None accepts those of any, and needs a
-        path.
+        Name of the network that the weights are for, for instance "learned-multigrid-3d/2". None accepts the weights
+        of any network, and needs a path.
 
     Returns
     -------
@@ -132,12 +132,12 @@ def load(path: str | os.PathLike[str] | None, architecture: str | None) -> tuple
 
 
 def shipped_path(architecture: str) -> Path:
-    """Return where the shipped weights of an architecture lie.
+    """Return the path of the shipped weights of an architecture.
 
     Parameters
     ----------
     architecture : str
-        For instance "learned-multigrid-3d/2".
+        Name of the network, for instance "learned-multigrid-3d/2".
 
     Returns
     -------
@@ -172,7 +172,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(stream: BinaryIO) -> _Header:
-    """Read the header of a weight file after checking its length, so that of any other file hardly a byte is read."""
+    """Read the header of a weight file after checking its length, so that hardly a byte of any other file is read."""
     start = stream.read(8)
     size = os.fstat(stream.fileno()).st_size
     length = _header_length(start)
@@ -222,7 +222,7 @@ def _parse(content: bytes, metadata: Mapping[str, str]) -> tuple[Tensors, Record
         raise UnusableError(f"is damaged ({str(error)[:200]})") from error
     if not genuine:
         raise UnusableError("is damaged: tensors and record do not match the SHA-256 in the header")
-    for name, tensor in tensors.items():  # by others than `save`, which writes neither
+    for name, tensor in tensors.items():  # `save` writes neither, but other programs may
         if tensor.dtype.kind not in "biuf":
             raise UnusableError(f"has dtype {tensor.dtype} in tensor {name!r}; integers and floats are expected")
         if not np.isfinite(tensor).all():
@@ -235,7 +235,7 @@ def _header_length(start: bytes) -> int:
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], record: str) -> str:
-    """SHA-256 of the record and of name, dtype, shape and bytes of every tensor, in the order of their names."""
+    """Return the SHA-256 of the record and of name, dtype, shape and bytes of every tensor, ordered by name."""
     state = hashlib.sha256(record.encode())
     for name in sorted(tensors):
         array = tensors[name]

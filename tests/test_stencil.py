@@ -5,16 +5,23 @@ from __future__ import annotations
 import copy
 import pickle
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array, diags_array
 
+from deepcd import DeepCD
 from deepcd.pde import Grid, box, domain, poisson
-from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.discovery import discover, embed
 from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import team
+from deepcd.solvers.operators.grid_matrix import GridMatrix
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.identity import Identity
+from deepcd.solvers.preparation import prepare
+from deepcd.solvers.prepared import Solvable
+from deepcd.solvers.structure import analyse
 
 SHAPES = [(6, 5, 7), (1, 8, 5), (6, 1, 4), (9, 7), (1, 12)]
 
@@ -201,3 +208,36 @@ def test_an_iteration_allocates_no_vector() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < b.nbytes / 10
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "with a lone cell"], ids=str)
+def test_the_matrix_of_a_grid_has_the_entries_and_products_of_the_assembled_one(shape: Any) -> None:
+    grid = Grid([[0, 0, 1, 0, 2, 1, 1, 0, 1, 0, 0]], spacing=0.3) if isinstance(shape, str) else random_grid(shape)
+    A, (embedding, stencil) = poisson(grid).A, embed(grid)
+    n = A.shape[0]
+    alone = np.setdiff1d(np.arange(n), np.arange(n)[embedding.rows])
+    assert alone.size == isinstance(shape, str)
+    matrix = GridMatrix(UnitStencilOperator(embedding, stencil), n, alone, A.diagonal()[alone])
+    for name in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(matrix.tocsr(), name), getattr(A, name))
+    x = np.random.default_rng(0).standard_normal((n, 2))
+    np.testing.assert_allclose(matrix @ x, A @ x, rtol=1e-13, atol=1e-12)
+    np.testing.assert_array_equal(matrix @ x[:, 1], (matrix @ x)[:, 1])
+
+
+@pytest.mark.parametrize("most", [2.0, 12.0, 100.0, 255.0])
+def test_no_row_exceeds_its_bound(most: float) -> None:
+    diagonal = np.full(50, 2.0)
+    diagonal[20] = most
+    A = csr_array(diags_array([-1.0, diagonal, -1.0], offsets=[-1, 0, 1], shape=(50, 50)))
+    assert abs(A).sum(axis=1).max() <= UnitStencilOperator(*discover(A)).row_bound <= max(18, most + 6)
+
+
+def test_a_matrix_known_by_its_grid_and_its_solver_share_one_operator() -> None:
+    config = DeepCD("geometric-multigrid").config
+    for A in (domain((7, 6, 5), walls="air"), poisson(domain((7, 6, 5), walls="air")).A):
+        structure = analyse(A, config)
+        assert isinstance(structure.matrix, GridMatrix)
+        prepared = prepare(structure, config)
+        assert isinstance(prepared, Solvable)
+        assert prepared.parts.operator is structure.matrix.operator is structure.on_grid
