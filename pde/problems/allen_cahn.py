@@ -34,7 +34,7 @@ FINER = 3  # nodes of the spline per Chebyshev node
 
 
 def allen_cahn() -> Problem:
-    """Return u_t = 0.001 u_xx + 5 (u - u^3) with u(0, x) = x^2 cos(pi x) and u = -1 at x = +-1.
+    """Return the equation u_t = 0.001 u_xx + 5 (u - u^3) with u(0, x) = x^2 cos(pi x) and u = -1 at x = +-1.
 
     Returns
     -------

@@ -44,7 +44,7 @@ def in_time(space: tuple[float, float] = (-1.0, 1.0), **statement: Any) -> Probl
 
 
 def diffusion() -> Problem:
-    """Return u_t = u_xx + e^-t (pi^2 - 1) sin(pi x) with u = e^-t sin(pi x).
+    """Return the equation u_t = u_xx + e^-t (pi^2 - 1) sin(pi x) with u = e^-t sin(pi x).
 
     Returns
     -------
@@ -72,7 +72,7 @@ def diffusion() -> Problem:
 
 
 def wave() -> Problem:
-    """Return u_tt = 4 u_xx on 0 < x < 1 with u = sin(pi x) cos(2 pi t) + sin(4 pi x) cos(8 pi t) / 2.
+    """Return the equation u_tt = 4 u_xx on 0 < x < 1 with u = sin(pi x) cos(2 pi t) + sin(4 pi x) cos(8 pi t) / 2.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def wave() -> Problem:
 
 
 def convection() -> Problem:
-    """Return u_t + 50 u_x = 0, periodic on 0 < x < 2 pi, with u = sin(x - 50 t).
+    """Return the equation u_t + 50 u_x = 0, periodic on 0 < x < 2 pi, with u = sin(x - 50 t).
 
     Returns
     -------
@@ -145,7 +145,7 @@ def convection() -> Problem:
 
 
 def burgers() -> Problem:
-    """Return u_t + u u_x = 0.01 / pi u_xx with u(0, x) = -sin(pi x) and u = 0 at x = +-1.
+    """Return the equation u_t + u u_x = 0.01 / pi u_xx with u(0, x) = -sin(pi x) and u = 0 at x = +-1.
 
     The solution is that of Cole and Hopf, integrated by the Gauss-Hermite rule as in Basdevant et al.: "Spectral and
     finite difference solutions of the Burgers equation", Computers & Fluids 14, 1986.
@@ -176,9 +176,10 @@ def burgers() -> Problem:
 
 
 def moving_gaussian() -> Problem:
-    """Return u_t - Laplace u = s with u = (1 - e^-5t) exp(-100 |x - c|^2), c = (t/2 - 1/2, 0), on (-1, 1)^2.
+    """Return the equation u_t - Laplace u = s on (-1, 1)^2 with u = (1 - e^-5t) exp(-100 |x - c|^2).
 
-    Its ansatz t (1 - x^2) (1 - y^2) N is zero on the boundary, where the solution is below 1e-12.
+    The centre c = (t/2 - 1/2, 0) moves. The ansatz t (1 - x^2) (1 - y^2) N is zero on the boundary, where the solution
+    is below 1e-12.
 
     Returns
     -------

@@ -36,7 +36,7 @@ FEWEST_CELLS = 64  # least number of cells per axis, with two cells in the gap
 
 
 def obstacles(solve: Solve | None = None, cells: int = 2048) -> Problem:
-    """Return -Laplace u = 1 on (-1, 1)^2 around three discs, with u = 0 on all boundaries.
+    """Return the equation -Laplace u = 1 on (-1, 1)^2 around three discs, with u = 0 on all boundaries.
 
     Parameters
     ----------

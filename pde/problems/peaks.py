@@ -43,7 +43,7 @@ Centres = tuple[tuple[float, float], ...]
 
 
 def one_peak() -> Problem:
-    """Return -Laplace u = s with u = exp(-1000 |x - (0.5, 0.5)|^2) on (-1, 1)^2.
+    """Return the equation -Laplace u = s with u = exp(-1000 |x - (0.5, 0.5)|^2) on (-1, 1)^2.
 
     Its ansatz is zero on the boundary, where the solution is below 1e-108. The constant zero scores a mean square error
     of 3.90e-4.
@@ -57,7 +57,7 @@ def one_peak() -> Problem:
 
 
 def two_peaks() -> Problem:
-    """Return -div(u grad |x|^2) + Laplace u = s with peaks as in :func:`one_peak` at +-(0.5, 0.5).
+    """Return the equation -div(u grad |x|^2) + Laplace u = s with peaks as in :func:`one_peak` at +-(0.5, 0.5).
 
     The constant zero scores a mean square error of 7.79e-4.
 
@@ -70,7 +70,7 @@ def two_peaks() -> Problem:
 
 
 def two_peaks_plain() -> Problem:
-    """Return -Laplace u = s with the solution of :func:`two_peaks`.
+    """Return the equation -Laplace u = s with the solution of :func:`two_peaks`.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def two_peaks_plain() -> Problem:
 
 
 def gaussian(dimension: int, nonlinear: bool = False) -> Problem:
-    """Return -Laplace u = s with u = exp(-10 |x|^2) on (-1, 1)^d.
+    """Return the equation -Laplace u = s with u = exp(-10 |x|^2) on (-1, 1)^d.
 
     On the faces u is up to exp(-10) = 4.5e-5, so the boundary data are a condition.
 

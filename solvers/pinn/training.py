@@ -18,7 +18,7 @@ from deepcd.solvers.pinn.run import Points, Run, RunSettings
 from deepcd.solvers.pinn.samplers import Sampler
 
 LOG = logging.getLogger("deepcd")
-CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints
+CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints, in seconds
 
 
 def solve(
