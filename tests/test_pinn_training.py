@@ -115,10 +115,8 @@ class TestSettings:
 
     def test_options_of_the_sampler(self, tmp_path: Path) -> None:
         small = {**SMALL, "sampler": "aas", "budget": 20}
-        published, plain, other = (
-            pinn.solve("two_peaks", **small, **options)
-            for options in ({}, {"sampler_options": {"replay": 0.0}}, {"sampler_options": {"replay": 0.9}})
-        )
+        published = pinn.solve("two_peaks", **small)
+        plain, other = (pinn.solve("two_peaks", **small, sampler_options={"replay": share}) for share in (0.0, 0.9))
         assert published.history[-1]["loss"] == plain.history[-1]["loss"] != other.history[-1]["loss"]
         rad = pinn.solve("two_peaks", **{**small, "sampler": "rad"}, out=tmp_path, sampler_options={"pool": 500})
         assert rad.sampler.probes == 500
