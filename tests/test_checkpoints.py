@@ -14,13 +14,13 @@ import torch
 
 from deepcd.data import weight_files
 from deepcd.solvers.training import checkpoints
-from deepcd.solvers.training.checkpoints import Log, Settings, State
+from deepcd.solvers.training.checkpoints import CycleSettings, Log, State
 from deepcd.solvers.training.network import LearnedMultigrid
 
-SETTINGS = Settings(ndim=2, steps=10, seed=3, hidden=4, rate=1e-2)
+SETTINGS = CycleSettings(ndim=2, steps=10, seed=3, hidden=4, rate=1e-2)
 
 
-def fresh(settings: Settings = SETTINGS) -> State:
+def fresh(settings: CycleSettings = SETTINGS) -> State:
     net = LearnedMultigrid(settings.ndim, settings.hidden)
     return State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
 
@@ -187,7 +187,7 @@ def test_room_is_checked_and_given_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_room_asked_for_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = fresh(Settings(ndim=2, steps=20_000, seed=3, hidden=128, rate=1e-2))
+    state = fresh(CycleSettings(ndim=2, steps=20_000, seed=3, hidden=128, rate=1e-2))
     for parameter in state.net.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()

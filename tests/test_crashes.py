@@ -31,7 +31,7 @@ from deepcd.cli import app
 from deepcd.solvers.training import samples, training
 
 samples.random_shape = lambda ndim, rng: ((9, 10), 2)
-training.KEEP_EVERY = 2
+training.CHECKPOINT_STEPS = 2
 training.draw = lambda *_: None
 
 def die(*_):

@@ -430,7 +430,7 @@ class TestGoingOn:
     def test_stopping_and_resuming_changes_no_bit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
     ) -> None:
-        monkeypatch.setattr(training, "KEEP_EVERY", 2)
+        monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
         straight = run(tmp_path / "a", kind=kind)
         with monkeypatch.context() as patch:
             stopping_at(3, patch)

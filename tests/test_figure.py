@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deepcd.solvers.training import figure
-from deepcd.solvers.training.checkpoints import Log, Settings
+from deepcd.solvers.training.checkpoints import CycleSettings, Log
 
 
 def log(steps: int) -> Log:
@@ -24,7 +24,7 @@ def log(steps: int) -> Log:
 
 @pytest.mark.parametrize("steps", [0, 1, 300])
 def test_a_picture_of_any_length(tmp_path: Path, steps: int) -> None:
-    figure.draw(tmp_path / "f.png", log(steps), Settings(3, 300, 0, 32, 3e-3))
+    figure.draw(tmp_path / "f.png", log(steps), CycleSettings(3, 300, 0, 32, 3e-3))
     assert os.listdir(tmp_path) == ["f.png"]
     assert matplotlib.image.imread(tmp_path / "f.png").shape == (462, 1100, 4)
 
@@ -33,7 +33,7 @@ def test_curves_are_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     drawn: list[tuple[Any, Any]] = []
     monkeypatch.setattr(Axes, "legend", lambda *_, **__: None)
     monkeypatch.setattr(figure, "_curve", lambda axes, x, y, *_: drawn.append((x.tolist(), y.tolist())))
-    figure.draw(tmp_path / "f.png", log(10), Settings(3, 10, 0, 32, 3e-3))
+    figure.draw(tmp_path / "f.png", log(10), CycleSettings(3, 10, 0, 32, 3e-3))
     assert drawn[0] == ([1, 2], [-3.0, -3.0])
     assert drawn[1] == (list(range(3, 11)), [-6.0] * 8)
     assert drawn[2] == (list(range(1, 11)), [-1.0] * 10)
@@ -50,6 +50,6 @@ def test_the_picture_before_stays_where_the_new_one_fails(tmp_path: Path, monkey
 
     monkeypatch.setattr(Figure, "savefig", broken)
     with pytest.raises(OSError, match="full"):
-        figure.draw(path, Log(), Settings(3, 1, 0, 32, 3e-3))
+        figure.draw(path, Log(), CycleSettings(3, 1, 0, 32, 3e-3))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f.png"]

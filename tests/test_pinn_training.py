@@ -47,7 +47,7 @@ def test_what_it_returns() -> None:
 
 
 def test_the_film_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepcd.solvers.pinn.training.FILM", 4)
+    monkeypatch.setattr("deepcd.solvers.pinn.run.FILM", 4)
     run = pinn.solve("diffusion", sampler="uniform", **{**SMALL, "budget": 300})
     assert sorted(run.film) == list(range(0, 30, 8))
 
@@ -75,7 +75,8 @@ def test_so_does_every_optimizer(optimizer: str, stop: int, tmp_path: Path) -> N
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
     code = (
-        "import sys, torch; from deepcd import pinn; import deepcd.solvers.pinn.training as t; t.KEEP_EVERY = 0.0;"
+        "import sys, torch; from deepcd import pinn; from deepcd.solvers.pinn import training;"
+        "training.CHECKPOINT_SECONDS = 0.0;"
         "torch.set_num_threads(1);"
         "run = pinn.solve('one_peak', sampler='r3', out=sys.argv[1], resume=sys.argv[2] == 'y',"
         f" **{SMALL | {'budget': 150}});"
@@ -99,6 +100,33 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     rest, _ = start(tmp_path / "killed", "y").communicate(timeout=300)
     assert whole.strip()
     assert rest == whole
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["two_peaks", "gaussian_10d", "wave"])
+    def test_those_that_the_problem_recommends_are_the_defaults(self, name: str) -> None:
+        small: dict[str, Any] = {"width": 8, "points": 40, "callback": lambda run: True}
+        run, given = pinn.solve(name, **small), pinn.solve(name, budget=30, optimizer="adam", **small)
+        recommended = {k: v for k, v in run.problem.recommended.items() if k not in ("samplers", *small)}
+        defaults = vars(pinn.RunSettings(width=8, points=40))
+        options = {"sampler_options": {"replay": 0.0} if name == "two_peaks" else {}}
+        assert vars(run.settings) == defaults | recommended | options
+        assert vars(given.settings) == vars(run.settings) | {"budget": 30, "optimizer": "adam"}
+
+    def test_options_of_the_sampler(self, tmp_path: Path) -> None:
+        small = {**SMALL, "sampler": "aas", "budget": 20}
+        published = pinn.solve("two_peaks", **small)
+        plain, other = (pinn.solve("two_peaks", **small, sampler_options={"replay": share}) for share in (0.0, 0.9))
+        assert published.history[-1]["loss"] == plain.history[-1]["loss"] != other.history[-1]["loss"]
+        rad = pinn.solve("two_peaks", **{**small, "sampler": "rad"}, out=tmp_path, sampler_options={"pool": 500})
+        assert rad.sampler.probes == 500
+        other_options = {**small, "sampler": "rad", "sampler_options": {"pool": 501}}
+        with pytest.raises(ValueError, match=r"sampler_options = \{'pool': 500\}, not \{'pool': 501\}"):
+            pinn.solve("two_peaks", **other_options, out=tmp_path, resume=True)
+        with pytest.raises(TypeError, match="replays"):
+            pinn.solve("two_peaks", **small, sampler_options={"replays": 0.5})
+        with pytest.raises(ValueError, match="sampler_options are for a sampler that is given by name"):
+            pinn.solve("two_peaks", **{**small, "sampler": rad.sampler}, sampler_options={"pool": 500})
 
 
 class TestBadInput:
@@ -126,12 +154,19 @@ class TestBadInput:
         with pytest.raises(weight_files.WeightFileError, match="cannot be read"):
             pinn.solve("diffusion", sampler="uniform", out=tmp_path / "other", resume=True, **SMALL)
 
+    def test_checkpoints_of_another_version_are_not_resumed(self, tmp_path: Path) -> None:
+        pinn.solve("diffusion", sampler="uniform", out=tmp_path, **SMALL)
+        tensors, record = weight_files.load(tmp_path / checkpoints.NAME, "pinn/2")
+        weight_files.save(tmp_path / checkpoints.NAME, tensors, record | {"architecture": "pinn/1"})
+        with pytest.raises(ValueError, match="holds 'pinn/1', but this version resumes 'pinn/2' only"):
+            pinn.solve("diffusion", sampler="uniform", out=tmp_path, resume=True, **SMALL)
+
     @pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "ssbroyden"])
     @pytest.mark.parametrize("sampler", ["uniform", "rad"])
     def test_nan_keeps_the_last_checkpoint(
         self, sampler: str, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("deepcd.solvers.pinn.training.KEEP_EVERY", 0.0)
+        monkeypatch.setattr("deepcd.solvers.pinn.training.CHECKPOINT_SECONDS", 0.0)
         sound = pinn.problem("diffusion")
         rounds = 0
 

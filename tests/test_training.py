@@ -21,7 +21,7 @@ import torch
 
 from deepcd.data import weight_files
 from deepcd.solvers.training import checkpoints, losses, samples, train, training
-from deepcd.solvers.training.checkpoints import Settings, State
+from deepcd.solvers.training.checkpoints import CycleSettings, State
 from deepcd.solvers.training.network import LearnedMultigrid
 
 SHAPES = {2: ((9, 10), 2), 3: ((4, 6, 5), 1)}
@@ -46,7 +46,7 @@ def ground() -> Iterator[None]:
 
 @pytest.fixture
 def keep_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "KEEP_EVERY", 3)
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 3)
 
 
 def run(out: Path, ndim: int = 2, **options: Any) -> dict[str, np.ndarray]:
@@ -214,7 +214,7 @@ class TestStart:
         old, file = narrow(LearnedMultigrid(ndim, 4)), tmp_path / "old"
         weight_files.save(file, old, {"architecture": f"learned-multigrid-{ndim}d/1"})
         net = LearnedMultigrid(ndim, 4)
-        settings = Settings(ndim, 1, 0, 4, 3e-3)
+        settings = CycleSettings(ndim, 1, 0, 4, 3e-3)
         training._start_from(file, net, settings)
         new = {name: value.numpy() for name, value in net.state_dict().items()}
         for kind in ("weight", "bias"):
@@ -458,7 +458,7 @@ def test_schedule(step: int, rate: float | None, unroll: int) -> None:
 
 def test_state_counts_skipped_steps_too() -> None:
     net = _seeded(0)
-    state = State(Settings(2, 10, 0, 4, 3e-3), net, torch.optim.Adam(net.parameters()))
+    state = State(CycleSettings(2, 10, 0, 4, 3e-3), net, torch.optim.Adam(net.parameters()))
     rate = training.advance(state)
     assert (state.step, state.log.step) == (1, [0])
     assert rate == training.schedule(0, 10, 3e-3)[0]

@@ -1,4 +1,4 @@
-"""PDE problems that networks are trained on, by name. The one part of deepcd.pde that imports torch.
+"""PDE problems that networks are trained on, by name. Only this part of deepcd.pde imports torch.
 
 >>> from deepcd.pde.problems import problem
 >>> problem("burgers").title
@@ -42,14 +42,14 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 
 def problem(name: str, solve: Solve | None = None) -> Problem:
-    """Return a problem by its name.
+    """Return the problem with a given name.
 
     Parameters
     ----------
     name : str
-        One of `PROBLEMS`.
+        A key of `PROBLEMS`.
     solve : callable, optional
-        ``solve(A, b) -> x`` for the reference solution of "obstacles", which needs it; the others do not use it.
+        ``solve(A, b) -> x``, which computes the reference solution of "obstacles"; other problems do not need it.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def problem(name: str, solve: Solve | None = None) -> Problem:
     Raises
     ------
     ValueError
-        If there is no such problem, or no solve where it is needed.
+        If there is no problem with this name, or `solve` is missing where it is needed.
 
     Examples
     --------

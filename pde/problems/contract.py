@@ -1,9 +1,9 @@
-"""What a PDE problem is: a box, a residual, data on its boundary, and a solution to measure errors against."""
+"""The statement of a PDE problem: a box, a residual, data on its boundary, and a solution to measure errors against."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ Points = NDArray[np.float64]
 
 
 def as_box(bounds: Any) -> Points:
-    """Return bounds as a new array of float64, shape (d, 2), or raise a ValueError if they are no box.
+    """Return bounds as a new array of float64, shape (d, 2); raise a ValueError if they are not a box.
 
     Examples
     --------
@@ -40,15 +40,15 @@ class Condition:
     Attributes
     ----------
     name : str
-        "boundary", "initial", "initial velocity", "periodic": names the term in messages and histories.
+        "boundary", "initial", "initial velocity" or "periodic"; the name of the term in messages and histories.
     points : callable
-        ``points(n, generator)``: n random points of that part, float64 of shape (n, d); n + 1 if n is odd and they come
-        in pairs.
+        ``points(n, generator)`` returns n random points of that part, float64 of shape (n, d). If they come in pairs
+        and n is odd, it returns n + 1.
     residual : callable
-        ``residual(x, u)``: Tensor of shape (n,) that is zero where the data are met, from the coordinates of the points
-        and u there, all `Jet`; pairs need all the points in their order.
+        ``residual(x, u)`` returns a Tensor of shape (n,) that is zero where the data are met. x are the coordinates of
+        the points and u is the function there, all as `Jet`. Pairs need all points, in their order.
     weight : float
-        Of the mean square of this residual in the loss, beside that of the PDE.
+        Weight of the mean square of this residual in the loss; that of the PDE has weight 1.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Condition:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Problem:
     """A partial differential equation on a box.
 
@@ -73,24 +73,29 @@ class Problem:
     sums : tuple of tuples of int
         Sums of second derivatives that `residual` needs, see `Jet`.
     residual : callable
-        ``residual(x, u)``: Tensor of shape (n,), from the coordinates and u as `Jet`; zero where the PDE holds.
+        ``residual(x, u)`` returns a Tensor of shape (n,) that is zero where the PDE holds, from the coordinates and u
+        as `Jet`.
     conditions : tuple of Condition
-        What the ansatz does not meet by construction.
+        Data that the ansatz does not meet by construction.
     ansatz : callable or None
-        ``ansatz(x, N)``: a `Jet` that meets boundary and initial data exactly whatever the network's output N is, from
-        the coordinates and N as `Jet`. Affine in N, so that it need not be evaluated again for another N.
+        ``ansatz(x, N)`` returns a `Jet` that meets boundary and initial data exactly whatever the network's output N
+        is, from the coordinates and N as `Jet`. It is affine in N, so that it need not be evaluated again for another
+        N. With None, u = N.
     solution : callable
-        ``solution(points)``: float64 of shape (n,), exact up to `solution_error`.
+        ``solution(points)`` returns float64 of shape (n,), exact up to `solution_error`.
     solution_error : float
-        Bound on the error of `solution`: absolute, zero for a closed form but for rounding.
+        Absolute bound on the error of `solution`; zero for a closed form, which has rounding errors only.
     grid : callable
-        ``grid()``: float64 of shape (n, d), the points that errors are measured on.
-    metric : {"mse", "relative l2"}
+        ``grid()`` returns the points that errors are measured on, float64 of shape (n, d).
+    metric : {"relative l2", "mse"}
         The published measure of the error.
     reference : str
-        Where the problem comes from.
+        The publication that states the problem.
     domain : callable or None
-        ``domain(points)``: bool of shape (n,), which points of the box the PDE holds in; None: all.
+        ``domain(points)`` returns bool of shape (n,): which points of the box the PDE holds in. With None, all do.
+    recommended : mapping of str to object
+        Settings of a training, such as ``points`` or ``budget``, that are tuned for this problem; all others keep their
+        defaults, see `deepcd.pinn.RunSettings`. The key "samplers" may hold options of samplers, by their name.
     """
 
     name: str
@@ -99,17 +104,18 @@ class Problem:
     bounds: Points
     sums: Sums
     residual: Callable[[Sequence[Jet], Jet], Tensor]
-    conditions: tuple[Condition, ...]
-    ansatz: Callable[[Sequence[Jet], Jet], Jet] | None
+    conditions: tuple[Condition, ...] = ()
+    ansatz: Callable[[Sequence[Jet], Jet], Jet] | None = None
     solution: Callable[[Points], Points]
-    grid: Callable[[], Points]
-    metric: str
-    reference: str
     solution_error: float = 0.0
+    grid: Callable[[], Points]
+    metric: str = "relative l2"
+    reference: str
     domain: Callable[[Points], NDArray[np.bool_]] | None = None
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a box that is none."""
+        """Validate the box, and copy it."""
         bounds = as_box(self.bounds)
         if len(self.axes) != len(bounds):
             raise ValueError(f"axes must name each of the {len(bounds)} axes of bounds, got {self.axes}")
@@ -129,7 +135,7 @@ class Problem:
         u : ndarray of float64, shape (n,)
             Values at the points of ``grid()``.
         exact : ndarray of float64, shape (n,), optional
-            The solution there, if it is at hand; default: it is computed.
+            The solution there; computed by default.
         """
         if exact is None:
             exact = self.solution(self.grid())

@@ -1,14 +1,14 @@
-"""Functions with their derivatives, carried along by the rules of calculus instead of by nested differentiation.
+"""Functions with their derivatives, which the rules of calculus carry along, without nested differentiation.
 
-A `Jet` holds, at n points, the value of a function, its gradient, and chosen sums of its second derivatives, L_k f =
-sum of d^2 f / dx_a^2 over the axes a in S_k. That is all that the PDEs here ask for: the Laplacian is one such sum over
-all axes, whatever their number. A sum obeys
+A `Jet` holds, at n points, the value of a function, its gradient, and chosen sums of its second derivatives: L_k f is
+the sum of d^2 f / dx_a^2 over the axes a in S_k. The PDEs here need no more than that; the Laplacian is one such sum,
+over all axes. A sum obeys
 
     L_k (f g)  = f L_k g + g L_k f + 2 sum_a (df/dx_a) (dg/dx_a)
     L_k phi(f) = phi'(f) L_k f + phi''(f) sum_a (df/dx_a)^2
 
-so the cost of a Laplacian in d dimensions is that of d + 2 functions, and a single backward pass differentiates the
-result (the forward Laplacian: Li et al., "A computational framework for neural network-based variational Monte Carlo
+so a Laplacian in d dimensions costs as much as d + 2 functions, and a single backward pass differentiates the result
+(the forward Laplacian: Li et al., "A computational framework for neural network-based variational Monte Carlo
 with Forward Laplacian", Nature Machine Intelligence 6, 2024).
 """
 
@@ -33,7 +33,7 @@ class Jet:
     second : Tensor, shape (m, n)
         One sum of second derivatives per entry of `sums`.
     sums : tuple of m tuples of int
-        The axes S_k that each of them sums over.
+        The set S_k of axes that each sum runs over.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Jet:
         return self.mapped(x**k, k * x ** (k - 1), k * (k - 1) * x ** (k - 2) if k > 1 else torch.zeros_like(x))
 
     def mapped(self, value: Tensor, first: Tensor, second: Tensor) -> Jet:
-        """Return phi of this function, given phi, phi' and phi'' at its values."""
+        """Return phi(f) for this function f, given phi, phi' and phi'' at the values of f."""
         squares = _summed(self.gradient**2, self.sums)
         return Jet(value, first * self.gradient, first * self.second + second * squares, self.sums)
 
@@ -136,7 +136,7 @@ def coordinates(x: Tensor, sums: Sums) -> list[Jet]:
     ----------
     x : Tensor, shape (n, d)
     sums : tuple of tuples of int
-        Sums of second derivatives to carry along; none for an equation of first order.
+        Sums of second derivatives to carry along; empty for an equation of first order.
 
     Returns
     -------

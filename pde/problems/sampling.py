@@ -1,4 +1,4 @@
-"""Points of a box: uniformly random ones inside and on faces, and the nodes of a grid."""
+"""Points of a box: uniformly random points inside and on faces, and the nodes of a grid."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def in_box(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
     bounds : array_like, shape (d, 2)
         Low and high end of each axis.
     n : int
-        How many points, at least one.
+        Number of points, at least one.
     generator : torch.Generator
-        On the CPU.
+        A random stream on the CPU.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def on_face(bounds: ArrayLike, axis: int, end: int, n: int, generator: torch.Gen
     Parameters
     ----------
     bounds, n, generator
-        As for :func:`in_box`.
+        See :func:`in_box`.
     axis : int
-        The axis that the face is perpendicular to; with the time as axis 0 and end 0, the initial points.
+        The axis that the face is perpendicular to. If axis 0 is time, axis 0 and end 0 give initial points.
     end : {0, 1}
-        The low or the high one.
+        Whether the face is at the low or at the high end of the axis.
 
     Returns
     -------
@@ -68,12 +68,12 @@ def on_face(bounds: ArrayLike, axis: int, end: int, n: int, generator: torch.Gen
 
 
 def on_faces(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
-    """Draw points uniformly from the boundary of a box, each face as often as its area demands.
+    """Draw points uniformly from the boundary of a box, from each face in proportion to its area.
 
     Parameters
     ----------
     bounds, n, generator
-        As for :func:`in_box`.
+        See :func:`in_box`.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def on_faces(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
     """
     points = in_box(bounds, n, generator)
     ends = torch.tensor(np.array(bounds, dtype=np.float64))
-    area = 1 / (ends[:, 1] - ends[:, 0])  # up to the volume
+    area = 1 / (ends[:, 1] - ends[:, 0])  # divided by the volume of the box
     axis = torch.multinomial(area, n, replacement=True, generator=generator)
     end = torch.randint(2, (n,), generator=generator)
     points[torch.arange(n), axis] = ends[axis, end]
@@ -89,13 +89,13 @@ def on_faces(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
 
 
 def tensor_grid(bounds: ArrayLike, nodes: Sequence[int]) -> Points:
-    """Return the nodes of an equidistant grid, ends included, the last axis running fastest.
+    """Return the nodes of an equidistant grid that includes both ends of each axis; the last axis runs fastest.
 
     Parameters
     ----------
     bounds : array_like, shape (d, 2)
     nodes : sequence of d int
-        Nodes per axis.
+        Number of nodes per axis.
 
     Returns
     -------

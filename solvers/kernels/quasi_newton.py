@@ -1,9 +1,9 @@
-"""Compiled pass over the inverse Hessian H of a quasi-Newton method: an update of rank two and a product in one.
+"""A compiled pass over the inverse Hessian H of a quasi-Newton method: an update of rank two, then a product.
 
     H <- keep H + c0 u u' + c1 (u s' + s u') + c2 s s',   then H g
 
-H is symmetric and only its lower triangle is stored, row after row: entry (i, j) at i (i + 1) / 2 + j. Each is read and
-written once, which is what a pass costs, so an update is left pending until a product is asked for.
+H is symmetric, and only its lower triangle is stored, row after row: entry (i, j) at i (i + 1) / 2 + j. A pass reads
+and writes each entry once, so an update stays pending until a product is needed.
 """
 
 from __future__ import annotations

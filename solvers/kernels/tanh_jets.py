@@ -1,9 +1,9 @@
-"""Compiled tanh of functions that carry derivatives along, and its reverse; `deepcd.pde.problems.jets` defines it.
+"""Compiled tanh of functions that carry derivatives along, and its gradient; `deepcd.pde.problems.jets` defines it.
 
-Fields are arrays of shape (width, 1 + d + m, n): for each unit of a layer values at n points, d first derivatives, m
-sums of second derivatives; `member` (m, d) says which axes each sum has. In this layout a layer's matrix product is one
-of a small matrix with long rows. Written as array expressions, tanh is a score of passes over memory forwards and twice
-as many backwards; here a block of each field stays in the first cache while all is done to it.
+Fields are arrays of shape (width, 1 + d + m, n). For each unit of a layer they hold the values at n points, d first
+derivatives, and m sums of second derivatives, whose axes `member` (m, d) lists. In this layout a layer is a product of
+a small matrix with long rows. As array expressions, tanh takes twenty passes over memory forwards and forty backwards;
+here a block of each field stays in the first-level cache until it is finished.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ BLOCK = 256
 
 @njit(inline="always")
 def _blocks(shape):
-    """Each unit with the start of each of its blocks."""
+    """Return each unit with the start of each of its blocks."""
     width, n = shape
     return [(unit, start) for unit in range(width) for start in range(0, n, BLOCK)]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def forward(t, fields, member, out):
-    """out <- tanh of the fields, `t` (width, n) being that of the values."""
+    """Set out to the tanh of the fields, given t (width, n), the tanh of the values."""
     m, d = member.shape
     one, two = t.dtype.type(1), t.dtype.type(2)
     slope, bend, squares = np.empty(BLOCK, t.dtype), np.empty(BLOCK, t.dtype), np.empty(BLOCK, t.dtype)
@@ -54,7 +54,7 @@ def forward(t, fields, member, out):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def backward(t, fields, member, g, out):
-    """out <- gradient of <g, forward> by the fields."""
+    """Set out to the gradient of <g, forward> by the fields."""
     m, d = member.shape
     one, two = t.dtype.type(1), t.dtype.type(2)
     slope, bend, third = np.empty(BLOCK, t.dtype), np.empty(BLOCK, t.dtype), np.empty(BLOCK, t.dtype)

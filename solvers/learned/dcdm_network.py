@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FILTERS = 16  # channels of each convolution
-# torch runs a single small image on a code path that is ten times slower. Up to this many numbers in an image's first
-# two axes and channels, an image that comes alone is computed twice instead.
+# torch runs a single small image on a code path that is ten times slower. An image with at most this many numbers,
+# counted over channels and the first two axes, is therefore computed twice in one batch.
 SMALL = 20_480
 # Number of axes, and of residual blocks before the pooling, under it, and after it. The paper names its two networks
 # after the box that each was trained on; "2d" is the first of them in two dimensions.
@@ -28,7 +28,7 @@ class Block(nn.Module):
         self.first, self.second = conv(FILTERS, FILTERS), conv(FILTERS, FILTERS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum."""
+        """Return the sum of x and what the two layers make of it."""
         inner = functional.relu(self.second(functional.relu(self.first(x))))
         return x + inner
 

@@ -1,28 +1,27 @@
-"""Checkpoints of a run: everything that continues it bit for bit, in one file that is never half written.
+"""Checkpoints of a run: everything that is needed to continue it bit for bit, in one file that is never half written.
 
-A weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256) whose architecture is "pinn/1".
+A checkpoint is a weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256) of architecture
+"pinn/2".
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from deepcd.data import weight_files
-
-if TYPE_CHECKING:
-    from deepcd.solvers.pinn.training import Run
+from deepcd.solvers.pinn.run import Run
 
 NAME = "checkpoint.safetensors"
-ARCHITECTURE = "pinn/1"
+ARCHITECTURE = "pinn/2"  # the number rises whenever tensors or settings change
 
 
 def save(path: Path, run: Run) -> None:
-    """Write a checkpoint; the one before stays until this one is whole.
+    """Write a checkpoint; the previous one stays until the new one is complete.
 
     Raises
     ------
@@ -45,22 +44,27 @@ def save(path: Path, run: Run) -> None:
 
 
 def load(path: Path, run: Run) -> None:
-    """Take up the run of a checkpoint.
+    """Bring a run that has not begun to where a checkpoint left off.
 
     Raises
     ------
     WeightFileError
         If the file is missing or damaged.
     ValueError
-        If it is of another problem, or was made under other settings.
+        If the file is not a checkpoint of this version, or belongs to another problem or to other settings.
     """
-    tensors, record = weight_files.load(path, ARCHITECTURE)
+    tensors, record = weight_files.load(path, None)
+    if record["architecture"] != ARCHITECTURE:
+        raise ValueError(
+            f"{path} holds {record['architecture']!r}, but this version resumes {ARCHITECTURE!r} only: "
+            "start anew in another folder"
+        )
     ours = {"problem": run.problem.name, **asdict(run.settings)}
     theirs = {"problem": record["problem"], **record["settings"]}
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise ValueError(
-                f"{path} is of a run with {name} = {theirs.get(name)}, not {value}: resume with its settings"
+                f"{path} belongs to a run with {name} = {theirs.get(name)}, not {value}: resume with its settings"
             )
 
     def part(prefix: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command ``deepcd pinn``: trains with a progress bar and writes metrics and pictures; seeds run in processes."""
+"""The command ``deepcd pinn``: runs of one or several seeds, with metrics and pictures in a folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from deepcd.data.files import replace
 from deepcd.pde.problems import PROBLEMS, problem
 from deepcd.solvers.console import plain_console
 from deepcd.solvers.pinn.figures import draw
-from deepcd.solvers.pinn.training import Run, solve
+from deepcd.solvers.pinn.run import Run
+from deepcd.solvers.pinn.training import solve
 
 CONSOLE = plain_console(stderr=True)
 
 
 def listing() -> list[dict[str, Any]]:
-    """Show all problems, and return their names."""
+    """Show a table of all problems, and return its rows."""
     table = Table(box=None)
     for heading in ("problem", "axes", "equation"):
         table.add_column(heading)
@@ -39,7 +40,9 @@ def listing() -> list[dict[str, Any]]:
 
 
 def run(name: str, folder: Path, seeds: Sequence[int], threads: int, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Train one seed in this process, or several in processes of their own, two at a time; show and return the metrics.
+    """Run one seed in this process, or several in processes of their own, two at a time.
+
+    Several seeds are also shown as a table.
 
     Parameters
     ----------
@@ -56,7 +59,7 @@ def run(name: str, folder: Path, seeds: Sequence[int], threads: int, options: di
     Returns
     -------
     list of dict
-        Metrics of each seed.
+        The metrics of each seed.
     """
     if len(seeds) == 1:
         return [_one(name, folder, seeds[0], threads, options, bar=True)]
@@ -98,7 +101,7 @@ def _one(name: str, folder: Path, seed: int, threads: int, options: dict[str, An
     if bar:
         CONSOLE.print(
             f"{name}: {row['metric']} {row['error']:.3e} after {row['gradients']:.0f} gradients, "
-            f"{row['seconds']:.0f} s, {row['sampler seconds']:.0f} s of them for the points\n"
+            f"{row['seconds']:.0f} s, of which the sampler took {row['sampler seconds']:.0f} s\n"
             + "\n".join(map(str, pictures))
         )
     return row
@@ -106,7 +109,7 @@ def _one(name: str, folder: Path, seed: int, threads: int, options: dict[str, An
 
 @contextmanager
 def _progress(bar: bool) -> Iterator[Any]:
-    """Give a function to be called with the run after each round: a bar on a terminal, else nothing."""
+    """Yield a callback for `solve` that shows a progress bar, or None without a terminal."""
     if not (bar and CONSOLE.is_terminal):
         yield None
         return

@@ -1,6 +1,6 @@
-"""Pictures of a run: the solution with its error and residual, the course of the training, the points over time.
+"""Pictures of a run: the solution with its error and residual, the training history, and the points over time.
 
-In more than two dimensions the pictures show the plane of the first two axes through the middle of the box.
+In more than two dimensions the pictures show the plane of the first two axes through the centre of the box.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deepcd.data.files import replace
+from deepcd.solvers.pinn.run import Run
 from deepcd.solvers.pinn.samplers.generative import Generative
-from deepcd.solvers.pinn.training import Run
 
-SIDE = 201  # points along each side of a picture
-DECADES = 6  # of a logarithmic picture, below its largest value
+SIDE = 201  # number of points along each side of a picture
+DECADES = 6  # number of decades that a logarithmic picture shows below its largest value
 
 
 def draw(folder: Path, run: Run) -> list[Path]:
-    """Write all pictures of a run into a folder; a viewer never sees half of one.
+    """Write all pictures of a run into a folder; a viewer never sees an incomplete one.
 
     Parameters
     ----------
     folder : Path
     run : Run
-        After at least one round.
+        A run of at least one round.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def draw(folder: Path, run: Run) -> list[Path]:
 
 
 def _solution(run: Run) -> Figure:
-    """Draw u, its error, the residual and, of a flow, the density."""
+    """Draw u, its error, the residual and, if the sampler has a flow, the density of the points."""
     plane, extent = _plane(run)
     u, exact, residual = run.predict(plane), run.problem.solution(plane), np.abs(run.residual(plane))
     panels: list[tuple[str, NDArray[np.float64], bool]] = [
@@ -89,7 +89,7 @@ def _solution(run: Run) -> Figure:
 
 
 def _history(run: Run) -> Figure:
-    """Draw what fell, against gradients."""
+    """Draw error, loss and residual against the number of gradients."""
     gradients = [row["gradients"] for row in run.history]
     figure = _figure(7.0, 4.4)
     axes = figure.subplots()
@@ -133,14 +133,14 @@ def _animate(path: Path, run: Run) -> None:
         _label(axes, run, f"round {numbers[k] + 1}")
         return [dots]
 
-    # PillowWriter takes no buffer: the file is made beside its place.
+    # PillowWriter cannot write to a buffer, so the file is written beside its place and moved.
     beside = path.with_name(f".{path.name}")
     FuncAnimation(figure, show, frames=len(numbers)).save(beside, writer=PillowWriter(fps=6))
     beside.replace(path)
 
 
 def _plane(run: Run) -> tuple[NDArray[np.float64], tuple[float, float, float, float]]:
-    """Return the points of a picture, shape (SIDE^2, d), and its extent."""
+    """Return the points of a picture, shape (SIDE^2, d), and the extent of the picture."""
     bounds = run.problem.bounds
     first, second = (np.linspace(low, high, SIDE) for low, high in (bounds[0], bounds[min(1, len(bounds) - 1)]))
     plane = np.tile(bounds.mean(axis=1), (SIDE * SIDE, 1))

@@ -1,4 +1,4 @@
-"""The network that stands for u, with the derivatives that a residual asks for carried through its layers."""
+"""The network that represents u. It carries the derivatives that a residual needs through its layers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from deepcd.solvers.pinn.tanh_jets import tanh_jets
 
 
 class Network(nn.Module):
-    """A tanh multilayer perceptron R^d -> R on a box that is mapped to [-1, 1]^d.
+    """A tanh multilayer perceptron R^d -> R on a box, which is mapped to [-1, 1]^d first.
 
     A pass carries 1 + d + m fields through each layer: values, d first derivatives, and m sums of second derivatives
-    (`Jet`). So a loss of second derivatives is a first-order graph, which one backward pass differentiates.
+    (`Jet`). A loss of second derivatives is therefore a first-order graph, which one backward pass differentiates.
 
     Parameters
     ----------
     bounds : array_like of float, shape (d, 2)
+        Low and high end of each axis of the box.
     width, depth : int, default 30 and 3
-        Hidden layers, `depth` of them with `width` units.
+        Number of units per hidden layer, and number of hidden layers.
     features : int, default 0
-        Random Fourier features: cosines and sines of this many random linear forms take the place of the input (Tancik
-        et al., NeurIPS 2020), which lifts the spectral bias of the network towards smooth functions.
+        Number of random Fourier features: cosines and sines of this many random linear forms replace the input (Tancik
+        et al., NeurIPS 2020), which reduces the bias of the network towards smooth functions.
     frequency : float, default 1.0
         Standard deviation of the coefficients of these forms, in radians per half box.
     seed : int, default 0
-        Of the initial weights (Glorot normal, biases zero) and of the features.
+        Seed of the initial weights (Glorot normal; biases are zero) and of the features.
     dtype : torch.dtype, default torch.float64
+        Type of parameters and results.
 
     Examples
     --------

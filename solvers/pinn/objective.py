@@ -1,4 +1,4 @@
-"""The loss of a network on given points, as torch differentiates it and as quasi-Newton methods call it."""
+"""The loss of a network on given points, for torch to differentiate and for quasi-Newton methods to call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from deepcd.pde.problems import Condition, Jet, Problem, coordinates
 from deepcd.solvers.pinn.network import Network
 
-CHUNK = 10_000  # points that are evaluated at a time where no gradient is wanted
+CHUNK = 10_000  # number of points that are evaluated at a time where no gradient is needed
 
 
 class NotFiniteError(FloatingPointError):
@@ -23,28 +23,29 @@ class NotFiniteError(FloatingPointError):
 
 
 class _Term(NamedTuple):
-    """A mean square of the loss: of the PDE or of a condition, with u = offset + factor N at its points."""
+    """A mean square in the loss, that of the PDE or of a condition, with u = offset + factor N at its points."""
 
     of: Problem | Condition
     x: Tensor
     weights: Tensor
     at: list[Jet]
-    ansatz: tuple[Jet, Jet] | None  # offset and factor; None: u = N
+    ansatz: tuple[Jet, Jet] | None  # offset and factor; with None, u = N
 
 
 class Objective:
-    """Mean square of the residual over points, plus weighted mean squares of the conditions.
+    """The mean square of the residual over points, plus weighted mean squares of the conditions.
+
+    It is a function of the network's parameters.
 
     Parameters
     ----------
     problem : Problem
     network : Network
-        Whose parameters the loss is a function of.
 
     Attributes
     ----------
     evaluations : int
-        Gradients computed so far.
+        Number of gradients computed so far.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class Objective:
 
     @property
     def parameters(self) -> NDArray[np.float64]:
-        """All parameters of the network, one after the other."""
+        """All parameters of the network in one vector."""
         return parameters_to_vector(self.network.parameters()).detach().to(torch.float64).numpy().copy()
 
     def load(self, theta: NDArray[np.float64]) -> None:
@@ -81,9 +82,9 @@ class Objective:
         ----------
         x : Tensor, shape (n, d)
         weights : Tensor, shape (n,), optional
-            Of their squared residuals; default: one.
+            Weights of the squared residuals; by default one.
         on : sequence of Tensors
-            Points of each condition of the problem.
+            For each condition of the problem, its points.
         """
         weights = torch.ones(len(x)) if weights is None else weights
         self._terms = [self._term(self.problem, x, weights * self._inside(x))]
@@ -91,14 +92,14 @@ class Objective:
             self._terms.append(self._term(condition, points, torch.full((len(points),), condition.weight)))
 
     def loss(self) -> Tensor:
-        """Return the loss with its graph."""
+        """Return the loss as a tensor with its graph."""
         total = torch.zeros(())
         for term in self._terms:
             total = total + (term.weights * self._residual(term) ** 2).mean()
         return total
 
     def __call__(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Set the parameters and return the loss and its gradient; infinity where the loss is not finite."""
+        """Set the parameters and return the loss, infinity if it is not finite, and its gradient."""
         self.load(theta)
         loss = self.backward()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -106,7 +107,7 @@ class Objective:
         return (loss if math.isfinite(loss) else math.inf), gradient
 
     def backward(self) -> float:
-        """Compute the gradient of the loss into the parameters, and return the loss."""
+        """Store the gradient of the loss in the parameters, and return the loss."""
         self.evaluations += 1
         self.network.zero_grad(set_to_none=True)
         loss = self.loss()
@@ -119,7 +120,7 @@ class Objective:
         Raises
         ------
         NotFiniteError
-            If it is not finite at one of them.
+            If the residual is not finite at a point.
         """
         parts = []
         with torch.no_grad():
@@ -144,7 +145,7 @@ class Objective:
         return torch.cat(parts)
 
     def fault(self) -> NotFiniteError | None:
-        """Return an error that names a term and a point of the loss where it is not finite, if there is one."""
+        """Return an error that names a term of the loss and a point where it is not finite, if there is one."""
         for term in self._terms:
             with torch.no_grad():
                 residual = self._residual(term)
@@ -163,13 +164,13 @@ class Objective:
         return torch.ones(len(x)) if domain is None else torch.from_numpy(domain(x.to(torch.float64).numpy()))
 
     def _term(self, of: Problem | Condition, x: Tensor, weights: Any) -> _Term:
-        """Compute all that does not depend on the network."""
+        """Compute everything about a term that does not depend on the network."""
         x = x.to(self._dtype)
         at = coordinates(x, self.problem.sums)
         return _Term(of, x, weights.to(self._dtype), at, self._ansatz(at))
 
     def _ansatz(self, at: list[Jet]) -> tuple[Jet, Jet] | None:
-        """Return what the ansatz adds to N and multiplies it by."""
+        """Return the offset and the factor of u = offset + factor N, or None without an ansatz."""
         if self.problem.ansatz is None:
             return None
         zero = at[0] * 0.0

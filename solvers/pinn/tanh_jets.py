@@ -1,7 +1,6 @@
-"""A layer's tanh, applied to values and derivatives at once: compiled, with its gradient by hand.
+"""The tanh of a layer, compiled, for values and derivatives at once, with a gradient written by hand.
 
-It is `Jet.tanh`, which defines it, on the fields of all units of a layer. The gradient is that of a first-order graph:
-it cannot be differentiated again.
+It is `Jet.tanh`, applied to the fields of all units of a layer. The gradient itself cannot be differentiated again.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ class _TanhJets(torch.autograd.Function):
 
 
 def tanh_jets(fields: Tensor, bias: Tensor, sums: Sums) -> Tensor:
-    """Return tanh of functions with their derivatives, after adding a bias to their values.
+    """Add a bias to the values of functions, and return their tanh with its derivatives.
 
     Parameters
     ----------
     fields : Tensor, shape (width, 1 + d + m, n)
-        Values, first derivatives, sums of second derivatives of `width` functions at n points. Contiguous.
+        Values, first derivatives and sums of second derivatives of `width` functions at n points. Contiguous.
     bias : Tensor, shape (width,)
     sums : tuple of m tuples of int
-        The axes that each sum of second derivatives runs over.
+        The set of axes that each sum of second derivatives runs over.
 
     Returns
     -------
@@ -52,7 +51,7 @@ def tanh_jets(fields: Tensor, bias: Tensor, sums: Sums) -> Tensor:
 
     Examples
     --------
-    tanh(z) where z = 0.5, dz/dx = 2 and d^2z/dx^2 = 0:
+    The tanh of z with z = 0.5, dz/dx = 2 and d^2z/dx^2 = 0:
 
     >>> import torch
     >>> from deepcd.solvers.pinn.tanh_jets import tanh_jets

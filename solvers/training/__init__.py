@@ -1,4 +1,4 @@
-"""Training of the learned multigrid cycle. Nothing is imported before it is used: torch takes seconds."""
+"""Training of the learned multigrid cycle. Since importing torch takes seconds, `train` is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Differentiable grid operations for training, compiled: a sweep with face weights, and the grid transfers.
+"""Compiled differentiable grid operations for training: a sweep with face weights, and the grid transfers.
 
-Unrolled iterations spend their time here. Written as torch expressions each sweep is a dozen passes over memory
-forwards and thirty backwards; as compiled loops it is one and two. All tensors are float32, contiguous, of shape
-(batch, n0, n1, n2); 2D is n1 = 1.
+Unrolled iterations spend most of their time here. As torch expressions, a sweep takes a dozen passes over memory
+forwards and thirty backwards; as compiled loops it takes one and two. All tensors are float32, contiguous and of shape
+(batch, n0, n1, n2), with n1 = 1 in 2D.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _sweep(shape, diag, w0, w1, w2, x, sign, y):
-    """Flat arrays. A neighbouring row beyond the box has factor 0 and is read from the row itself."""
+    """Set y to what `sweep` returns, on flat arrays; a neighbouring row beyond the box is the row itself, times 0."""
     nb, n0, n1, n2 = shape
     one, zero = np.uint64(1), np.uint64(0)
     for row in range(nb * n0 * n1):
@@ -46,7 +46,7 @@ def _sweep(shape, diag, w0, w1, w2, x, sign, y):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _sweep_coefficients(shape, x, g, sign, gd, g0, g1, g2):
-    """Gradients of <g, sweep(x)> by the diagonal and the face weights."""
+    """Set gd, g0, g1 and g2 to the gradients of <g, sweep(x)> by the diagonal and the face weights."""
     nb, n0, n1, n2 = shape
     one, zero = np.uint64(1), np.uint64(0)
     for row in range(nb * n0 * n1):
@@ -68,7 +68,7 @@ def _sweep_coefficients(shape, x, g, sign, gd, g0, g1, g2):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _prolong(e, near, far, z):
-    """z <- P e: per axis a fine cell takes `near` of its own coarse cell and `far` of the next on its side."""
+    """Set z to P e: per axis, a fine cell takes `near` of its coarse cell and `far` of the next one on its side."""
     nb, m0, m1, m2 = e.shape
     _, n0, n1, n2 = z.shape
     buffer = np.zeros(m2 + 2, dtype=np.float32)
@@ -97,7 +97,7 @@ def _prolong(e, near, far, z):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _restrict(r, near, far, rc):
-    """rc <- P^T r, the adjoint of `_prolong`."""
+    """Set rc to P^T r, the adjoint of `_prolong`."""
     nb, n0, n1, n2 = r.shape
     _, m0, m1, m2 = rc.shape
     buffer = np.zeros(m2 + 2, dtype=np.float32)
@@ -167,14 +167,14 @@ def sweep(diag: torch.Tensor, faces: list[torch.Tensor], x: torch.Tensor, sign: 
     Parameters
     ----------
     diag : Tensor (batch, n0, n1, n2)
-    faces : list of three Tensors of that shape
-        Per axis, the weight of the face between a cell and the next; the last entries along the axis are not read.
-    x : Tensor of that shape
+    faces : list of three Tensors of the same shape
+        Per axis, the weights of the faces between a cell and the next; the last entries along the axis are not read.
+    x : Tensor of the same shape
     sign : float
 
     Returns
     -------
-    Tensor of that shape
+    Tensor of the same shape
     """
     result: torch.Tensor = _Sweep.apply(diag, *faces, x, sign)
     return result
@@ -215,7 +215,7 @@ class _Restrict(torch.autograd.Function):
 
 
 def _tap_gradient(coarse: torch.Tensor, q: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-    """Return the derivative by q of <fine, P(q) coarse>: axis by axis, the taps replaced by (-1, 1)."""
+    """Return the derivative by q of <fine, P(q) coarse>: for each axis, the taps are replaced by (-1, 1)."""
     shape, total = tuple(fine.shape[1:]), 0.0
     buffer = np.empty(fine.shape, dtype=np.float32)
     for axis, n in enumerate(shape):
@@ -228,12 +228,12 @@ def _tap_gradient(coarse: torch.Tensor, q: torch.Tensor, fine: torch.Tensor) -> 
 
 
 def prolong(e: torch.Tensor, q: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Interpolate e (batch, m0, m1, m2) to the fine `shape`; per axis the taps are q, 1 - q, 1 - q, q."""
+    """Interpolate e (batch, m0, m1, m2) to the fine `shape`, with the taps q, 1 - q, 1 - q, q per axis."""
     result: torch.Tensor = _Prolong.apply(e.contiguous(), q, shape)
     return result
 
 
 def restrict(r: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Apply the adjoint of `prolong` to r (batch, n0, n1, n2); axes are halved, rounding up."""
+    """Apply the adjoint of `prolong` to r (batch, n0, n1, n2); the length of each axis is halved and rounded up."""
     result: torch.Tensor = _Restrict.apply(r.contiguous(), q)
     return result

@@ -1,8 +1,8 @@
-"""Checkpoints of a training run: everything that continues it bit for bit, in one file that is never half written.
+"""Checkpoints of a training run: all that is needed to continue it bit for bit, in a file that is never half written.
 
-A checkpoint is a weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256; written beside its
-place, synchronised and renamed) of another architecture name, so that neither is taken for the other. The random
-streams need no place in it: each step's generator is seeded by the run's seed and the step.
+A checkpoint is a weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256; written to a temporary
+file, synchronised and renamed). Its architecture has another name, so that neither is mistaken for the other. It holds
+no random streams, since each step's generator is seeded by the run's seed and the step.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from numpy.typing import NDArray
 
 from deepcd.data import weight_files
 
-LONGEST = 6  # steps unrolled at most
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam
-LIBRARIES = ("deepcd", "numba", "numpy", "scipy", "torch")
+LONGEST = 6  # largest number of iterations that a training step unrolls
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # names of Adam's moments
+LIBRARIES = ("deepcd", "numba", "numpy", "scipy", "torch")  # packages whose versions a record states
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides, with code and versions, every number of a run; a checkpoint continues under the same ones only."""
+class CycleSettings:
+    """All that decides, together with code and versions, every number of a run that trains the multigrid cycle.
+
+    A checkpoint is resumed under the same settings only.
+    """
 
     ndim: int
     steps: int
     seed: int
     hidden: int
     rate: float
-    start: str = ""  # SHA-256 of the weight file that the run starts from, if it starts from one
+    start: str = ""  # SHA-256 of the weight file that the run starts from; empty if there is none
 
     @property
     def architecture(self) -> str:
@@ -44,21 +47,21 @@ class Settings:
 
 @dataclass
 class Log:
-    """What happened so far: an entry per step that was taken, and the numbers of those that were not."""
+    """The history of a run: one entry per step taken, and the numbers of the steps that were skipped."""
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
-    residuals: list[list[float]] = field(default_factory=list)  # mean log10 relative residual after each unrolled step
+    residuals: list[list[float]] = field(default_factory=list)  # mean log10 relative residual after each iteration
     shape: list[tuple[int, ...]] = field(default_factory=list)  # (batch, n0, n1, n2)
-    skipped: list[int] = field(default_factory=list)  # loss or gradient was not finite
+    skipped: list[int] = field(default_factory=list)  # steps whose loss or gradient was not finite
 
     def recent(self, most: int) -> list[float]:
-        """Average the residuals of the last `most` entries that unrolled as many steps as the last one."""
+        """Return the mean residuals of those of the last `most` entries with as many iterations as the last one."""
         last = [r for r in self.residuals[-most:] if len(r) == len(self.residuals[-1])]
         return [float(mean) for mean in np.mean(last, axis=0)] if last else []
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the log as arrays; residuals are padded by 0 to the longest unrolling."""
+        """Return the log as arrays, with residuals padded by 0 to the largest number of iterations."""
         residuals = np.zeros((len(self.step), LONGEST), dtype=np.float32)
         for row, values in zip(residuals, self.residuals, strict=True):
             row[: len(values)] = values
@@ -73,7 +76,7 @@ class Log:
 
     @classmethod
     def of(cls, tensors: dict[str, NDArray[Any]]) -> Log:
-        """Read back what `tensors` returned."""
+        """Return the log that `tensors` has turned into arrays."""
         rows = zip(tensors["log.residuals"].tolist(), tensors["log.unrolled"].tolist(), strict=True)
         return cls(
             tensors["log.step"].tolist(),
@@ -88,21 +91,21 @@ class Log:
 class State:
     """A run between two steps."""
 
-    settings: Any  # `Settings`, or another network's: a dataclass with architecture, steps, seed, rate and start
+    settings: Any  # `CycleSettings` or `DCDMSettings`: a dataclass with architecture, steps, seed, rate and start
     net: torch.nn.Module
     optimizer: torch.optim.Adam
-    step: int = 0  # steps done, those skipped included
+    step: int = 0  # number of steps done, including those skipped
     seconds: float = 0.0
     log: Log = field(default_factory=Log)
 
 
 def path_for(out: Path) -> Path:
-    """Return where the checkpoint of the run that writes `out` lies."""
+    """Return the path of the checkpoint of the run that writes `out`."""
     return out.with_name(out.name + ".checkpoint")
 
 
 def save(path: Path, state: State) -> None:
-    """Write a checkpoint; the one before stays until this one is whole.
+    """Write a checkpoint; the previous one stays until the new one is complete.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def save(path: Path, state: State) -> None:
     """
     tensors = {f"net.{name}": value.numpy() for name, value in state.net.state_dict().items()}
     for name, parameter in state.net.named_parameters():
-        # Parameters that no gradient has reached yet have no moments, and must have none after resuming either.
+        # Parameters that no gradient has reached have no moments, and must have none after a resume.
         for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"adam.{key}.{name}"] = value.numpy()
     record = {
@@ -136,14 +139,14 @@ def load(path: Path, state: State) -> None:
     ----------
     path : Path
     state : State
-        Changed in place.
+        The fresh state, which is changed in place.
 
     Raises
     ------
     FileNotFoundError
         If there is no checkpoint.
     ValueError
-        If it is damaged, no checkpoint, or one of other settings; each of those is named.
+        If the file is damaged, is not a checkpoint, or belongs to other settings, which the message names.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path} to resume from; check out, or start without resume")
@@ -169,7 +172,7 @@ def load(path: Path, state: State) -> None:
 
 
 def _restore(state: State, tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> None:
-    """Put tensors and record into a fresh state, after a look at what only another program can have written."""
+    """Put tensors and record into a fresh state; check what another program may have written."""
     state.net.load_state_dict(
         {k.removeprefix("net."): torch.from_numpy(v) for k, v in tensors.items() if k[:4] == "net."}
     )
@@ -187,12 +190,12 @@ def _restore(state: State, tensors: dict[str, NDArray[Any]], record: dict[str, A
 
 
 def check_room(out: Path, state: State) -> None:
-    """Write as many bytes as the run will need beside `out` and remove them, to fail before the training and not after.
+    """Write as many bytes beside `out` as the run will need, and remove them, so that a lack of room shows early.
 
     Parameters
     ----------
     out : Path
-        The weight file to come.
+        The weight file that the run will write.
     state : State
 
     Raises
@@ -201,7 +204,7 @@ def check_room(out: Path, state: State) -> None:
         If the folder does not exist, cannot be written or has no room. The message names it and the reason.
     """
     parameters = sum(p.numel() for p in state.net.parameters())
-    size = 16 * parameters + 100 * state.settings.steps + 500_000  # with moments, weights, log and figure
+    size = 16 * parameters + 100 * state.settings.steps + 500_000  # bytes: moments, weights, log and figure
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -227,5 +230,5 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _architecture(settings: Settings) -> str:
+def _architecture(settings: Any) -> str:
     return f"checkpoint of {settings.architecture}"

@@ -1,17 +1,18 @@
-"""Training of the DCDM network on the matrix of a box, as published: one step of the iteration on mixed Ritz vectors.
+"""Training of the DCDM network on the matrix of a box, as published: one iteration on mixtures of Ritz vectors.
 
-Kaneda et al., ICML 2023, and the authors' released code. With the direction q = network(b), |b| = 1, the loss is what
-an exact line search along q leaves of b:
+Kaneda et al., ICML 2023, and the authors' released code. With the direction q = network(b), |b| = 1, the loss is the
+squared residual after an exact line search along q,
 
-    |b - alpha A q|^2,   alpha = (q.b) / (q.A q)
+    |b - alpha A q|^2,   alpha = (q.b) / (q.A q),
 
-which does not depend on the length of q. Here each batch mixes the Ritz vectors anew, where the authors made 20,000
-right-hand sides once, and the rate falls along a cosine; `PAPER` has their settings. Beside the Ritz mixtures there are
-three other kinds of right-hand side, and another loss, for comparison.
+which does not depend on the length of q. Here each batch mixes the Ritz vectors anew, whereas the authors made 20,000
+right-hand sides once, and the learning rate falls along a cosine; `PAPER` has their settings. For comparison, there are
+three other kinds of right-hand side and two other losses.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepcd.data import weight_files
 from deepcd.data.right_hand_sides import right_hand_side
 from deepcd.data.ritz_vectors import mixtures, ritz_pairs
 from deepcd.pde import Grid, domain, poisson
@@ -36,14 +38,45 @@ from deepcd.solvers.training.training import run_training
 
 KINDS = ("ritz", "white", "smooth", "harvested")
 LOSSES = ("residual", "unscaled", "energy")
-DEEPEST = 12  # iterations that harvested residuals come from
-# Of the paper, where they differ from the defaults: 10,000 Lanczos vectors take 21 GB at 64^3.
+DEEPEST = 12  # harvested residuals are those after fewer iterations than this
+# Settings of the paper that differ from the defaults. At 64^3, 10,000 Lanczos vectors take 21 GB.
 PAPER: dict[str, Any] = {"size": 64, "ritz": 10_000, "rate": 1e-4, "constant": True, "batch": 10}
 
 
 @dataclass(frozen=True)
 class DCDMSettings:
-    """What decides, with code and versions, every number of a run; see `train_dcdm`."""
+    """All that decides, together with code and versions, every number of a run.
+
+    Attributes
+    ----------
+    variant : {"64", "128", "2d"}
+        Variant of the network.
+    size : int
+        Number of cells per edge of the closed box.
+    other_size : int
+        Number of cells per edge of a second box, which every other step uses; 0 for none.
+    steps : int
+        Number of optimiser steps.
+    seed : int
+        Seed of right-hand sides and initial weights.
+    batch : int
+        Number of right-hand sides per step.
+    rate : float
+        Largest learning rate of Adam.
+    constant : bool
+        Whether the rate stays instead of falling along a cosine.
+    ritz : int
+        Number of Ritz vectors.
+    kind : {"ritz", "white", "smooth", "harvested"}
+        Kind of the right-hand sides. Harvested ones are residuals after some iterations with the network itself. They
+        teach nothing to a network that has learned nothing, so they need `start`.
+    loss : {"residual", "unscaled", "energy"}
+        See `Box.loss`.
+    start : str
+        SHA-256 of the weight file that the run starts from; empty if there is none.
+    grid : str
+        SHA-256 of the grid; empty for the closed box.
+    """
 
     variant: str = "64"
     size: int = 32
@@ -57,10 +90,10 @@ class DCDMSettings:
     kind: str = "ritz"
     loss: str = "residual"
     start: str = ""
-    grid: str = ""  # SHA-256 of the box, where it is not the closed one
+    grid: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are none."""
+        """Validate the settings."""
         if self.variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}, got {self.variant!r}")
         for name in ("steps", "batch", "ritz"):
@@ -76,12 +109,12 @@ class DCDMSettings:
 
     @property
     def architecture(self) -> str:
-        """Name of the network in weight files."""
+        """The network's name in weight files."""
         return f"dcdm-{self.variant}/1"
 
 
 class Box:
-    """A unit stencil in torch: A / scale is the diagonal minus the adjacent unknowns, on boxes (batch, n0, ...)."""
+    """A unit stencil in torch, on boxes (batch, n0, ...): A / scale is the diagonal minus the adjacent unknowns."""
 
     def __init__(self, diagonal: NDArray[np.uint8]) -> None:
         inside = (slice(1, -1),) * diagonal.ndim
@@ -89,7 +122,7 @@ class Box:
         self.unknown = (self.diagonal > 0).to(torch.float32)
 
     def apply(self, x: Tensor) -> Tensor:
-        """Return A x for x that is zero where there is no unknown."""
+        """Return A x for an x that is zero where there is no unknown."""
         total = self.diagonal * x
         for axis in range(1, x.ndim):
             n = x.shape[axis]
@@ -102,8 +135,8 @@ class Box:
     def loss(self, b: Tensor, q: Tensor, kind: str = "residual") -> Tensor:
         """Return the mean loss of directions q for right-hand sides b of length one.
 
-        "residual" is the published one; "unscaled" is |b - A q|^2, without the line search; "energy" is what the line
-        search leaves of the squared energy norm of the error, but for that norm itself: -(q.b)^2 / (q.A q).
+        "residual" is the published loss. "unscaled" is |b - A q|^2, without the line search. "energy" is the change of
+        the squared energy norm of the error in the line search, -(q.b)^2 / (q.A q).
         """
         q = q * self.unknown
         b, q, image = b.flatten(1), q.flatten(1), self.apply(q).flatten(1)
@@ -116,7 +149,7 @@ class Box:
 
 
 def residuals(box: Box, b: Tensor, network: Callable[[Tensor], Tensor], iterations: int) -> Tensor:
-    """Return what is left of b after some iterations of conjugate directions, two of which are kept, at length one."""
+    """Return the residual of A x = b, scaled to length one, after some iterations that keep two directions."""
     r = b
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     dims = tuple(range(1, b.ndim))
@@ -137,13 +170,13 @@ def residuals(box: Box, b: Tensor, network: Callable[[Tensor], Tensor], iteratio
 
 
 class Source:
-    """Right-hand sides of length one on a box, without a part in the null space.
+    """Right-hand sides of length one on a grid, without a component in the null space.
 
     Parameters
     ----------
     grid : Grid
     settings : DCDMSettings
-        Of whose kind they are.
+        Settings of the run, which include the kind of the right-hand sides.
     """
 
     def __init__(self, grid: Grid, settings: DCDMSettings) -> None:
@@ -190,38 +223,30 @@ def train_dcdm(
     Parameters
     ----------
     out : path-like
-        The weight file to write. Beside it appear a checkpoint and a figure, as with `deepcd.solvers.training.train`.
+        The weight file to write. A checkpoint and a figure are written beside it, as by `train`.
     grid : Grid, optional
-        The box; default: a closed one of `size` cells per edge, whose matrix is that of pure Neumann conditions.
+        The grid to train on; by default a closed box of `size` cells per edge, that is, pure Neumann conditions.
     start : path-like, optional
-        Weights to start from, of the same variant.
+        Weight file of the same variant to start from.
     resume : bool, default False
-        Go on from the checkpoint.
+        Whether to continue from the checkpoint.
     threads : int, default 1
-        Threads of torch.
+        Number of threads that torch uses.
     progress : bool, default True
-        Show a progress bar on standard error if that is a terminal.
+        Whether to show a progress bar on standard error if that is a terminal.
     **settings
-        variant ("64", "128", "2d"), size (32), other_size (of a second box, for every other step; 0: none), steps
-        (2,000), seed (0), batch (4), rate (1e-3, of Adam), constant (False: the rate falls along a cosine), ritz (1,000
-        vectors), kind of the right-hand sides ("ritz", "white", "smooth", "harvested": what iterations of the network
-        itself leave, which teaches nothing to one that has not learned yet: give `start`) and loss ("residual",
-        "unscaled", "energy").
-        `PAPER` has those of the paper.
+        The other attributes of `DCDMSettings`: variant, size, other_size, steps, seed, batch, rate, constant, ritz,
+        kind, loss. `PAPER` has those of the paper.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, or the checkpoint is damaged or of other settings.
+        If an argument is out of range, or the checkpoint is damaged or belongs to other settings.
     FileNotFoundError
         If there is no checkpoint to resume from.
     OSError
         If the folder of `out` cannot be written.
     """
-    import hashlib
-
-    from deepcd.data import weight_files
-
     digest = "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest()
     own = "" if grid is None else hashlib.sha256(embed(grid)[1].diagonal.tobytes()).hexdigest()
     chosen = DCDMSettings(start=digest, grid=own, **settings)
@@ -252,7 +277,7 @@ def train_dcdm(
 
 
 def _advance(state: State, source: Source) -> float:
-    """Take one step; return the rate."""
+    """Take one step, and return the learning rate."""
     settings, step = state.settings, state.step
     fall = 1.0 if settings.constant else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
     rate = settings.rate * fall * min(1.0, (step + 1) / 50)

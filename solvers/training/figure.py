@@ -1,4 +1,4 @@
-"""The live figure of a training run: the loss, and the residual after every unrolled step."""
+"""The live figure of a training run: the loss, and the residual after every unrolled iteration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from deepcd.data.files import replace
-from deepcd.solvers.training.checkpoints import LONGEST, Log, Settings
+from deepcd.solvers.training.checkpoints import LONGEST, CycleSettings, Log
 
 
-def draw(path: Path, log: Log, settings: Settings) -> None:
-    """Write the figure of a run as it stands; a viewer never sees half of one.
+def draw(path: Path, log: Log, settings: CycleSettings) -> None:
+    """Write the figure of a run so far; a viewer never sees an incomplete one.
 
     Parameters
     ----------
     path : Path
         A .png file.
     log : Log
-    settings : Settings
+    settings : CycleSettings
 
     Raises
     ------
@@ -65,7 +65,7 @@ def draw(path: Path, log: Log, settings: Settings) -> None:
 
 
 def _curve(axes: Axes, x: NDArray[np.int64], y: NDArray[np.float64], colour: ColorType, label: str | None) -> None:
-    """Draw y faintly, and over it its running mean, centred, over a fortieth of its length."""
+    """Draw y faintly, and over it its centred running mean over a fortieth of its length."""
     if not len(y):
         return
     half = len(y) // 80

@@ -1,7 +1,7 @@
-"""What is trained for: the residual that a few unrolled conjugate-direction iterations leave, and a bound on S A.
+"""The loss of the training: the residual after a few unrolled conjugate-direction iterations, and a bound on S A.
 
-The loss is taken through the solver that the cycle will lead, so that what conjugate directions do well by themselves
-is not learned again. A fifth of the right-hand sides are residuals harvested from the solver.
+The loss is that of the solver which the cycle will precondition, so that the cycle does not learn what conjugate
+directions achieve without it. One fifth of the right-hand sides are residuals harvested from the solver.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def sample_loss(
     net : LearnedMultigrid
     rng : numpy.random.Generator
     unroll : int
-        Iterations.
+        Number of iterations to unroll.
     penalised : bool
-        Whether eigenvalues of S A above 1.75 count.
+        Whether eigenvalues of S A above 1.75 are penalised.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def sample_loss(
 
 
 def dot(u: Tensor, v: Tensor) -> Tensor:
-    """Inner product per sample, kept as (batch, 1, 1, 1)."""
+    """Return the inner product of each sample, shape (batch, 1, 1, 1)."""
     return (u * v).sum((1, 2, 3), keepdim=True)
 
 
@@ -65,7 +65,7 @@ def unrolled(
     ----------
     net : LearnedMultigrid
     levels : list of Level
-        What `net.setup` made of the batch.
+        The hierarchy that `net.setup` has built for the batch.
     batch : Batch
     r : Tensor (batch, n0, n1, n2)
         Right-hand side.
@@ -79,7 +79,7 @@ def unrolled(
         The last residual.
     """
     start = dot(r, r).clamp_min(1e-30)
-    p = q = pq = torch.empty(0)  # of the step before
+    p = q = pq = torch.empty(0)  # direction, its image and their product in the previous step
     history = []
     for step in range(steps):
         z = net.cycle(levels, r)
@@ -92,9 +92,9 @@ def unrolled(
 
 
 def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.Generator, limit: float) -> Tensor:
-    """Penalise the largest eigenvalue of S A above `limit`, over the levels.
+    """Return the penalty on eigenvalues of S A above `limit`, summed over the levels.
 
-    Power iteration finds the vector, one differentiable quotient the gradient.
+    Power iteration finds the eigenvector, and one differentiable quotient gives the gradient.
 
     Parameters
     ----------
@@ -105,6 +105,7 @@ def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.G
     Returns
     -------
     Tensor ()
+        Sum of the mean squares of the excess.
     """
     total = torch.zeros(())
     for level in levels[:-1]:

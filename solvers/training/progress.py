@@ -1,4 +1,4 @@
-"""What is said of a training run while it goes on: a bar on a terminal, else a line now and then in the log."""
+"""The progress of a training run: a bar on a terminal, otherwise a line in the log every 50 steps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepcd.solvers.training.checkpoints import State
 
 LOG = logging.getLogger("deepcd")
-EVERY = 50  # steps between two lines, and steps that are averaged
+EVERY = 50  # number of steps between two lines, and number of steps that a line averages
 
 
 @contextmanager
 def reporting(state: State, bar: bool) -> Iterator[Callable[[float], None]]:
-    """Give a function to be called with the learning rate after each step.
+    """Yield a function that is to be called with the learning rate after each step.
 
     Parameters
     ----------
     state : State
-        Read at each call.
+        The state of the run, which is read at each call.
     bar : bool
-        Whether a progress bar is wanted. It goes to standard error, and is there only if that is a terminal; otherwise
-        a line every 50 steps goes to the logger ``deepcd``, level INFO.
+        Whether to show a progress bar on standard error if that is a terminal. Otherwise a line every 50 steps goes to
+        the logger ``deepcd``, level INFO.
     """
     console, steps, begin, started = Console(stderr=True), state.settings.steps, state.step, time.perf_counter()
 

@@ -16,7 +16,7 @@ from deepcd.data import random_grid
 from deepcd.pde import Grid
 from deepcd.solvers.kernels.patterns import LARGEST_CODE, neighbourhood, number_patterns
 
-SHARES = {  # how often a family is drawn, relative to the others
+SHARES = {  # relative frequency of each family of domains
     "closed-cube": 2.0,
     "open-top": 4.0,
     "free-surface": 3.0,
@@ -35,29 +35,29 @@ SHARES = {  # how often a family is drawn, relative to the others
 
 @dataclass(frozen=True)
 class Batch:
-    """Domains of one shape; tensors (batch, n0, n1, n2), n1 = 1 in 2D."""
+    """Domains of one shape, as tensors (batch, n0, n1, n2) with n1 = 1 in 2D; see `CycleNetwork.setup`."""
 
     fluid: Tensor
     dirichlet: Tensor
     ids: Tensor
     patterns: Tensor
-    sealed: Tensor  # int64: 0, or the number of the sealed chamber a cell belongs to
+    sealed: Tensor  # int64: number of the sealed chamber that a cell belongs to, or 0
 
 
 def dirichlet_count(grid: Grid) -> NDArray[np.uint8]:
-    """Return per fluid cell its air neighbours, counted twice where p = 0 lies on the face; 0 elsewhere."""
+    """Return the number of air neighbours of each fluid cell, with those that have p = 0 on the face counted twice."""
     return grid.couplings()[1] * grid.fluid
 
 
 def make_batch(grids: Sequence[NDArray[np.bool_]], counts: Sequence[NDArray[np.uint8]]) -> Batch:
-    """Stack domains of one shape; give numbers to their patterns and sealed chambers.
+    """Stack domains of one shape, and number their patterns and sealed chambers.
 
     Parameters
     ----------
     grids : sequence of bool arrays
-        Where the unknowns are.
+        For each domain, whether a cell is an unknown.
     counts : sequence of uint8 arrays
-        Dirichlet counts.
+        For each domain, the Dirichlet count of the cells.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def make_batch(grids: Sequence[NDArray[np.bool_]], counts: Sequence[NDArray[np.u
 
 
 def random_shape(ndim: int, rng: np.random.Generator) -> tuple[tuple[int, ...], int]:
-    """Draw a box and a batch size: cubes, bricks, slabs down to two cells thin, now and then a larger one."""
+    """Draw a box (a cube, a brick, or a slab two or more cells thin, sometimes a larger one) and a batch size."""
     kind = rng.random()
     if ndim == 2:
         if kind < 0.35:
@@ -126,7 +126,7 @@ def random_shape(ndim: int, rng: np.random.Generator) -> tuple[tuple[int, ...], 
 
 
 def random_batch(ndim: int, rng: np.random.Generator) -> Batch:
-    """Draw domains of one shape, each turned and mirrored at random."""
+    """Draw domains of one shape, rotated together and each mirrored at random."""
     shape, size = random_shape(ndim, rng)
     names, shares = list(SHARES), np.array(list(SHARES.values()))
     turn = rng.permutation(ndim)
@@ -156,7 +156,7 @@ def remove_constants(v: Tensor, sealed: Tensor) -> Tensor:
 
 
 def random_rhs(batch: Batch, rng: np.random.Generator) -> Tensor:
-    """Draw right-hand sides: white noise, smooth noise of random wavelength, or both; compatible on sealed chambers."""
+    """Draw right-hand sides, compatible on sealed chambers: white noise, smooth noise of random wavelength, or both."""
     shape = tuple(batch.fluid.shape)
     total = 1e-3 * torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     for n in range(shape[0]):

@@ -1,7 +1,7 @@
 """Training of the learned multigrid cycle through unrolled conjugate-direction iterations.
 
-Each step draws a batch of random domains and descends on the loss of `losses.py` by Adam: gradients clipped at 1, a
-linear warm-up and a cosine schedule counted in steps, and more unrolled iterations in later phases.
+Each step draws a batch of random domains and takes an Adam step on the loss of `losses.py`. Gradients are clipped at 1,
+the learning rate follows a linear warm-up and a cosine, and later phases unroll more iterations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from deepcd.data.files import sole_writer
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.learned.torch_threads import torch_threads
 from deepcd.solvers.training import checkpoints
-from deepcd.solvers.training.checkpoints import Settings, State
+from deepcd.solvers.training.checkpoints import CycleSettings, State
 from deepcd.solvers.training.figure import draw
 from deepcd.solvers.training.losses import sample_loss
 from deepcd.solvers.training.network import HANDED, KINDS, LearnedMultigrid
@@ -38,11 +38,11 @@ from deepcd.solvers.training.progress import reporting
 from deepcd.solvers.training.samples import SHARES
 
 LOG = logging.getLogger("deepcd")
-KEEP_EVERY = 250  # steps between two checkpoints, and figures
+CHECKPOINT_STEPS = 250  # number of steps between two checkpoints, each with a figure
 
 
 def schedule(step: int, steps: int, rate: float) -> tuple[float, int]:
-    """Return the learning rate of a step (linear warm-up, then a cosine) and how many iterations it unrolls.
+    """Return the learning rate of a step (linear warm-up, then a cosine) and the number of iterations it unrolls.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def advance(state: State) -> float:
     Parameters
     ----------
     state : State
-        Changed in place.
+        The state, which is changed in place.
 
     Returns
     -------
@@ -105,49 +105,50 @@ def train(
     """Train the learned multigrid cycle on random domains and write its weights.
 
     The same arguments give the same weights, bit for bit, on the same machine with the same versions, however often
-    the run was interrupted. Ctrl-C and SIGTERM end it after the current step with a checkpoint; a second one at once.
+    the run was interrupted. Ctrl-C and SIGTERM end it after the current step with a checkpoint; a second signal ends it
+    immediately.
 
     Parameters
     ----------
     ndim : {2, 3}
         Space dimension.
     out : path-like
-        The weight file to write, see `deepcd.data.weight_files`. Beside it appear, every 250 steps and at the end, the
-        checkpoint (`out` + ".checkpoint") and a figure of the losses (`out` with the suffix .png).
+        The weight file to write, see `deepcd.data.weight_files`. A checkpoint (`out` + ".checkpoint") and a figure of
+        the losses (`out` with the suffix .png) are written beside it every 250 steps and at the end.
     steps : int
-        Optimiser steps of the whole schedule.
+        Number of optimiser steps in the whole schedule.
     seed : int, default 0
-        Of domains, right-hand sides and initial weights.
+        Seed of domains, right-hand sides and initial weights.
     start : path-like, optional
-        Weights to start from instead, of the same `hidden`; a lower `rate` may suit them. Files of "/1", with one
-        smoother on the finest level, are understood: it becomes both of the two.
+        Weight file to start from instead of initial weights, with the same `hidden`; a lower `rate` may suit it. In
+        files of architecture "/1" the finest level has one smoother, which becomes both of the two.
     resume : bool, default False
-        Go on from the checkpoint.
+        Whether to continue from the checkpoint.
     threads : int, default 1
-        Threads of torch.
+        Number of threads that torch uses.
     hidden : int, default 32
         Width of the hidden layers.
     rate : float, default 0.003
-        The highest learning rate.
+        The largest learning rate.
     progress : bool, default True
-        Show a progress bar on standard error if that is a terminal. Otherwise a line every 50 steps goes to the logger
-        ``deepcd``.
+        Whether to show a progress bar on standard error if that is a terminal. Otherwise a line every 50 steps goes to
+        the logger ``deepcd``.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, or the checkpoint is damaged or of other settings.
+        If an argument is out of range, or the checkpoint is damaged or belongs to other settings.
     FileNotFoundError
         If there is no checkpoint to resume from.
     OSError
-        If the folder of `out` cannot be written or is full, where that can be known before the training starts; or if
-        another process trains to the same `out`.
+        If the folder of `out` cannot be written or has no room (found before the training starts), or if another
+        process trains to the same `out`.
     """
     if ndim not in (2, 3):
         raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")
     if not 0 <= operator.index(seed) < 2**63:
         raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")
-    settings = Settings(
+    settings = CycleSettings(
         int(ndim),
         count("steps", steps),
         operator.index(seed),
@@ -174,18 +175,18 @@ def run_training(
     threads: int,
     progress: bool,
 ) -> None:
-    """Take the steps that are left of any network's training, and write weights, checkpoints and figures.
+    """Take the remaining steps of a network's training, and write weights, checkpoints and figures.
 
     Parameters
     ----------
     out, resume, threads, progress
         See `train`.
     state : State
-        A fresh one; where to go on from is read from the checkpoint.
+        A fresh state; if the run is resumed, the checkpoint is loaded into it.
     advance : callable
-        Takes one step and returns the learning rate.
+        Function that takes one step and returns the learning rate.
     record : callable
-        Describes, at the end, what is special about this network's training.
+        Function that, at the end, returns the part of the training record that is particular to this network.
     """
     threads, out = count("threads", threads), Path(out)
     if out.is_dir() or out.suffix in (".png", ".checkpoint"):
@@ -197,33 +198,35 @@ def run_training(
             checkpoints.load(kept, state)
         elif kept.exists():
             LOG.warning(
-                "%s will be overwritten after %d steps; to go on from it, stop now and resume", kept, KEEP_EVERY
+                "%s will be overwritten after %d steps; to continue from it, stop now and resume",
+                kept,
+                CHECKPOINT_STEPS,
             )
 
-        source = commit()  # now: the files may change during a long run, the code in memory does not
+        source = commit()  # asked now, since the files may change during a long run, but not the code in memory
         started = time.perf_counter() - state.seconds
         with torch_threads(threads), deferred_signals() as received, reporting(state, progress) as report:
             while state.step < settings.steps and not received:
                 rate_now = advance(state)
                 state.seconds = time.perf_counter() - started
                 report(rate_now)
-                if state.step % KEEP_EVERY == 0 or state.step == settings.steps or received:
+                if state.step % CHECKPOINT_STEPS == 0 or state.step == settings.steps or received:
                     _keep(out, state)
         if state.step == settings.steps:
             weights = {name: value.numpy() for name, value in state.net.state_dict().items()}
             weight_files.save(out, weights, common_record(state, threads) | record(state) | {"commit": source})
         else:
-            LOG.warning("stopped after step %d of %d; resume to go on from %s", state.step, settings.steps, kept)
+            LOG.warning("stopped after step %d of %d; resume to continue from %s", state.step, settings.steps, kept)
         if received:
             signal.raise_signal(received[0])
-            raise SystemExit(128 + received[0])  # where the caller's handler returns
+            raise SystemExit(128 + received[0])  # reached if the caller's handler returns
 
 
-def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
-    """Load weights to start from into a network."""
+def _start_from(path: Path, net: LearnedMultigrid, settings: CycleSettings) -> None:
+    """Load the weights to start from into a network."""
     tensors, record = weight_files.load(path, None)
     if record["architecture"] == settings.architecture.replace("/2", "/1"):
-        # One smoother on the finest level becomes both; its outputs (a, c, phi) are now in the order phi, a, c.
+        # The one smoother on the finest level becomes both. Its outputs (a, c, phi) are now in the order phi, a, c.
         orders = {"fine.4": [4, 0, 1, 2, 3, 0, 1, 2, 3, *range(5, 5 + HANDED)]}
         orders |= {f"coarse.{k}.4": [0, 1, 2, 3, 4, 9, 5, 6, 7, 8, *range(10, 10 + HANDED)] for k in range(KINDS - 1)}
         for layer, order in orders.items():
@@ -240,7 +243,7 @@ def _start_from(path: Path, net: LearnedMultigrid, settings: Settings) -> None:
 
 
 def _keep(out: Path, state: State) -> None:
-    """Write checkpoint and figure; a disk that is full now does not end a run that may find room later."""
+    """Write checkpoint and figure. If the disk is full, log a warning and continue, since there may be room later."""
     try:
         checkpoints.save(checkpoints.path_for(out), state)
         draw(out.with_suffix(".png"), state.log, state.settings)
@@ -250,7 +253,7 @@ def _keep(out: Path, state: State) -> None:
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of acting on them; the second of a kind acts at once.
+    """Collect Ctrl-C and SIGTERM in a list instead of acting on them; the second signal of a kind acts immediately.
 
     An exception in the middle of an optimiser step would leave half of the parameters updated.
     """
@@ -261,7 +264,7 @@ def deferred_signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, previous[number])
 
-    if threading.current_thread() is threading.main_thread():  # others may not set handlers, nor do signals reach them
+    if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
         for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 previous[number] = signal.signal(number, note)
@@ -273,7 +276,7 @@ def deferred_signals() -> Iterator[list[int]]:
 
 
 def common_record(state: State, threads: int) -> dict[str, Any]:
-    """Describe how the weights came about, for the header of their file."""
+    """Describe how the weights were trained, for the header of their file."""
     settings, log = state.settings, state.log
     return {
         "architecture": settings.architecture,
@@ -286,12 +289,12 @@ def common_record(state: State, threads: int) -> dict[str, Any]:
         "threads": threads,
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
         "versions": checkpoints.versions(),
-        "log10_residuals": [round(r, 3) for r in log.recent(KEEP_EVERY)],
+        "log10_residuals": [round(r, 3) for r in log.recent(CHECKPOINT_STEPS)],
     }
 
 
 def training_record(state: State) -> dict[str, Any]:
-    """Describe the domains that the multigrid network was trained on, and its width."""
+    """Describe the domains that the cycle was trained on, and the width of its networks."""
     log = state.log
     axes = slice(1, None) if state.settings.ndim == 3 else slice(1, None, 2)
     shapes = Counter("x".join(map(str, shape[axes])) for shape in log.shape)
@@ -309,11 +312,11 @@ def training_record(state: State) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of this source tree, with "-dirty" after it if files differ, or "unknown"."""
+    """Return the commit of this source tree, followed by "-dirty" if files differ, or "unknown"."""
     here = Path(__file__).resolve()
     git = ["git", "-C", str(here.parent)]
     try:
-        # An environment may lie inside somebody else's repository, whose commit says nothing about this file.
+        # An environment may lie inside another repository, whose commit says nothing about this file.
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True)
         described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,1 +1,1 @@
-"""Samplers in other libraries' training: `deepxde` and `pina`, each to be imported by itself where it is installed."""
+"""Samplers in the training of other libraries: import `deepxde` or `pina`, whichever library is installed."""

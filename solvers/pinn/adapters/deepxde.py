@@ -1,8 +1,9 @@
-"""DeepXDE trains on points that a sampler moves: a callback in the place of its resamplers.
+"""A callback that lets DeepXDE train on points that a sampler moves.
 
 Lu, Meng, Mao, Karniadakis, "DeepXDE: A deep learning library for solving differential equations", SIAM Review 63(1),
-2021. Its PDEPointResampler asks the geometry for points again, which are the same ones if they are quasirandom, the
-default (issue 1306 of DeepXDE); here they come from the sampler, and it is made sure that the next batch holds them.
+2021. Its own PDEPointResampler asks the geometry for points again, which are the same points if they are quasirandom,
+the default (issue 1306 of DeepXDE). Here they come from the sampler, and the callback checks that the next batch holds
+them.
 """
 
 from __future__ import annotations
@@ -31,33 +32,35 @@ except ImportError as error:
 class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
     """Let a sampler choose the interior points that a DeepXDE model is trained on.
 
-    Every `period` iterations the residual is evaluated where the sampler wants to know it, the sampler learns from it,
-    and its next points replace the interior ones. Until then those of DeepXDE are used. The number of points stays, and
-    so do the points on the boundary and at the initial time, in the losses of the PDE and of the conditions alike.
+    Every `period` iterations the residual is evaluated where the sampler needs it, the sampler learns from it, and its
+    next points replace the interior ones. Until then DeepXDE's own points are used. The number of points stays. The
+    points on the boundary and at the initial time stay as well, both in the loss of the PDE and in those of the
+    conditions.
 
-    The residual of several PDEs is the root of the sum of the squares of theirs, without the weights of the loss.
-    Points given to the data as `anchors` are moved like others, if they are in the interior.
+    The residual of several PDEs is the root of the sum of their squared residuals, without the weights of the loss.
+    Points that the data received as `anchors` are moved like others if they are in the interior.
 
     Parameters
     ----------
     sampler : Sampler
-        Its axes are those of DeepXDE's points: space, then time. Its box has to lie in the geometry. To be made under
-        ``with torch.device("cpu"):`` where there is a GPU, which DeepXDE makes the default.
+        A sampler whose axes are those of DeepXDE's points: space, then time. Its box must lie in the geometry. Where
+        there is a GPU, which DeepXDE makes the default, create the sampler under ``with torch.device("cpu"):``.
     period : int, default 100
-        Iterations between two moves. L-BFGS calls callbacks only every 1000 iterations, or what its option
-        `iter_per_step` says; with TensorFlow never, so the points stay.
+        Number of iterations between two moves. L-BFGS calls callbacks only every 1000 iterations, or every
+        `iter_per_step` iterations if that option is set. With TensorFlow it never calls them, so the points stay.
 
     Raises
     ------
     ImportError
         If DeepXDE is not installed.
     TypeError
-        If the sampler is none, or at the start of a training, if the data are no `deepxde.data.PDE` or `TimePDE`.
+        If `sampler` is not a Sampler or, at the start of a training, if the data are not a `deepxde.data.PDE` or
+        `TimePDE`.
     ValueError
-        If the sampler weights points instead of moving them, or, during a training, if its box does not fit the
-        geometry, there are no interior points, or a residual is not finite.
+        If the sampler weights points instead of moving them or, during a training, if its box is not in the geometry,
+        there are no interior points, or a residual is not finite.
     RuntimeError
-        During a training, if something else changed the points, or the data did not take them.
+        If, during a training, something else changed the points, or the data did not accept them.
 
     Examples
     --------
@@ -80,18 +83,18 @@ class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
         self._placed: Any = None
 
     def init(self) -> None:
-        """Begin to count when DeepXDE hands over the model."""
+        """Start counting iterations when DeepXDE sets the model."""
         self._last = self.model.train_state.iteration
 
     def on_train_begin(self) -> None:
-        """Tell the points that stay from those that are to be moved."""
+        """Separate the points that stay from those to be moved."""
         data = self.model.data
         if not isinstance(data, PDE) or isinstance(data, (FPDE, IDE)) or data.pde is None:
             raise TypeError(f"the data must be a deepxde.data.PDE or TimePDE with a pde, got {type(data).__name__}")
         if data.geom.dim != self._dimension:
             raise ValueError(f"the sampler has {self._dimension} axes, but the geometry {data.geom.dim}, time included")
         if data.train_x_all is self._placed:
-            return  # trained before: a moved point that came close to the boundary is not one of those that stay
+            return  # trained before: a moved point that is now close to the boundary is still to be moved
         self._placed = data.train_x_all
         stay = data.geom.on_boundary(self._placed)
         if hasattr(data.geom, "on_initial"):
@@ -101,7 +104,7 @@ class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
             raise ValueError("there are no interior points to be moved: give num_domain to the data")
 
     def on_epoch_end(self) -> None:
-        """Move the points if it is time to."""
+        """Move the points if `period` iterations have passed."""
         iteration = self.model.train_state.iteration
         if iteration - self._last < self._period:
             return
@@ -117,7 +120,7 @@ class DeepXDESampler(Callback):  # type: ignore[misc] # DeepXDE has no types
         self._placed = data.train_x_all
 
     def _residuals(self, x: Tensor) -> Tensor:
-        """Return the residuals of all PDEs at points, one column or more for each."""
+        """Return the residuals of all PDEs at points, with one or more columns for each PDE."""
         f = self.model.predict(x.numpy(), operator=self.model.data.pde)
         parts = f if isinstance(f, list) else [f]
         return torch.from_numpy(np.hstack([np.asarray(part, dtype=np.float64).reshape(len(x), -1) for part in parts]))

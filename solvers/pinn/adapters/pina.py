@@ -1,8 +1,9 @@
-"""PINA trains on points that a sampler moves: a refinement in the place of its own.
+"""A refinement that lets PINA train on points that a sampler moves.
 
 Coscia, Ivagnes, Demo, Rozza, "Physics-Informed Neural networks for Advanced modeling", Journal of Open Source Software
-8(87), 2023. In PINA 0.3.2 the points of a refinement are kept by the condition and never reach the batches: those are
-cut from another copy, and a batch of all points is cut only once. So they are put there, and the loader is renewed.
+8(87), 2023. In PINA 0.3.2 the condition keeps the points of a refinement, but they never reach the batches, which are
+cut from another copy; a batch of all points is cut only once. Here the points are written to that copy, and the data
+are loaded again.
 """
 
 from __future__ import annotations
@@ -27,37 +28,37 @@ except ImportError as error:
 
 
 class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
-    """Let a sampler choose the points of one condition, that of the PDE, which a PINA solver is trained on.
+    """Let a sampler choose the points of one condition, that of the PDE, on which a PINA solver is trained.
 
-    Every `sample_every` epochs the residual is evaluated where the sampler wants to know it, the sampler learns from
-    it, and its next points replace those of the condition. Until then those of the discretised domain are used. The
-    number of points stays; points set apart for validation or test stay where they are.
+    Every `sample_every` epochs the residual is evaluated where the sampler needs it, the sampler learns from it, and
+    its next points replace those of the condition. Until then the points of the discretised domain are used. The number
+    of points stays; points reserved for validation or test are not moved.
 
-    The residual of several equations is the root of the sum of the squares of theirs.
+    The residual of several equations is the root of the sum of their squared residuals.
 
     Parameters
     ----------
     sampler : Sampler
-        Its axes are the `input_variables` of the problem, in this order: space, then time, then parameters. Its box
-        has to lie in the domain of the condition.
+        A sampler whose axes are the `input_variables` of the problem, in this order: space, then time, then parameters.
+        Its box must lie in the domain of the condition.
     condition : str
         Name of the condition in the problem.
     sample_every : int, default 100
-        Epochs between two moves. As all refinements of PINA, the first comes after epoch `sample_every`, counted from
-        zero.
+        Number of epochs between two moves. As with all refinements of PINA, the first follows epoch `sample_every`,
+        counted from zero.
 
     Raises
     ------
     ImportError
         If PINA 0.3 is not installed.
     TypeError
-        If the sampler is none.
+        If `sampler` is not a Sampler.
     ValueError
-        If the sampler weights points instead of moving them, or, at the start of a training, if its box does not fit
-        the domain, or during it, if a residual is not finite.
+        If the sampler weights points instead of moving them, if its box is not in the domain at the start of a
+        training, or if a residual is not finite during it.
     RuntimeError
-        At the start of a training, if the solver is not physics-informed or has no such condition (by PINA), or during
-        it, if the data did not take the new points.
+        If, at the start of a training, PINA finds that the solver is not physics-informed or has no such condition, or
+        if, during it, the data did not accept the new points.
 
     Examples
     --------
@@ -78,7 +79,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
         self._reload = 0
 
     def on_train_start(self, trainer: Any, solver: Any) -> None:
-        """Make sure that the sampler's box lies in the domain of the condition."""
+        """Check that the sampler's box lies in the domain of the condition."""
         super().on_train_start(trainer, solver)
         problem = solver.problem
         domain = problem.domains[problem.conditions[self._condition].domain]
@@ -93,7 +94,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
                 raise ValueError(f"the sampler's {axis} in [{low}, {high}] exceeds the domain's [{least}, {most}]")
 
     def sample(self, current_points: Any, condition_name: str, solver: Any) -> Any:
-        """Return the points of the condition, those of the training replaced by the sampler's next ones.
+        """Return the points of the condition, in which the sampler's next points replace those of the training.
 
         Parameters
         ----------
@@ -104,7 +105,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
         Returns
         -------
         LabelTensor, shape (n, d)
-            Of the same labels, dtype and device.
+            Points with the same labels, dtype and device.
         """
         condition = solver.problem.conditions[condition_name]
         axes, labels = solver.problem.input_variables, current_points.labels
@@ -123,7 +124,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
         return LabelTensor(points, labels)
 
     def on_train_epoch_end(self, trainer: Any, solver: Any) -> None:
-        """Move the points if it is time to, and have them loaded before the next epoch."""
+        """Move the points if `sample_every` epochs have passed, and have them loaded before the next epoch."""
         super().on_train_epoch_end(trainer, solver)
         if not self._moved:
             return
@@ -134,6 +135,6 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
         self._reload, trainer.reload_dataloaders_every_n_epochs = trainer.reload_dataloaders_every_n_epochs, 1
 
     def on_train_epoch_start(self, trainer: Any, solver: Any) -> None:
-        """Load no more than that."""
+        """Restore the trainer's own interval between reloads."""
         if self._moved:
             trainer.reload_dataloaders_every_n_epochs, self._moved = self._reload, False

@@ -1,4 +1,4 @@
-"""What the adapters share: how a sampler takes its turn in a training that another library runs."""
+"""The part that the adapters share: a sampler takes its turn in a training that another library runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deepcd.solvers.pinn.samplers import Sampler
 
 
 class Turns:
-    """A sampler that is asked for the next points from time to time.
+    """A sampler that another library's training asks for new points from time to time.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ class Turns:
     Raises
     ------
     TypeError
-        If it is none.
+        If `sampler` is not a Sampler.
     ValueError
-        If it weights its points: the losses of the other libraries have no place for that.
+        If the sampler weights its points, which the losses of other libraries do not support.
 
     Examples
     --------
@@ -50,32 +50,30 @@ class Turns:
         Parameters
         ----------
         n : int
-            How many; the same each time.
+            Number of points; the same each time.
         residuals : callable
-            From points, float64 of shape (m, d), to the residuals of k PDEs there, shape (m, k). The sampler is told
-            the root of the sum of their squares. Not asked if the sampler has no points to probe.
+            Function from points, float64 of shape (m, d), to the residuals of k PDEs there, shape (m, k). The sampler
+            receives the root of the sum of their squares. Not called if the sampler does not learn from the residual.
 
         Returns
         -------
         Tensor of float64, shape (n, d)
-            On the CPU, as are the points that the residuals are asked for.
+            Points on the CPU. The points that `residuals` receives are on the CPU as well.
 
         Raises
         ------
         ValueError
             If a residual is not finite.
         """
-        if not self._begun:
-            self._sample(n)  # there have to be points before they can be moved
-            self._begun = True
-        if self._sampler.probes:
-            with torch.device("cpu"):
-                x, log_density = self._sampler.probe()
-            parts = [torch.linalg.vector_norm(residuals(part).to(torch.float64), dim=1) for part in x.split(CHUNK)]
-            with torch.device("cpu"):
-                self._sampler.update(x, log_density, torch.cat(parts))
-        return self._sample(n)
+        outside = torch.get_default_device()  # DeepXDE makes a GPU the default if there is one
 
-    def _sample(self, n: int) -> Tensor:
-        with torch.device("cpu"):  # where samplers work, while DeepXDE makes a GPU the default if there is one
-            return self._sampler.sample(n)[0]
+        def size(x: Tensor) -> Tensor:
+            with torch.device(outside):
+                parts = [torch.linalg.vector_norm(residuals(part).to(torch.float64), dim=1) for part in x.split(CHUNK)]
+            return torch.cat(parts)
+
+        with torch.device("cpu"):  # where samplers work
+            if not self._begun:
+                self._sampler.sample(n)  # a sampler can only move points that it has drawn
+                self._begun = True
+            return self._sampler.turn(n, size)[0]

@@ -1,7 +1,3 @@
 """Optimisers of physics-informed networks."""
 
-from __future__ import annotations
-
-from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden
-
-__all__ = ["SelfScaledBroyden"]
+from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden as SelfScaledBroyden

@@ -1,8 +1,8 @@
-"""The optimisers of a run behind one contract: so many gradients on the points as they are, then a state to keep.
+"""The optimisers of a run under one contract: each computes a number of gradients on fixed points, and has a state.
 
-Adam (Kingma and Ba, 2015), SOAP (Vyas et al., "SOAP: Improving and stabilizing Shampoo using Adam", 2024, of the
-package pytorch-optimizer), L-BFGS (of torch, strong Wolfe line search), and the self-scaled methods of this project.
-Quasi-Newton methods begin with some steps of Adam: far from a minimum a curvature is not worth its price.
+They are Adam (Kingma and Ba, 2015), SOAP (Vyas et al., "SOAP: Improving and stabilizing Shampoo using Adam", 2024, from
+the package pytorch-optimizer), torch's L-BFGS with a strong Wolfe line search, and this project's self-scaled methods.
+Quasi-Newton methods begin with some steps of Adam, because far from a minimum curvature is not worth its cost.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Method(ABC):
 
     @abstractmethod
     def run(self, objective: Objective, gradients: int, done: float) -> bool:
-        """Go on with the objective, whose points may be new.
+        """Minimise the objective further; its points may have changed since the last call.
 
         Parameters
         ----------
         objective : Objective
-            Its network is changed.
+            The objective whose network is trained.
         gradients : int
-            To be computed at most, but for what a line search needs to end.
+            Largest number of gradients to compute; a line search may exceed it to finish.
         done : float
-            Share of the budget that has been used.
+            Share of the budget that has been used, in [0, 1].
 
         Returns
         -------
@@ -47,22 +47,22 @@ class Method(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """Return all that it remembers."""
+        """Return everything that this method remembers between rounds."""
 
     @abstractmethod
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up the state of a method of the same kind on the same network."""
+        """Continue from the state of a method of the same class on the same network."""
 
 
 class FirstOrder(Method):
-    """Steps of a torch optimiser, at a rate that falls to a hundredth along a cosine.
+    """A first-order optimiser whose learning rate falls along a cosine to a hundredth.
 
     Parameters
     ----------
     objective : Objective
     name : {"adam", "soap"}
     rate : float
-        At the start.
+        Learning rate at the start.
     """
 
     def __init__(self, objective: Objective, name: str, rate: float) -> None:
@@ -83,23 +83,23 @@ class FirstOrder(Method):
             if not math.isfinite(objective.backward()):
                 raise objective.fault() or FloatingPointError("the loss is not finite")
             self._optimizer.step()
-        self.load(self.state())  # SOAP's factors lie transposed, and products of others round otherwise after a resume
+        self.load(self.state())  # lays SOAP's transposed factors out as after a resume, so that products round alike
         return True
 
     def state(self) -> State:
-        """Return the moments."""
+        """Return the optimiser's moments."""
         return state_of(self._optimizer)
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up the moments."""
+        """Continue with the moments of that state."""
         load_state(self._optimizer, state)
 
 
 class LBFGS(Method):
-    """L-BFGS with a hundred pairs, begun anew on new points: pairs of another function would mislead it."""
+    """L-BFGS with a hundred pairs. It starts anew on new points, since pairs of another function would mislead it."""
 
     def run(self, objective: Objective, gradients: int, done: float) -> bool:
-        """Minimise on these points."""
+        """Minimise the objective on its present points."""
         optimizer = torch.optim.LBFGS(
             objective.network.parameters(),
             max_iter=gradients,
@@ -116,22 +116,22 @@ class LBFGS(Method):
         return objective.evaluations - before >= gradients
 
     def state(self) -> State:
-        """Return nothing: it remembers nothing between rounds."""
+        """Return an empty state: nothing is remembered between rounds."""
         return {}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Do nothing."""
+        """Do nothing, since the state is empty."""
 
 
 class SelfScaled(Method):
-    """SSBroyden or SSBFGS; the inverse Hessian is kept when the points move, without a pair across the change."""
+    """SSBroyden or SSBFGS. The inverse Hessian is kept when the points move, without a pair across the change."""
 
     def __init__(self, objective: Objective, variant: str) -> None:
         self._optimizer = SelfScaledBroyden(objective.parameters, variant=variant)
         self._started = False
 
     def run(self, objective: Objective, gradients: int, done: float) -> bool:
-        """Minimise on these points."""
+        """Minimise the objective on its present points."""
         optimizer = self._optimizer
         if not self._started:
             optimizer.theta[:] = objective.parameters
@@ -148,30 +148,30 @@ class SelfScaled(Method):
         return going
 
     def state(self) -> State:
-        """Return the inverse Hessian and the rest."""
+        """Return the optimiser's state, which includes the inverse Hessian."""
         if not self._started:
             return {}
-        # What is NaN now is forgotten when the next round begins, and files hold finite numbers only.
+        # Files hold finite numbers only. Numbers that are NaN now are replaced when the next round begins.
         return {name: np.nan_to_num(value) for name, value in self._optimizer.state().items()}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up the inverse Hessian and the rest."""
+        """Continue with the optimiser's state."""
         if state:
             self._optimizer.load(state)
             self._started = True
 
 
 class WarmStart(Method):
-    """Adam for some gradients, then another method.
+    """Adam for a number of gradients, then another method.
 
     Parameters
     ----------
     objective : Objective
     method : Method
     gradients : int
-        Of Adam.
+        Number of gradients for Adam.
     rate : float
-        Of Adam.
+        Learning rate of Adam.
     """
 
     def __init__(self, objective: Objective, method: Method, gradients: int, rate: float) -> None:
@@ -179,7 +179,7 @@ class WarmStart(Method):
         self._most, self._spent = gradients, 0
 
     def run(self, objective: Objective, gradients: int, done: float) -> bool:
-        """Run Adam as long as it has gradients left, then the method."""
+        """Run Adam while it has gradients left, then the other method."""
         share = min(gradients, self._most - self._spent)
         if share > 0:
             self._adam.run(objective, share, self._spent / self._most)
@@ -187,13 +187,13 @@ class WarmStart(Method):
         return self._method.run(objective, gradients - share, done) if gradients > share else True
 
     def state(self) -> State:
-        """Return the states of both."""
+        """Return the states of both methods."""
         parts = {"adam": self._adam, "method": self._method} if self._spent else {}
         state = {f"{name}/{key}": value for name, part in parts.items() for key, value in part.state().items()}
         return {**state, "spent": np.array(self._spent)}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take up the states of both."""
+        """Continue from the states of both methods."""
         self._spent = int(state["spent"])
         for name, part in (("adam", self._adam), ("method", self._method)):
             own = {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}
@@ -209,9 +209,9 @@ def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int =
     name : {"adam", "soap", "lbfgs", "ssbroyden", "ssbfgs"}
     objective : Objective
     rate : float, default 5e-3
-        Of Adam and SOAP at the start.
+        Learning rate of Adam and SOAP at the start.
     warmup : int, default 500
-        Gradients that quasi-Newton methods leave to Adam at first.
+        Number of gradients that Adam computes before a quasi-Newton method takes over.
 
     Returns
     -------

@@ -11,8 +11,9 @@ which is BFGS for phi = tau = 1. tau and phi are equations 13-23 of Urbán et al
 their published code numbers them; they go back to Al-Baali and Khalfan, "Wide interval for efficient self-scaling
 quasi-Newton algorithms", Optim. Methods Softw. 20, 679-691 (2005).
 
-An iteration passes over H once: H times the new gradient is formed with the old H, while the update before is carried
-out. H y is what that differs by from the product before, and what the new update adds to it takes two inner products.
+An iteration passes over H once: while it carries out the previous update, it multiplies H by the new gradient. H y is
+the difference between this product and the previous one, and the new update changes the product by two vectors, which
+take two inner products.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ F64 = NDArray[np.float64]
 Function = Callable[[F64], tuple[float, ArrayLike]]  # theta -> value, gradient
 
 _DECREASE, _CURVATURE = 1e-4, 0.9  # strong Wolfe conditions, Nocedal and Wright, "Numerical Optimization", eq. 3.7
-_TRIALS = 20  # of a line search
-_SHORTEST = 0.1  # of the interval, or of the full step, that is tried
-_EXPANSION = 4.0  # of a step that ends where the function still falls
-_ABSURD = 1e100  # a ratio of curvatures beyond it comes from rounding
+_TRIALS = 20  # largest number of trial points in a line search
+_SHORTEST = 0.1  # least share of the interval, or of the full step, that a trial takes
+_EXPANSION = 4.0  # factor by which a step grows if the function still falls at its end
+_ABSURD = 1e100  # bound on ratios of curvatures; larger ones come from rounding
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
-_UNCHANGED = np.array([1.0, 0.0, 0.0, 0.0])  # factors of the update that leaves H alone
-_STATE = (  # what the next step depends on
+_UNCHANGED = np.array([1.0, 0.0, 0.0, 0.0])  # factors of an update that does not change H
+_STATE = (  # attributes that the next step depends on
     *("theta", "value", "gradient", "evaluations"),
     *("_triangle", "_factors", "_u", "_s", "_product", "_decrease", "_fresh"),
 )
 
 
 class Trial(NamedTuple):
-    """A point on the line theta + alpha p; value inf where the function or its gradient is not finite."""
+    """A point on the line theta + alpha p. Its value is inf if the function or its gradient is not finite there."""
 
     alpha: float
     value: float
@@ -54,41 +55,41 @@ class Trial(NamedTuple):
 
 
 class SelfScaledBroyden:
-    """Minimises a smooth function of n float64 parameters, n up to some 5,000.
+    """A minimiser of a smooth function of n float64 parameters, for n up to about 5,000.
 
     Parameters
     ----------
     theta : array_like of float64, shape (n,)
-        Where to start. Copied.
+        Starting point, which is copied.
     variant : {"broyden", "bfgs"}
         SSBroyden, or SSBFGS (phi = 1).
     threads : int
-        That share the pass over the inverse Hessian, 4 n^2 bytes. Their partial sums round differently for another
-        number of threads.
+        Number of threads that share the pass over the inverse Hessian, which has 4 n^2 bytes. Rounding differs between
+        numbers of threads.
 
     Attributes
     ----------
     theta : ndarray of float64, shape (n,)
         Current point.
     value : float
-        Of the function there; NaN before the first step and after `moved`.
+        Value of the function at the current point; NaN before the first step and after `moved`.
     gradient : ndarray of float64, shape (n,)
-        NaN where `value` is.
+        Gradient at the current point; NaN when `value` is.
     evaluations : int
-        Calls of the function in all.
+        Number of calls of the function so far.
     message : str
-        Why the last step found no descent, else empty.
+        The reason why the last step found no descent; empty if it did.
 
     Raises
     ------
     ValueError
-        If theta is not a vector of finite numbers, the variant is unknown or there is no thread.
+        If `theta` is not a vector of finite numbers, the variant is unknown or `threads` is less than 1.
 
     Notes
     -----
-    The value never increases. Steps satisfy the strong Wolfe conditions; if none is found, H becomes a multiple of the
-    identity again. The search from there begins at unit length, as it does at first, so that a function and any
-    positive multiple of it have the same iterates. Equations: see the head of the file.
+    The value never increases. Steps satisfy the strong Wolfe conditions; if no such step is found, H is reset to a
+    multiple of the identity. The search from there begins at unit length, as the first one does, so that a function and
+    any positive multiple of it have the same iterates. The equations are at the head of the file.
 
     Examples
     --------
@@ -116,11 +117,11 @@ class SelfScaledBroyden:
         self.gradient: F64 = np.full(n, np.nan)
         self.evaluations = 0
         self.message = ""
-        self._triangle: F64 = np.zeros(n * (n + 1) // 2)  # of H before the pending update
+        self._triangle: F64 = np.zeros(n * (n + 1) // 2)  # that of H before the pending update
         self._factors, self._u, self._s = _UNCHANGED, np.zeros(n), np.zeros(n)  # the pending update
         self._product: F64 = np.zeros(n)  # H times the gradient
-        self._decrease = math.inf  # of the value in the last step
-        self._fresh = True  # H has seen no curvature yet
+        self._decrease = math.inf  # decrease of the value in the last step
+        self._fresh = True  # whether H is a multiple of the identity
         self._team = Team(threads, n, self._triangle.size)
         self._sums = [(np.zeros(n),) for _ in range(self._team.threads)]
         # Row i has i + 1 entries, so equal shares of the triangle end at the square roots.
@@ -132,20 +133,20 @@ class SelfScaledBroyden:
         Parameters
         ----------
         fun : callable
-            fun(theta) -> value, gradient of shape (n,), both float64. Values and gradients that are not finite count as
-            a step too far.
+            fun(theta) -> value, gradient of shape (n,), both float64. Where one of them is not finite, the step is
+            shortened.
 
         Returns
         -------
         bool
-            False if no further descent is possible; `message` says why.
+            False if no further descent is possible; `message` then gives the reason.
 
         Raises
         ------
         ValueError
             If the gradient has another shape.
         FloatingPointError
-            If value or gradient is not finite at the current point.
+            If the value or the gradient is not finite at the current point.
         """
         self.message = ""
         if math.isnan(self.value):
@@ -164,7 +165,7 @@ class SelfScaledBroyden:
         return True
 
     def moved(self) -> None:
-        """Say that the function has changed: the next step evaluates it at theta first. H is kept."""
+        """Declare that the function has changed. The next step first evaluates it at theta; H is kept."""
         self.value = math.nan
         self.gradient = np.full(self.theta.size, np.nan)
         self._decrease = math.inf
@@ -175,17 +176,17 @@ class SelfScaledBroyden:
         Returns
         -------
         dict of str to ndarray
-            Numbers only; the largest is the triangle of H, 4 n^2 bytes.
+            Numeric arrays; the largest is the triangle of H, 4 n^2 bytes.
         """
         return {attribute.strip("_"): np.array(getattr(self, attribute)) for attribute in _STATE}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on, bit for bit, where an optimiser of the same size, variant and number of threads was.
+        """Continue, bit for bit, from the state of an optimiser of the same size, variant and number of threads.
 
         Parameters
         ----------
         state : mapping of str to ndarray
-            What `state` returned.
+            The return value of `state`.
 
         Raises
         ------
@@ -215,7 +216,7 @@ class SelfScaledBroyden:
         return float(value), gradient
 
     def _begin(self, fun: Function) -> None:
-        """Evaluate a function at the current point that has not been evaluated there."""
+        """Evaluate a new function at the current point."""
         value, gradient = self._evaluate(fun, self.theta)
         finite = np.isfinite(gradient)
         if not math.isfinite(value):
@@ -230,7 +231,7 @@ class SelfScaledBroyden:
             self._product = self._multiply(gradient)
 
     def _forget_curvature(self) -> None:
-        """Set H to the multiple of the identity whose step is of unit length."""
+        """Set H to the multiple of the identity whose step has unit length."""
         scale = 1 / max(math.sqrt(self.gradient @ self.gradient), _TINY)
         self._triangle[:] = 0
         self._triangle[np.cumsum(np.arange(1, self.theta.size + 1)) - 1] = scale
@@ -238,7 +239,7 @@ class SelfScaledBroyden:
         self._product = scale * self.gradient
 
     def _multiply(self, g: F64) -> F64:
-        """Carry out the pending update and return H g."""
+        """Apply the pending update to H and return H g."""
         factors, self._factors = self._factors, _UNCHANGED
         self._team.run(
             update_and_multiply,
@@ -249,7 +250,7 @@ class SelfScaledBroyden:
         return np.sum(self._sums, axis=(0, 1))
 
     def _move(self, trial: Trial) -> None:
-        """Go there, and let H learn from the way."""
+        """Move to the trial point, and update H by the step and the change of the gradient."""
         slope, before, after = -float(self.gradient @ self._product), self._product, self._multiply(trial.gradient)
         s, y, u = -trial.alpha * before, trial.gradient - self.gradient, after - before  # u = H y
         self._decrease = self.value - trial.value
@@ -268,8 +269,8 @@ class SelfScaledBroyden:
     def _scaling(self, b: float, h: float) -> tuple[float, float]:
         """Return tau and phi from b = s'Bs / y's and h = y'Hy / y's, B = H^-1.
 
-        theta is the parameter of Broyden's class in terms of B, 0 for BFGS and 1 for DFP; a >= 0 by Cauchy-Schwarz, and
-        0 if H y is a multiple of s. rho = h (1 - c), written without its cancellation.
+        theta is the parameter of Broyden's class in terms of B, 0 for BFGS and 1 for DFP. By Cauchy-Schwarz a >= 0; it
+        is 0 if H y is a multiple of s. rho = h (1 - c) is written without its cancellation.
         """
         a = max(h * b - 1, _EPS)
         c = math.sqrt(a / (1 + a))
@@ -291,16 +292,16 @@ class SelfScaledBroyden:
         return Trial(alpha, value, slope, theta, gradient)
 
     def _search(self, fun: Function) -> Trial | None:
-        """Return a point that satisfies the strong Wolfe conditions, else the lowest one seen, else None.
+        """Return a point that satisfies the strong Wolfe conditions, else the lowest point seen, else None.
 
-        Algorithms 3.5 and 3.6 of Nocedal and Wright as one loop: `low` is the best point so far and satisfies the first
-        condition; once there is a `high`, a point that satisfies both lies between them.
+        These are algorithms 3.5 and 3.6 of Nocedal and Wright in one loop. `low` is the best point so far and satisfies
+        the first condition. Once there is a `high`, a point that satisfies both lies between the two.
         """
         slope = -float(self.gradient @ self._product)
         if not slope < 0:
             return None
         low, high = Trial(0.0, self.value, slope, self.theta, self.gradient), None
-        # Nocedal and Wright, eq. 3.60: the first trial expects the decrease of the step before.
+        # Nocedal and Wright, eq. 3.60: the first trial expects as much decrease as the previous step had.
         alpha = min(1.0, max(_SHORTEST, -2.02 * self._decrease / slope))
         for _ in range(_TRIALS):
             trial = self._try(fun, alpha)
@@ -317,7 +318,7 @@ class SelfScaledBroyden:
 
 
 def _between(low: Trial, high: Trial) -> float:
-    """Return alpha at the minimum of the cubic through both values and slopes, at least a tenth away from both ends."""
+    """Return alpha at the minimum of the cubic through both values and slopes, a tenth or more away from both ends."""
     width = high.alpha - low.alpha
     if high.value == math.inf:
         return low.alpha + _SHORTEST * width
@@ -327,4 +328,4 @@ def _between(low: Trial, high: Trial) -> float:
     root = math.sqrt(max(square, 0))
     bottom = last - first + 2 * root
     share = 1 - (last + root - middle) / bottom if square >= 0 and bottom > 0 else 0.5
-    return low.alpha + max(_SHORTEST, min(share, 1 - _SHORTEST)) * width  # in this order, NaN after overflow is short
+    return low.alpha + max(_SHORTEST, min(share, 1 - _SHORTEST)) * width  # in this order, NaN gives a short step

@@ -1,6 +1,6 @@
-"""The state of a torch optimiser as named arrays, which files can hold, and back.
+"""The state of a torch optimiser as named arrays, which files can hold.
 
-An optimiser's `state_dict` nests dicts and lists of tensors and numbers. Their paths name the arrays here.
+An optimiser's `state_dict` nests dicts and lists of tensors and numbers. Here the path to each names its array.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ State = dict[str, NDArray[Any]]
 
 
 def state_of(optimizer: Any) -> State:
-    """Return moments and numbers of a torch optimiser, as copies.
+    """Return copies of the moments and numbers of a torch optimiser.
 
     Examples
     --------
@@ -36,16 +36,16 @@ def state_of(optimizer: Any) -> State:
 
 
 def load_state(optimizer: Any, state: Mapping[str, NDArray[Any]]) -> None:
-    """Take up what `state_of` returned of an optimiser of the same kind, on parameters of the same shapes."""
+    """Restore what `state_of` returned for an optimiser of the same class on parameters of the same shapes."""
     kept, tree = optimizer.state_dict(), _tree(state)
-    kept["state"] = dict(enumerate(tree.get("state", [])))  # none before the first step
+    kept["state"] = dict(enumerate(tree.get("state", [])))  # empty before the first step
     for group, values in zip(kept["param_groups"], tree["groups"], strict=True):
         group |= {name: value.item() for name, value in values.items() if isinstance(value, torch.Tensor)}
     optimizer.load_state_dict(kept)
 
 
 def _flat(tree: Any, path: str = "") -> State:
-    """Return the numbers of nested dicts and lists by their paths; an empty list is a number named "[]"."""
+    """Return the numbers in nested dicts and lists by their paths; an empty list becomes a number named "[]"."""
     if isinstance(tree, torch.Tensor):
         return {path: tree.detach().numpy().copy()}
     if isinstance(tree, bool | int | float):
@@ -57,7 +57,7 @@ def _flat(tree: Any, path: str = "") -> State:
 
 
 def _tree(flat: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the nested dicts and lists again, of tensors."""
+    """Return the nested dicts and lists of tensors that `_flat` has flattened."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *folders, name = path.split("/")

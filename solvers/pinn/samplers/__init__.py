@@ -1,4 +1,4 @@
-"""Samplers of collocation points behind one contract (`Sampler`): those of the literature, and AAS."""
+"""Samplers of collocation points under one contract, `Sampler`: uniform, residual-based, and generative ones."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler
     Parameters
     ----------
     name : str
-        One of `SAMPLERS`.
+        A key of `SAMPLERS`.
     bounds : array_like of float, shape (d, 2)
         The box.
     seed : int, default 0
-        Decides all that is random about it.
+        Seed of everything that is random about the sampler.
     **options
-        Of its class.
+        Further arguments of the sampler's class.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler
     Raises
     ------
     ValueError
-        If there is no such sampler, or the bounds are no box.
+        If there is no such sampler, or the bounds are not a box.
 
     Examples
     --------

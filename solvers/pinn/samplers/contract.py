@@ -1,9 +1,10 @@
-"""The contract of samplers: points to train on, and what they learn from the residuals there."""
+"""The contract of samplers: they provide points to train on, and learn from the residual there."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,24 +20,25 @@ State = dict[str, Tensor]
 class Sampler(ABC):
     """Collocation points in a box.
 
-    A run alternates: train on ``sample(n)``, evaluate the residual at ``probe()``, and tell the sampler by ``update``.
-    Each sampler keeps the number of points, works in float64, and draws from a random stream of its own.
+    A training alternates: it trains on ``sample(n)``, evaluates the residual at ``probe()``, and passes it to
+    ``update``. Each sampler keeps the number of points, works in float64, and has a random stream of its own.
 
     Parameters
     ----------
     bounds : array_like of float, shape (d, 2)
         The box; finite, low < high on each axis.
     seed : int, default 0
+        Seed of the random stream.
 
     Attributes
     ----------
     probes : int
-        Points that `probe` returns.
+        Number of points that `probe` returns; with 0 the sampler does not learn from the residual.
 
     Raises
     ------
     ValueError
-        If the bounds are no box.
+        If the bounds are not a box.
     """
 
     probes = 10_000
@@ -47,7 +49,7 @@ class Sampler(ABC):
 
     @property
     def log_volume(self) -> float:
-        """Logarithm of the volume of the box: minus the log density of uniform points."""
+        """Logarithm of the volume of the box, which is minus the log density of uniform points."""
         return float((self.bounds[:, 1] - self.bounds[:, 0]).log().sum())
 
     @abstractmethod
@@ -57,18 +59,18 @@ class Sampler(ABC):
         Parameters
         ----------
         n : int
-            How many, at least 1.
+            Number of points, at least 1.
 
         Returns
         -------
         x : Tensor of float64, shape (n, d)
-            In the box.
+            Points in the box.
         log_density : Tensor of float64, shape (n,)
-            Of the distribution that they were drawn from, with respect to x.
+            Log density, with respect to x, of the distribution that the points were drawn from.
         """
 
     def probe(self) -> tuple[Tensor, Tensor]:
-        """Return points at which `update` wants to know the residual, as `sample` does; uniform ones by default."""
+        """Return the points at which `update` needs the residual, in the form of `sample`; uniform ones by default."""
         return self.uniform(self.probes)
 
     def update(self, x: Tensor, log_density: Tensor, residual: Tensor) -> dict[str, float]:
@@ -77,21 +79,21 @@ class Sampler(ABC):
         Parameters
         ----------
         x : Tensor, shape (n, d)
-            Points, as of `probe`.
+            Points, as returned by `probe`.
         log_density : Tensor, shape (n,)
-            Of the distribution that they were drawn from.
+            Log density of the distribution that the points were drawn from.
         residual : Tensor, shape (n,)
-            Of the PDE there; its sign does not matter.
+            Residual of the PDE at the points; its sign does not matter.
 
         Returns
         -------
         dict of str to float
-            What happened, by name.
+            Diagnostics, by name.
 
         Raises
         ------
         ValueError
-            If shapes differ, or something is not finite.
+            If shapes differ, or a number is not finite.
         """
         x, log_density = x.detach().to(torch.float64), log_density.detach().to(torch.float64)
         size = residual.detach().to(torch.float64).abs()
@@ -109,18 +111,40 @@ class Sampler(ABC):
 
     @abstractmethod
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
-        """Do what `update` says, with valid arguments and the absolute value of the residual."""
+        """Implement `update` for validated arguments; `size` is the absolute value of the residual."""
+
+    def turn(self, n: int, residual: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Learn from the residual, if this sampler does, and return the next points.
+
+        Parameters
+        ----------
+        n : int
+            Number of points, at least 1. Points that a sampler moves must have been drawn by `sample` before.
+        residual : callable
+            Function from points, shape (m, d), to the residual of the PDE there, shape (m,).
+
+        Returns
+        -------
+        x : Tensor of float64, shape (n, d)
+        diagnostics : dict of str to float
+            What `update` returned.
+        """
+        diagnostics: dict[str, float] = {}
+        if self.probes:
+            x, log_density = self.probe()
+            diagnostics = self.update(x, log_density, residual(x))
+        return self.sample(n)[0], diagnostics
 
     def weights(self, n: int) -> Tensor:
-        """Return the weights of the squared residuals of the last sample in the loss; ones by default."""
+        """Return the weights that the squared residuals of the last sample have in the loss; ones by default."""
         return torch.ones(n, dtype=torch.float64)
 
     def state_dict(self) -> State:
-        """Return all that makes the next samples what they are."""
+        """Return everything that decides the next samples."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the state of a sampler of the same kind and options."""
+        """Continue from the state of a sampler of the same class and options."""
         self.generator.set_state(state["generator"])
 
     def uniform(self, n: int) -> tuple[Tensor, Tensor]:
@@ -128,8 +152,13 @@ class Sampler(ABC):
         x = in_box(self.bounds.numpy(), count("n", n), self.generator)
         return x, torch.full((n,), -self.log_volume, dtype=torch.float64)
 
+    def filled_up(self, x: Tensor, n: int) -> Tensor:
+        """Return points x, followed by new uniform points if there are fewer than n."""
+        missing = count("n", n) - len(x)
+        return torch.cat([x, self.uniform(missing)[0]]) if missing > 0 else x
+
 
 def effective_share(weights: Tensor) -> float:
-    """Return the effective sample size of weights over their number: 1 if all are equal, 1/n if one counts alone."""
+    """Return the effective sample size of n weights over n: 1 if all are equal, 1/n if all but one are zero."""
     total = float(weights.sum())
     return total**2 / (len(weights) * float((weights**2).sum())) if total > 0 else math.nan

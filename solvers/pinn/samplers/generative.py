@@ -1,12 +1,14 @@
-"""Samplers that draw from a normalising flow: the density is trained on the residual, and so are the points moved.
+"""Samplers that draw points from a normalising flow whose density is trained on the residual.
 
 AAS: Tang, Zhai, Wan, Yang, "Adversarial Adaptive Sampling: Unify PINN and Optimal Transport for the Approximation of
 PDEs", ICLR 2024. DAS: Tang, Wan, Yang, "DAS-PINNs: A deep adaptive sampling method for solving high-dimensional partial
 differential equations", J. Comput. Phys. 476, 2023.
 
-Both train p = (1 - floor) p_flow + floor / |Omega|, from which their points are drawn: the gradient of a density
-vanishes where it does, and a region that p has left would never be found again. Densities are in units of the uniform
-one, rho = p |Omega|, and lengths in half boxes, so that no constant has a dimension.
+Both train p = (1 - floor) p_flow + floor / |Omega| and draw their points from it. Without a floor, a region that p has
+left would never be found again, since the gradient of a density vanishes where the density does. Densities are in units
+of the uniform one, rho = p |Omega|, and lengths in half boxes, so that no constant has a dimension.
+
+The published samplers use KRnet. Here the flow is its bounded variant, which starts uniform on the box.
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ from deepcd.solvers.pinn.flows import BoxKRnet
 from deepcd.solvers.pinn.optimizers.torch_state import load_state, state_of
 from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
 
-STEP = 0.02  # in half boxes, of the differences that stand for a derivative: shorter ones miss kinks, and p grows them
-REMEMBERED = 10  # samples
-LARGEST_WEIGHT = 10.0  # of a point's importance, 1 / rho of where it was drawn: half of all probes are uniform
+# Length, in half boxes, of the differences that approximate the derivative of p. Shorter ones miss the kinks of p.
+STEP = 0.02
+REMEMBERED = 10  # number of earlier samples whose points may be used again
+# Bound on the importance of a point, which is 1 / rho of the density that it was drawn from. Half of all probes are
+# uniform, so larger ones are not needed.
+LARGEST_WEIGHT = 10.0
 
 
 class Generative(Sampler):
@@ -37,14 +42,14 @@ class Generative(Sampler):
     bounds, seed
         See `Sampler`.
     floor : float, default 0.5
-        Share of uniform points, in (0, 1). With few of them a network that fits well where p is may do as it likes
-        elsewhere.
+        Share of uniform points, in (0, 1). With few of them, a network that fits where p is large may be arbitrarily
+        wrong elsewhere.
     steps : int, default 5
-        Of Adam, at each update.
+        Number of Adam steps at each update.
     batch : int, default 1,000
-        Points of each step, drawn from those of the update.
+        Number of points in each step, drawn from those of the update.
     rate : float, default 3e-3
-        Learning rate.
+        Learning rate of Adam.
     """
 
     def __init__(
@@ -58,20 +63,20 @@ class Generative(Sampler):
         self._adam = torch.optim.Adam(self.flow.parameters(), lr=tolerance("rate", rate))
 
     def density(self, x: Tensor) -> Tensor:
-        """Return rho = p |Omega| at points x, shape (n, d): the density in units of the uniform one."""
+        """Return rho = p |Omega|, the density in units of the uniform one, at points x of shape (n, d)."""
         return self._floor + (1 - self._floor) * (self.flow.log_prob(x) + self.log_volume).exp()
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from p: a scrambled Sobol sequence, mapped by the inverse flow or left uniform.
+        """Return points drawn from p: those of a scrambled Sobol sequence, mapped by the inverse flow or left uniform.
 
-        A low-discrepancy sequence keeps its evenness through a smooth map, so that the mean of r^2 over the points is
-        nearer to its expectation than that over random ones.
+        A smooth map preserves the evenness of a low-discrepancy sequence, so the mean of r^2 over these points is
+        nearer to its expectation than the mean over random points.
         """
         x, _ = self._draw(n)
         return x, self._log_density(x)
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from p, and which of them are moved by the flow, in random order."""
+        """Return points drawn from p, and the indices of those that the flow has moved, in random order."""
         seed = int(torch.randint(2**31, (1,), generator=self.generator))
         low, high = self.bounds.T
         unit = SobolEngine(len(low), scramble=True, seed=seed).draw(count("n", n), dtype=torch.float64)
@@ -82,7 +87,7 @@ class Generative(Sampler):
         return x.clamp(low, high), moved
 
     def probe(self) -> tuple[Tensor, Tensor]:
-        """Return points half of which are uniform, the others drawn from p, with the density of the mixture."""
+        """Return points of which half are uniform and half are drawn from p, with the log density of this mixture."""
         half = self.probes // 2
         x = torch.cat([self.uniform(self.probes - half)[0], self._draw(half)[0]])
         rho = (self._log_density(x) + self.log_volume).exp()
@@ -117,14 +122,14 @@ class Generative(Sampler):
 
     @abstractmethod
     def _ratio(self, squares: Tensor) -> Tensor:
-        """Return r^2 in units of what it is compared with."""
+        """Return r^2 over the mean that it is compared with."""
 
     @abstractmethod
     def _loss(self, x: Tensor, weights: Tensor, ratio: Tensor) -> Tensor:
-        """Return what the flow is to minimise, from float32 points with importance weights."""
+        """Return the loss of the flow for float32 points with importance weights."""
 
     def _note(self, mean: float) -> None:
-        """Take note of the mean of r^2 over the box."""
+        """Remember the mean of r^2 over the box."""
         self._mean = mean
 
     def state_dict(self) -> State:
@@ -135,7 +140,7 @@ class Generative(Sampler):
         return state | {f"adam.{name}": torch.from_numpy(value) for name, value in state_of(self._adam).items()}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the flow and its moments."""
+        """Continue with the flow and the optimiser's moments of that state."""
         super().load_state_dict(state)
         flow, adam = (
             {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
@@ -146,28 +151,29 @@ class Generative(Sampler):
 
 
 class AAS(Generative):
-    """Points moved by an adversary: p maximises the mean of r^2 under it, less a price for its steepness.
+    """Points drawn from an adversary p, which maximises the mean of r^2 under p minus a price for the steepness of p.
 
-    The max step of min_theta max_p: maximise E_p[r^2] - beta int |grad p|^2 with r fixed, estimated on points with
-    importance weights against the density that they were drawn from. The paper's beta is a constant and has a
-    dimension; here, in half boxes, beta = stiffness * <r^2>, where <r^2> is a slow average of the mean square of the
-    residual over the updates: as the residual falls, the price falls more slowly, and p flattens as it does with a
-    constant. In a box of 2^d such units p is rho / 2^d, and so, with beta, the price of being so many times as dense as
-    uniform falls with d. |grad p|^2 is d times the squared difference of p over a short step in a random direction.
+    This is the max step of min_theta max_p: with r fixed, p maximises E_p[r^2] - beta int |grad p|^2, estimated on
+    points with importance weights. The paper's beta is a constant with a dimension. Here, in half boxes, beta =
+    stiffness * <r^2>, where <r^2> is a slow average over the updates of the mean square of the residual: when the
+    residual falls, the price falls more slowly, so that p flattens as it does with a constant beta. In these units the
+    volume of the box is 2^d and p is rho / 2^d, so the price of a given multiple of the uniform density falls with d.
+    |grad p|^2 is estimated as d times the squared difference quotient of p along a random direction.
 
     Parameters
     ----------
     bounds, seed, floor, steps, batch, rate
         See `Generative`.
     replay : float, default 0.5
-        Share of the points moved that are taken from earlier samples, in [0, 1). In a game of two the last moves may go
-        round in circles for ever, while their averages over time settle (Brown's fictitious play, 1951): points that
-        have left a peak because it is fitted would let the network forget it.
+        Share of the moved points that are taken from earlier samples, in [0, 1). In a game of two, the moves may
+        circle forever while their averages over time converge (Brown's fictitious play, 1951). Without earlier points,
+        the network would forget a peak once it is fitted and the points have left it.
     stiffness : float, default 0.012
+        beta in units of <r^2> and half boxes.
     memory : float, default 0.5
-        Of the slow average, which is geometric: log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2.
+        Decay factor of the geometric average, log <r^2> <- memory log <r^2> + (1 - memory) log mean r^2, in [0, 1).
     beta : float, optional
-        A constant beta as in the paper, in units of r^2 and half boxes, instead.
+        A constant beta as in the paper, in units of r^2 and half boxes, which replaces the one from `stiffness`.
 
     Examples
     --------
@@ -206,7 +212,7 @@ class AAS(Generative):
         self._half = ((high - low) / 2).to(torch.float32)
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from p, some of them from the p of earlier samples, with the density of the present p."""
+        """Return points drawn from p, some of them at earlier samples, with the log density of the present p."""
         x, moved = self._draw(n)
         again = moved[: min(round(self._replay * len(moved)), len(self._past))]
         fresh = x[moved]
@@ -243,19 +249,19 @@ class AAS(Generative):
         return -(weights * (ratio * rho - price * steepness)).mean()
 
     def state_dict(self) -> State:
-        """Return the random stream, the flow, its optimiser's moments, earlier points, and the slow average."""
+        """Return the random stream, the flow, its optimiser's moments, the earlier points, and the slow average."""
         average = torch.tensor(self._average, dtype=torch.float64)
         return {**super().state_dict(), "past": self._past, "average": average}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up flow, moments, earlier points and average."""
+        """Continue with the flow, moments, earlier points and average of that state."""
         super().load_state_dict(state)
         self._past = state["past"].clone()
         self._average = float(state["average"])
 
 
 class DAS(Generative):
-    """Points drawn from a density fitted to r^2 / int r^2 by cross-entropy, all of them replaced at each update."""
+    """Points drawn from a density that is fitted to r^2 / int r^2 by cross-entropy; each sample replaces all points."""
 
     def _ratio(self, squares: Tensor) -> Tensor:
         return squares / self._mean
@@ -265,14 +271,12 @@ class DAS(Generative):
 
 
 class DASG(DAS):
-    """The same, with points added at each update instead of replacing all.
-
-    The number of points stays: what is added takes the place of initial uniform points.
+    """As `DAS`, but each update replaces only some of the initial uniform points.
 
     Parameters
     ----------
     share : float, default 0.1
-        Of the points, added at each update.
+        Share of the points that is replaced at each update, in (0, 1].
     **options
         See `DAS`.
     """
@@ -284,10 +288,8 @@ class DASG(DAS):
         self._share, self._x = share, self.bounds.T[:0]
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return the points that are kept, and new uniform ones for what is missing."""
-        missing = count("n", n) - len(self._x)
-        if missing > 0:
-            self._x = torch.cat([self._x, self.uniform(missing)[0]])
+        """Return the points that are kept, followed by new uniform ones if there are fewer than n."""
+        self._x = self.filled_up(self._x, n)
         return self._x[:n].clone(), self._log_density(self._x[:n])
 
     def probe(self) -> tuple[Tensor, Tensor]:
@@ -300,7 +302,7 @@ class DASG(DAS):
             raise ValueError("update adds to the points of a sample, and there is none yet: call sample first")
         diagnostics = super()._learn(x, log_density, size)
         new = max(1, round(self._share * n))
-        self._x = torch.cat([super().sample(new)[0], self._x[: n - new]])
+        self._x = torch.cat([self._draw(new)[0], self._x[: n - new]])
         return {**diagnostics, "added": float(new)}
 
     def state_dict(self) -> State:
@@ -308,6 +310,6 @@ class DASG(DAS):
         return {**super().state_dict(), "x": self._x}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up flow, moments and points."""
+        """Continue with the flow, moments and points of that state."""
         super().load_state_dict(state)
         self._x = state["x"].clone()

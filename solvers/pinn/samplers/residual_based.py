@@ -1,4 +1,4 @@
-"""Samplers that choose among uniform candidates by the residual, and weights instead of points.
+"""Samplers that choose among uniform candidates by the residual, and one that weights points instead.
 
 RAR-G, RAD and RAR-D: Wu, Zhu, Tan, Kartha, Lu, "A comprehensive study of non-adaptive and residual-based adaptive
 sampling for physics-informed neural networks", Comput. Methods Appl. Mech. Eng. 403, 2023. R3: Daw, Bu, Wang,
@@ -17,7 +17,7 @@ from torch import Tensor
 from deepcd.solvers.arguments import count
 from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
 
-POOL = 100_000  # candidates, as in the study
+POOL = 100_000  # number of candidates in the study of Wu et al.
 
 
 class _Kept(Sampler):
@@ -29,11 +29,10 @@ class _Kept(Sampler):
         self._x, self._log_density = self._x[:0], self._log_density[:0]
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return the points that are kept, and new uniform ones for what is missing."""
-        missing = count("n", n) - len(self._x)
-        if missing > 0:
-            x, log_density = self.uniform(missing)
-            self._x, self._log_density = torch.cat([self._x, x]), torch.cat([self._log_density, log_density])
+        """Return the points that are kept, followed by new uniform ones if there are fewer than n."""
+        before, self._x = len(self._x), self.filled_up(self._x, n)
+        uniform = torch.full((len(self._x) - before,), -self.log_volume, dtype=torch.float64)
+        self._log_density = torch.cat([self._log_density, uniform])
         return self._x[:n].clone(), self._log_density[:n].clone()
 
     def state_dict(self) -> State:
@@ -41,17 +40,17 @@ class _Kept(Sampler):
         return {**super().state_dict(), "x": self._x, "log_density": self._log_density}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the points."""
+        """Continue with the points of that state."""
         super().load_state_dict(state)
         self._x, self._log_density = state["x"].clone(), state["log_density"].clone()
 
 
 class _Watched(_Kept):
-    """A sampler that wants to know the residual at its own points."""
+    """A sampler that needs the residual at its own points."""
 
     @property
     def probes(self) -> int:  # type: ignore[override]
-        """Points that are kept: the residual is wanted at these."""
+        """Number of points that are kept."""
         return len(self._x)
 
     def probe(self) -> tuple[Tensor, Tensor]:
@@ -60,15 +59,18 @@ class _Watched(_Kept):
 
 
 class RAD(Sampler):
-    """All points drawn anew from candidates, without replacement, by probabilities ~ |r|^k / mean |r|^k + c.
+    """Points that are all drawn anew from candidates, without replacement.
+
+    The probability of a candidate is proportional to |r|^k / mean |r|^k + c.
 
     Parameters
     ----------
     bounds, seed
         See `Sampler`.
     k, c : float, default 1.0
+        Exponent and offset of the probabilities.
     pool : int, default 100,000
-        Uniform candidates for each update.
+        Number of uniform candidates for each update.
     """
 
     def __init__(self, bounds: Any, *, seed: int = 0, k: float = 1.0, c: float = 1.0, pool: int = POOL) -> None:
@@ -77,7 +79,7 @@ class RAD(Sampler):
         self._candidates, self._p = self.bounds.T[:0], self.bounds[:0, 0]
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from the candidates of the last update; uniform ones before the first."""
+        """Return points drawn from the candidates of the last update; before the first, uniform points."""
         if not len(self._candidates):
             return self.uniform(n)
         if n > len(self._candidates):
@@ -94,26 +96,28 @@ class RAD(Sampler):
         return {**super().state_dict(), "candidates": self._candidates, "p": self._p}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the candidates."""
+        """Continue with the candidates of that state."""
         super().load_state_dict(state)
         self._candidates, self._p = state["candidates"].clone(), state["p"].clone()
 
 
 class RARD(_Kept):
-    """Some points added at each update, drawn from candidates by probabilities ~ |r|^k / mean |r|^k + c.
+    """Uniform points, some of which are replaced at each update by candidates.
 
-    The number of points stays: what is added takes the place of initial uniform points, up to half of them, so that the
-    last sample is that of the published method: one half uniform, one half added.
+    The probability of a candidate is proportional to |r|^k / mean |r|^k + c. The number of points stays: the added
+    points replace up to half of the initial ones, so that the last sample is that of the published method, half of it
+    uniform and half added.
 
     Parameters
     ----------
     bounds, seed
         See `Sampler`.
     k, c : float, default 2.0 and 0.0
+        Exponent and offset of the probabilities.
     share : float, default 0.02
-        Of the points, added at each update.
+        Share of the points that is added at each update, in (0, 0.5].
     pool : int, default 100,000
-        Uniform candidates for each update.
+        Number of uniform candidates for each update.
     """
 
     def __init__(
@@ -151,24 +155,24 @@ class RARD(_Kept):
         return torch.multinomial(p.clamp_min(1e-300), new, generator=self.generator)
 
     def state_dict(self) -> State:
-        """Return the random stream, the points, and how many were added."""
+        """Return the random stream, the points, and how many of them were added."""
         return {**super().state_dict(), "added": torch.tensor(self._added)}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the points."""
+        """Continue with the points of that state."""
         super().load_state_dict(state)
         self._added = int(state["added"])
 
 
 class RARG(RARD):
-    """The candidates of the largest residuals added at each update; otherwise as `RARD`."""
+    """As `RARD`, but each update adds the candidates with the largest residuals."""
 
     def _choose(self, p: Tensor, new: int) -> Tensor:
         return p.topk(new).indices
 
 
 class R3(_Watched):
-    """Points whose residual is above average are retained, the others are drawn anew."""
+    """Points that are retained while their residual is above average, and drawn anew otherwise."""
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
         retained = size > size.mean()
@@ -181,14 +185,14 @@ class R3(_Watched):
 class VRBA(_Watched):
     """Points that stay, with weights that follow the residual: lambda <- gamma lambda + (1 - gamma) |r| / max |r|.
 
-    The loss is the mean of (lambda r)^2: the quadratic potential of the variational framework.
+    The loss is the mean of (lambda r)^2, which is the quadratic potential of the variational framework.
 
     Parameters
     ----------
     bounds, seed
         See `Sampler`.
     memory : float, default 0.9
-        gamma.
+        The decay factor gamma, in [0, 1).
     """
 
     def __init__(self, bounds: Any, *, seed: int = 0, memory: float = 0.9) -> None:
@@ -199,7 +203,7 @@ class VRBA(_Watched):
         self._lambda = torch.empty(0, dtype=torch.float64)
 
     def weights(self, n: int) -> Tensor:
-        """Return lambda^2 of the last sample."""
+        """Return lambda^2 at the points of the last sample."""
         ones = torch.ones(max(n - len(self._lambda), 0), dtype=torch.float64)
         return torch.cat([self._lambda, ones])[:n] ** 2
 
@@ -213,13 +217,13 @@ class VRBA(_Watched):
         return {**super().state_dict(), "lambda": self._lambda}
 
     def load_state_dict(self, state: State) -> None:
-        """Take up the points and their weights."""
+        """Continue with the points and weights of that state."""
         super().load_state_dict(state)
         self._lambda = state["lambda"].clone()
 
 
 def _probabilities(size: Tensor, k: float, c: float) -> Tensor:
-    """Return |r|^k / mean |r|^k + c, divided by its sum; uniform where the residual is zero everywhere."""
+    """Return |r|^k / mean |r|^k + c, divided by its sum; uniform if the residual is zero everywhere."""
     power = (size / size.max().clamp_min(1e-300)) ** k
     mean = power.mean()
     p = power / mean + c if mean > 0 else torch.ones_like(power)
@@ -227,5 +231,5 @@ def _probabilities(size: Tensor, k: float, c: float) -> Tensor:
 
 
 def _log_ratio(p: Tensor, chosen: Tensor) -> Tensor:
-    """Return the log density of chosen candidates, which are uniform, in units of the uniform one."""
+    """Return the log density of points chosen from uniform candidates, in units of the uniform density."""
     return (p[chosen] / p.mean()).clamp_min(1e-300).log()

@@ -1,4 +1,4 @@
-"""Samplers that take no notice of the residual: random points, and low-discrepancy ones."""
+"""Samplers that ignore the residual: random points, and low-discrepancy points."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Uniform(Sampler):
 
 
 class Sobol(Sampler):
-    """A scrambled Sobol sequence; each sample continues it."""
+    """Points of a scrambled Sobol sequence, which each sample continues."""
 
     probes = 0
 
@@ -52,11 +52,11 @@ class Sobol(Sampler):
         return {"adaptive": 0.0}
 
     def state_dict(self) -> State:
-        """Return how far the sequence has come."""
+        """Return the random stream, and how many points of the sequence have been drawn."""
         return {**super().state_dict(), "drawn": torch.tensor(self._engine.num_generated)}
 
     def load_state_dict(self, state: State) -> None:
-        """Go to where the sequence was."""
+        """Continue the sequence where it was."""
         super().load_state_dict(state)
         self._engine.reset()
         self._engine.fast_forward(int(state["drawn"]))
