@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = "https://pypi.org/simple"
+RETRIES = "5"
 KEPT = ("CERT", "CLIENT_CERT", "PROXY", "TIMEOUT", "DEFAULT_TIMEOUT")  # settings of pip, as in PIP_CERT
 WAYS = re.compile(r"(?i)PATH|HOME|TMPDIR|SYSTEMROOT|LANG|SSL_CERT_\w+|\w+_CA_BUNDLE|\w+_proxy")  # variables kept
 
@@ -46,7 +47,12 @@ def clean_environment(python: str) -> dict[str, str]:
         option = key.upper().replace("-", "_")
         if option in KEPT:
             environment[f"PIP_{option}"] = value
-    return environment | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    return environment | {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_RETRIES": RETRIES,
+    }
 
 
 def resolve(python: str, wanted: list[str], constraints: Path, index: str = INDEX) -> dict[str, str]:

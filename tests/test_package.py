@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from contextlib import redirect_stdout
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,13 +92,17 @@ def test_links_lead_to_the_folders(folder: str) -> None:
 
 
 @pytest.mark.compiled
-def test_the_examples_of_the_readme_run() -> None:
-    from deepcd.pde import domain, poisson
-
-    A = poisson(domain((16, 16, 16), walls="air")).A
-    names: dict[str, Any] = {"A": A, "b": np.ones(A.shape[0])}
-    for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
-        exec(example, names)
+def test_the_examples_of_the_readme_run_as_pasted_and_print_what_is_shown() -> None:
+    names: dict[str, Any] = {}
+    shown = 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for example, output in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", readme, re.DOTALL):
+        with redirect_stdout(io.StringIO()) as printed:
+            exec(example, names)
+        if output:
+            assert printed.getvalue() == output
+            shown += 1
+    assert shown >= 1
     assert names["info"] == 0
     assert names["solution"].info == 0
     assert names["M"].shape == names["system"].A.shape
