@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 CPU = {"down": 14.0, "up": 18.0, "conjugate": 13.0, "step": 29.0}
-COARSEST, ONE_BLOCK = 600, 8192  # `preconditioners.multigrid.COARSEST`, `kernels.cuda_coarse.LARGEST`
+COARSEST, ONE_BLOCK = 600, 8192  # `preconditioners.multigrid.levels.COARSEST`, `cuda.kernels.coarse.ONE_BLOCK`
 FLAGS = 0.25  # a bit, and a number of four bytes for each 32 of them
 LAUNCH = 5e-6  # seconds, assumed; what Python takes to make one may be more
 ONE_SM = 64 * 1.4e9  # bytes per second, assumed: 64 bytes in each clock of 1.4 GHz

@@ -29,9 +29,9 @@ from deepcd.data import HELD_OUT, TRAINING
 from deepcd.data.right_hand_sides import RHS_KINDS
 from deepcd.data.weight_files import load
 from deepcd.pde import PoissonSystem
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
-from deepcd.solvers.preconditioners.multigrid import Multigrid
+from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
 
 SWEEPS = {"V(1,1)": 1, "V(2,2)": 2}
 OTHERS = tuple(name for name in TRAINING if name not in MAIN_FAMILIES)
@@ -95,9 +95,9 @@ def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol:
     """Solve for both kinds of right-hand side with every method; one row per solve."""
     operator, rows = operator_of(system), []
     grid = operator.embedding.shape, operator.stencil.diagonal
-    builders: dict[str, Callable[[], Multigrid]] = {
-        **{name: partial(LearnedMultigrid, *grid, weights) for name, weights in variants.items()},
-        **{name: partial(GeometricMultigrid, *grid, sweeps) for name, sweeps in SWEEPS.items()},
+    builders: dict[str, Callable[[], Cycle]] = {
+        **{name: partial(learned_cycle, *grid, weights) for name, weights in variants.items()},
+        **{name: partial(classical_cycle, *grid, sweeps=sweeps) for name, sweeps in SWEEPS.items()},
     }
     for name, build in builders.items():
         start = time.perf_counter()

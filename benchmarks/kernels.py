@@ -31,12 +31,15 @@ from numpy.typing import NDArray
 
 from benchmarks.problems import operator_of, save_results, test_rhs, test_system
 from deepcd.solvers.kernels import coarse, csr
+from deepcd.solvers.kernels.layout import WEIGHT
 from deepcd.solvers.kernels.outer import FAST
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
-from deepcd.solvers.preconditioners.multigrid import Multigrid
+from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
+from deepcd.solvers.preconditioners.multigrid.coarse import LearnedCoarse
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
 INSTANCE = 200
 TRIAD = {"float32": 1 << 25, "float64": 1 << 24}  # entries
@@ -67,13 +70,15 @@ def outer_traffic() -> dict[str, Traffic]:
     }
 
 
-def listed_bytes(M: Multigrid) -> float:
+def listed_bytes(M: Cycle) -> float:
     """Return the bytes that say which cells have coefficients of their own, and what these are.
 
     Transfers know their cells one by one, a smoother by runs, whose first cells are looked up.
     """
-    arrays: list[NDArray[Any]] = [M.starts, M.cells, M.ratio]
-    smoothers = [M.first, M.second] if isinstance(M, LearnedMultigrid) else []
+    assert isinstance(M.finest, UnitFinest)
+    own = M.finest.smoothing
+    arrays: list[NDArray[Any]] = list(M.finest.scaling[1:])
+    smoothers = [own.first, own.second] if isinstance(own, FusedPair) else []
     total = 0.0
     for _, delta, runs, ends, cells in smoothers:
         arrays += [delta, runs, ends]
@@ -196,9 +201,9 @@ def passes(
     }
     counts = outer_traffic()
     found = [(f"outer: {name}", median(run, repeats), counts[name]) for name, run in outer.items()]
-    found += cycle("learned", LearnedMultigrid(*grid, threads=threads), r, z, cells, repeats)
+    found += cycle("learned", learned_cycle(*grid, threads=threads), r, z, cells, repeats)
     for sweeps in (1, 2):
-        M = GeometricMultigrid(*grid, sweeps, threads=threads)
+        M = classical_cycle(*grid, threads, sweeps)
         found += cycle(f"V({sweeps},{sweeps})", M, r, z, cells, repeats)
     traffic = csr_traffic(A.nnz / cells, A.shape[0] / cells)
     q, v = np.zeros(A.shape[0]), np.array(rhs)
@@ -211,24 +216,23 @@ def passes(
 
 
 def cycle(
-    label: str, M: Multigrid, r: NDArray[np.float32], z: NDArray[np.float32], cells: float, repeats: int
+    label: str, M: Cycle, r: NDArray[np.float32], z: NDArray[np.float32], cells: float, repeats: int
 ) -> list[tuple[str, float, Traffic]]:
     """Return the passes of a cycle: two on the finest level, the coarse levels together, and the second level alone."""
     counts = finest_traffic(listed_bytes(M) / cells)
-    found = [(f"{label}: descend", median(partial(M.descend, r), repeats), counts["descend"])]
-    learned = isinstance(M, LearnedMultigrid)
-    sizes = [float(np.prod(level.n)) for level in M.levels]
+    found = [(f"{label}: descend", median(partial(M.finest.descend, r, M.levels[0]), repeats), counts["descend"])]
+    learned = isinstance(M.coarse, LearnedCoarse)
+    sizes = [float(np.prod(level.box.n)) for level in M.levels]
 
     def fresh() -> None:  # visits change the right-hand side that they work on
-        M.descend(r)
-        coarse.scale(M.levels[0].psi, M.levels[0].r)
+        M.finest.descend(r, M.levels[0])
 
     whole = median(partial(M.visit, 0), repeats, fresh)
     below = median(partial(M.visit, 1), repeats, fresh) if len(sizes) > 1 else 0.0
     parts = []
     for depth, (size, lower) in enumerate(itertools.pairwise(sizes)):
         parts += [(2**depth * size / cells, own) for own in level_traffic(learned, lower / size).values()]
-    exact = Traffic({"exact solution": 4 * M.exact.size / cells}, {}, 0, "float32")
+    exact = Traffic({"exact solution": 4 * M.exact.inverse.size / cells}, {}, 0, "float32")
     levels = together([*parts, (2 ** (len(sizes) - 1), exact)])
     found.append((f"{label}: coarse levels", whole, levels))
     if len(sizes) > 1:
@@ -237,29 +241,28 @@ def cycle(
         only = together((share, own) for own in second.values())
         found.append((f"{label}: of these, the second level", max(whole - 2 * below, 0.0), only))
         fresh()
-        if isinstance(M, LearnedMultigrid):
+        if learned:
             for name, run in level_passes(M).items():
                 found.append((f"{label}: its {name}", median(run, repeats), together([(share, second[name])])))
     M.apply(r, z)
-    found.append((f"{label}: ascend", median(partial(M.ascend, r, z), repeats), counts["ascend"]))
+    found.append((f"{label}: ascend", median(partial(M.finest.ascend, r, z, M.levels[0]), repeats), counts["ascend"]))
     total = together((1, own) for own in (counts["descend"], levels, counts["ascend"]))
     found.append((f"{label}: whole cycle", median(partial(M.apply, r, z), repeats), total))
     return found
 
 
-def level_passes(M: LearnedMultigrid) -> dict[str, Callable[[], object]]:
+def level_passes(M: Cycle) -> dict[str, Callable[[], object]]:
     """Return the passes of a visit to the second level, in their order, without those below."""
-    level, lower = M.levels[0], M.levels[1]
-    fields = (level.n, level.s, level.diagonal, level.w, level.a, level.c, level.phi)
-    transfer = (lower.n, lower.s, level.taps.near, level.taps.far)
+    level, lower = M.levels[:2]
+    own, below, transfer, coefficients = level.fields, lower.fields, level.transfer(lower), level.coefficients
     run, scratch = level.team.run, level.scratch
-    turn = (*fields, level.r, level.y, level.e, level.t, level.z, *transfer, lower.z, lower.psi, lower.r)
-    ascend = (*fields, level.t, level.z, level.y, *transfer, lower.z)
+    turn = (level.box, coefficients, own.r, own.y, own.e, own.t, own.z, transfer, below.z, below.psi, below.r)
+    ascend = (level.box, coefficients, own.t, own.z, own.y, transfer, below.z)
     return {
-        "descend": partial(M.descend_level, level, lower, level.r, level.y),
+        "descend": partial(M.coarse.descend, level, lower, own.r, own.y),
         "turn": partial(run, coarse.turn, *turn, scratch=scratch, bounds=level.team.halved),
         "ascend": partial(run, coarse.ascend, *ascend, scratch=scratch),
-        "combine": partial(coarse.combine, M.numbers[0, 6], level.e, level.psi, level.y, level.z),
+        "combine": partial(coarse.combine, M.hierarchy.numbers[0, WEIGHT], own.e, own.psi, own.y, own.z),
     }
 
 

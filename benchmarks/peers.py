@@ -35,7 +35,7 @@ from deepcd.solvers.bench import problems as bench
 from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
 from deepcd.solvers.bench.methods import ruge_stuben, smoothed_aggregation
 from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
 F64 = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def geometric(problem: Problem, tol: float, sweeps: int) -> Answer:
     target = tol * float(np.linalg.norm(problem.b))
     shape, diagonal = problem.operator.embedding.shape, problem.diagonal
     start = clock()
-    M = GeometricMultigrid(shape, diagonal, sweeps)
+    M = classical_cycle(shape, diagonal, sweeps=sweeps)
     ready = clock()
     conjugate_directions(problem.operator, problem.to_box(problem.other).ravel(), M, target, maxiter=1)
     again = clock()

@@ -19,7 +19,9 @@ import scipy.sparse.linalg as sla
 
 from benchmarks.problems import MAIN_FAMILIES, operator_of, save_results, test_system
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
 FAMILIES = (*MAIN_FAMILIES, "porous", "ball-packing", "chambers", "shells", "gyroid")
 SHAPES = ((24, 24, 24), (32, 20, 27), (3, 40, 33), (48, 16, 16), (17, 31, 23))
@@ -37,25 +39,28 @@ def symmetric(diagonal: Any, faces: Any, strides: tuple[int, ...]) -> sp.csr_arr
     return matrix.tocsr()
 
 
-def matrices(M: LearnedMultigrid, level: int) -> tuple[sp.csr_array, list[sp.csr_array]]:
+def matrices(M: Cycle, level: int) -> tuple[sp.csr_array, list[sp.csr_array]]:
     """Return A of a level and its smoothers, one or on the finest level two, on its unknowns."""
     if level:
-        coarse = M.levels[level - 1]
-        A = symmetric(coarse.diagonal, -coarse.w, coarse.strides)
-        smoothers = [symmetric(coarse.a, coarse.c, coarse.strides)]
-        keep = np.flatnonzero(coarse.diagonal)
+        own, strides = M.levels[level - 1].coefficients, M.levels[level - 1].box.strides
+        A = symmetric(own.diagonal, -own.w, strides)
+        smoothers = [symmetric(own.a, own.c, strides)]
+        keep = np.flatnonzero(own.diagonal)
     else:
-        strides, unknown = (*M.s, 1), M.diagonal > 0
+        finest = M.finest
+        assert isinstance(finest, UnitFinest)
+        assert isinstance(finest.smoothing, FusedPair)
+        (n, s), strides, unknown = finest.box, finest.box.strides, finest.diagonal > 0
         couplings = [np.roll(unknown, -stride) & unknown if stride else unknown for stride in strides]
-        A = symmetric(M.diagonal, [-1.0 * c for c in couplings], strides)
+        A = symmetric(finest.diagonal, [-1.0 * c for c in couplings], strides)
         smoothers = []
-        for (a, *each), own, runs, ends, cells in (M.first, M.second):
+        for (a, *each), delta, runs, ends, cells in (finest.smoothing.first, finest.smoothing.second):
             rows = np.repeat(np.arange(len(runs) - 1), np.diff(runs))  # of the runs
             rows = np.repeat(rows, np.diff(ends[: len(rows) + 1]))
-            delta = np.zeros((7, M.diagonal.size), dtype=np.float32)
-            delta[:, (rows // M.n[1] + 1) * M.s[0] + cells] = own
-            faces = [(each[axis] + delta[2 + 2 * axis]) * c for axis, c in enumerate(couplings)]
-            smoothers.append(symmetric((a + delta[0]) * unknown, faces, strides))
+            added = np.zeros((7, finest.diagonal.size), dtype=np.float32)
+            added[:, (rows // n[1] + 1) * s[0] + cells] = delta
+            faces = [(each[axis] + added[2 + 2 * axis]) * c for axis, c in enumerate(couplings)]
+            smoothers.append(symmetric((a + added[0]) * unknown, faces, strides))
         keep = np.flatnonzero(unknown)
     return A[keep][:, keep], [S[keep][:, keep] for S in smoothers]
 
@@ -72,7 +77,7 @@ def both(A: sp.csr_array, smoothers: list[sp.csr_array]) -> sp.csr_array:
     return sp.csr_array(G + G.T - G.T @ (A @ G))
 
 
-def ritz_values(M: LearnedMultigrid, operator: UnitStencilOperator, rng: np.random.Generator) -> tuple[float, float]:
+def ritz_values(M: Cycle, operator: UnitStencilOperator, rng: np.random.Generator) -> tuple[float, float]:
     """Return the extreme Ritz values of M A in the inner product of A, with full reorthogonalisation."""
     v = operator.embed(rng.standard_normal(len(operator.embedding.position)))
     operator.project(v)
@@ -110,7 +115,7 @@ def main() -> None:
         for instance, shape in enumerate(SHAPES):
             system = test_system(family, shape, instance)
             operator = operator_of(system)
-            M = LearnedMultigrid(operator.embedding.shape, operator.stencil.diagonal)
+            M = learned_cycle(operator.embedding.shape, operator.stencil.diagonal)
             smallest, largest = [], []
             for level in range(len(M.levels)):
                 A, smoothers = matrices(M, level)

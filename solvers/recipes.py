@@ -97,20 +97,21 @@ def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
 
 
 def _learned_multigrid(part: Part) -> Preconditioner:
-    from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+    from deepcd.solvers.learned.architecture import architecture
+    from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
 
     (shape, diagonal), weights = _grid(part), None
     if part.weights is not None:
         from deepcd.data.weight_files import load
 
-        weights = load(part.weights, f"learned-multigrid-{len(shape)}d/2")[0]
-    return LearnedMultigrid(shape, diagonal, weights, part.threads)
+        weights = load(part.weights, architecture(len(shape)))[0]
+    return learned_cycle(shape, diagonal, weights, part.threads)
 
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
-    from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+    from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
-    return GeometricMultigrid(*_grid(part), threads=part.threads)
+    return classical_cycle(*_grid(part), part.threads)
 
 
 def _dcdm(part: Part) -> Preconditioner:

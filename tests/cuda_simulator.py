@@ -18,7 +18,10 @@ from deepcd.pde import Grid
 from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
+
+from .cycles import learned
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
 only_simulated = [
@@ -63,16 +66,22 @@ def grid_of(family: str, shape: tuple[int, ...]) -> Grid:
 
 
 def both(
-    embedding: Embedding, stencil: UnitStencil, weights: Any = None
-) -> tuple[UnitStencilOperator, LearnedMultigrid, Any, Any]:
+    embedding: Embedding, stencil: UnitStencil, weights: Any = None, **options: Any
+) -> tuple[UnitStencilOperator, Cycle, Any, Any]:
     """Return operator and preconditioner on the processor and on the device."""
     from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.backends.cuda.vector import Sums
 
-    A, sums = UnitStencilOperator(embedding, stencil), Sums()
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
+    A, M, sums = UnitStencilOperator(embedding, stencil), learned(embedding, stencil, weights, **options), Sums()
     return A, M, CudaStencilOperator(A, sums), CudaMultigrid(M, sums)
+
+
+def solve_exactly(coarsest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let cycles that systems build solve boxes of so many cells exactly, for more levels than small ones get."""
+    defaults = learned_cycle.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "coarsest", coarsest)
 
 
 def vector(v: Any, sums: Any) -> Any:

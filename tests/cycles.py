@@ -12,9 +12,13 @@ from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grids.embedding import Embedding, geometry
 from deepcd.solvers.grids.stencils import UnitStencil
-from deepcd.solvers.kernels import coarse, gauss_seidel, reference
+from deepcd.solvers.kernels import gauss_seidel, reference
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners.multigrid import Multigrid
+from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
+from deepcd.solvers.preconditioners.multigrid.coarse import RedBlackCoarse
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
+from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
 
 def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -70,31 +74,41 @@ def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) 
     return embedding, UnitStencil(box, 1.0, np.array([False]))
 
 
+def learned(embedding: Embedding, stencil: UnitStencil, weights: Any = None, threads: int = 1, **options: Any) -> Cycle:
+    """Return the learned cycle for a stencil on the box of an embedding."""
+    return learned_cycle(embedding.shape, stencil.diagonal, weights, threads, **options)
+
+
+def classical(embedding: Embedding, stencil: UnitStencil, sweeps: int = 2, threads: int = 1, **options: Any) -> Cycle:
+    """Return the classical cycle for a stencil on the box of an embedding."""
+    return classical_cycle(embedding.shape, stencil.diagonal, threads, sweeps, **options)
+
+
 class Passes:
     """The passes of a cycle, one by one, against the matrices of its definition.
 
     Parameters
     ----------
-    M : Multigrid
+    M : Cycle
         With as many threads as are wanted.
-    levels : list of reference.Level
+    levels : list of reference.LevelMatrices
     planar : bool
         The box is 2D.
     """
 
-    def __init__(self, M: Multigrid, levels: list[reference.Level], planar: bool) -> None:
+    def __init__(self, M: Cycle, levels: list[reference.LevelMatrices], planar: bool) -> None:
         self.M, self.levels, self.planar = M, levels, planar
         self.rng = np.random.default_rng(0)
 
     def flat(self, depth: int, v: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return a vector over the cells of a level, the finest being number 0, on its padded box."""
-        n = self.M.levels[depth - 1].n if depth else self.M.n
+        n = self.M.levels[depth - 1].box.n if depth else self.M.finest.box.n
         return reference.pad(v.reshape(n), self.planar).astype(np.float32)
 
     def psi(self, depth: int) -> NDArray[np.float64]:
         """Return the factor per cell between a level and the next finer one."""
         level = self.M.levels[depth - 1]
-        return reference.unpad(level.psi, level.n, self.planar).ravel().astype(float)
+        return reference.unpad(level.fields.psi, level.box.n, self.planar).ravel().astype(float)
 
     def vector(self, depth: int) -> NDArray[np.float64]:
         """Return a random vector on the unknowns of a level, of numbers that float32 holds exactly."""
@@ -103,19 +117,20 @@ class Passes:
 
     def check_finest(self) -> None:
         """Run down and up on the finest level."""
-        M, top = self.M, self.M.levels[0]
+        M, level = self.M.finest, self.M.levels[0]
+        assert isinstance(M, UnitFinest)
+        top = level.fields
         A, G, T, _ = self.levels[0]
         assert T is not None
         b, e, out = self.vector(0), self.vector(1), M.zeros()
         r = self.flat(0, b)
-        top.r[self.flat(1, np.ones(math.prod(top.n))) > 0] = np.nan
-        M.descend(r)
+        top.r[self.flat(1, np.ones(math.prod(level.box.n))) > 0] = np.nan
+        M.descend(r, level)
         down = G @ b
         close(M.smoothed, self.flat(0, down))
-        coarse.scale(top.psi, top.r)
         close(top.r, self.flat(1, T.T @ (b - A @ down)))
         top.z[:] = self.flat(1, self.psi(1) * e)
-        product = M.ascend(r, out)
+        product = M.ascend(r, out, level)
         up = down + T @ e
         up = up + G.T @ (b - A @ up)
         close(out, self.flat(0, up))
@@ -124,47 +139,51 @@ class Passes:
 
     def check_coarse(self, depth: int) -> None:
         """Run down and up on a coarse level."""
-        M, level, lower = self.M, self.M.levels[depth - 1], self.M.levels[depth]
+        level, lower, smoothing = self.M.levels[depth - 1], self.M.levels[depth], self.M.coarse
+        own, below = level.fields, lower.fields
         A, G, T, _ = self.levels[depth]
         assert T is not None
         b, e = self.vector(depth), self.vector(depth + 1)
         down = G @ b
         up = down + T @ e
         up = up + G.T @ (b - A @ up)
-        for residual_wanted in (True, False) if M.sweeps else (False,):
-            level.r[:] = self.flat(depth, b)
-            M.descend_level(level, lower, level.r, level.e)
-            close(level.e, self.flat(depth, down))
-            close(lower.r, self.flat(depth + 1, T.T @ (b - A @ down)))
-            lower.z[:] = self.flat(depth + 1, self.psi(depth + 1) * e)
+        for residual_wanted in (True, False) if isinstance(smoothing, RedBlackCoarse) else (False,):
+            own.r[:] = self.flat(depth, b)
+            smoothing.descend(level, lower, own.r, own.e)
+            close(own.e, self.flat(depth, down))
+            close(below.r, self.flat(depth + 1, T.T @ (b - A @ down)))
+            below.z[:] = self.flat(depth + 1, self.psi(depth + 1) * e)
             if residual_wanted:  # as the compiled visit wants it
+                assert isinstance(smoothing, RedBlackCoarse)
                 gauss_seidel.ascend_coarse(
-                    level.n, level.s, level.diagonal, level.a, level.w, M.sweeps, level.phi, level.r, level.e,
-                    lower.n, lower.s, level.taps.near, level.taps.far, lower.z, level.t, *level.scratch[0],
+                    level.box, level.coefficients, smoothing.sweeps, own.r, own.e, level.transfer(lower), below.z,
+                    own.t, *level.scratch[0],
                 )  # fmt: skip
-                close(level.t, self.flat(depth, b - A @ up))
+                close(own.t, self.flat(depth, b - A @ up))
             else:
-                M.ascend_level(level, lower, level.r, level.e)
-            close(level.e, self.flat(depth, up))
-            np.testing.assert_array_equal(level.r, self.flat(depth, b))
+                smoothing.ascend(level, lower, own.r, own.e)
+            close(own.e, self.flat(depth, up))
+            np.testing.assert_array_equal(own.r, self.flat(depth, b))
 
     def check_cycle(self, depth: int) -> None:
         """Apply the cycle of a coarse level once, to a vector of its own."""
         level, b = self.M.levels[depth - 1], self.vector(depth)
         r, out = self.flat(depth, b), self.flat(depth, self.vector(depth))
-        self.M.cycle(depth - 1, r, out)
+        self.M.apply_below(depth - 1, r, out)
         close(out, self.flat(depth, reference.cycle(self.levels[depth:]) @ b), 3e-5)
         np.testing.assert_array_equal(r, self.flat(depth, b))
-        assert not out[level.diagonal == 0].any()
+        assert not out[level.fields.diagonal == 0].any()
 
     def check_visit(self, depth: int) -> None:
         """Visit a coarse level twice, or solve on the coarsest, and all levels below it."""
         level, b = self.M.levels[depth - 1], self.vector(depth)
         M, A = reference.cycle(self.levels[depth:]), self.levels[depth].A
-        level.r[:] = self.flat(depth, b)
+        level.fields.r[:] = self.flat(depth, b)
         self.M.visit(depth - 1)
         once = M @ b
-        close(level.z, self.flat(depth, self.psi(depth) * (2 * once - M @ (A @ once))), 3e-5)  # through many levels
+        close(
+            level.fields.z, self.flat(depth, self.psi(depth) * (2 * once - M @ (A @ once))), 3e-5
+        )  # through many levels
 
 
 def close(computed: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float = 1e-5) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from deepcd.solvers.kernels import reference
-from deepcd.solvers.training.autograd import prolong, restrict, sweep, taps
+from deepcd.solvers.kernels.records import taps
+from deepcd.solvers.training.autograd import prolong, restrict, sweep
 
 SHAPES = [(2, 4, 3, 5), (1, 5, 1, 6), (3, 1, 1, 4), (1, 2, 3, 1), (2, 1, 1, 1)]
 

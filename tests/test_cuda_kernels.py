@@ -16,11 +16,10 @@ from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners import multigrid
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
 from .cuda_simulator import _simulator, both, only_simulated, vector, watched  # noqa: F401
-from .cycles import GRIDS, Passes, chambers, close, random_embedding, random_weights
+from .cycles import GRIDS, Passes, chambers, close, learned, random_embedding, random_weights
 
 pytestmark = only_simulated
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (1, 1, 1), (7, 6), (1, 5), (4, 1)]
@@ -121,18 +120,16 @@ def test_sums_do_not_depend_on_the_order_in_which_threads_run() -> None:
 
 
 @functools.cache
-def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, UnitStencil, list[reference.Level]]:
+def definition(shape: tuple[int, ...], fill: float) -> tuple[Embedding, UnitStencil, list[reference.LevelMatrices]]:
     (embedding, stencil), planar = random_embedding(shape, fill), len(shape) == 2
     diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, planar)
     return embedding, stencil, reference.learned_levels(diagonal, planar, random_weights(len(shape), 0.15), 1)
 
 
-def passes(shape: tuple[int, ...], fill: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Passes, Any, Any]:
+def passes(shape: tuple[int, ...], fill: float) -> tuple[Passes, Any, Any]:
     """Return the definition's side and the device's, with many levels and no limit on smoothers."""
-    monkeypatch.setattr(multigrid, "COARSEST", 1)
-    monkeypatch.setattr(multigrid, "LARGEST", np.inf)
     embedding, stencil, levels = definition(shape, fill)
-    _, M, B, N = both(embedding, stencil, random_weights(len(shape), 0.15))
+    _, M, B, N = both(embedding, stencil, random_weights(len(shape), 0.15), coarsest=1, bound=np.inf)
     return Passes(M, levels, len(shape) == 2), N, B.sums
 
 
@@ -143,8 +140,8 @@ def put(array: Any, v: Any) -> None:
 
 @pytest.mark.parametrize("fill", [0.75, 0.98])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_down_and_up_on_the_finest_level(shape: tuple[int, ...], fill: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, N, sums = passes(shape, fill, monkeypatch)
+def test_down_and_up_on_the_finest_level(shape: tuple[int, ...], fill: float) -> None:
+    own, N, sums = passes(shape, fill)
     top = N._levels[0]
     A, G, T, _ = own.levels[0]
     assert T is not None
@@ -168,7 +165,7 @@ def test_down_and_up_on_the_finest_level(shape: tuple[int, ...], fill: float, mo
 def test_coarse_levels_by_tiles_and_in_one_block(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
-    own, N, _ = passes(shape, 0.9, monkeypatch)
+    own, N, _ = passes(shape, 0.9)
     for depth in range(1, len(own.M.levels)):
         level, lower = N._levels[depth - 1], N._levels[depth]
         A, G, T, _ = own.levels[depth]
@@ -188,8 +185,8 @@ def test_coarse_levels_by_tiles_and_in_one_block(shape: tuple[int, ...], monkeyp
         put(level.e, own.flat(depth, first))
         N.ascend_level(level, lower, level.r, level.z, np.float32(0.75), again=False)
         close(level.z.copy_to_host(), own.flat(depth, own.psi(depth) * (0.75 * up + first)))
-    for limit in (0, cuda_coarse.LARGEST):
-        monkeypatch.setattr(cuda_coarse, "LARGEST", limit)
+    for limit in (0, cuda_coarse.ONE_BLOCK):
+        monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", limit)
         for depth in range(1, len(own.M.levels) + 1):
             b = own.vector(depth)
             put(N._levels[depth - 1].r, own.flat(depth, b))
@@ -207,10 +204,9 @@ def test_tiles_and_shares_of_planes_meet(shape: tuple[int, ...], monkeypatch: py
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
     from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
-    monkeypatch.setattr(multigrid, "COARSEST", 60)
     monkeypatch.setattr(cuda_multigrid, "LEAST_PLANES", 4)
-    monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
-    A, M, B, N = both(*random_embedding(shape, 0.97))
+    monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", 0)
+    A, M, B, N = both(*random_embedding(shape, 0.97), coarsest=60)
     assert min(N._down[0], N._down[2], N._up[2]) > 1
     assert B.sums.partials.size >= np.prod(N._up) > cuda_outer.BLOCKS
     assert len(shape) == 2 or N._down[1] > 1
@@ -223,10 +219,9 @@ def test_tiles_and_shares_of_planes_meet(shape: tuple[int, ...], monkeypatch: py
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_whole_cycle_on_boxes_of_every_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", 8)
+def test_the_whole_cycle_on_boxes_of_every_kind(name: str) -> None:
     embedding, stencil = embed(GRIDS[name])
-    A, M, B, N = both(embedding, stencil)
+    A, M, B, N = both(embedding, stencil, coarsest=8)
     r = A.embed(np.random.default_rng(0).standard_normal(embedding.position.size)).astype(np.float32)
     A.project(r)
     z, z_ = M.zeros(), N.zeros()
@@ -238,19 +233,22 @@ def test_listed_cells_find_their_place() -> None:
     from deepcd.solvers.backends.cuda.multigrid import bits, listed
 
     embedding, stencil = random_embedding((11, 9, 10), 0.98)
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(3, 0.15))
-    cells, delta = listed(M)
-    assert 0 < len(M.cells) < len(cells) < np.count_nonzero(M.diagonal)
+    finest = learned(embedding, stencil, random_weights(3, 0.15)).finest
+    assert isinstance(finest, UnitFinest)
+    pair = finest.smoothing
+    assert isinstance(pair, FusedPair)
+    cells, delta = listed(finest, pair)
+    assert 0 < len(finest.scaling.cells) < len(cells) < finest.unknowns
     assert (np.diff(cells) > 0).all()
-    mask, before = bits(cells, M.diagonal.size)
+    mask, before = bits(cells, finest.diagonal.size)
     for e, h in enumerate(cells.tolist()):
         word, bit = divmod(h, 32)
         assert mask[word] >> bit & 1
         assert before[word] + int(mask[word] & ((1 << bit) - 1)).bit_count() == e
     assert int(sum(int(m).bit_count() for m in mask)) == len(cells)
-    np.testing.assert_array_equal(delta[:7], M.first[1])
-    np.testing.assert_array_equal(delta[7:14], M.second[1])
-    assert np.count_nonzero(delta[14] != 1) == len(M.ratio)
+    np.testing.assert_array_equal(delta[:7], pair.first.delta)
+    np.testing.assert_array_equal(delta[7:14], pair.second.delta)
+    assert np.count_nonzero(delta[14] != 1) == len(finest.scaling.ratio)
 
 
 # General matrices and vectors

@@ -15,9 +15,9 @@ from deepcd import DeepCD, Status
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers.backends.cuda import device
 from deepcd.solvers.grids.discovery import embed
-from deepcd.solvers.preconditioners import multigrid
+from deepcd.solvers.preconditioners.multigrid.levels import COARSEST
 
-from .cuda_simulator import FAMILIES, _simulator, both, grid_of, only_simulated, vector, watched  # noqa: F401
+from .cuda_simulator import FAMILIES, _simulator, both, grid_of, only_simulated, solve_exactly, vector, watched  # noqa: F401
 from .cycles import chambers
 from .test_cuda_ptx import COARSE, FINEST, OUTER, VISIT, typed
 
@@ -62,8 +62,8 @@ def test_the_same_iterations_and_the_same_answer(family: str, shape: tuple[int, 
 def test_levels_that_no_block_takes_at_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
-    monkeypatch.setattr(multigrid, "COARSEST", 30)
-    monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
+    solve_exactly(30, monkeypatch)
+    monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", 0)
     A, b = system(family, (12, 9, 14))
     host = DeepCD(preconditioner="learned-multigrid").solve(A, b)
     solution = DeepCD(device="cuda").solve(A, b)
@@ -272,13 +272,13 @@ def test_kernels_are_launched_with_the_types_that_are_compiled(monkeypatch: pyte
         for name, signatures in table.items()
         for signature in signatures
     }
-    monkeypatch.setattr(multigrid, "COARSEST", 30)
+    solve_exactly(30, monkeypatch)
     launched: set[Any] = set()
     for family, shape, dtype, limit in [
         ("open-top", (6, 7, 5), np.float32, 0), ("pure-neumann", (9, 12), np.float64, 0),
         ("free-surface", (6, 5, 7), np.float64, 8192),
     ]:  # fmt: skip
-        monkeypatch.setattr(cuda_coarse, "LARGEST", limit)
+        monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", limit)
         A, b = system(family, shape)
         with watched() as log:
             DeepCD(device="cuda").solve(A.astype(dtype), b.astype(dtype), 1e-9, x0=b.astype(dtype))
@@ -304,8 +304,8 @@ def test_launches_are_those_of_the_traffic_model(coarsest: int, limit: int, monk
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
     shape = (12, 11, 10)
-    monkeypatch.setattr(multigrid, "COARSEST", coarsest)
-    monkeypatch.setattr(cuda_coarse, "LARGEST", limit)
+    solve_exactly(coarsest, monkeypatch)
+    monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", limit)
     monkeypatch.setattr(cuda_traffic, "COARSEST", coarsest)
     monkeypatch.setattr(cuda_traffic, "ONE_BLOCK", limit)
     A, _, B, N = both(*embed(domain(shape, walls="air")))
@@ -322,7 +322,7 @@ def test_launches_are_those_of_the_traffic_model(coarsest: int, limit: int, monk
 def test_the_model_has_the_limits_of_the_code() -> None:
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
-    assert (cuda_traffic.COARSEST, cuda_traffic.ONE_BLOCK) == (multigrid.COARSEST, cuda_coarse.LARGEST)
+    assert (cuda_traffic.COARSEST, cuda_traffic.ONE_BLOCK) == (COARSEST, cuda_coarse.ONE_BLOCK)
     finest = cuda_traffic.traffic((128, 128, 128)).finest
     assert finest <= sum(cuda_traffic.CPU.values()) == 74
 
@@ -331,8 +331,8 @@ def test_kernels_touch_what_the_traffic_model_says(monkeypatch: pytest.MonkeyPat
     """Entries of arrays over the box of a level, each counted once for being read and once for being written."""
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 
-    monkeypatch.setattr(multigrid, "COARSEST", 30)
-    monkeypatch.setattr(cuda_coarse, "LARGEST", 0)
+    solve_exactly(30, monkeypatch)
+    monkeypatch.setattr(cuda_coarse, "ONE_BLOCK", 0)
     A, M, B, N = both(*embed(domain((12, 12, 12), walls="air")))
     r = vector(A.embed(np.ones(12**3)).astype(np.float32), B.sums)
     _, x, p, _, z = B.workspace(N)
@@ -347,7 +347,7 @@ def test_kernels_touch_what_the_traffic_model_says(monkeypatch: pytest.MonkeyPat
     for name, model in cuda_traffic.FINEST.items():
         kernel = kernels.get(name, f"cuda_outer.{name}")
         flags = cuda_traffic.FLAGS if name in kernels else 0
-        assert log.bytes(kernel, M.n, M.s) == model.own - flags
+        assert log.bytes(kernel, *M.finest.box) == model.own - flags
         assert log.bytes(kernel, level.n, level.s) == model.below
     assert log.bytes("cuda_coarse.descend", level.n, level.s) == cuda_traffic.COARSE["down"].own
     assert log.bytes("cuda_coarse.descend", lower.n, lower.s) == cuda_traffic.COARSE["down"].below

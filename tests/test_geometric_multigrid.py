@@ -13,10 +13,9 @@ from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference, team
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners import multigrid
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
-from .cycles import GRIDS, dense, iterations
+from .cycles import GRIDS, classical, dense, iterations
 
 
 def definition(embedding: Embedding, stencil: UnitStencil) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
@@ -27,12 +26,9 @@ def definition(embedding: Embedding, stencil: UnitStencil) -> tuple[NDArray[np.u
 
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("sweeps", [1, 2])
-def test_cycle_is_the_one_defined_symmetric_and_positive_definite(
-    name: str, sweeps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", 8)
+def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str, sweeps: int) -> None:
     embedding, stencil = embed(GRIDS[name])
-    M = dense(GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps), embedding, stencil)
+    M = dense(classical(embedding, stencil, sweeps, coarsest=8), embedding, stencil)
     diagonal, cells = definition(embedding, stencil)
     expected = reference.cycle(reference.geometric_levels(diagonal, sweeps, 8))[np.ix_(cells, cells)]
     size = np.abs(expected).max()
@@ -44,20 +40,18 @@ def test_cycle_is_the_one_defined_symmetric_and_positive_definite(
 @pytest.mark.parametrize(("sweeps", "most"), [(1, 11), (2, 9)])
 @pytest.mark.parametrize("family", ["open-top", "pure-neumann", "closed-cube"])
 @pytest.mark.parametrize("shape", [(9, 8, 8), (13, 17)], ids=str)
-def test_convergence(
-    family: str, shape: tuple[int, ...], sweeps: int, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", 30)
+def test_convergence(family: str, shape: tuple[int, ...], sweeps: int, most: int) -> None:
     embedding, stencil = embed(random_grid(family, shape, np.random.default_rng(0)))
-    assert iterations(GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps), embedding, stencil) <= most
+    assert iterations(classical(embedding, stencil, sweeps, coarsest=30), embedding, stencil) <= most
 
 
 def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, stencil = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2)))
-    alone = GeometricMultigrid(embedding.shape, stencil.diagonal)
+    alone = classical(embedding, stencil)
     monkeypatch.setattr(team, "SMALLEST", 1)
-    pair, again = (GeometricMultigrid(embedding.shape, stencil.diagonal, threads=2) for _ in range(2))
-    assert pair.team.threads == 2
+    pair, again = classical(embedding, stencil, threads=2), classical(embedding, stencil, threads=2)
+    assert isinstance(pair.finest, UnitFinest)
+    assert pair.finest.team.threads == 2
     rng = np.random.default_rng(0)
     r = UnitStencilOperator(embedding, stencil).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
     z = [M.zeros() for M in (alone, pair, again, pair)]
@@ -72,11 +66,11 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("sweeps", [-1, 0, 6])
 def test_more_sweeps_than_planes_are_kept_for_are_refused(sweeps: int) -> None:
     with pytest.raises(ValueError, match=f"sweeps must be from 1 to 5, got {sweeps}"):
-        GeometricMultigrid((4, 4), embed(domain((4, 4)))[1].diagonal, sweeps)
+        classical(*embed(domain((4, 4))), sweeps)
 
 
 def test_work_counts_the_passes_over_the_finest_grid() -> None:
     embedding, stencil = embed(domain((4, 4)))
-    assert [GeometricMultigrid(embedding.shape, stencil.diagonal, sweeps).work for sweeps in (1, 2)] == [4, 4]
-    assert GeometricMultigrid(embedding.shape, stencil.diagonal).name == "geometric-multigrid"
-    assert GeometricMultigrid.symmetric
+    assert [classical(embedding, stencil, sweeps).work for sweeps in (1, 2)] == [4, 4]
+    assert classical(embedding, stencil).name == "geometric-multigrid"
+    assert classical(embedding, stencil).symmetric

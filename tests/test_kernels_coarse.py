@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from deepcd.solvers.grids.embedding import geometry
-from deepcd.solvers.kernels import coarse, cycle, reference
+from deepcd.solvers.kernels import coarse, reference
+from deepcd.solvers.kernels.layout import SETS
+from deepcd.solvers.kernels.records import Box, Coefficients, Scratch, Transfer, scratch_shapes
 
 from .cycles import close
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (9, 3, 4), (7, 6), (1, 5), (4, 1), (6, 3)]
 F64 = NDArray[np.float64]
-Box = tuple[int, int, int]
 
 
 class Case:
@@ -39,13 +40,12 @@ class Case:
         self.near, self.far = (t.astype(np.float32) for t in reference.taps(0.2, self.n))
         P = reference.interpolation(self.n, self.near, self.far)
         self.T = self.phi.reshape(-1, 1) * P.toarray() * self.psi.ravel()
-        row = self.n[2] + 4
-        self.row = np.zeros(row, dtype=np.float32)
-        self.rings = np.zeros((cycle.SETS, 3, sum(self.s) + 4), dtype=np.float32)
-        self.along = np.zeros(((self.n[1] + 1) // 2 + 2, row), dtype=np.float32)
-        self.transfer = (self.m, self.ms, self.near, self.far)
+        self.box = Box(self.n, self.s)
+        self.scratch = Scratch(*(np.zeros(shape, dtype=np.float32) for shape in scratch_shapes(self.box, SETS)))
+        self.transfer = Transfer(self.m, self.ms, self.near, self.far)
         fields = (self.own, self.faces, self.a, self.c, self.phi)
-        self.level = (self.n, self.s, *(self.pad(field) for field in fields))
+        self.coefficients = Coefficients(*(self.pad(field) for field in fields))
+        self.level = (self.box, self.coefficients)
 
     def pad(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Return the padded box of a coefficient, or of one per axis."""
@@ -57,7 +57,7 @@ class Case:
         """Return a random vector where `on` is not zero, of numbers that float32 holds exactly."""
         return (self.rng.standard_normal(on.size).astype(np.float32) * (on.ravel() != 0)).astype(float)
 
-    def flat(self, v: F64, box: Box | None = None) -> NDArray[np.float32]:
+    def flat(self, v: F64, box: tuple[int, int, int] | None = None) -> NDArray[np.float32]:
         """Return a vector on its padded box, the finer one unless another is named."""
         return self.pad(v.reshape(box or self.n))
 
@@ -75,7 +75,7 @@ def test_sweep(case: Case, alpha: float, sigma: float, tau: float) -> None:
     base, x = case.vector(case.own).reshape(case.n), case.vector(case.own).reshape(case.n)
     y = np.zeros_like(case.pad(x))
     coefficients = (np.float32(sigma), case.pad(case.own), np.float32(tau), case.pad(case.faces))
-    coarse.sweep(case.n, case.s, np.float32(alpha), case.pad(base), *coefficients, case.pad(x), y)
+    coarse.sweep(case.box, np.float32(alpha), case.pad(base), *coefficients, case.pad(x), y)
     expected = reference.sweep(alpha, base, sigma, case.own, tau, case.faces, x)
     np.testing.assert_allclose(y, case.pad(expected), atol=2e-5)
     product = case.A @ x.ravel()
@@ -87,9 +87,9 @@ def test_descend(case: Case, parts: int) -> None:
     for _ in range(2):  # the second time in used scratch
         r, z = case.vector(case.own), case.flat(case.vector(case.own))
         coarser = case.flat(np.ones(case.psi.size), case.m)
-        vectors = (case.flat(r), z, *case.transfer, case.pad(case.psi), coarser)
+        vectors = (case.flat(r), z, case.transfer, case.pad(case.psi), coarser)
         for part in case.split(case.m[0], parts):
-            coarse.descend(*case.level, *vectors, case.rings, case.row, *part)
+            coarse.descend(*case.level, *vectors, case.scratch, *part)
         down = case.S @ r
         close(z, case.flat(down))
         close(coarser, case.flat(case.T.T @ (r - case.A @ down), case.m))
@@ -100,9 +100,9 @@ def test_ascend(case: Case, parts: int) -> None:
     for _ in range(2):
         r, z, e = case.vector(case.own), case.vector(case.own), case.vector(np.ones(case.m))
         out, coarser = case.flat(case.vector(case.own)), case.flat(case.psi.ravel() * e, case.m)
-        vectors = (case.flat(r), case.flat(z), out, *case.transfer, coarser)
+        vectors = (case.flat(r), case.flat(z), out, case.transfer, coarser)
         for part in case.split(case.n[0], parts):
-            coarse.ascend(*case.level, *vectors, case.rings, case.row, case.along, *part)
+            coarse.ascend(*case.level, *vectors, case.scratch, *part)
         y = z + case.T @ e
         close(out, case.flat(y + case.S @ (r - case.A @ y)))
 
@@ -116,9 +116,9 @@ def test_turn(case: Case, parts: int) -> None:
         coarser, below = case.flat(case.psi.ravel() * e, case.m), case.flat(np.ones(case.psi.size), case.m)
         out, left, again = (case.flat(case.vector(case.own)) for _ in range(3))
         kept = [v.copy() for v in (right, before, coarser)]
-        vectors = (right, before, out, left, again, *case.transfer, coarser, case.pad(case.psi), below)
+        vectors = (right, before, out, left, again, case.transfer, coarser, case.pad(case.psi), below)
         for part in case.split(case.m[0], parts):
-            coarse.turn(*case.level, *vectors, case.rings, case.row, case.along, *part)
+            coarse.turn(*case.level, *vectors, case.scratch, *part)
         y = z + case.T @ e
         up = y + case.S @ (r - case.A @ y)
         rest = r - case.A @ up
@@ -138,8 +138,8 @@ def test_a_share_of_a_turn_leaves_the_other_planes_alone(shape: tuple[int, ...])
     fine = [np.full(case.flat(r).size, 7, dtype=np.float32) for _ in range(3)]
     below = np.full(case.pad(case.psi).size, 7, dtype=np.float32)
     coarser = case.flat(case.psi.ravel() * e, case.m)
-    vectors = (case.flat(r), case.flat(z), *fine, *case.transfer, coarser, case.pad(case.psi), below)
-    coarse.turn(*case.level, *vectors, case.rings, case.row, case.along, 1, 2)
+    vectors = (case.flat(r), case.flat(z), *fine, case.transfer, coarser, case.pad(case.psi), below)
+    coarse.turn(*case.level, *vectors, case.scratch, 1, 2)
     for v, share in ((below, (2, 3)), *((v, (3, 5)) for v in fine)):  # of planes, padding counted
         planes = v.reshape(-1, case.ms[0] if v is below else case.s[0])
         assert (np.delete(planes, np.arange(*share), axis=0) == 7).all()
@@ -151,7 +151,7 @@ def test_prolong(case: Case) -> None:
     coarser = case.flat(case.psi.ravel() * e, case.m)
     for _ in range(2):  # the second time in used scratch
         computed = case.flat(z)
-        coarse.prolong(case.n, case.s, case.pad(case.phi), *case.transfer, coarser, case.row, case.along, computed)
+        coarse.prolong(case.box, case.pad(case.phi), case.transfer, coarser, case.scratch, computed)
         np.testing.assert_allclose(computed, case.flat(z + case.T @ e), atol=5e-6)
 
 

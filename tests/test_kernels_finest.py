@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import finest, reference
+from deepcd.solvers.kernels.records import Box, Scaling, Smoother, Transfer
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
 F64 = NDArray[np.float64]
-Box = tuple[int, int, int]
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Case:
         self.runs = np.array([sum(e < start for e in first) for start in self.starts])
         self.ends = np.array([*first, len(listed)])
         self.near, self.far = (t.astype(np.float32) for t in reference.taps(0.2, self.n))
+        self.box, self.transfer = Box(self.n, self.s), Transfer(self.m, self.ms, self.near, self.far)
         self.P = reference.interpolation(self.n, self.near, self.far)
         row = self.n[2] + 4
         self.row, self.behind = np.zeros(row, dtype=np.float32), np.zeros(self.s[1] + 4, dtype=np.float32)
@@ -49,7 +50,7 @@ class Case:
         """Return a random vector where `on` is not zero, of numbers that float32 holds exactly."""
         return (self.rng.standard_normal(on.size).astype(np.float32) * (on.ravel() != 0)).astype(float)
 
-    def flat(self, v: F64, box: Box) -> NDArray[np.float32]:
+    def flat(self, v: F64, box: tuple[int, int, int]) -> NDArray[np.float32]:
         return reference.pad(v.reshape(box), self.planar).astype(np.float32)
 
     def plane(self, v: NDArray[np.float32], i: int) -> NDArray[np.float32]:
@@ -68,7 +69,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_listed_cells_add_what_they_differ_by(case: Case) -> None:
     delta = case.rng.standard_normal((7, len(case.cells))).astype(np.float32)
     delta[3:5] *= 1 - case.planar  # no such axis
-    smoother = ((0.0, 0.0, 0.0, 0.0), delta, case.runs, case.ends, case.cells)
+    smoother = Smoother((np.float32(0),) * 4, delta, case.runs, case.ends, case.cells)
     t, out = case.vector(case.diagonal), case.vector(case.diagonal)
     index = np.flatnonzero(reference.pad(np.ones(case.n), case.planar))
     S = reference.listed_smoother(case.diagonal, 0.0, np.zeros(3), np.searchsorted(index, case.listed), delta.T)
@@ -77,19 +78,20 @@ def test_listed_cells_add_what_they_differ_by(case: Case) -> None:
         planes = [before[k * case.s[0] : (k + 1) * case.s[0]] for k in (i, i + 1, i + 2)]
         own = computed[(i + 1) * case.s[0] : (i + 2) * case.s[0]]
         for begin, end in case.tiles(case.n[1]):
-            finest.add_listed(case.n, case.s, smoother, *planes, i, begin, end, own)
+            finest.add_listed(case.box, smoother, tuple(planes), i, begin, end, own)
     np.testing.assert_allclose(computed, case.flat(out + S @ t, case.n), atol=3e-6)
 
 
 def test_listed_cells_are_scaled(case: Case) -> None:
     ratio = case.rng.uniform(0.5, 2, len(case.cells)).astype(np.float32)
+    scaling = Scaling(np.float32(1), case.starts, case.cells, ratio)
     v = case.vector(case.diagonal)
     computed, factor = case.flat(v, case.n), np.ones(reference.pad(case.diagonal, case.planar).size)
     factor[case.listed] = ratio
     for i in range(case.n[0]):
         own = computed[(i + 1) * case.s[0] : (i + 2) * case.s[0]]
         for begin, end in case.tiles(case.n[1]):
-            finest.scale_listed(case.n, case.starts, case.cells, ratio, i, begin, end, own)
+            finest.scale_listed(case.n, scaling, i, begin, end, own)
     expected = v * reference.unpad(factor, case.n, case.planar).ravel()
     np.testing.assert_allclose(computed, case.flat(expected, case.n), rtol=1e-6)
 
@@ -101,22 +103,8 @@ def test_restriction_plane_by_plane(case: Case, parts: int) -> None:
     for start, stop in itertools.pairwise([case.m[0] * t // parts for t in range(parts + 1)]):
         kept = coarse.copy()
         for i, (top, bottom) in itertools.product(range(case.n[0]), case.tiles(case.m[1])):
-            finest.restrict_plane(
-                case.n,
-                case.s,
-                case.m,
-                case.ms,
-                case.near,
-                case.far,
-                case.plane(fine, i),
-                case.row,
-                coarse,
-                i,
-                start,
-                stop,
-                top,
-                bottom,
-            )
+            plane = case.plane(fine, i)
+            finest.restrict_plane(case.box, case.transfer, plane, case.row, coarse, i, start, stop, top, bottom)
         others = np.ones(case.m[0] + 2, dtype=bool)
         others[start + 1 : stop + 1] = False
         np.testing.assert_array_equal(coarse.reshape(len(others), -1)[others], kept.reshape(len(others), -1)[others])
@@ -128,9 +116,9 @@ def test_prolongation_plane_by_plane(case: Case) -> None:
     coarse = case.flat(e, case.m)
     expected = (case.P @ e).reshape(case.n)
     for i, (begin, end) in itertools.product(range(case.n[0]), case.tiles(case.n[1])):
-        finest.prolong_plane(case.m, case.ms, case.near, case.far, coarse, i, begin, end, case.row, case.along)
+        finest.prolong_plane(case.transfer, coarse, i, begin, end, case.row, case.along)
         for j in range(begin, end):
-            a, b, w_a, w_b = finest.row_weights(case.near, case.far, j)
+            a, b, w_a, w_b = finest.row_weights(case.transfer, j)
             own = w_a * case.along[a] + w_b * case.along[b]
             np.testing.assert_allclose(own[1 : 1 + case.n[2]], expected[i, j], atol=3e-6)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import pytest
 
-from deepcd.solvers.grids.embedding import geometry
+from deepcd.solvers.grids.embedding import Embedding, geometry
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference, team
-from deepcd.solvers.preconditioners import multigrid
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
+from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
-from .cycles import Passes, random_embedding
+from .cycles import Passes, classical, random_embedding
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (6, 2, 3), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
 LARGE = [(13, 5, 6), (6, 7, 7), (17, 6)]
@@ -20,22 +19,24 @@ LARGE = [(13, 5, 6), (6, 7, 7), (17, 6)]
 
 @pytest.fixture(autouse=True)
 def _as_defined(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many levels and every number of threads."""
-    monkeypatch.setattr(multigrid, "COARSEST", 1)
+    """Every number of threads."""
     monkeypatch.setattr(team, "SMALLEST", 1)
 
 
 @functools.cache
-def definition(shape: tuple[int, ...], fill: float, sweeps: int) -> tuple[Any, list[reference.Level]]:
-    _, stencil = random_embedding(shape, fill)
+def definition(
+    shape: tuple[int, ...], fill: float, sweeps: int
+) -> tuple[tuple[Embedding, UnitStencil], list[reference.LevelMatrices]]:
+    embedding, stencil = random_embedding(shape, fill)
     diagonal = reference.unpad(stencil.diagonal.ravel(), geometry(shape)[0], len(shape) == 2)
-    return stencil.diagonal, reference.geometric_levels(diagonal, sweeps, 1)
+    return (embedding, stencil), reference.geometric_levels(diagonal, sweeps, 1)
 
 
 def passes(shape: tuple[int, ...], fill: float, sweeps: int, threads: int) -> Passes:
-    diagonal, levels = definition(shape, fill, sweeps)
-    M = GeometricMultigrid(shape, diagonal, sweeps, threads)
-    assert M.team.threads == min(threads, M.n[0])
+    grid, levels = definition(shape, fill, sweeps)
+    M = classical(*grid, sweeps, threads, coarsest=1)
+    assert isinstance(M.finest, UnitFinest)
+    assert M.finest.team.threads == min(threads, M.finest.box.n[0])
     return Passes(M, levels, len(shape) == 2)
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import reference, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
-from deepcd.solvers.preconditioners import learned_multigrid
-from deepcd.solvers.preconditioners.multigrid import coarser
+from deepcd.solvers.kernels.records import Box
+from deepcd.solvers.preconditioners.multigrid import evaluation
+from deepcd.solvers.preconditioners.multigrid.levels import halved
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (5, 5, 5), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
 AXES = np.array([0, 0, 1, 1, 2, 2])
@@ -25,8 +26,8 @@ class Case:
         self.rng = np.random.default_rng(sum((7**k) * v for k, v in enumerate(shape)))
         self.planar = len(shape) == 2
         self.n, self.s = geometry(shape)
-        level, self.step = coarser(self.n, (1.0, 1.0, 1.0), 1.0, planar=self.planar)
-        self.m, self.ms = level.n, level.s
+        self.step = tuple(min(k, 2) for k in self.n)
+        self.m, self.ms = halved(Box(self.n, self.s))
         dirichlet = self.rng.integers(1, 4, self.n) * (self.rng.random(self.n) < 0.2)
         self.diagonal = reference.stencil_diagonal(self.rng.random(self.n) < 0.85, dirichlet)
         self.unknown = self.diagonal > 0
@@ -178,24 +179,24 @@ def test_hand_down(case: Case) -> None:
 
 
 def test_the_finest_network_on_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_multigrid, "BLOCK", 7)
+    monkeypatch.setattr(evaluation, "BLOCK", 7)
     case = Case((4, 4, 4))
     patterns = case.rng.integers(0, 9, (20, 27)).astype(np.uint8)
     layers: Any = tuple(case.layers(54, 11))
     expected = reference.network(reference.pattern_inputs(patterns), layers)
-    expected[:, :9] = np.clip(expected[:, :9], learned_multigrid.LOWEST, 3)
-    np.testing.assert_allclose(learned_multigrid._clipped(patterns, layers), expected, atol=2e-4)
+    expected[:, :9] = np.clip(expected[:, :9], evaluation.LOWEST, 3)
+    np.testing.assert_allclose(evaluation._clipped(patterns, layers), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("alike", [True, False])
 def test_evaluate_features(case: Case, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_multigrid, "BLOCK", 7)
+    monkeypatch.setattr(evaluation, "BLOCK", 7)
     features = np.tile(case.rng.random(4), (*case.n, 1)) if alike else case.rng.random((*case.n, 4))
     features[tuple(k // 3 for k in case.n)] = [0.5, 0, 2, 0]
     features[-1, -1, -1] = 0
     features[-1, -1, -1, 1] = 0.7  # no volume: nothing is evaluated there, but its neighbours see it
     layers: Any = tuple(case.layers(4 * len(case.around), 5))
-    table, rows = learned_multigrid.evaluate_features(case.pad_last(features), case.around, layers)
+    table, rows = evaluation.evaluate_features(case.pad_last(features), case.around, layers)
     outputs = table[rows]
     assert outputs.shape == (case.flat.size, 5)
     around = np.stack([reference.neighbourhoods(features[..., f], case.planar) for f in range(4)], axis=-1)

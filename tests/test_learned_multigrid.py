@@ -14,25 +14,41 @@ from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference, team
+from deepcd.solvers.kernels.layout import WEIGHT
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners import learned_multigrid, multigrid
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.preconditioners.multigrid import evaluation
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
-from .cycles import GRIDS, dense, iterations, random_embedding, random_weights
+from .cycles import GRIDS, dense, iterations, learned, random_embedding, random_weights
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
 COARSEST = 8
 
 
-@pytest.fixture(autouse=True)
-def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", COARSEST)
+def small(
+    embedding: Embedding, stencil: UnitStencil, weights: dict[str, Any], threads: int = 1, bound: float = BOUND
+) -> Cycle:
+    """Return the cycle with more levels than such boxes usually get."""
+    return learned(embedding, stencil, weights, threads, coarsest=COARSEST, bound=bound)
+
+
+def finest(M: Cycle) -> UnitFinest:
+    assert isinstance(M.finest, UnitFinest)
+    return M.finest
+
+
+def smoothers(M: Cycle) -> FusedPair:
+    smoothing = finest(M).smoothing
+    assert isinstance(smoothing, FusedPair)
+    return smoothing
 
 
 def definition(
     embedding: Embedding, stencil: UnitStencil, weights: dict[str, Any]
-) -> tuple[list[reference.Level], NDArray[np.intp]]:
+) -> tuple[list[reference.LevelMatrices], NDArray[np.intp]]:
     """Return the levels of the definition and which cells of the box are unknowns."""
     planar = len(embedding.shape) == 2
     diagonal = reference.unpad(stencil.diagonal.ravel(), embedding.n, planar)
@@ -40,12 +56,11 @@ def definition(
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bound = multigrid.LARGEST
-    monkeypatch.setattr(multigrid, "LARGEST", np.inf)  # the limits on coarse levels are no part of the definition
+def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str) -> None:
     embedding, stencil = embed(GRIDS[name])
     weights = random_weights(len(embedding.shape), 0.15)
-    M = dense(LearnedMultigrid(embedding.shape, stencil.diagonal, weights), embedding, stencil)
+    # The limits on coarse levels are no part of the definition.
+    M = dense(small(embedding, stencil, weights, bound=np.inf), embedding, stencil)
     levels, cells = definition(embedding, stencil, weights)
     expected = reference.cycle(levels)[np.ix_(cells, cells)]
     size = np.abs(expected).max()
@@ -58,7 +73,7 @@ def test_cycle_is_the_one_defined_symmetric_and_positive_definite(name: str, mon
         for S in smoothers:
             if unknown.any():
                 assert np.linalg.eigvalsh(S.toarray()[np.ix_(unknown, unknown)])[0] > 0
-                assert 0 < np.linalg.eigvals((S @ A).toarray()).real.max() < bound
+                assert 0 < np.linalg.eigvals((S @ A).toarray()).real.max() < BOUND
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.15, 0.5])
@@ -73,11 +88,10 @@ def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: 
 
     grid = GRIDS[name]
     (embedding, stencil), weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
-    monkeypatch.setattr(network, "COARSEST", COARSEST)
-    monkeypatch.setattr(multigrid, "LARGEST", np.inf)
+    monkeypatch.setattr(network, "SOLVED_EXACTLY", COARSEST)
     module = network.LearnedMultigrid(len(grid.shape), hidden=6)
     module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    operator, M = UnitStencilOperator(embedding, stencil), LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
+    operator, M = UnitStencilOperator(embedding, stencil), small(embedding, stencil, weights, bound=np.inf)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position))).astype(np.float32)
     z = M.zeros()
     M.apply(r, z)
@@ -96,26 +110,25 @@ def test_smoothers_of_coarse_levels_are_limited() -> None:
     weights = random_weights(3, 0.0)
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][6:10] = 2.5
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
+    M = small(embedding, stencil, weights)
     levels, _ = definition(embedding, stencil, weights)
     S, A = levels[1].G.toarray(), levels[1].A.toarray()
     before = np.linalg.eigvals(S @ A).real.max()
     assert before > 3
-    after = reference.unpad(M.levels[0].a, M.levels[0].n).ravel() / np.diag(S)
+    after = reference.unpad(M.levels[0].fields.a, M.levels[0].box.n).ravel() / np.diag(S)
     np.testing.assert_allclose(after, after[0], rtol=1e-5)
-    assert multigrid.LARGEST * (1 - 1e-4) <= after[0] * before < 2
+    assert BOUND * (1 - 1e-4) <= after[0] * before < 2
 
 
-def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite() -> None:
     (embedding, stencil), weights = embed(domain((16, 18), walls=["solid", ("solid", "air")])), random_weights(2, 0.0)
     for k in range(2):
         weights[f"coarse.{k}.4.bias"][4] = 0.6  # psi: every correction is about three times too large
-    weighted = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
-    assert weighted.numbers[:, 6].min() < 0.9
+    weighted = small(embedding, stencil, weights)
+    assert weighted.hierarchy.numbers[:, WEIGHT].min() < 0.9
     M = dense(weighted, embedding, stencil)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
-    monkeypatch.setattr(multigrid, "LARGEST", np.inf)
-    M = dense(LearnedMultigrid(embedding.shape, stencil.diagonal, weights), embedding, stencil)
+    M = dense(small(embedding, stencil, weights, bound=np.inf), embedding, stencil)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] < 0
 
 
@@ -124,17 +137,18 @@ def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite(mo
 def test_convergence(family: str, shape: tuple[int, ...]) -> None:
     """Untrained it is a plain damped cycle: within a dozen and a half iterations to six digits, whatever the domain."""
     embedding, stencil = embed(random_grid(family, shape, np.random.default_rng(0)))
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(len(shape), 0.02))
-    assert iterations(M, embedding, stencil) <= 18
+    assert iterations(small(embedding, stencil, random_weights(len(shape), 0.02)), embedding, stencil) <= 18
 
 
 def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding, stencil = embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2)))
-    weights = random_weights(3, 0.1)
-    alone = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
+    (embedding, stencil), weights = (
+        embed(random_grid("mixed-walls", (7, 6, 8), np.random.default_rng(2))),
+        random_weights(3, 0.1),
+    )
+    alone = small(embedding, stencil, weights)
     monkeypatch.setattr(team, "SMALLEST", 1)
-    pair, again = (LearnedMultigrid(embedding.shape, stencil.diagonal, weights, threads=2) for _ in range(2))
-    assert pair.team.threads == 2
+    pair, again = (small(embedding, stencil, weights, threads=2) for _ in range(2))
+    assert finest(pair).team.threads == 2
     rng = np.random.default_rng(0)
     r = UnitStencilOperator(embedding, stencil).embed(rng.standard_normal(len(embedding.position))).astype(np.float32)
     z = [M.zeros() for M in (alone, pair, again, pair)]
@@ -148,32 +162,35 @@ def test_two_threads_agree_with_one_and_with_themselves(monkeypatch: pytest.Monk
 
 def test_patterns_beyond_one_table_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     (embedding, stencil), weights = embed(GRIDS["porous (3, 6, 5)"]), random_weights(3, 0.3)
-    whole = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
-    monkeypatch.setattr(learned_multigrid, "TABLE", 8)
-    pieces = LearnedMultigrid(embedding.shape, stencil.diagonal, weights)
-    np.testing.assert_array_equal(pieces.cells, whole.cells)
-    for own, other in ((pieces.first, whole.first), (pieces.second, whole.second)):
-        np.testing.assert_allclose(own[1], other[1], atol=1e-7)
-    np.testing.assert_allclose(pieces.levels[0].a, whole.levels[0].a, atol=1e-6)
+    whole = small(embedding, stencil, weights)
+    monkeypatch.setattr(evaluation, "TABLE", 8)
+    pieces = small(embedding, stencil, weights)
+    np.testing.assert_array_equal(finest(pieces).scaling.cells, finest(whole).scaling.cells)
+    mine, others = smoothers(pieces), smoothers(whole)
+    for own, other in ((mine.first, others.first), (mine.second, others.second)):
+        np.testing.assert_allclose(own.delta, other.delta, atol=1e-7)
+    np.testing.assert_allclose(pieces.levels[0].fields.a, whole.levels[0].fields.a, atol=1e-6)
 
 
 def test_an_undisturbed_interior_is_not_listed() -> None:
     embedding, stencil = embed(domain((8, 8, 8), walls="air"))
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(3, 0.1))
-    assert M.listed == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
-    assert M.first[1].shape == M.second[1].shape == (7, M.listed)
-    assert len(M.first[4]) == len(M.second[4]) == M.listed
-    assert len(M.ratio) == len(M.cells) == 8**3 - 4**3  # transfers know their own cell only
-    assert (M.ratio != 1).all()
+    M = small(embedding, stencil, random_weights(3, 0.1))
+    own, scaling, listed = smoothers(M), finest(M).scaling, M.finest.listed
+    assert listed == 8**3 - 2**3  # cells whose neighbours all see nothing but interior are not
+    assert own.first.delta.shape == own.second.delta.shape == (7, listed)
+    assert len(own.first.cells) == len(own.second.cells) == listed
+    assert len(scaling.ratio) == len(scaling.cells) == 8**3 - 4**3  # transfers know their own cell only
+    assert (scaling.ratio != 1).all()
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_listed_cells_lie_in_runs_of_adjacent_ones(name: str) -> None:
     embedding, stencil = embed(GRIDS[name])
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(len(embedding.shape), 0.1))
-    for _, delta, runs, ends, cells in (M.first, M.second):
-        assert delta.shape == (7, M.listed) == (7, len(cells))
-        assert (len(runs), runs[-1], ends[0], ends[-1]) == (M.n[0] * M.n[1] + 1, len(ends) - 1, 0, M.listed)
+    M = small(embedding, stencil, random_weights(len(embedding.shape), 0.1))
+    (n, s), listed = M.finest.box, M.finest.listed
+    for _, delta, runs, ends, cells in (smoothers(M).first, smoothers(M).second):
+        assert delta.shape == (7, listed) == (7, len(cells))
+        assert (len(runs), runs[-1], ends[0], ends[-1]) == (n[0] * n[1] + 1, len(ends) - 1, 0, listed)
         for row in range(len(runs) - 1):
             last = None
             for q in range(runs[row], runs[row + 1]):
@@ -183,17 +200,17 @@ def test_listed_cells_lie_in_runs_of_adjacent_ones(name: str) -> None:
                 assert last is None or own[0] > last + 1, "two runs that are one"
                 last = own[-1]
             numbers = cells[ends[runs[row]] : ends[runs[row + 1]]]
-            begin = (row % M.n[1] + 1) * M.s[1] + 1
-            assert ((numbers >= begin) & (numbers < begin + M.n[2])).all()
+            begin = (row % n[1] + 1) * s[1] + 1
+            assert ((numbers >= begin) & (numbers < begin + n[2])).all()
 
 
 def test_without_listed_cells_there_are_no_runs() -> None:
     """A box of one cell that nothing holds has no coupling either."""
     embedding, stencil = random_embedding((3, 4), fill=-1.0)
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(2, 0.1))
-    for _, delta, runs, _, cells in (M.first, M.second):
+    M = small(embedding, stencil, random_weights(2, 0.1))
+    for _, delta, runs, _, cells in (smoothers(M).first, smoothers(M).second):
         assert delta.shape == (7, 0)
-        assert M.listed == 0
+        assert M.finest.listed == 0
         assert len(cells) == 0
         assert not runs.any()
     z = M.zeros()
@@ -203,8 +220,7 @@ def test_without_listed_cells_there_are_no_runs() -> None:
 
 def test_neither_right_hand_side_nor_operator_is_written() -> None:
     embedding, stencil = embed(GRIDS["free-surface (7, 9)"])
-    M = LearnedMultigrid(embedding.shape, stencil.diagonal, random_weights(2, 0.1))
-    operator = UnitStencilOperator(embedding, stencil)
+    M, operator = small(embedding, stencil, random_weights(2, 0.1)), UnitStencilOperator(embedding, stencil)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position))).astype(np.float32)
     kept, diagonal = r.copy(), stencil.diagonal.copy()
     z = np.full(r.size, 7, dtype=np.float32) * (stencil.diagonal.ravel() > 0)
@@ -218,7 +234,7 @@ def test_neither_right_hand_side_nor_operator_is_written() -> None:
 
 def test_printed_it_tells_levels_cost_and_size_of_the_networks() -> None:
     weights = random_weights(3, 0.1)
-    text = str(LearnedMultigrid((8, 8, 8), embed(domain((8, 8, 8), walls="air"))[1].diagonal, weights))
+    text = str(small(*embed(domain((8, 8, 8), walls="air")), weights))
     assert "8x8x8, 4x4x4, 2x2x2; the last solved exactly (8 unknowns)" in text
     assert "4 passes over the finest grid" in text
     assert f"networks of {sum(v.size for v in weights.values())} numbers" in text

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from deepcd.solvers.training import losses, samples
-from deepcd.solvers.training.network import LearnedMultigrid, Level, apply, smooth
+from deepcd.solvers.training.network import LearnedMultigrid, LevelBatch, apply, smooth
 from deepcd.solvers.training.samples import Batch
 
 
@@ -24,7 +24,7 @@ def batch(monkeypatch: pytest.MonkeyPatch) -> Batch:
     return batch
 
 
-def setup(net: LearnedMultigrid, batch: Batch, copies: int = 1) -> list[Level]:
+def setup(net: LearnedMultigrid, batch: Batch, copies: int = 1) -> list[LevelBatch]:
     fluid, dirichlet, ids = (field.repeat(copies, 1, 1, 1) for field in (batch.fluid, batch.dirichlet, batch.ids))
     return net.setup(fluid, dirichlet, ids, batch.patterns)
 

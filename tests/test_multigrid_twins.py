@@ -14,40 +14,38 @@ from numpy.typing import NDArray
 
 from deepcd.pde import domain
 from deepcd.solvers.grids.discovery import embed
+from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import team
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners import multigrid
-from deepcd.solvers.preconditioners.geometric_multigrid import GeometricMultigrid
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
-from deepcd.solvers.preconditioners.multigrid import Multigrid
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
-from .cycles import GRIDS, random_weights
+from .cycles import GRIDS, classical, learned, random_weights
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
-Made = tuple[Multigrid, UnitStencilOperator]
+Made = tuple[Cycle, UnitStencilOperator]
 
 
-@pytest.fixture(autouse=True)
-def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multigrid, "COARSEST", 8)
+def small_classical(embedding: Embedding, stencil: UnitStencil, threads: int) -> Cycle:
+    return classical(embedding, stencil, threads=threads, coarsest=8)
 
 
-def geometric(shape: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> Multigrid:
-    return GeometricMultigrid(shape, diagonal, threads=threads)
+def small_learned(embedding: Embedding, stencil: UnitStencil, threads: int) -> Cycle:
+    return learned(embedding, stencil, random_weights(len(embedding.shape), 0.15), threads, coarsest=8)
 
 
-def learned(shape: tuple[int, ...], diagonal: NDArray[np.uint8], threads: int) -> Multigrid:
-    return LearnedMultigrid(shape, diagonal, random_weights(len(shape), 0.15), threads=threads)
+def finest(M: Cycle) -> UnitFinest:
+    assert isinstance(M.finest, UnitFinest)
+    return M.finest
 
 
-@pytest.fixture(params=[geometric, learned], ids=["geometric", "learned"])
+@pytest.fixture(params=[small_classical, small_learned], ids=["geometric", "learned"])
 def made(request: pytest.FixtureRequest) -> Callable[..., Made]:
     def make(name: str, threads: int = 1) -> Made:
         embedding, stencil = embed(GRIDS[name])
-        return request.param(embedding.shape, stencil.diagonal, threads), UnitStencilOperator(
-            embedding, stencil, threads
-        )
+        return request.param(embedding, stencil, threads), UnitStencilOperator(embedding, stencil, threads)
 
     return make
 
@@ -61,7 +59,7 @@ def test_a_twin_computes_the_same(
     monkeypatch.setattr(team, "SMALLEST", 1)
     M, operator = made(name, threads)
     twin = M.twin(others)
-    assert twin.team.threads == min(others, M.n[0])
+    assert finest(twin).team.threads == min(others, M.finest.box.n[0])
     r = operator.embed(np.random.default_rng(0).standard_normal(len(operator.embedding.position))).astype(np.float32)
     z, own = M.zeros(), twin.zeros()
     for _ in range(2):  # the second time in used scratch
@@ -74,13 +72,13 @@ def test_twins_share_coefficients_and_own_their_work_vectors(made: Callable[...,
     M, _ = made("porous (3, 6, 5)")
     twin = M.twin(1)
     assert twin.exact is M.exact
-    assert twin.cells is M.cells
-    assert not np.shares_memory(twin.pool, M.pool)
-    assert not np.shares_memory(twin.smoothed, M.smoothed)
+    assert finest(twin).scaling.cells is finest(M).scaling.cells
+    assert not np.shares_memory(twin.hierarchy.pool, M.hierarchy.pool)
+    assert not np.shares_memory(finest(twin).smoothed, finest(M).smoothed)
     for own, other in zip(twin.levels, M.levels, strict=True):
-        assert np.shares_memory(own.z, twin.pool)
-        assert np.shares_memory(other.z, M.pool)
-        np.testing.assert_array_equal(own.w, other.w)
+        assert np.shares_memory(own.fields.z, twin.hierarchy.pool)
+        assert np.shares_memory(other.fields.z, M.hierarchy.pool)
+        np.testing.assert_array_equal(own.fields.w, other.fields.w)
 
 
 @pytest.mark.compiled
@@ -92,7 +90,7 @@ def test_twins_work_at_the_same_time(made: Callable[..., Made]) -> None:
     for r, z in zip(right, expected, strict=True):
         M.apply(r, z)
 
-    def repeat(twin: Multigrid, r: NDArray[np.float32], z: NDArray[np.float32]) -> None:
+    def repeat(twin: Cycle, r: NDArray[np.float32], z: NDArray[np.float32]) -> None:
         own = twin.zeros()
         for _ in range(200):
             twin.apply(r, own)
@@ -110,17 +108,17 @@ def test_copies_and_pickles_compute_the_same(made: Callable[..., Made], monkeypa
     expected, z = M.zeros(), M.zeros()
     product = M.apply(r, expected)  # starts the threads
     for twin in (copy.deepcopy(M), pickle.loads(pickle.dumps(M))):
-        assert np.shares_memory(twin.levels[0].z, twin.pool)
-        assert not np.shares_memory(twin.pool, M.pool)
+        assert np.shares_memory(twin.levels[0].fields.z, twin.hierarchy.pool)
+        assert not np.shares_memory(twin.hierarchy.pool, M.hierarchy.pool)
         assert twin.apply(r, z) == product
         np.testing.assert_array_equal(z, expected)
     assert M.apply(r, z) == product
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("method", [GeometricMultigrid, LearnedMultigrid])
-def test_an_application_allocates_no_vector(method: type[GeometricMultigrid | LearnedMultigrid]) -> None:
-    M = method((24, 20, 22), embed(domain((24, 20, 22), walls="air"))[1].diagonal)
+@pytest.mark.parametrize("method", [classical, learned], ids=["GeometricMultigrid", "LearnedMultigrid"])
+def test_an_application_allocates_no_vector(method: Callable[[Embedding, UnitStencil], Cycle]) -> None:
+    M = method(*embed(domain((24, 20, 22), walls="air")))
     r, z = M.zeros(), M.zeros()
     M.apply(r, z)  # compiles
     tracemalloc.start()

@@ -20,7 +20,7 @@ def batch_of(*grids: Grid) -> Batch:
     return make_batch([g.fluid for g in grids], [dirichlet_count(g) for g in grids])
 
 
-def setup(net: LearnedMultigrid, batch: Batch) -> list[network.Level]:
+def setup(net: LearnedMultigrid, batch: Batch) -> list[network.LevelBatch]:
     return net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
 
 
@@ -35,7 +35,7 @@ def random_network(ndim: int, scale: float = 0.15) -> LearnedMultigrid:
 
 @pytest.fixture(autouse=True)
 def _more_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "COARSEST", 8)
+    monkeypatch.setattr(network, "SOLVED_EXACTLY", 8)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_pseudo_inverse_per_component() -> None:
     grid = domain((5, 3), solid=wall, walls=[("solid", "air"), "solid"])  # a sealed chamber and one under air
     batch = batch_of(grid)
     faces = setup(LearnedMultigrid(2), batch)[0].faces
-    level = network.Level((5, 1, 3), (1.0, 1.0, 1.0), 1.0, batch.fluid, faces, batch.dirichlet)
+    level = network.LevelBatch((5, 1, 3), (1.0, 1.0, 1.0), 1.0, batch.fluid, faces, batch.dirichlet)
     level.finish()
     with torch.no_grad():
         computed = pseudo_inverse(level)[0].numpy()

@@ -13,7 +13,8 @@ from deepcd.pde import Grid, PoissonSystem, poisson
 from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.kernels import reference
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+
+from .cycles import learned
 
 SHAPES = [(7, 8, 6), (3, 9, 10), (11, 13)]
 
@@ -21,7 +22,7 @@ SHAPES = [(7, 8, 6), (3, 9, 10), (11, 13)]
 def cycle_matrix(grid: Grid) -> tuple[NDArray[np.float64], int]:
     """Return the cycle on vectors without null-space part as a dense matrix, and the dimension of the null space."""
     embedding, stencil = embed(grid)
-    operator, M = UnitStencilOperator(embedding, stencil), LearnedMultigrid(embedding.shape, stencil.diagonal)
+    operator, M = UnitStencilOperator(embedding, stencil), learned(embedding, stencil)
     columns, z = [], M.zeros()
     for unit in np.eye(len(embedding.position)):
         r = operator.embed(unit)

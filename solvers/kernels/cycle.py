@@ -1,8 +1,7 @@
 """All coarse levels of a cycle in one compiled call: every level is visited twice, the last one solved exactly.
 
-What a level consists of lies in one array, `pool`, so that the whole hierarchy is three arrays whatever the number of
-levels. `table` holds per level n0, n1, n2, s0, s1, the entries of its box and where in the pool its fields begin, in
-the order of `FIELDS`, and its scratch; `numbers` the taps to the next level (near, far) and the second visit's weight.
+Levels lie in memory as `kernels/layout.py` says. There is one visitor per kind of smoother, since each of them lets its
+passes leave different vectors behind.
 """
 
 from __future__ import annotations
@@ -10,21 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels import coarse, gauss_seidel
+from deepcd.solvers.kernels import coarse, gauss_seidel, layout
+from deepcd.solvers.kernels.layout import WEIGHT
 from deepcd.solvers.kernels.outer import FAST
+from deepcd.solvers.kernels.records import Transfer
 
-FIELDS = ("diagonal", "w", "a", "c", "phi", "psi", "r", "z", "t", "e", "y")
-SETS = 6  # of three planes that a pass over a coarse level keeps
-AXES = ("w", "c")  # fields with one entry per cell and axis
-
-
-def layout(n: tuple[int, int, int], s: tuple[int, int], start: int) -> tuple[list[int], int]:
-    """Return a level's row of `table`, if its part of the pool begins at `start`, and where that ends."""
-    size, row = (n[0] + 2) * s[0], n[2] + 4
-    lengths = [size * (3 if name in AXES else 1) for name in FIELDS]
-    lengths += [3 * SETS * (s[0] + s[1] + 4), row, ((n[1] + 1) // 2 + 2) * row]
-    begins = [start + sum(lengths[:k]) for k in range(len(lengths))]
-    return [*n, *s, size, *begins], start + sum(lengths)
+_box_of, _fields_of, _scratch_of = (njit(f) for f in (layout.box_of, layout.fields_of, layout.scratch_of))
+_coefficients_of = njit(layout.coefficients_of)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -41,51 +32,46 @@ def _solve(cells, inverse, psi, r, t, z):
 
 
 @njit(cache=True, nogil=True)
-def visit(table, numbers, pool, cells, inverse, sweeps, depth):
+def _transfer(memory, depth):
+    """Return how a level is connected with the next one, and the vectors of that one."""
+    box, taps = _box_of(memory.table[depth + 1]), memory.numbers[depth]
+    return Transfer(box.n, box.s, taps[:3], taps[3:6]), _fields_of(memory.table[depth + 1], memory.pool)
+
+
+@njit(cache=True, nogil=True)
+def visit(memory, depth):
     """z of a level <- psi times what two cycles, or on the last level the exact solution, make of its r.
 
-    cells, inverse
-        The unknowns of the last level, and the dense inverse on them.
-    sweeps
-        Of Gauss-Seidel, with the inverse of the diagonal in the place of `a`; 0: the smoother (a, c).
+    The cycles smooth with (a, c) of each level.
     """
-    row = table[depth]
-    n, s, size = (row[0], row[1], row[2]), (row[3], row[4]), row[5]
-    diagonal, w = pool[row[6] : row[6] + size], pool[row[7] : row[7] + 3 * size].reshape(3, size)
-    a, c = pool[row[8] : row[8] + size], pool[row[9] : row[9] + 3 * size].reshape(3, size)
-    phi, psi = pool[row[10] : row[10] + size], pool[row[11] : row[11] + size]
-    r, z, t = pool[row[12] : row[12] + size], pool[row[13] : row[13] + size], pool[row[14] : row[14] + size]
-    e, y = pool[row[15] : row[15] + size], pool[row[16] : row[16] + size]
-    if depth == table.shape[0] - 1:
-        _solve(cells, inverse, psi, r, t, z)
+    box, level = _box_of(memory.table[depth]), _fields_of(memory.table[depth], memory.pool)
+    if depth == memory.table.shape[0] - 1:
+        _solve(memory.cells, memory.inverse, level.psi, level.r, level.t, level.z)
         return
-    below = table[depth + 1]
-    m, ms, length = (below[0], below[1], below[2]), (below[3], below[4]), below[5]
-    psi_below = pool[below[11] : below[11] + length]
-    r_below, z_below = pool[below[12] : below[12] + length], pool[below[13] : below[13] + length]
-    near, far = numbers[depth, :3], numbers[depth, 3:6]
-    plane, line = s[0] + s[1] + 4, n[2] + 4
-    rings = pool[row[17] : row[17] + 3 * SETS * plane].reshape(SETS, 3, plane)
-    buffer, lines = pool[row[18] : row[18] + line], (n[1] + 1) // 2 + 2
-    along = pool[row[19] : row[19] + lines * line].reshape(lines, line)
-    if sweeps == 0:
-        coefficients, transfer = (diagonal, w, a, c, phi), (m, ms, near, far)
-        coarse.descend(n, s, *coefficients, r, y, *transfer, psi_below, r_below, rings, buffer, 0, m[0])
-        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
-        coarse.turn(
-            n, s, *coefficients, r, y, e, t, z, *transfer, z_below, psi_below, r_below, rings, buffer, along, 0, m[0]
-        )
-        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
-        coarse.ascend(n, s, *coefficients, t, z, y, *transfer, z_below, rings, buffer, along, 0, n[0])
-        coarse.combine(numbers[depth, 6], e, psi, y, z)
+    (transfer, below), own = _transfer(memory, depth), _coefficients_of(level)
+    scratch, m, weight = _scratch_of(memory.table[depth], memory.pool), transfer.n, memory.numbers[depth, WEIGHT]
+    coarse.descend(box, own, level.r, level.y, transfer, below.psi, below.r, scratch, 0, m[0])
+    visit(memory, depth + 1)
+    coarse.turn(
+        box, own, level.r, level.y, level.e, level.t, level.z, transfer, below.z, below.psi, below.r, scratch, 0, m[0]
+    )
+    visit(memory, depth + 1)
+    coarse.ascend(box, own, level.t, level.z, level.y, transfer, below.z, scratch, 0, box.n[0])
+    coarse.combine(weight, level.e, level.psi, level.y, level.z)
+
+
+@njit(cache=True, nogil=True)
+def visit_red_black(memory, sweeps, depth):
+    """Do the same with so many Gauss-Seidel sweeps; in the place of `a` there is the inverse of the diagonal."""
+    box, level = _box_of(memory.table[depth]), _fields_of(memory.table[depth], memory.pool)
+    if depth == memory.table.shape[0] - 1:
+        _solve(memory.cells, memory.inverse, level.psi, level.r, level.t, level.z)
         return
+    (transfer, below), own = _transfer(memory, depth), _coefficients_of(level)
+    scratch, weight = _scratch_of(memory.table[depth], memory.pool), memory.numbers[depth, WEIGHT]
     for again in range(2):
-        right, out, left = (t, z, pool[:0]) if again else (r, e, t)
-        gauss_seidel.descend_coarse(
-            n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, psi_below, r_below, rings, buffer
-        )
-        visit(table, numbers, pool, cells, inverse, sweeps, depth + 1)
-        gauss_seidel.ascend_coarse(
-            n, s, diagonal, a, w, sweeps, phi, right, out, m, ms, near, far, z_below, left, rings, buffer, along
-        )
-    coarse.combine(numbers[depth, 6], e, psi, z, z)
+        right, out, left = (level.t, level.z, level.t[:0]) if again else (level.r, level.e, level.t)
+        gauss_seidel.descend_coarse(box, own, sweeps, right, out, transfer, below.psi, below.r, scratch)
+        visit_red_black(memory, sweeps, depth + 1)
+        gauss_seidel.ascend_coarse(box, own, sweeps, right, out, transfer, below.z, left, scratch)
+    coarse.combine(weight, level.e, level.psi, level.z, level.z)

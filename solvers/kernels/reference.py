@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array, kron
 
+from deepcd.solvers.learned.architecture import A0, C0, COARSE, FACES, FINE, PHI, PSI, SHARE, SMOOTHER, Output, first_of
+from deepcd.solvers.learned.architecture import DIRICHLET as LEARNED_DIRICHLET
+
 F64 = NDArray[np.float64]
-C0, A0, LEARNED_DIRICHLET = 0.4, 0.4, 0.4
 GEOMETRIC_DIRICHLET, LEAST_WEIGHT = 0.5, 0.2
 SMALLEST_DIAGONAL = 1e-6
 
@@ -215,9 +217,14 @@ def face_mean(output: F64, axis: int) -> F64:
     return 0.5 * (output + shifted(output, axis, 1))
 
 
+def cut(outputs: NDArray[Any], of: Sequence[Output]) -> NDArray[Any]:
+    """Return outputs, the first along the last axis, within their limits."""
+    return np.clip(outputs[..., : len(of)], [o.lowest for o in of], [o.highest for o in of])
+
+
 def scale_faces(faces: F64, dirichlet: F64, outputs: F64) -> tuple[F64, F64]:
-    """Multiply weights by the exponential of outputs 0, 1, 2 (both cells' mean) and 3, each between -2 and 2."""
-    o = np.clip(outputs, -2, 2)
+    """Multiply weights by the exponential of outputs 0, 1, 2 (both cells' mean) and 3."""
+    o = cut(outputs, (*FACES, SHARE))
     scaled = [w * np.exp(face_mean(o[..., axis], axis)) for axis, w in enumerate(faces)]
     return np.stack(scaled), dirichlet * np.exp(o[..., 3])
 
@@ -228,7 +235,7 @@ def smoother(faces: F64, inverse: F64, outputs: NDArray[Any], c0: float = C0, a0
     c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) and a_i = sum_j c_ij + a0 exp(output) / d_i, so that S
     is diagonally dominant and hence positive definite.
     """
-    o = np.clip(outputs[..., :4], [-3, -4, -4, -4], 3)
+    o = cut(outputs, SMOOTHER)
     c = [c0 * np.exp(face_mean(o[..., 1 + d], d)) * w * inverse * shifted(inverse, d, 1) for d, w in enumerate(faces)]
     a = row_sums(np.stack(c)) + a0 * np.exp(o[..., 0]) * inverse
     return a, np.stack(c)
@@ -236,13 +243,13 @@ def smoother(faces: F64, inverse: F64, outputs: NDArray[Any], c0: float = C0, a0
 
 def transfer_scaling(output: NDArray[Any], inverse: F64) -> F64:
     """Return phi, the factor of every cell on what comes from and goes to the coarser level."""
-    return np.exp(np.clip(output, -3, 3)) * (inverse > 0)
+    return np.exp(np.clip(output, PHI.lowest, PHI.highest)) * (inverse > 0)
 
 
 # The cycle
 
 
-class Level(NamedTuple):
+class LevelMatrices(NamedTuple):
     """Matrices of one level over the cells of its box."""
 
     A: csr_array
@@ -251,7 +258,7 @@ class Level(NamedTuple):
     S: Sequence[csr_array] = ()  # the steps that G takes one after the other, if they are named
 
 
-def cycle(levels: Sequence[Level]) -> F64:
+def cycle(levels: Sequence[LevelMatrices]) -> F64:
     """Return M of the whole cycle as a dense matrix.
 
     Smooth, correct with T C T' of the next level, smooth with the transpose. C is two cycles there, C = 2 M - M A M
@@ -292,7 +299,9 @@ def form(faces: F64, dirichlet: NDArray[Any], nominal: F64) -> tuple[F64, F64]:
     return diagonal, unknown / np.where(unknown, diagonal, 1)
 
 
-def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int) -> list[Level]:
+def learned_levels(
+    diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[str, Any], coarsest: int
+) -> list[LevelMatrices]:
     """Return the hierarchy of the learned cycle: two smoothing steps on the finest level, one on all others.
 
     Parameters
@@ -317,12 +326,12 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
     found: list[tuple[csr_array, list[csr_array], F64, F64, tuple[int, ...]]] = []
     levels = []
     while True:
-        n, first, steps = own.shape, 5 if found else 0, 1 if found else 2
-        phi = transfer_scaling(outputs[..., first], inverse)
-        psi = np.exp(np.clip(outputs[..., 4], -2, 2)) * (inverse > 0)
-        ends = [first + 1 + 4 * k for k in range(steps + 1)]
-        smoothers = [matrix(*smoother(faces, inverse, outputs[..., k:]), 1.0) for k in ends[:-1]]
-        handed = outputs[..., ends[-1] :] * (volume > 0)[..., None]
+        n, kind = own.shape, COARSE if found else FINE
+        phi = transfer_scaling(outputs[..., first_of(kind, "phi")], inverse)
+        psi = np.exp(np.clip(outputs[..., first_of(COARSE, "psi")], PSI.lowest, PSI.highest)) * (inverse > 0)
+        steps = range(first_of(kind, "a"), len(kind), len(SMOOTHER))
+        smoothers = [matrix(*smoother(faces, inverse, outputs[..., k:]), 1.0) for k in steps]
+        handed = outputs[..., len(kind) :] * (volume > 0)[..., None]
         found.append((matrix(own, faces, -1.0), smoothers, phi, psi, n))
         if len(found) > 1 and math.prod(n) <= coarsest:
             break
@@ -332,8 +341,8 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         features = [volume / capacity, dirichlet / nominal.max(), *(inside.T / (2 * nominal)).T, *(faces.T / nominal).T]
         features += [aggregate(handed[..., f]) / per for f in range(handed.shape[-1])]
         around = np.stack([neighbourhoods(f, planar) for f in features], axis=-1)
-        kind = min(len(found), kinds - 1) - 1
-        outputs = network(around.reshape(*around.shape[:3], -1), layers_of(weights, f"coarse.{kind}."))
+        number = min(len(found), kinds - 1) - 1
+        outputs = network(around.reshape(*around.shape[:3], -1), layers_of(weights, f"coarse.{number}."))
         faces, dirichlet = scale_faces(faces, dirichlet, outputs)
         own, inverse = form(faces, dirichlet, nominal)
     for k, ((A, S, phi, _, n), (_, _, _, psi, _)) in enumerate(itertools.pairwise(found)):
@@ -341,11 +350,11 @@ def learned_levels(diagonal: NDArray[np.uint8], planar: bool, weights: Mapping[s
         G = S[0]
         for step in S[1:]:
             G = csr_array(G + step - step @ (A @ G))
-        levels.append(Level(A, G, _diagonal(phi) @ P @ _diagonal(psi), S))
-    return [*levels, Level(found[-1][0], pseudo_inverse(found[-1][0]), None)]
+        levels.append(LevelMatrices(A, G, _diagonal(phi) @ P @ _diagonal(psi), S))
+    return [*levels, LevelMatrices(found[-1][0], pseudo_inverse(found[-1][0]), None)]
 
 
-def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) -> list[Level]:
+def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) -> list[LevelMatrices]:
     """Return the hierarchy of the classical cycle.
 
     Parameters
@@ -377,8 +386,8 @@ def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) ->
         G, eye = np.zeros(A.shape), np.eye(A.shape[0])
         for colour in (0, 1) * sweeps:
             G = red_black(A, n, eye, G, colour)
-        levels.append(Level(A, G, _diagonal(unknown / weight) @ P))
-    return [*levels, Level(found[-1][0], pseudo_inverse(found[-1][0]), None)]
+        levels.append(LevelMatrices(A, G, _diagonal(unknown / weight) @ P))
+    return [*levels, LevelMatrices(found[-1][0], pseudo_inverse(found[-1][0]), None)]
 
 
 def _diagonal(x: NDArray[Any]) -> csr_array:

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from numba import njit
 
+from deepcd.solvers.kernels.finest import parents
+from deepcd.solvers.kernels.records import taps
+
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _sweep(shape, diag, w0, w1, w2, x, sign, y):
@@ -77,12 +80,12 @@ def _prolong(e, near, far, z):
             for j in range(n1):
                 buffer[:] = 0
                 for a in range(2):
-                    ci = (i >> 1) if a == 0 else ((i >> 1) + 2 * (i & 1) - 1)
+                    ci = parents(i)[a]
                     if ci < 0 or ci >= m0:
                         continue
                     wi = near[0] if a == 0 else far[0]
                     for c in range(2):
-                        cj = (j >> 1) if c == 0 else ((j >> 1) + 2 * (j & 1) - 1)
+                        cj = parents(j)[c]
                         if cj < 0 or cj >= m1:
                             continue
                         w = wi * (near[1] if c == 0 else far[1])
@@ -112,24 +115,18 @@ def _restrict(r, near, far, rc):
                     buffer[c2] += near[2] * row[k]
                     buffer[c2 + 2 * (k & 1) - 1] += far[2] * row[k]
                 for a in range(2):
-                    ci = (i >> 1) if a == 0 else ((i >> 1) + 2 * (i & 1) - 1)
+                    ci = parents(i)[a]
                     if ci < 0 or ci >= m0:
                         continue
                     wi = near[0] if a == 0 else far[0]
                     for c in range(2):
-                        cj = (j >> 1) if c == 0 else ((j >> 1) + 2 * (j & 1) - 1)
+                        cj = parents(j)[c]
                         if cj < 0 or cj >= m1:
                             continue
                         w = wi * (near[1] if c == 0 else far[1])
                         out = rc[b, ci, cj]
                         for k in range(m2):
                             out[k] += w * buffer[k + 1]
-
-
-def taps(q: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the near and the far weight per axis; an axis of one cell is not coarsened and has (1, 0)."""
-    far = np.array([q if n > 1 else 0.0 for n in shape], dtype=np.float32)
-    return (1 - far).astype(np.float32), far
 
 
 def _flat(t: torch.Tensor) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepcd.data import weight_files
+from deepcd.solvers.learned.architecture import architecture
 
 LONGEST = 6  # largest number of iterations that a training step unrolls
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # names of Adam's moments
@@ -42,7 +43,7 @@ class CycleSettings:
     @property
     def architecture(self) -> str:
         """Name of the network in weight files."""
-        return f"learned-multigrid-{self.ndim}d/2"
+        return architecture(self.ndim)
 
 
 @dataclass

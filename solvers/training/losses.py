@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepcd.solvers.training.network import LearnedMultigrid, Level, apply, smooth
+from deepcd.solvers.training.network import LearnedMultigrid, LevelBatch, apply, smooth
 from deepcd.solvers.training.samples import Batch, random_batch, random_rhs, remove_constants
 
 
@@ -57,14 +57,14 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
 
 
 def unrolled(
-    net: LearnedMultigrid, levels: list[Level], batch: Batch, r: Tensor, steps: int
+    net: LearnedMultigrid, levels: list[LevelBatch], batch: Batch, r: Tensor, steps: int
 ) -> tuple[list[Tensor], Tensor]:
     """Run conjugate-direction steps from x = 0 with one kept direction.
 
     Parameters
     ----------
     net : LearnedMultigrid
-    levels : list of Level
+    levels : list of LevelBatch
         The hierarchy that `net.setup` has built for the batch.
     batch : Batch
     r : Tensor (batch, n0, n1, n2)
@@ -91,14 +91,14 @@ def unrolled(
     return history, r
 
 
-def spectral_excess(net: LearnedMultigrid, levels: list[Level], rng: np.random.Generator, limit: float) -> Tensor:
+def spectral_excess(net: LearnedMultigrid, levels: list[LevelBatch], rng: np.random.Generator, limit: float) -> Tensor:
     """Return the penalty on eigenvalues of S A above `limit`, summed over the levels.
 
     Power iteration finds the eigenvector, and one differentiable quotient gives the gradient.
 
     Parameters
     ----------
-    levels : list of Level
+    levels : list of LevelBatch
     rng : numpy.random.Generator
     limit : float
 

@@ -1,8 +1,8 @@
 """The learned multigrid cycle as a differentiable torch module: the definition that is trained.
 
 One symmetric V step per level, everything local and linear in the residual; the coefficients come from small
-convolutional networks that read the local geometry. `solvers/preconditioners/learned_multigrid.py` runs the same cycle
-compiled, and a test compares the two.
+convolutional networks that read the local geometry. `solvers/preconditioners/multigrid/learned.py` runs the same
+cycle compiled, and a test compares the two.
 
 Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
 
@@ -25,15 +25,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from deepcd.solvers.learned.architecture import (
+    COARSE,
+    DIRICHLET,
+    FEATURES,
+    FINE,
+    HALF_DIRICHLET,
+    HANDED,
+    KINDS,
+    OCCUPIED,
+    SMOOTHER,
+    Output,
+    first_of,
+)
 from deepcd.solvers.training.autograd import prolong, restrict, sweep
 
-KINDS = 3  # finest, second, and one network for all deeper levels: any number of levels works
-COARSEST = 64  # cells of a box that is solved exactly in training
-C0, A0, DIRICHLET = 0.4, 0.4, 0.4
-HANDED = 6  # learned features that a cell hands down to its coarse cell
-FINE_OUTPUTS = 9 + HANDED  # phi; a, c0, c1, c2 of the first smoother and of the second; features handed down
-COARSE_OUTPUTS = 10 + HANDED  # faces 0, 1, 2, Dirichlet, psi; phi; a, c0, c1, c2; features handed down
-FEATURES = 8 + HANDED  # volume, Dirichlet, faces inside and towards the next cell per axis, features handed down
+SOLVED_EXACTLY = 64  # largest box, in cells, that is solved exactly in training
 
 
 @dataclass
@@ -45,7 +52,7 @@ class Smoother:
 
 
 @dataclass
-class Level:
+class LevelBatch:
     """One grid of the hierarchy; tensors (batch, n0, n1, n2)."""
 
     shape: tuple[int, int, int]
@@ -80,6 +87,13 @@ def between(o: Tensor, d: int) -> Tensor:
     return (o + torch.cat([o.narrow(d, 1, o.shape[d] - 1), o.narrow(d, o.shape[d] - 1, 1)], d)) / 2
 
 
+def made(o: Tensor, outputs: tuple[Output, ...], k: int, d: int | None = None) -> Tensor:
+    """Return the coefficient that output k makes, in the cells or on the faces along dimension d."""
+    own = o[k].clamp(outputs[k].lowest, outputs[k].highest)
+    value = torch.exp(own if d is None else between(own, d))
+    return value if outputs[k].scale == 1 else outputs[k].scale * value
+
+
 def children(t: Tensor) -> Tensor:
     """Pad to even sizes (axes of one cell stay) and return (batch, m0, f0, m1, f1, m2, f2)."""
     n = t.shape[1:]
@@ -107,7 +121,7 @@ class LearnedMultigrid(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(hidden, FINE_OUTPUTS),
+            nn.Linear(hidden, len(FINE) + HANDED),
         )
         self.coarse = nn.ModuleList(
             nn.Sequential(
@@ -115,7 +129,7 @@ class LearnedMultigrid(nn.Module):
                 nn.ReLU(),
                 nn.Conv3d(hidden, hidden, 1),
                 nn.ReLU(),
-                nn.Conv3d(hidden, COARSE_OUTPUTS, 1),
+                nn.Conv3d(hidden, len(COARSE) + HANDED, 1),
             )
             for _ in range(KINDS - 1)
         )
@@ -124,7 +138,7 @@ class LearnedMultigrid(nn.Module):
                 nn.init.zeros_(parameter)
         self.tap = nn.Parameter(torch.tensor([0.2] + [0.15] * (KINDS - 1)))
 
-    def setup(self, fluid: Tensor, dirichlet: Tensor, ids: Tensor, patterns: Tensor) -> list[Level]:
+    def setup(self, fluid: Tensor, dirichlet: Tensor, ids: Tensor, patterns: Tensor) -> list[LevelBatch]:
         """Build the hierarchy of a batch of domains.
 
         Parameters
@@ -140,7 +154,7 @@ class LearnedMultigrid(nn.Module):
 
         Returns
         -------
-        list of Level
+        list of LevelBatch
         """
         shape: tuple[int, int, int] = tuple(fluid.shape[1:])  # type: ignore[assignment]
         faces = []
@@ -150,31 +164,31 @@ class LearnedMultigrid(nn.Module):
                 fluid.narrow(d, 1, fluid.shape[d] - 1) * fluid.narrow(d, 0, fluid.shape[d] - 1)
             )
             faces.append(w)
-        level = Level(shape, (1.0, 1.0, 1.0), 1.0, fluid, faces, dirichlet)
+        level = LevelBatch(shape, (1.0, 1.0, 1.0), 1.0, fluid, faces, dirichlet)
         level.finish()
-        table = self.fine(torch.cat([(patterns > 0).float(), 0.5 * (patterns.float() - 1).clamp_min(0)], 1))
-        self._smoothers(level, table[ids.flatten()].reshape(*fluid.shape, FINE_OUTPUTS).movedim(-1, 0))
+        table = self.fine(torch.cat([torch.from_numpy(t)[patterns.long()] for t in (OCCUPIED, HALF_DIRICHLET)], 1))
+        self._smoothers(level, table[ids.flatten()].reshape(*fluid.shape, -1).movedim(-1, 0), FINE)
         levels = [level]
-        while len(levels) == 1 or math.prod(level.shape) > COARSEST:
+        while len(levels) == 1 or math.prod(level.shape) > SOLVED_EXACTLY:
             level = self._coarsen(level, min(len(levels), KINDS - 1))
             levels.append(level)
         level.exact = pseudo_inverse(level)
         return levels
 
-    def _smoothers(self, level: Level, o: Tensor) -> None:
+    def _smoothers(self, level: LevelBatch, o: Tensor, outputs: tuple[Output, ...]) -> None:
         """Set phi, S and what is handed down from outputs (channels, batch, n0, n1, n2)."""
-        level.phi = torch.exp(o[0].clamp(-3, 3)) * level.mask
+        level.phi = made(o, outputs, first_of(outputs, "phi")) * level.mask
         level.smoothers = []
-        for first in range(1, len(o) - HANDED, 4):
+        for first in range(first_of(outputs, "a"), len(outputs), len(SMOOTHER)):
             c = []
             for d, w in enumerate(level.faces, 1):
                 after = torch.cat([level.inverse.narrow(d, 1, w.shape[d] - 1), torch.zeros_like(w.narrow(d, 0, 1))], d)
-                c.append(C0 * torch.exp(between(o[first + d].clamp(-4, 3), d)) * w * level.inverse * after)
-            a = A0 * torch.exp(o[first].clamp(-3, 3)) * level.inverse
+                c.append(made(o, outputs, first + d, d) * w * level.inverse * after)
+            a = made(o, outputs, first) * level.inverse
             level.smoothers.append(Smoother(a + sum(w + shifted(w, d) for d, w in enumerate(c, 1)), c))
         level.handed = o[-HANDED:] * (level.volume > 0)
 
-    def _coarsen(self, fine: Level, kind: int) -> Level:
+    def _coarsen(self, fine: LevelBatch, kind: int) -> LevelBatch:
         halved = [n > 1 for n in fine.shape]
         shape: tuple[int, int, int] = tuple((n + 1) // 2 for n in fine.shape)  # type: ignore[assignment]
         fold, split = (2, 4, 6), [children(w) for w in fine.faces]
@@ -197,15 +211,15 @@ class LearnedMultigrid(nn.Module):
         features += [w / nominal[d] for d, w in enumerate(faces)]
         features += [children(h).sum(fold) / 2.0 ** sum(halved) for h in fine.handed]
         o = self.coarse[kind - 1](torch.stack(features, 1)).movedim(1, 0)
-        faces = [w * torch.exp(between(o[d - 1].clamp(-2, 2), d)) for d, w in enumerate(faces, 1)]
-        dirichlet = dirichlet * torch.exp(o[3].clamp(-2, 2))
-        level = Level(shape, (nominal[0], nominal[1], nominal[2]), capacity, volume, faces, dirichlet)
+        faces = [w * made(o, COARSE, d - 1, d) for d, w in enumerate(faces, 1)]
+        dirichlet = dirichlet * made(o, COARSE, first_of(COARSE, "dirichlet"))
+        level = LevelBatch(shape, (nominal[0], nominal[1], nominal[2]), capacity, volume, faces, dirichlet)
         level.finish()
-        level.psi = torch.exp(o[4].clamp(-2, 2)) * level.mask
-        self._smoothers(level, o[5:])
+        level.psi = made(o, COARSE, first_of(COARSE, "psi")) * level.mask
+        self._smoothers(level, o, COARSE)
         return level
 
-    def cycle(self, levels: list[Level], r: Tensor, depth: int = 0) -> Tensor:
+    def cycle(self, levels: list[LevelBatch], r: Tensor, depth: int = 0) -> Tensor:
         """Apply M of a level to r (batch, n0, n1, n2)."""
         level = levels[depth]
         if depth == len(levels) - 1:
@@ -224,7 +238,7 @@ class LearnedMultigrid(nn.Module):
         return z
 
 
-def apply(level: Level, x: Tensor) -> Tensor:
+def apply(level: LevelBatch, x: Tensor) -> Tensor:
     """Return A x on a level."""
     return sweep(level.diagonal, level.faces, x, -1.0)
 
@@ -234,7 +248,7 @@ def smooth(S: Smoother, r: Tensor) -> Tensor:
     return sweep(S.a, S.c, r, 1.0)
 
 
-def pseudo_inverse(level: Level) -> Tensor:
+def pseudo_inverse(level: LevelBatch) -> Tensor:
     """Return the dense pseudo-inverse of A, (batch, cells, cells); components without Dirichlet data lose constants.
 
     (A + s V V')^-1 - V V' / s with V the normalised constants on those components, s of the size of the diagonal.

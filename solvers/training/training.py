@@ -28,12 +28,13 @@ import torch
 from deepcd.data import weight_files
 from deepcd.data.files import sole_writer
 from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.learned.architecture import HANDED, KINDS
 from deepcd.solvers.learned.torch_threads import torch_threads
 from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import CycleSettings, State
 from deepcd.solvers.training.figure import draw
 from deepcd.solvers.training.losses import sample_loss
-from deepcd.solvers.training.network import HANDED, KINDS, LearnedMultigrid
+from deepcd.solvers.training.network import LearnedMultigrid
 from deepcd.solvers.training.progress import reporting
 from deepcd.solvers.training.samples import SHARES
 

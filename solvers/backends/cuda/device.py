@@ -169,14 +169,14 @@ def on_device(parts: Parts, sums: Sums) -> CudaParts:
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.operators.csr import CSROperator
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-    from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+    from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 
     rows: Any = parts.rows if isinstance(parts.rows, slice) else cuda.to_device(parts.rows)
     A: Any = parts.A
     operator: Any = None
     M: Any = parts.M
     if isinstance(parts.operator, UnitStencilOperator):
-        assert isinstance(parts.M, LearnedMultigrid)
+        assert isinstance(parts.M, Cycle)
         operator, M = CudaStencilOperator(parts.operator, sums), CudaMultigrid(parts.M, sums)
     elif isinstance(parts.operator, CSROperator):
         operator, M = CudaCSROperator(parts.operator, sums), CudaJacobi(parts.operator.A.diagonal(), sums)

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
 from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
 from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, start
-from deepcd.solvers.preconditioners.learned_multigrid import LearnedMultigrid
+from deepcd.solvers.kernels import layout
+from deepcd.solvers.kernels.records import Taps
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
-BLOCKS = 512  # that a pass is divided into, if it has as many tiles and planes
-LEAST_PLANES = 16  # of a block: four more on either side are computed anew
+BLOCKS = 512  # largest number of blocks that share a pass, if it has as many tiles and planes
+LEAST_PLANES = 16  # smallest share of planes of a block: four more on either side are computed anew
 
 
 class CudaMultigrid:
@@ -23,37 +26,41 @@ class CudaMultigrid:
 
     Parameters
     ----------
-    M : LearnedMultigrid
-        Set up on the processor, with the shipped or other weights.
+    M : Cycle
+        The learned cycle, set up on the processor, with the shipped or other weights.
     sums : Sums
         Shared with the operator.
     """
 
     symmetric = linear = True
-    work = 4.0  # passes: down, up, and the outer two
+    work = Cycle.work
 
-    def __init__(self, M: LearnedMultigrid, sums: Sums) -> None:
+    def __init__(self, M: Cycle, sums: Sums) -> None:
+        own = M.finest
+        assert isinstance(own, UnitFinest)
+        assert isinstance(own.smoothing, FusedPair)
         self.name, self._text = M.name, str(M)
-        self._size, self._sums = M.diagonal.size, sums
-        cells, delta = listed(M)
+        self._size, self._sums = own.diagonal.size, sums
+        cells, delta = listed(own, own.smoothing)
         mask, before = bits(cells, self._size)
-        finest = cuda_finest.PLANE if M.s[1] == 0 else cuda_finest.BOX
-        self._finest, self._coarse = finest, cuda_coarse.PLANE if M.s[1] == 0 else cuda_coarse.BOX
-        constants = [tuple(np.float32(c) for c in S[0]) for S in (M.first, M.second)]
-        tables = [cuda.to_device(v) for v in (M.diagonal, mask, before)]
-        self._geometry = M.n, M.s, *tables, *constants, cuda.to_device(delta), np.float32(M.phi)
-        self._taps = _taps(M.taps)
+        (n, s), top = own.box, M.levels[0].box
+        finest = cuda_finest.PLANE if s[1] == 0 else cuda_finest.BOX
+        self._finest, self._coarse = finest, cuda_coarse.PLANE if s[1] == 0 else cuda_coarse.BOX
+        constants = [tuple(map(np.float32, S.constants)) for S in (own.smoothing.first, own.smoothing.second)]
+        tables = [cuda.to_device(v) for v in (own.diagonal, mask, before)]
+        self._geometry = n, s, *tables, *constants, cuda.to_device(delta), np.float32(own.scaling.phi)
+        self._taps = _taps(own.taps)
         self._smoothed = CudaVector.zeros(self._size, np.float32, sums).array
-        self._down, self._down_share = division(M.n, finest.tile, 2 * M.levels[0].n[0])
-        self._up, self._up_share = division(M.n, finest.tile, M.n[0])
+        self._down, self._down_share = division(n, finest.tile, 2 * top.n[0])
+        self._up, self._up_share = division(n, finest.tile, n[0])
         sums.reserve(math.prod(self._up))
-        pool = cuda.to_device(M.pool)
-        self._bottom = (
-            *(cuda.to_device(v) for v in (M.table, M.numbers)), pool,
-            *(cuda.to_device(v) for v in (M.exact_cells.astype(np.int64), M.exact)),
-        )  # fmt: skip
-        self._levels = [Level(level, row, pool) for level, row in zip(M.levels, M.table.tolist(), strict=True)]
-        self._weights = [np.float32(w) for w in M.numbers[:, 6]]
+        table, numbers, pool, *exact = M.memory_map
+        self._bottom = layout.Memory(*map(cuda.to_device, (table, numbers, pool, *exact)))
+        rows = table.tolist()
+        self._levels = [
+            DeviceLevel(row, level.taps, self._bottom.pool) for level, row in zip(M.levels, rows, strict=True)
+        ]
+        self._weights = [np.float32(w) for w in numbers[:, layout.WEIGHT]]
 
     def __str__(self) -> str:
         return f"{self._text}; on a CUDA device"
@@ -88,7 +95,7 @@ class CudaMultigrid:
     def visit(self, depth: int) -> None:
         """Set z of a level to psi times what two cycles, or the exact solution on the last one, make of its r."""
         level = self._levels[depth]
-        if level.size <= cuda_coarse.LARGEST or depth == len(self._levels) - 1:
+        if level.size <= cuda_coarse.ONE_BLOCK or depth == len(self._levels) - 1:
             start(cuda_coarse.visit, 1, cuda_coarse.VISITORS, *self._bottom, depth)
             return
         lower, weight = self._levels[depth + 1], self._weights[depth]
@@ -97,7 +104,7 @@ class CudaMultigrid:
             self.visit(depth + 1)
             self.ascend_level(level, lower, right, level.e if again else level.z, weight, again=again)
 
-    def descend_level(self, level: Level, lower: Level, r: Any) -> None:
+    def descend_level(self, level: DeviceLevel, lower: DeviceLevel, r: Any) -> None:
         """Smooth from zero into y and restrict the residual, scaled, to r of the next level."""
         blocks, share = division(level.n, self._coarse.down, 2 * lower.n[0])
         start(
@@ -105,7 +112,9 @@ class CudaMultigrid:
             *level.taps, lower.psi, lower.r, share,
         )  # fmt: skip
 
-    def ascend_level(self, level: Level, lower: Level, r: Any, out: Any, weight: np.float32, *, again: bool) -> None:
+    def ascend_level(
+        self, level: DeviceLevel, lower: DeviceLevel, r: Any, out: Any, weight: np.float32, *, again: bool
+    ) -> None:
         """Add the correction to y and smooth, into `out`; leave the residual in t if there is to be another visit."""
         blocks, share = division(level.n, self._coarse.up, level.n[0])
         start(
@@ -114,23 +123,19 @@ class CudaMultigrid:
         )  # fmt: skip
 
 
-class Level:
+class DeviceLevel:
     """Fields of a coarse level on the device, which are parts of one array."""
 
-    def __init__(self, level: Any, row: list[int], pool: Any) -> None:
-        self.n, self.s, self.size = level.n, level.s, level.size
-
-        def part(k: int, axes: int = 1) -> Any:
-            field = pool[row[k] : row[k] + axes * self.size]
-            return field.reshape(axes, self.size) if axes > 1 else field
-
-        diagonal, w, a, c, phi = part(6), part(7, 3), part(8), part(9, 3), part(10)
-        self.coefficients = self.n, self.s, diagonal, w, a, c, phi
-        self.psi, self.r, self.z, self.t, self.e, self.y = (part(k) for k in range(11, 17))
-        self.taps = _taps(level.taps)
+    def __init__(self, row: list[int], taps: Taps, pool: Any) -> None:
+        self.n, self.s = layout.box_of(row)
+        self.size, fields = row[layout.SIZE], layout.fields_of(row, pool)
+        own = layout.coefficients_of(fields)
+        self.coefficients = self.n, self.s, *own
+        self.psi, self.r, self.z, self.t, self.e, self.y = fields[len(own) :]
+        self.taps = _taps(taps)
 
 
-def _taps(taps: Any) -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
+def _taps(taps: Taps) -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
     """Return near and far weights as kernels take them."""
     return tuple(np.float32(t) for t in taps.near), tuple(np.float32(t) for t in taps.far)
 
@@ -146,7 +151,7 @@ def division(n: tuple[int, ...], tile: tuple[int, int], planes: int) -> tuple[tu
     return (columns, rows, -(-planes // share)), share
 
 
-def listed(M: LearnedMultigrid) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def listed(finest: UnitFinest, pair: FusedPair) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the cells of the finest level with coefficients of their own, and what these differ by.
 
     Returns
@@ -156,14 +161,15 @@ def listed(M: LearnedMultigrid) -> tuple[NDArray[np.int64], NDArray[np.float32]]
     delta : float32 (15, m), or (15, 1) if there are none
         Rows as in `kernels/finest.py`.
     """
-    _, first, runs, ends, places = M.first
+    (n, s), scaling = finest.box, finest.scaling
+    _, first, runs, ends, places = pair.first
     row_of_run = np.repeat(np.arange(runs.size - 1), np.diff(runs))
     row = np.repeat(row_of_run, np.diff(ends))
-    cells = (row // M.n[1] + 1) * M.s[0] + places
+    cells = (row // n[1] + 1) * s[0] + places
     delta = np.ones((15, max(cells.size, 1)), dtype=np.float32)
-    delta[:7, : cells.size], delta[7:14, : cells.size] = first, M.second[1]
-    scaled = np.repeat(np.arange(M.starts.size - 1), np.diff(M.starts)) // M.n[1] + 1
-    delta[14, np.searchsorted(cells, scaled * M.s[0] + M.cells)] = M.ratio
+    delta[:7, : cells.size], delta[7:14, : cells.size] = first, pair.second.delta
+    scaled = np.repeat(np.arange(scaling.starts.size - 1), np.diff(scaling.starts)) // n[1] + 1
+    delta[14, np.searchsorted(cells, scaled * s[0] + scaling.cells)] = scaling.ratio
     return cells, delta
 
 

@@ -2,7 +2,7 @@
 
 Fields and geometry as in `kernels/coarse.py`, tiles and waves of stages as in `finest.py`. Levels that
 are small enough take one launch: `visit` is one block of threads that walks over the whole hierarchy below, laid out as
-`kernels/cycle.py` says. Everything is float32.
+`kernels/layout.py` says. Everything is float32.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from numba import cuda, float32
 
 from deepcd.solvers.backends.cuda.kernels.finest import ZERO, cell, inside, parent, transfers
 from deepcd.solvers.backends.cuda.kernels.outer import ONE, SIMULATED
+from deepcd.solvers.kernels import layout
+from deepcd.solvers.kernels.layout import N0, N1, N2, S0, S1
 
 R0, R1, R2 = np.uint64(0), np.uint64(1), np.uint64(2)
-LARGEST = 8192  # entries of a padded box that one block takes
-# Columns of a hierarchy's table and of its numbers, see `kernels/cycle.py`.
-SIZE, DIAGONAL, W, A, C, PHI, PSI, R, Z, T, E, Y = (np.uint64(k) for k in range(5, 17))
-FAR, WEIGHT = np.uint64(3), np.uint64(6)
+ONE_BLOCK = 8192  # largest number of entries of a padded box that one block takes
+# Columns of a hierarchy's table and of its numbers, unsigned
+SIZE, DIAGONAL, W, A, C, PHI, PSI, R, Z, T, E, Y = (np.uint64(k) for k in range(layout.SIZE, layout.RINGS))
+FAR, WEIGHT = np.uint64(layout.FAR), np.uint64(layout.WEIGHT)
 
 
 @cuda.jit(device=True)
@@ -201,13 +203,13 @@ VISITORS = (2, 2) if SIMULATED else (32, 16)  # threads
 def own_part(row):
     """Return the first of a thread's entries of a level's box, padding planes left out, their end and distance."""
     t, threads = cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y, cuda.blockDim.x * cuda.blockDim.y
-    return np.uint64(row[3] + t), np.uint64(row[SIZE] - row[3]), np.uint64(threads)
+    return np.uint64(row[S0] + t), np.uint64(row[SIZE] - row[S0]), np.uint64(threads)
 
 
 @cuda.jit(device=True)
 def neighbours(pool, row, field, x, h):
     """Return the sum over the neighbours of a field's face weight times the field x."""
-    s0, s1 = np.uint64(row[3]), np.uint64(row[4])
+    s0, s1 = np.uint64(row[S0]), np.uint64(row[S1])
     f0, v = np.uint64(row[field]) + h, np.uint64(row[x]) + h
     f1, f2 = f0 + np.uint64(row[SIZE]), f0 + np.uint64(2 * row[SIZE])
     value = pool[f0 - s0] * pool[v - s0] + pool[f0] * pool[v + s0]
@@ -246,26 +248,26 @@ def residual(pool, row, r, x, out, scaled):
 def restrict(pool, row, below, taps, v):
     """Set r of the level below to psi P' v. Ends with a barrier."""
     i, j = np.int64(0), np.int64(cuda.threadIdx.y)
-    while i < below[0]:
-        if j >= below[1]:
-            i, j = i + 1, j - below[1]
+    while i < below[N0]:
+        if j >= below[N1]:
+            i, j = i + 1, j - below[N1]
             continue
         k = np.int64(cuda.threadIdx.x)
-        while k < below[2]:
+        while k < below[N2]:
             value, fi = ZERO, 2 * i - 1
             while fi < 2 * i + 3:
                 fj = 2 * j - 1
                 while fj < 2 * j + 3:
-                    if fi >= 0 and fi < row[0] and fj >= 0 and fj < row[1]:
+                    if fi >= 0 and fi < row[N0] and fj >= 0 and fj < row[N1]:
                         # Beyond the end of a row there is padding, even if it is that of the next one.
-                        h = np.uint64(row[v] + (fi + 1) * row[3] + (fj + 1) * row[4] + 2 * k + 1)
+                        h = np.uint64(row[v] + (fi + 1) * row[S0] + (fj + 1) * row[S1] + 2 * k + 1)
                         line = taps[R2] * (pool[h] + pool[h + ONE])
                         line += taps[FAR + R2] * (pool[h - ONE] + pool[h + np.uint64(2)])
                         weight = taps[R0] if fi >> 1 == i else taps[FAR]
                         value += weight * (taps[R1] if fj >> 1 == j else taps[FAR + R1]) * line
                     fj += 1
                 fi += 1
-            h = cell((below[3], below[4]), i, j, k)
+            h = cell((below[S0], below[S1]), i, j, k)
             pool[np.uint64(below[R]) + h] = pool[np.uint64(below[PSI]) + h] * value
             k += cuda.blockDim.x
         j += cuda.blockDim.y
@@ -276,12 +278,12 @@ def restrict(pool, row, below, taps, v):
 def correct(pool, row, below, taps, y):
     """Add phi P e to the field y; the level below holds psi e in z. Ends with a barrier."""
     i, j = np.int64(0), np.int64(cuda.threadIdx.y)
-    while i < row[0]:
-        if j >= row[1]:
-            i, j = i + 1, j - row[1]
+    while i < row[N0]:
+        if j >= row[N1]:
+            i, j = i + 1, j - row[N1]
             continue
         k = np.int64(cuda.threadIdx.x)
-        while k < row[2]:
+        while k < row[N2]:
             value, a = ZERO, 0
             while a < 2:  # near, far
                 ci = parent(i) if a else i >> 1
@@ -291,12 +293,12 @@ def correct(pool, row, below, taps, y):
                     weight = taps[FAR if a else R0] * taps[FAR + R1 if b else R1]
                     # The missing neighbour of the only row of a 2D box: its weight is zero.
                     if weight != 0:
-                        start = below[Z] + (ci + 1) * below[3] + (cj + 1) * below[4] + 1
+                        start = below[Z] + (ci + 1) * below[S0] + (cj + 1) * below[S1] + 1
                         own = pool[np.uint64(start + (k >> 1))]
                         value += weight * (taps[R2] * own + taps[FAR + R2] * pool[np.uint64(start + parent(k))])
                     b += 1
                 a += 1
-            h = cell((row[3], row[4]), i, j, k)
+            h = cell((row[S0], row[S1]), i, j, k)
             pool[np.uint64(row[y]) + h] += pool[np.uint64(row[PHI]) + h] * value
             k += cuda.blockDim.x
         j += cuda.blockDim.y

@@ -1,0 +1,195 @@
+"""The learned multigrid preconditioner, compiled: smoothers, coarse operators and transfers come from small networks.
+
+The same cycle as `solvers/training/network.py`, which defines and trains it; here the networks are evaluated once, at
+setup, on the distinct local patterns of the domain, and a cycle is a handful of passes with the coefficients they
+gave.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.grids.embedding import geometry
+from deepcd.solvers.kernels import setup
+from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
+from deepcd.solvers.kernels.records import F32, Box, Scaling, Smoother, taps
+from deepcd.solvers.learned.architecture import (
+    COARSE,
+    DIRICHLET,
+    FEATURES,
+    FINE,
+    HANDED,
+    KINDS,
+    SMOOTHER,
+    Output,
+    architecture,
+)
+from deepcd.solvers.preconditioners.multigrid.coarse import LearnedCoarse
+from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate, evaluate_features, network_of
+from deepcd.solvers.preconditioners.multigrid.exact import solve_exactly
+from deepcd.solvers.preconditioners.multigrid.levels import (
+    COARSEST,
+    Above,
+    Aggregated,
+    Formed,
+    Hierarchy,
+    aggregate,
+    form,
+)
+from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND, limit_smoother
+from deepcd.solvers.preconditioners.multigrid.unit_finest import (
+    FusedPair,
+    UnitFinest,
+    UnitGrid,
+    by_rows,
+    scaling_of,
+    tile_for,
+)
+
+
+def learned_cycle(
+    shape: tuple[int, ...],
+    diagonal: NDArray[np.uint8],
+    weights: dict[str, Any] | None = None,
+    threads: int = 1,
+    *,
+    coarsest: int = COARSEST,
+    bound: float = BOUND,
+) -> Cycle:
+    """Return the learned cycle on a grid.
+
+    Parameters
+    ----------
+    shape : tuple of 2 or 3 ints
+        Cells per axis.
+    diagonal : uint8, padded box
+        Diagonal of the operator, 0 where there is no unknown.
+    weights : dict of str to float32 ndarray, optional
+        Parameters of the networks as they are stored; default: those that ship for the number of axes.
+    threads : int, default 1
+    coarsest : int, optional
+        Largest number of cells of a box that is solved exactly.
+    bound : float, optional
+        Upper bound for eigenvalue estimates of S A and M A on coarse levels.
+
+    Returns
+    -------
+    Cycle
+    """
+    parameters = shipped(len(shape)) if weights is None else weights
+    grid = UnitGrid(Box(*geometry(shape)), diagonal.ravel())
+    hierarchy = Hierarchy.below(grid.box, coarsest, threads)
+    networks = [network_of(parameters, f"coarse.{k}.") for k in range(KINDS - 1)]
+    tap = np.asarray(parameters["tap"], dtype=np.float32)
+    smoothing, scaling, answers = _finest_level(grid, network_of(parameters, "fine."))
+    listed = len(smoothing.first.cells)
+    finest = UnitFinest(grid, smoothing, scaling, taps(float(tap[0]), grid.box.n), listed, threads)
+    above: Above = grid
+    for depth, level in enumerate(hierarchy.levels):
+        kind = min(depth + 1, KINDS - 1)
+        formed, answers = _coarse_level(aggregate(above, level, DIRICHLET), answers, networks[kind - 1], bound)
+        level.set_taps(float(tap[kind]))
+        above = formed
+    note = f"; networks of {sum(np.size(v) for v in parameters.values())} numbers"
+    cycle = Cycle("learned-multigrid", finest, hierarchy, LearnedCoarse(), solve_exactly(formed), note)
+    cycle.weigh_second_visits(bound)
+    return cycle
+
+
+def shipped(ndim: int) -> dict[str, Any]:
+    """Return the weights that ship for 2 or 3 axes."""
+    from deepcd.data.weight_files import load
+
+    return dict(load(None, architecture(ndim))[0])
+
+
+class Answers(NamedTuple):
+    """What a network answered about the cells of a level."""
+
+    box: Box
+    table: F32  # (patterns, outputs)
+    numbers: NDArray[np.int32]  # (box,), or those of `cells`: row of the table
+    cells: NDArray[np.int64] | None = None  # cells that were looked at; all other unknowns have row 0
+
+    def hand_down(self, sums: Aggregated, handed: F32) -> None:
+        """Sum the last outputs over the cells of the level below; `handed` is (box, HANDED)."""
+        (n, s), (m, ms), share = self.box, sums.level.box, np.float32(1 / math.prod(sums.step))
+        first = self.table.shape[1] - HANDED
+        if self.cells is None:
+            setup.hand_down(n, s, self.numbers, self.table, first, m, ms, sums.step, share, handed)
+        else:
+            setup.hand_down_patterns(
+                n, s, self.cells, self.numbers, self.table, first, m, ms, sums.step, share, sums.volume, handed
+            )
+
+
+def powers_and_scales(outputs: tuple[Output, ...]) -> tuple[F32, F32]:
+    """Return what makes factors scale exp(power o) of outputs, (outputs,) each.
+
+    Of the mean of two cells' outputs the exponential is the product of two square roots.
+    """
+    powers = [0.5 if output.of_face else 1 for output in outputs]
+    scales = [math.sqrt(output.scale) if output.of_face else output.scale for output in outputs]
+    return np.array(powers, dtype=np.float32), np.array(scales, dtype=np.float32)
+
+
+def _finest_level(grid: UnitGrid, network: Network) -> tuple[FusedPair, Scaling, Answers]:
+    """Evaluate the finest network, and list the cells whose coefficients differ from the interior's."""
+    box, diagonal = grid.box, grid.diagonal
+    s0, s1, s2 = box.strides
+    around = neighbourhood(box.strides)
+    neighbours, axes = np.array([-s0, s0, -s1, s1, -s2, s2]), np.array([0, 0, 1, 1, 2, 2])
+    codes, marked = np.zeros_like(diagonal), np.zeros(diagonal.size, dtype=np.bool_)
+    cell_codes(diagonal, box.strides, codes)
+    setup.boundary_cells(codes, around, marked)
+    cells = np.flatnonzero(marked)
+    table, numbers = evaluate(codes, cells, around, network)
+    ids, different = np.zeros(codes.size, dtype=np.int32), np.zeros(codes.size, dtype=np.uint8)
+    ids[cells] = numbers
+    different[cells] = numbers != 0
+    setup.listed_cells(codes, box.strides, different, marked)
+    listed = np.flatnonzero(marked)
+    powers, scales = powers_and_scales(SMOOTHER)
+    factors = np.exp(table[:, 1 : len(FINE)].reshape(-1, 2, len(SMOOTHER)) * powers)
+    factors *= scales
+    d = np.float32(np.count_nonzero(neighbours))
+    constants = factors[0] ** np.array([1, 2, 2, 2]) / np.array([d, d * d, d * d, d * d])
+    constants[:, 0] += sum(2 * constants[:, 1 + axis] for axis in set(axes[neighbours != 0]))
+    constants = constants.astype(np.float32)
+    delta = np.empty((2, 7, len(listed)), dtype=np.float32)
+    setup.listed_coefficients(listed, diagonal, ids, factors, axes, neighbours, constants, delta)
+    scalings = np.exp(table[:, 0])
+    ratio = (scalings / scalings[0])[ids[listed]]
+    breaks = np.flatnonzero(np.diff(listed) != 1) + 1  # between rows there is padding
+    ends = np.concatenate([[0], breaks, [len(listed)]])
+    runs = by_rows(box, listed[ends[:-1]] if len(listed) else listed)
+    places = (listed % s0).astype(np.int32)
+    first, second = (Smoother(tuple(c), d, runs, ends, places) for c, d in zip(constants, delta, strict=True))
+    scaling = scaling_of(box, scalings[0], listed[ratio != 1], ratio[ratio != 1])
+    return FusedPair(first, second, tile_for(box)), scaling, Answers(box, table, numbers, cells)
+
+
+POWERS, SCALES = powers_and_scales(COARSE)
+LOWEST, HIGHEST = (np.array(limits, dtype=np.float32) for limits in zip(*(o[1:3] for o in COARSE), strict=True))
+
+
+def _coarse_level(sums: Aggregated, above: Answers, network: Network, bound: float) -> tuple[Formed, Answers]:
+    """Evaluate a coarse network and form operator, smoother and transfer scalings of a level."""
+    level, own, strides = sums.level, sums.level.fields, sums.level.box.strides
+    features = np.zeros((level.box.size, FEATURES), dtype=np.float32)
+    above.hand_down(sums, features[:, FEATURES - HANDED :])
+    capacity, nominal = np.float32(sums.capacity), np.array(sums.nominal, dtype=np.float32)
+    setup.local_features(sums.volume, sums.dirichlet, sums.inside, own.w, capacity, nominal, features)
+    table, numbers = evaluate_features(features, neighbourhood(strides), network)
+    factors = np.exp(np.clip(table[:, : len(COARSE)], LOWEST, HIGHEST) * POWERS)
+    factors *= SCALES
+    setup.scale_faces(strides, numbers, factors, own.w, sums.dirichlet)
+    formed = form(sums)
+    setup.smoother_coefficients(strides, numbers, factors, own.w, formed.inverse, own.a, own.c, own.phi, own.psi)
+    limit_smoother(level, bound)
+    return formed, Answers(level.box, table, numbers)
