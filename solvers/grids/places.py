@@ -36,19 +36,11 @@ NOT_CLOSED = (
 
 
 class Pattern(NamedTuple):
-    """The pattern of the m coupled rows of a matrix and of the same columns: sorted, diagonal included.
+    """The pattern of the m coupled rows of a matrix and of the same columns: sorted, diagonal included."""
 
-    Attributes
-    ----------
-    indptr, indices : ndarray of int32 or int64
-        As in CSR; at most three entries on either side of the diagonal.
-    rows : slice or ndarray of int64, shape (m,)
-        The coupled rows in the matrix; ``slice(None)`` if all of them are coupled.
-    """
-
-    indptr: NDArray[np.int32 | np.int64]
-    indices: NDArray[np.int32 | np.int64]
-    rows: Rows = slice(None)
+    indptr: NDArray[np.int32 | np.int64]  # as in CSR
+    indices: NDArray[np.int32 | np.int64]  # as in CSR; at most three on either side of the diagonal
+    rows: Rows = slice(None)  # the coupled rows in the matrix
 
     @property
     def m(self) -> int:

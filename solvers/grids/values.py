@@ -35,30 +35,14 @@ MISMATCH = {
 
 
 class Scanned(NamedTuple):
-    """What the entries of a matrix say by themselves, n rows.
+    """What the entries of a matrix of n rows say by themselves; its arrays are uint8 of shape (n,)."""
 
-    Attributes
-    ----------
-    scale : float
-        Negative of the off-diagonal entries.
-    planar : bool
-        No row has three earlier or three later neighbours.
-    degree : ndarray of uint8, shape (n,)
-        Number of off-diagonal entries of each row.
-    diagonal : ndarray of uint8, shape (n,)
-        Diagonal entry of each row divided by the scale; 0 for rows without off-diagonal entries.
-    eps : float
-        Rounding unit of the entries.
-    exact : bool
-        All entries are exact multiples of the scale.
-    """
-
-    scale: float
-    planar: bool
-    degree: NDArray[np.uint8]
-    diagonal: NDArray[np.uint8]
-    eps: float
-    exact: bool
+    scale: float  # negative of the off-diagonal entries
+    planar: bool  # whether no row has three earlier or three later neighbours
+    degree: NDArray[np.uint8]  # number of off-diagonal entries of each row
+    diagonal: NDArray[np.uint8]  # diagonal entry divided by the scale; 0 for rows without off-diagonal entries
+    eps: float  # rounding unit of the entries
+    exact: bool  # whether all entries are exact multiples of the scale
 
 
 def scan(A: csr_array) -> Scanned | None:

@@ -60,7 +60,7 @@ class UnitStencilOperator:
         return np.zeros(self.diagonal.size)
 
     def workspace(self, M: Preconditioner) -> Workspace:
-        """Return vectors to iterate on, until the next call."""
+        """Return work vectors to iterate on, which may be used until the next call."""
         if self._work is None or self._work[0] is not M:
             p, r = (np.zeros(self.diagonal.size, dtype=np.float32) for _ in range(2))
             self._work = M, Workspace(self.zeros(), self.zeros(), p, r, M.zeros())
@@ -83,11 +83,11 @@ class UnitStencilOperator:
         return box
 
     def extract(self, box: Vector) -> Vector:
-        """Return the entries of the unknowns, (m,), in the order of the embedding's rows."""
+        """Return the entries of the unknowns, shape (m,), in the order of the embedding's rows."""
         return box[self.embedding.position]
 
     def spread(self, box: Vector, factor: float, v: F64) -> None:
-        """Add factor * box to v, (m,), in place."""
+        """Add factor * box on the unknowns to v, shape (m,), in place."""
         outer.spread(self.embedding.position, box, float(factor), v)
 
     def norm(self, r: Vector) -> float:

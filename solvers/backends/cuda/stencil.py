@@ -1,4 +1,4 @@
-"""The matrix-free operator of a grid on a CUDA device: what `operators/unit_stencil.py` is on the processor."""
+"""The matrix-free operator of a unit stencil on a CUDA device, as `operators/unit_stencil.py` is on the processor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CudaStencilOperator:
     operator : UnitStencilOperator
         The same operator on the processor; its tables are uploaded once.
     sums : Sums
-        Shared by the vectors of a system.
+        Sums that the vectors of a system share.
     """
 
     roundoff = float(np.finfo(np.float32).eps)
@@ -36,7 +36,7 @@ class CudaStencilOperator:
         self.diagonal = cuda.to_device(operator.diagonal)
         self.position = cuda.to_device(operator.embedding.position)
         self._size = operator.diagonal.size
-        self._inner = self._size - 2 * self.s[0]  # entries but for the first and the last plane
+        self._inner = self._size - 2 * self.s[0]  # number of entries without the first and the last plane
         self._work: tuple[Any, Workspace] | None = None
         self._spare: Any = None
         self._sealed = [cuda.to_device(cells) for cells in operator.sealed]
@@ -46,7 +46,7 @@ class CudaStencilOperator:
         return CudaVector.zeros(self._size, np.float64, self.sums)
 
     def workspace(self, M: Any) -> Workspace:
-        """Return vectors to iterate on, until the next call."""
+        """Return work vectors to iterate on, which may be used until the next call."""
         if self._work is None or self._work[0] is not M:
             p, r, spare = (CudaVector.zeros(self._size, np.float32, self.sums) for _ in range(3))
             self._spare = spare.array
@@ -54,7 +54,7 @@ class CudaStencilOperator:
         return self._work[1]
 
     def embed(self, v: CudaVector, scale: float = 1.0, out: Any = None) -> Any:
-        """Return scale * v, v of one entry per row of the embedding, on the padded box."""
+        """Return scale * v on the padded box; v has one entry per row of the embedding."""
         box = self.zeros() if out is None else out
         launch(cuda_outer.put, v.size, self.position, v.array, float(scale), 0.0, box.array)
         return box
@@ -65,7 +65,7 @@ class CudaStencilOperator:
         return entries
 
     def spread(self, box: CudaVector, factor: float, v: CudaVector) -> None:
-        """Add factor * box to v, one entry per row of the embedding, in place."""
+        """Add factor * box on the unknowns to v, which has one entry per row of the embedding, in place."""
         self.space.combine(float(factor), box[self.position], 1.0, v, v)
 
     def norm(self, r: CudaVector) -> float:
