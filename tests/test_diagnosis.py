@@ -14,7 +14,7 @@ from scipy.sparse.linalg import aslinearoperator
 from deepcd.solvers.diagnosis import as_singular, is_asymmetric, is_beyond_reach, null_space
 from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.operators.linear_map import LinearMap
-from deepcd.solvers.operators.stencil import StencilOperator
+from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.preconditioners.jacobi import Jacobi
 from deepcd.solvers.space import Preconditioner
@@ -98,7 +98,7 @@ def test_a_start_is_taken_off_b(null: np.ndarray, b: np.ndarray) -> None:
 
 
 def test_where_null_spaces_are_certain_none_is_looked_for(b: np.ndarray) -> None:
-    assert StencilOperator.certain_null_space
+    assert UnitStencilOperator.certain_null_space
     assert not CSROperator.certain_null_space
     known = parts_of(chain(N, closed=True))
     assert known.singular
