@@ -14,17 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
-from deepcd.solvers.diagnosis import as_singular
+from deepcd.solvers.diagnosis import as_singular, is_asymmetric
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.refinement import refine
 from deepcd.solvers.solution import Solution, Status
 from deepcd.solvers.space import Preconditioner
-from deepcd.solvers.symmetry import is_asymmetric
 
 if TYPE_CHECKING:
-    from deepcd.solvers.operators.linear_map import LinearMap
+    from deepcd.solvers.operators.csr import CSROperator
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the status says it
@@ -55,7 +54,7 @@ def cg(
     rtol, atol : float, default 1e-5 and 0.0
         Converged when ``norm(b - A @ x) <= max(rtol * norm(b), atol)``. Both zero: as far as rounding allows.
     maxiter : int, optional
-        At most so many iterations; default 10 n.
+        Largest number of iterations; default 10 n.
     M : sparse array, sparse matrix, array_like or LinearOperator, shape (n, n), optional
         Approximate inverse of A, symmetric or Hermitian positive definite. Real where A and b are. One of single
         precision is handed single-precision vectors.
@@ -66,7 +65,7 @@ def cg(
     -------
     Solution
         The pair ``x, info``, with attributes. x is complex if A or b is, and of single precision (float32, complex64)
-        if both are. Computed is in double precision; long double input is rounded to it.
+        if both are. The computation is in double precision; long double input is rounded to it.
 
     Raises
     ------
@@ -84,114 +83,89 @@ def cg(
     >>> info, x.round(4).tolist()
     (0, [(2+0j), 1j])
     """
-    start = time.perf_counter()
-    A, own = _in_double("A", A)
-    n: int = A.shape[0]
-    right = as_vector("b", b, n, real=False)
-    dtype = _common(own, right.dtype)
-    double = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
-    right = right.astype(double, copy=False)
-    rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
-    maxiter = max(10 * n, 1) if maxiter is None else count("maxiter", maxiter)
-    # Not before there is something to compute: this loads the compiler.
-    from deepcd.solvers.operators.linear_map import LinearMap
-
-    mapped = LinearMap(aslinearoperator(A), double)
-    preconditioner: Preconditioner = Identity(mapped.zeros().size)
-    if M is not None:
-        M, kind = _in_double("M", M)
-        if M.shape != A.shape:
-            raise ValueError(f"M must have the shape of A, {A.shape}, got {M.shape}")
-        if kind.kind == "c" and double.kind == "f":
-            raise TypeError(f"M must be real where A and b are, got {kind}")
-        from deepcd.solvers.preconditioners.given import Given
-
-        M = LinearMap(aslinearoperator(M), double, narrow=True)
-        preconditioner = Given(M)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, got {callback!r}")
-    if not isinstance(x0, str):
-        x = np.zeros(n, double) if x0 is None else as_vector("x0", x0, n, real=double.kind == "f").astype(double)
-    elif x0 == "Mb":
-        x = right.copy() if M is None else M.product(right)
-    else:
-        raise ValueError(f'x0 must be a vector or "Mb", got {x0!r}')
-    vector = right.view(np.float64)
-    if right.any():
-        target = max(rtol * norm(vector), atol)
-        told = None if callback is None else lambda x: callback(x.view(dtype))
-        limits = Limits(target, maxiter, math.inf, told)
-        single = np.float32 if dtype in (np.float32, np.complex64) else np.float64
-        start_at = x.view(np.float64) if x.any() else None
-        parts = _parts(A if double.kind == "f" else None, mapped, preconditioner)
-        outcome = _solve(parts, vector, start_at, limits, single, mapped, own)
-    else:
-        outcome = Outcome(np.zeros(n, dtype), Status.CONVERGED, [0.0])
-    return Solution(
-        outcome.x.view(dtype),
-        outcome.status,
-        outcome.residuals,
-        preconditioner.name,
-        preconditioner.work,
-        solve_time=time.perf_counter() - start,
-        detail=outcome.detail,
-    )
+    start, call = time.perf_counter(), _Call(A, b, M)
+    outcome = call.solve(call.start(x0), call.limits(rtol, atol, maxiter, callback))
+    M = call.parts.M
+    elapsed = time.perf_counter() - start
+    x, history = outcome.x.view(call.dtype), outcome.residuals
+    return Solution(x, outcome.status, history, M.name, M.work, solve_time=elapsed, detail=outcome.detail)
 
 
-def _parts(A: Any, mapped: LinearMap, M: Preconditioner) -> Parts:
-    """Return a map as one part of coupled rows, with compiled products if it is that of a sparse matrix A."""
-    operator: Any = mapped
-    scale = 1.0
-    if sp.issparse(A):
-        from deepcd.solvers.operators.csr import CSROperator
-        from deepcd.solvers.operators.linear_map import scaling_exponent
+class _Call:
+    """The arguments of a call of `cg`, converted: its vectors are views in float64, twice as long where complex."""
 
-        exponent = scaling_exponent(magnitude(A.data))
-        if exponent:
-            A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
-        operator, scale = CSROperator(A), math.ldexp(1.0, exponent)
-    nothing = np.empty(0)
-    return Parts(
-        A=mapped,
-        rows=slice(None),
-        alone=nothing.astype(np.int64),
-        diagonal=nothing,
-        operator=operator,
-        scale=scale,
-        M=M,
-        singular=False,
-        exact=False,
-    )
+    def __init__(self, A: Any, b: ArrayLike, M: Any) -> None:
+        A, self._own = _in_double("A", A)
+        right = as_vector("b", b, A.shape[0], real=False)
+        self.dtype = _common(self._own, right.dtype)
+        self._double = np.dtype(np.complex128 if self.dtype.kind == "c" else np.float64)
+        right = right.astype(self._double, copy=False)
+        self._b = right.view(np.float64)
+        # Not before there is something to compute: this loads the compiler.
+        from deepcd.solvers.operators.linear_map import LinearMap
 
+        self._A, self._M = LinearMap(aslinearoperator(A), self._double), None
+        own: Preconditioner = Identity(self._b.size)
+        if M is not None:
+            M, kind = _in_double("M", M)
+            if M.shape != A.shape:
+                raise ValueError(f"M must have the shape of A, {A.shape}, got {M.shape}")
+            if kind.kind == "c" and self._double.kind == "f":
+                raise TypeError(f"M must be real where A and b are, got {kind}")
+            from deepcd.solvers.preconditioners.given import Given
 
-def _solve(
-    parts: Parts,
-    b: NDArray[np.float64],
-    x0: NDArray[np.float64] | None,
-    limits: Limits,
-    dtype: type[np.floating[Any]],
-    mapped: LinearMap,
-    own: np.dtype[Any],
-) -> Outcome:
-    """Solve A x = b; if that fails, look for the reason: A is not symmetric, or b not in its range."""
-    outcome = refine(parts, b, x0, limits, 1, dtype)
-    if not outcome.is_puzzling:
-        return outcome
-    if _is_nonsymmetric(mapped, own):
-        return replace(outcome, status=Status.NONSYMMETRIC)
-    spent = len(outcome.residuals) - 1
-    # n iterations are enough but for rounding. After fewer ones the likeliest null vector is tried only, the constant:
-    # to search for others takes as long as the solve did.
-    search = outcome.status is not Status.MAXITER or spent >= mapped.shape[0]
-    singular = as_singular(parts, b, x0, limits.target, spent, search=search)
-    return outcome if singular is None else refine(singular, b, x0, limits, 1, dtype)
+            self._M = LinearMap(aslinearoperator(M), self._double, narrow=True)
+            own = Given(self._M)
+        operator: Any = self._A
+        scale, nothing = 1.0, np.empty(0)
+        if sp.issparse(A) and self._double.kind == "f":
+            operator, scale = _compiled(A)
+        alone = nothing.astype(np.int64)
+        self.parts = Parts(self._A, slice(None), alone, nothing, operator, scale, own, singular=False, exact=False)
 
+    def limits(self, rtol: Any, atol: Any, maxiter: Any, callback: Any) -> Limits:
+        """Return when to stop, after a look at the options."""
+        rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
+        maxiter = max(10 * self._A.shape[0], 1) if maxiter is None else count("maxiter", maxiter)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, got {callback!r}")
+        told = None if callback is None else lambda x: callback(x.view(self.dtype))
+        return Limits(max(rtol * norm(self._b), atol) if self._b.any() else 0.0, maxiter, math.inf, told)
 
-def _is_nonsymmetric(A: LinearMap, dtype: np.dtype[Any]) -> bool:
-    """Return whether two products show that A, whose entries are of this dtype, is not symmetric or not Hermitian."""
-    u, v = np.random.default_rng(0).standard_normal((2, A.zeros().size))
-    eps = float(np.finfo(dtype if dtype.kind in "fc" else np.float64).eps)
-    return is_asymmetric(u, A.image(u), v, A.image(v), eps)
+    def start(self, x0: ArrayLike | str | None) -> NDArray[np.float64] | None:
+        """Return where to start; None for zero."""
+        if x0 is None:
+            return None
+        if not isinstance(x0, str):
+            x = as_vector("x0", x0, self._A.shape[0], real=self._double.kind == "f").astype(self._double)
+        elif x0 == "Mb":
+            x = self._b.copy() if self._M is None else self._M @ self._b
+        else:
+            raise ValueError(f'x0 must be a vector or "Mb", got {x0!r}')
+        return x.view(np.float64) if x.any() else None
+
+    def solve(self, x0: NDArray[np.float64] | None, limits: Limits) -> Outcome:
+        """Solve; if that fails, look for the reason: A is not symmetric, or b not in its range."""
+        dtype = np.float32 if self.dtype in (np.float32, np.complex64) else np.float64
+        if not self._b.any():
+            return Outcome(np.zeros(self._b.size, dtype), Status.CONVERGED, [0.0])
+        outcome = refine(self.parts, self._b, x0, limits, 1, dtype)
+        if not outcome.is_puzzling:
+            return outcome
+        if self._is_nonsymmetric():
+            return replace(outcome, status=Status.NONSYMMETRIC)
+        spent = len(outcome.residuals) - 1
+        # n iterations are enough but for rounding. After fewer ones the likeliest null vector is tried only, the
+        # constant: to search for others takes as long as the solve did.
+        search = outcome.status is not Status.MAXITER or spent >= self._A.shape[0]
+        singular = as_singular(self.parts, self._b, x0, limits.target, spent, search=search)
+        return outcome if singular is None else refine(singular, self._b, x0, limits, 1, dtype)
+
+    def _is_nonsymmetric(self) -> bool:
+        """Return whether two products show that A is not symmetric, or not Hermitian."""
+        u, v = np.random.default_rng(0).standard_normal((2, self._b.size))
+        eps = float(np.finfo(self._own if self._own.kind in "fc" else np.float64).eps)
+        return is_asymmetric(u, self._A.image(u), v, self._A.image(v), eps)
 
 
 def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:
@@ -227,3 +201,14 @@ def _common(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
 def _tolerance(name: str, value: Any) -> float:
     """Return a tolerance that may be zero or, as in SciPy, infinite."""
     return math.inf if value == math.inf else tolerance(name, value, zero=True)
+
+
+def _compiled(A: sp.csr_array) -> tuple[CSROperator, float]:
+    """Return A / scale, of ordinary magnitude, as an operator with compiled products, and the scale."""
+    from deepcd.solvers.operators.csr import CSROperator
+    from deepcd.solvers.operators.linear_map import scaling_exponent
+
+    exponent = scaling_exponent(magnitude(A.data))
+    if exponent:
+        A = sp.csr_array((np.ldexp(A.data, -exponent), A.indices, A.indptr), shape=A.shape)
+    return CSROperator(A), math.ldexp(1.0, exponent)

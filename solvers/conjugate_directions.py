@@ -87,11 +87,6 @@ class _Search:
         See `Record`.
     """
 
-    __slots__ = (
-        *("A", "M", "keep", "p", "r", "z", "rz", "rp", "pq", "replaced", "flipped"),
-        *("_kept", "_regular", "_finite"),
-    )
-
     def __init__(self, A: Operator, M: Preconditioner, p: Vector, r: Vector, z: Vector, keep: int) -> None:
         self.A, self.M, self.p, self.r, self.z, self.keep = A, M, p, r, z, keep
         self._kept: list[tuple[Vector, Vector, float]] = []  # p, A p and p.A p of directions before
@@ -177,17 +172,16 @@ class _Search:
 class _Recursion:
     """How far the residual that the recursion carries along is believed.
 
+    At first it is believed down to the unit roundoff; once rounding has been seen, for one decade at a time. In
+    float32, where r is rounded relative to itself, that is for four and for a thousand roundoffs.
+
     Attributes
     ----------
     believed : float
-        At this norm, or below it, the residual is computed anew. At first the recursion is believed down to the unit
-        roundoff; once rounding has been seen, for one decade at a time. (In float32, where r is rounded relative to
-        itself, for four and for a thousand roundoffs.)
+        At this norm, or below it, the residual is computed anew.
     aligned : bool
         r is that of the recursion, and so orthogonal to the kept directions.
     """
-
-    __slots__ = ("_A", "_anchor", "_target", "aligned", "believed")
 
     def __init__(self, A: Operator, norm: float, target: float) -> None:
         self._A, self._target, self.aligned = A, target, True
@@ -196,10 +190,9 @@ class _Recursion:
 
     def recompute(self, b: Vector, x: Vector, r: Vector) -> tuple[float, Status]:
         """Set r to b - A x; return its norm, and a status: MAXITER to go on."""
-        A = self._A
+        A, status = self._A, Status.MAXITER
         norm = math.sqrt(A.residual(b, x, r))
         A.project(r)
-        status = Status.MAXITER
         if norm <= self._target:
             status = Status.CONVERGED
         elif norm > 0.5 * self._anchor:
@@ -216,41 +209,34 @@ class _Best:
     ----------
     lowest : float
         The smallest residual so far.
-    is_x : bool
-        It is that of x.
+    iterate : vector
+        The iterate that it is of.
     shortest, long : float
         The length of the shortest step so far, and a length too large beside it for a step to be taken back.
     """
 
-    __slots__ = ("_A", "_saved", "_spare", "_x", "is_x", "long", "lowest", "shortest")
-
     def __init__(self, A: Operator, x: Vector, norm: float) -> None:
-        self._A, self._x, self.lowest, self.is_x = A, x, norm, True
+        self._A, self._x, self.iterate, self.lowest = A, x, x, norm
         self._spare: Vector = None
         self._saved = False
         self.shortest = self.long = math.inf
-
-    @property
-    def iterate(self) -> Vector:
-        """The best iterate."""
-        return self._x if self.is_x else self._spare
 
     def before(self, length: float) -> None:
         """Take note of a step that is shorter than all before; save x if it is too long to be taken back."""
         if length < self.shortest:
             self.shortest, self.long = length, _LONG * length
-        elif self.is_x and length > self.long:
+        elif length > self.long and self.iterate is self._x:
             self._A.space.copy(self._x, out=self._room())
             self._saved = True
 
     def after(self, norm: float, alpha: float, p: Vector) -> None:
         """Take note of the residual's norm after a step alpha p, which is taken back if the iterate before is best."""
         if norm <= self.lowest:
-            self.lowest, self.is_x = norm, True
-        elif self.is_x:
+            self.lowest, self.iterate = norm, self._x
+        elif self.iterate is self._x:
+            self.iterate = self._room()
             if not self._saved:
-                self._A.space.combine(1.0, self._x, -alpha, p, self._room())
-            self.is_x = False
+                self._A.space.combine(1.0, self._x, -alpha, p, self.iterate)
         self._saved = False
 
     def _room(self) -> Vector:
@@ -322,13 +308,11 @@ def conjugate_directions(
         stopped = callback is not None and A.space.agree(callback(x) is True)
         if status is Status.MAXITER and (stopped or norm > limit or deadline < math.inf):
             status = _ended(A, norm > limit, norm, stopped, deadline)
-    if status is Status.CALLBACK:
-        best.is_x = True
     if len(residuals) == 1:
         A.space.clear(x)
     if search.flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):
         status = Status.INDEFINITE_PRECONDITIONER
-    return Record(best.iterate, status, residuals, search.replaced, search.flipped)
+    return Record(x if status is Status.CALLBACK else best.iterate, status, residuals, search.replaced, search.flipped)
 
 
 def _ended(A: Operator, grown: bool, norm: float, stopped: bool, deadline: float) -> Status:

@@ -1,4 +1,4 @@
-"""Why did it not converge? Because A has a null vector that b is not orthogonal to: the search for it."""
+"""Why did it not converge? Because A is not symmetric, or has a null vector that b is not orthogonal to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deepcd.solvers.arguments import power_of_two
+from deepcd.solvers.arguments import norm, power_of_two
 from deepcd.solvers.conjugate_directions import conjugate_directions, spectral_norm
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.space import MatrixOperator, Operator, Preconditioner, Vector, space_of
@@ -19,6 +19,22 @@ _HOPELESS = 1e-6  # largest norm of A v over that of A from which another pass m
 _MOST = 32  # largest number of null vectors to look for
 # Iterations beside those of the solve that failed, which may have been few: a consistent system takes longer to solve.
 _MORE = 200
+
+
+def is_asymmetric(u: Vector, Au: Vector, v: Vector, Av: Vector, eps: float = _EPS) -> bool:
+    """Return whether u.A v and v.A u, which are equal for a symmetric A, differ by more than rounding explains.
+
+    Of standard Gaussian u and v they differ by the Frobenius norm of A - A^T, but for a factor of about one.
+
+    Parameters
+    ----------
+    u, Au, v, Av : ndarray of float64, shape (n,)
+        Two standard Gaussian vectors and their products.
+    eps : float, optional
+        Unit roundoff that A carries.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # which is no asymmetry
+        return abs(float(u @ Av) - float(v @ Au)) > math.sqrt(eps) * max(norm(Au), norm(Av))
 
 
 def as_singular(

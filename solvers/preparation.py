@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import magnitude, norm, power_of_two
+from deepcd.solvers.diagnosis import is_asymmetric
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
@@ -18,7 +19,6 @@ from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
 from deepcd.solvers.recipes import DIRECT, FEW, Part, Recipe
 from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
-from deepcd.solvers.symmetry import is_asymmetric
 
 
 class _Fault(Exception):

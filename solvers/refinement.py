@@ -28,15 +28,7 @@ _ROUND = 1e-13
 
 
 class Beyond(NamedTuple):
-    """What no x reaches of a right-hand side.
-
-    Attributes
-    ----------
-    norm : float
-        Its norm.
-    certain : bool
-        Whether it is a fact, and not what rounding may have made.
-    """
+    """The norm of what no x reaches of a right-hand side, and whether it is a fact, not what rounding may have made."""
 
     norm: float
     certain: bool

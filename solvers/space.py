@@ -18,64 +18,18 @@ from deepcd.solvers.arguments import magnitude, norm
 Vector = Any
 
 
-class Space(Protocol):
-    """Operations on vectors of any length. Those of two precisions may be mixed; a result takes that of `out`."""
+class Space:
+    """Operations on vectors that are NumPy arrays of shape (n,); a subclass has them for vectors that lie elsewhere.
+
+    Vectors may be of any length, and differ in precision: a result takes that of `out`.
+    """
 
     def zeros(self, like: Vector) -> Vector:
-        """Return a new zero vector of the same length and precision."""
-
-    def empty(self, like: Vector) -> Vector:
-        """Return a new vector of the same length and precision with any content."""
-
-    def clear(self, v: Vector) -> None:
-        """Set v to zero."""
-
-    def copy(self, v: Vector, out: Vector | None = None) -> Vector:
-        """Set `out`, or a new vector, to v and return it."""
-
-    def cast(self, v: Vector, dtype: DTypeLike) -> Vector:
-        """Return v in another precision: v itself if it has that precision already."""
-
-    def scale(self, factor: float, v: Vector, out: Vector | None = None) -> Vector:
-        """Set `out`, or a new vector, to factor * v and return it."""
-
-    def divide(self, v: Vector, number: float) -> None:
-        """Divide v by a number, in place."""
-
-    def subtract(self, u: Vector, v: Vector, out: Vector) -> Vector:
-        """Set out to u - v, where it may be u or v, and return it."""
-
-    def combine(self, alpha: float, u: Vector, beta: float, v: Vector, out: Vector) -> Vector:
-        """Set out to alpha u + beta v, where it may be v, and return it."""
-
-    def dot(self, u: Vector, v: Vector) -> float:
-        """Return u.v."""
-
-    def norm(self, v: Vector) -> float:
-        """Return the Euclidean norm of v, whatever the magnitude of its entries."""
-
-    def magnitude(self, v: Vector) -> float:
-        """Return the largest absolute value in v; NaN if v holds NaN."""
-
-    def random(self, like: Vector, seed: int) -> Vector:
-        """Return a vector of standard Gaussian numbers: the same ones for a seed wherever the vector lies."""
-
-    def agree(self, stop: bool) -> bool:
-        """Return whether to stop: where several processes share the vectors, whether any of them wants to."""
-
-
-class HostSpace:
-    """Vectors that are NumPy arrays of shape (n,)."""
-
-    norm = staticmethod(norm)
-    magnitude = staticmethod(magnitude)
-
-    def zeros(self, like: Vector) -> Vector:
-        """Return a new zero vector; unlike np.zeros_like, it touches no memory yet."""
+        """Return a new zero vector of the same length and precision; unlike np.zeros_like, it touches no memory yet."""
         return np.zeros(like.shape, like.dtype)
 
     def empty(self, like: Vector) -> Vector:
-        """Return a new vector with any content."""
+        """Return a new vector of the same length and precision with any content."""
         return np.empty_like(like)
 
     def clear(self, v: Vector) -> None:
@@ -116,18 +70,26 @@ class HostSpace:
         """Return u.v."""
         return float(u @ v)
 
+    def norm(self, v: Vector) -> float:
+        """Return the Euclidean norm of v, whatever the magnitude of its entries."""
+        return norm(v)
+
+    def magnitude(self, v: Vector) -> float:
+        """Return the largest absolute value in v; NaN if v holds NaN."""
+        return magnitude(v)
+
     def random(self, like: Vector, seed: int) -> Vector:
-        """Return a vector of standard Gaussian numbers."""
+        """Return a vector of standard Gaussian numbers: the same ones for a seed wherever the vector lies."""
         v = np.empty_like(like)
         v[...] = np.random.default_rng(seed).standard_normal(v.size)
         return v
 
     def agree(self, stop: bool) -> bool:
-        """Return the argument: one process holds the vectors."""
+        """Return whether to stop: where several processes share the vectors, whether any of them wants to."""
         return stop
 
 
-HOST = HostSpace()
+HOST = Space()
 
 
 def space_of(v: Vector) -> Space:

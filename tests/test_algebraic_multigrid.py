@@ -239,7 +239,7 @@ def test_a_large_matrix_is_renumbered(monkeypatch: pytest.MonkeyPatch) -> None:
     r = np.random.default_rng(0).standard_normal(900)
     exact = np.linalg.solve(A.toarray(), r)
     plain = AlgebraicMultigrid(A, "rs")
-    monkeypatch.setattr(algebraic_multigrid, "_LARGE", 100)
+    monkeypatch.setattr(algebraic_multigrid, "_MANY", 100)
     reordered = AlgebraicMultigrid(A, "rs")
     assert plain._order is None
     assert reordered._order is not None

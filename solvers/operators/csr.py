@@ -53,7 +53,7 @@ class CSROperator(PlainOperator):
         sealed: NDArray[np.bool_] | None = None,
         null: NDArray[np.floating[Any]] | None = None,
     ) -> None:
-        super().__init__(_null_space(component, sealed, null))
+        super().__init__(A.shape[0], _null_space(component, sealed, null))
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
@@ -61,10 +61,6 @@ class CSROperator(PlainOperator):
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once, which interleave in its vectors."""
         return CSRColumns(self, k)
-
-    def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n,)."""
-        return np.zeros(self._n)
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
         """Set r <- b - A x and return r.r."""
@@ -94,11 +90,7 @@ class CSRColumns(CSROperator):
     def __init__(self, operator: CSROperator, k: int) -> None:
         super().__init__(operator.A)
         self.null_space = operator.null_space and operator.null_space.columns(k)
-        self._k, self.squares = k, np.empty(k)
-
-    def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n k,)."""
-        return np.zeros(self._n * self._k)
+        self._k, self._size, self.squares = k, self._n * k, np.empty(k)
 
     def embed(self, v: Vector, scale: float | Vector = 1.0, out: Vector | None = None) -> Vector:
         """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a vector."""

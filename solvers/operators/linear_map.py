@@ -60,7 +60,7 @@ class LinearMap(PlainOperator):
     """
 
     def __init__(self, A: LinearOperator, dtype: np.dtype[Any], *, narrow: bool = False) -> None:
-        super().__init__()
+        super().__init__(A.shape[0] * (2 if np.dtype(dtype).kind == "c" else 1))
         self._A, self.shape = A, A.shape
         self._dtype = np.dtype(dtype)
         own = np.dtype(A.dtype)
@@ -78,10 +78,6 @@ class LinearMap(PlainOperator):
     def __matmul__(self, x: Vector) -> Vector:
         """Return A x, unscaled, as a new vector."""
         return self.product(x.view(self._dtype)).view(np.float64)
-
-    def zeros(self) -> Vector:
-        """Return a new zero vector."""
-        return np.zeros(self._A.shape[0], self._dtype).view(np.float64)
 
     def spread(self, v: Vector, factor: float, x: Vector) -> None:
         """Add factor * v / 2^exponent to x, in place: so a solution becomes one of A itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +10,6 @@ from numpy.typing import NDArray
 from deepcd.solvers.kernels import csr
 
 Vector = NDArray[np.floating[Any]]
-
-
-class NullSpace(Protocol):
-    """A null space of A, on vectors of shape (n,) or on k that interleave."""
-
-    def remove(self, v: Vector) -> None:
-        """Remove it from v, in place."""
-
-    def columns(self, k: int) -> NullSpace:
-        """Return that of I (x) A, for k interleaved vectors."""
 
 
 class Constants:
@@ -74,3 +64,6 @@ class Span:
     def columns(self, k: int) -> Span:
         """Return that of k interleaved vectors."""
         return Span(self.vectors, k)
+
+
+NullSpace = Constants | Span

@@ -18,30 +18,24 @@ Vector = NDArray[np.floating[Any]]
 
 
 class PlainOperator(ABC):
-    """A on float64 vectors, with an entry per row of the matrix; nothing of that size is allocated by an iteration.
-
-    Attributes
-    ----------
-    null_space : NullSpace or None
-        What `project` removes.
-    """
+    """A on float64 vectors of some size, and the null space that `project` removes; an iteration allocates nothing."""
 
     space = HOST
     roundoff = float(np.finfo(np.float64).eps)
     row_bound = math.inf
     certain_null_space = False  # rounded entries may hide a null vector, or look like one
 
-    def __init__(self, null_space: NullSpace | None = None) -> None:
-        self.null_space = null_space
+    def __init__(self, size: int, null_space: NullSpace | None = None) -> None:
+        self._size, self.null_space = size, null_space
         self._work: tuple[Preconditioner, Workspace] | None = None
         self._q: Vector = np.empty(0)  # A p
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_work": None}
 
-    @abstractmethod
     def zeros(self) -> Vector:
         """Return a new zero vector."""
+        return np.zeros(self._size)
 
     @abstractmethod
     def apply(self, p: Vector, q: Vector) -> float:

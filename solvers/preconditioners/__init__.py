@@ -1,1 +1,1 @@
-"""Preconditioners, one method a file, one contract: `solvers.conjugate_directions.Preconditioner`."""
+"""Preconditioners, one method a file, one contract: `solvers.space.Preconditioner`."""

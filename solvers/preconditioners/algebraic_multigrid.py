@@ -28,11 +28,12 @@ from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 Vector = NDArray[np.floating[Any]]
 Triple = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]  # row pointers, columns, values
 
-_COARSEST = 150  # unknowns down to which PyAMG coarsens
-_DENSE = 500  # unknowns of a coarsest level at most that is solved exactly; a larger one, of a stall, is only smoothed
-_LARGE = 50_000  # unknowns from which on the numbering matters
-_POSITIVE = 0.18  # share of positive couplings, and
-_ENTRIES = 15  # mean entries per row, up to which Ruge-Stueben is taken
+_FEW = 150  # number of unknowns down to which PyAMG coarsens
+# Largest number of unknowns of a coarsest level that is solved exactly. A larger one, of a stall, is only smoothed.
+_DENSE = 500
+_MANY = 50_000  # number of unknowns from which on their numbering matters
+_POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
+_ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
 _SMOOTH = [("jacobi", {"omega": 4 / 3, "weighting": weighting}) for weighting in ("local", "diagonal")]
 _global_generator = threading.Lock()
@@ -234,7 +235,7 @@ def _order(A: sp.csr_array) -> NDArray[np.int32] | None:
     Set-up and cycle wait for memory then: reverse Cuthill-McKee halves the time of 512,000 unknowns in random order.
     """
     n = A.shape[0]
-    if n < _LARGE:
+    if n < _MANY:
         return None
     row = np.repeat(np.arange(n, dtype=np.int32), np.diff(A.indptr))
     if np.abs(A.indices - row).mean() < 0.05 * n:
@@ -272,7 +273,7 @@ def _hierarchy(
     """Let PyAMG coarsen A; return the operators of all levels, and the transfers between them."""
     import pyamg
 
-    options = {"presmoother": None, "postsmoother": None, "coarse_solver": None, "max_coarse": _COARSEST}
+    options = {"presmoother": None, "postsmoother": None, "coarse_solver": None, "max_coarse": _FEW}
     # PyAMG starts its eigenvalue estimates from NumPy's global generator: make them repeatable, and leave the caller's
     # stream of random numbers as it was.
     with _global_generator, np.errstate(all="ignore"):

@@ -4,7 +4,7 @@ In the form "A-DEF2" of Tang, Nabben, Vuik and Erlangga (J. Sci. Comput. 39, 200
 
     M = (I - Q A) D^-1 + Q,   Q = W (W'A W)^-1 W'
 
-The Ritz vectors are those of Lanczos with full re-orthogonalisation; what they cost is in the set-up.
+The Ritz vectors are those of Lanczos with full re-orthogonalisation. Computing them is most of the set-up.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from deepcd.data.ritz_vectors import ritz_pairs
 
 Vector = NDArray[np.floating[Any]]
 
-VECTORS = 16
-STEPS = 300  # of Lanczos at most
-MEMORY = 2**32  # bytes for their vectors at most
-LARGE = 1e30  # where A is so large or small, float64 is kept
+VECTORS = 16  # number of Ritz vectors in the coarse space
+STEPS = 300  # largest number of Lanczos steps
+MEMORY = 2**32  # bytes that the vectors of Lanczos may take
+LARGE = 1e30  # tables with entries beyond this size, or all below its reciprocal, are kept in float64
 
 
 class Deflation:
@@ -33,6 +33,7 @@ class Deflation:
     A : csr_array of float64, shape (n, n)
         Symmetric positive (semi)definite with a positive diagonal.
     vectors : int, default 16
+        Number of Ritz vectors.
 
     Examples
     --------

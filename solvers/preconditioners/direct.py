@@ -8,13 +8,14 @@ der Sluis, Numerische Mathematik 14, 1969).
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.linalg import splu
 
 Vector = NDArray[np.floating[Any]]
 
@@ -64,23 +65,18 @@ class Direct:
         self._scaling = 1 / np.sqrt(A.diagonal())
         S = sp.diags_array(self._scaling)
         self._scaled = sp.csc_array(S @ A @ S)
-        self._shift = 0.0
         self.null = np.zeros((self._n, 0))
-        self._factors, least = _factor(self._scaled)
+        self._factors = _Factors(self._scaled)
         # A pivot at the level of rounding may be the rounding of a zero, or of less.
-        if least <= 100 * self._n * max(eps, _EPS):
-            self._shift = 1024 * max(eps, _EPS)
-            self._factors, least = _factor(self._shifted())
-            if least <= 0:
+        if self._factors.least <= 100 * self._n * max(eps, _EPS):
+            shift = 1024 * max(eps, _EPS)
+            self._factors = _Factors(sp.csc_array(self._scaled + shift * sp.eye_array(self._n)))
+            if self._factors.least <= 0:
                 raise NotPositiveDefiniteError("Factoring the diagonally scaled A met a negative pivot.")
             self.null = self._null_space()
 
-    def _shifted(self) -> sp.csc_array:
-        return sp.csc_array(self._scaled + self._shift * sp.eye_array(self._n))
-
     def _null_space(self) -> NDArray[np.float64]:
         """Return the null space of A, found by inverse subspace iteration on ever more vectors."""
-        assert self._factors is not None
         rng, count = np.random.default_rng(0), 4
         while True:
             basis = rng.standard_normal((self._n, min(count, self._n)))
@@ -98,13 +94,12 @@ class Direct:
 
     def columns(self, k: int) -> Direct:
         """Return the same M on k interleaved right-hand sides."""
-        twin = object.__new__(Direct)
-        twin.__dict__ = self.__dict__ | {"_k": k}
+        twin = copy.copy(self)
+        twin._k = k
         return twin
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- M r and return r.z."""
-        assert self._factors is not None
         scaling, right = self._scaling[:, None], r.reshape(-1, self._k)
         answer = scaling * self._factors.solve(scaling * self._in_range(right))
         z.reshape(-1, self._k)[...] = self._in_range(answer)
@@ -114,27 +109,37 @@ class Direct:
         """Return a block without its part in the null space, which the shift would magnify."""
         return block - self.null @ (self.null.T @ block) if self.null.size else block
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the factors, which SuperLU cannot store."""
-        return self.__dict__ | {"_factors": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Factor anew."""
-        self.__dict__ = state
-        self._factors, _ = _factor(self._shifted() if self._shift else self._scaled)
-
     def __str__(self) -> str:
         """Return what it is."""
-        assert self._factors is not None
         return f"direct: sparse factors, {self._factors.nnz} entries, of {self._n} unknowns"
 
 
-def _factor(A: sp.csc_array) -> tuple[SuperLU | None, float]:
-    """Return the factors of A and the smallest pivot, minus infinity if there are none."""
-    try:
-        factors = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    except RuntimeError:  # a pivot is exactly zero
-        return None, -math.inf
-    if not np.array_equal(factors.perm_r, factors.perm_c):
-        return None, -math.inf
-    return factors, float(factors.U.diagonal().min())
+class _Factors:
+    """The sparse factors of a matrix, which SuperLU cannot store: copies and pickles factor anew.
+
+    Attributes
+    ----------
+    least : float
+        The smallest pivot; minus infinity if there are no factors without pivoting off the diagonal.
+    """
+
+    def __init__(self, A: sp.csc_array) -> None:
+        self._A, self.least = A, -math.inf
+        try:
+            self._factors = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        except RuntimeError:  # a pivot is exactly zero
+            return
+        if np.array_equal(self._factors.perm_r, self._factors.perm_c):
+            self.least = float(self._factors.U.diagonal().min())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Factors, (self._A,)
+
+    @property
+    def nnz(self) -> int:
+        """Number of entries."""
+        return int(self._factors.nnz)
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k)."""
+        return self._factors.solve(B)

@@ -18,10 +18,11 @@ from deepcd.solvers.kernels import incomplete_cholesky
 
 Vector = NDArray[np.floating[Any]]
 
-TAU, SIGMA = 0.97, 0.25
-# The squares of column j sum to a_jj where no pivot is replaced; where one is, they may grow without bounds.
-GROWTH = 1e6  # of a square over a_jj, beyond which the diagonal is all that is kept
-LARGE = 1e30  # factors of larger numbers, or with smaller reciprocals, are kept in float64
+TAU, SIGMA = 0.97, 0.25  # share of what is dropped that goes to the diagonal; smallest pivot over the entry of A
+# Largest square of an entry in column j over a_jj: beyond it the diagonal is all that is kept. The squares of a column
+# sum to a_jj where no pivot is replaced; where one is, they may grow without bounds.
+GROWTH = 1e6
+LARGE = 1e30  # factors with entries beyond this size, or pivots below its reciprocal, are kept in float64
 
 
 class IncompleteCholesky:
@@ -37,7 +38,7 @@ class IncompleteCholesky:
     Attributes
     ----------
     replaced : int
-        Pivots that were too small.
+        Number of pivots that were too small.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from deepcd.solvers.arguments import power_of_two
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
+from deepcd.solvers.space import Space
 
 
 class Sums:
@@ -166,7 +167,7 @@ class CudaVector:
         launch(cuda_outer.put, index.size, index, source, 1.0, 0.0, self.array)
 
 
-class CudaSpace:
+class CudaSpace(Space):
     """Operations on vectors of a device; see `Space`.
 
     Parameters
@@ -243,7 +244,3 @@ class CudaSpace:
         """Return a vector of standard Gaussian numbers: those of the host."""
         drawn = np.random.default_rng(seed).standard_normal(like.size)
         return CudaVector.upload(drawn.astype(like.dtype), self._sums)
-
-    def agree(self, stop: bool) -> bool:
-        """Return the argument: one process holds the vectors."""
-        return stop
