@@ -4,17 +4,17 @@ One symmetric V step per level, everything local and linear in the residual; the
 convolutional networks that read the local geometry. `solvers/preconditioners/multigrid/learned.py` runs the same
 cycle compiled, and a test compares the two.
 
-Per level l, with A_l a five- or seven-point operator with face weights w and Dirichlet weights:
+On each level, A is a five- or seven-point operator with face weights w, Dirichlet weights, and diagonal d:
 
-* smoother S: sparsity of A, c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) per face, diagonal sum_j c_ij
-  + a0 exp(output) / d_i: diagonally dominant, hence positive definite; the finest level has two of them, applied one
-  after the other before the coarse correction and in reverse after it;
-* transfer: x -> phi P (psi x) with P of four taps (q, 1 - q, 1 - q, q) per axis, phi and psi learned per cell, the
-  adjoint downwards;
-* coarse operator: half the summed fine face weights times exp(output), Dirichlet weights likewise;
-* every cell hands learned features down to its coarse cell, which so knows about the geometry below its own resolution.
+* The smoother S has the sparsity of A. It has c_ij = c0 exp(mean of both cells' outputs) w_ij / (d_i d_j) on the faces
+  and sum_j c_ij + a0 exp(output) / d_i on the diagonal, so it is diagonally dominant and positive definite. The finest
+  level has two smoothers, applied one after the other before the coarse correction and in reverse order after it.
+* The transfer to the finer level is x -> phi P (psi x). P has the four taps (q, 1 - q, 1 - q, q) per axis, and phi and
+  psi are learned per cell. The transfer to the coarser level is its adjoint.
+* The coarse operator has half the summed fine face weights times exp(output), and likewise for Dirichlet weights.
+* Every cell hands learned features down to its coarse cell, which thus knows the geometry below its own resolution.
 
-From the second level down every level is visited twice (z + M (r - A z)); the coarsest is solved exactly.
+From the second level down, every level is visited twice (z + M (r - A z)). The coarsest is solved exactly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SOLVED_EXACTLY = 64  # largest box, in cells, that is solved exactly in training
 
 @dataclass
 class Smoother:
-    """S of a level: diagonal and face weights, tensors (batch, n0, n1, n2)."""
+    """The smoother S of a level: its diagonal and its face weights, tensors (batch, n0, n1, n2)."""
 
     a: Tensor
     c: list[Tensor]
@@ -57,8 +57,8 @@ class LevelBatch:
 
     shape: tuple[int, int, int]
     nominal: tuple[float, float, float]  # face weight per axis of an undisturbed interior without learning
-    capacity: float  # cells of the finest grid in one cell
-    volume: Tensor  # how many of them are unknowns
+    capacity: float  # number of cells of the finest grid in one cell
+    volume: Tensor  # number of unknowns among these
     faces: list[Tensor]  # face weights towards the next cell per axis
     dirichlet: Tensor
     diagonal: Tensor = field(init=False)
@@ -78,7 +78,7 @@ class LevelBatch:
 
 
 def shifted(w: Tensor, d: int) -> Tensor:
-    """Move by one cell up along dimension d: the weight of the face to the cell before."""
+    """Shift w by one cell along dimension d, so that each cell has the weight of its face to the previous cell."""
     return torch.cat([torch.zeros_like(w.narrow(d, 0, 1)), w.narrow(d, 0, w.shape[d] - 1)], d)
 
 
@@ -95,7 +95,7 @@ def made(o: Tensor, outputs: tuple[Output, ...], k: int, d: int | None = None) -
 
 
 def children(t: Tensor) -> Tensor:
-    """Pad to even sizes (axes of one cell stay) and return (batch, m0, f0, m1, f1, m2, f2)."""
+    """Pad t to even sizes, but for axes of one cell, and return it with shape (batch, m0, f0, m1, f1, m2, f2)."""
     n = t.shape[1:]
     t = nn.functional.pad(t, [x for k in reversed(n) for x in (0, k % 2 if k > 1 else 0)])
     return t.reshape(len(t), *(x for k in t.shape[1:] for x in ((k // 2, 2) if k > 1 else (1, 1))))
@@ -134,7 +134,7 @@ class LearnedMultigrid(nn.Module):
             for _ in range(KINDS - 1)
         )
         for name, parameter in self.named_parameters():
-            if ".4." in name:  # every last layer starts at zero: the cycle starts with the constants above
+            if ".4." in name:  # every last layer starts at zero, so that the cycle starts with constant coefficients
                 nn.init.zeros_(parameter)
         self.tap = nn.Parameter(torch.tensor([0.2] + [0.15] * (KINDS - 1)))
 
@@ -145,12 +145,12 @@ class LearnedMultigrid(nn.Module):
         ----------
         fluid : Tensor (batch, n0, n1, n2)
             1 where there is an unknown.
-        dirichlet : Tensor of that shape
-            Dirichlet count.
-        ids : int64 Tensor of that shape
-            Number of each cell's pattern; 0 outside the fluid.
+        dirichlet : Tensor of the same shape
+            The Dirichlet count of each cell.
+        ids : int64 Tensor of the same shape
+            The number of each cell's pattern; 0 where there is no unknown.
         patterns : uint8 Tensor (count, cells)
-            Codes of the patterns; row 0 stands for cells that are no unknowns.
+            The codes of each pattern; row 0 stands for cells without an unknown.
 
         Returns
         -------
@@ -251,7 +251,8 @@ def smooth(S: Smoother, r: Tensor) -> Tensor:
 def pseudo_inverse(level: LevelBatch) -> Tensor:
     """Return the dense pseudo-inverse of A, (batch, cells, cells); components without Dirichlet data lose constants.
 
-    (A + s V V')^-1 - V V' / s with V the normalised constants on those components, s of the size of the diagonal.
+    It is (A + s V V')^-1 - V V' / s, where the columns of V are the normalised constants on those components, and s is
+    as large as the diagonal.
     """
     batch, cells = len(level.mask), math.prod(level.shape)
     number = torch.arange(cells).reshape(level.shape)
