@@ -23,6 +23,16 @@ test: lint
 resolve:
 	@python=$$(command -v python3.11 || command -v python3) && $$python .ci/resolve.py
 
+# The oldest versions that pyproject.toml allows, in an environment of their own, on a selection of the tests.
+LOWEST := .venv-lowest
+lowest:
+	python3.11 -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[cli,pinn,simulate,train]" \
+		hypothesis pytest
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m pytest tests/test_cli.py tests/test_deepcd.py tests/test_flows.py \
+		tests/test_matrix_files.py tests/test_network.py tests/test_pinn_training.py tests/test_simulation.py \
+		tests/test_weight_files.py
+
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,7 +50,7 @@ coverage: $(READY)
 	$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) build dist out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PYTHON):

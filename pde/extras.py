@@ -34,7 +34,7 @@ def require(*packages: str, extra: str, by: str) -> None:
         ...
     deepcd.pde.extras.MissingExtraError: It needs none_such, which is not installed: pip install "deepcd[pinn]"
     """
-    missing = [package for package in packages if not _is_installed(package)]
+    missing = [package for package in packages if not is_installed(package)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         names = " and ".join(missing)
@@ -46,7 +46,8 @@ def advice(extra: str) -> str:
     return f'pip install "deepcd[{extra}]"'
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Return whether a package can be found by its import name; it is not imported."""
     try:
         return find_spec(package) is not None
     except (ImportError, ValueError):  # a finder refuses it, or a stand-in without a specification took its place

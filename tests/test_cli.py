@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+import typer
+from rich.table import Table
 from scipy.sparse import csr_array, eye_array, save_npz
 from typer.testing import CliRunner
 
@@ -22,8 +25,10 @@ from deepcd.data import weight_files
 from deepcd.pde import ball, domain, poisson
 from deepcd.pde.problems import PROBLEMS
 from deepcd.solvers.backends.cuda import device as cuda
+from deepcd.solvers.console import plain_console
 
 runner = CliRunner()
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -289,6 +294,59 @@ def test_train_says_what_is_wrong_with_a_start(tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert reason in result.stderr
         assert str(start) in result.stderr
+
+
+class TestBrackets:
+    """Square brackets in messages are text, not markup."""
+
+    def test_info_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deepcd.cli._cuda", lambda: 'no device (pip install "deepcd[cuda]")')
+        assert 'pip install "deepcd[cuda]"' in runner.invoke(app, ["info"]).stdout
+
+    def test_names_of_files_and_options(self, tmp_path: Path) -> None:
+        path = tmp_path / "A[bold]:smile:.mtx"
+        refused(path, says="A[bold]:smile:.mtx: no such file")
+        assert "--[red]tol" in runner.invoke(app, ["solve", str(path), "--[red]tol"]).stderr
+        assert "[red]ve" in runner.invoke(app, ["[red]ve"]).stderr
+
+    def test_scenes(self, tmp_path: Path) -> None:
+        scene = tmp_path / "a[red].toml"
+        scene.write_text('kind = "smoke"\n"[dim]key" = 1\n', encoding="utf-8")
+        result = runner.invoke(app, ["simulate", str(scene), "--out", str(tmp_path)])
+        assert result.exit_code == 2
+        assert "a[red].toml" in result.stderr
+        assert "[dim]key" in result.stderr
+
+    def test_no_console_reads_markup(self, capsys: pytest.CaptureFixture[str]) -> None:
+        table = Table("[red]heading", title="[red]title")
+        table.add_row("[bold]cell :smile:")
+        plain_console().print("a [red]b[/] :smile:")
+        plain_console().print(table, soft_wrap=False)
+        shown = capsys.readouterr().out
+        for text in ("a [red]b[/] :smile:", "[red]heading", "[red]title", "[bold]cell :smile:"):
+            assert text in shown
+
+    def test_all_consoles_are_plain(self) -> None:
+        files = [path for name in ("solvers", "src/deepcd") for path in (ROOT / name).rglob("*.py")]
+        made = {path.name for path in files if re.search(r"\bConsole\(", path.read_text(encoding="utf-8"))}
+        assert made == {"console.py", "progress.py"}  # the latter prints numbers only
+
+
+def help_texts() -> list[str]:
+    """Return the help of every command, argument and option."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined] # a group, as there are several
+    parts = [part for command in commands.values() for part in command.params if part.name != "help"]
+    return [text for text in (*(c.help for c in commands.values()), *(part.help for part in parts)) if text]
+
+
+def test_help_is_in_full_phrases() -> None:
+    texts = help_texts()
+    assert len(texts) > 50
+    for text in texts:
+        assert not text.startswith(("Of ", "For ", "That ", "Whose ")), text
+        assert text[0].isupper() or text.startswith("."), text
+        assert text.rstrip().endswith("."), text
+        assert "[" not in text, text  # would be read as markup
 
 
 def test_the_module_runs_as_the_command() -> None:

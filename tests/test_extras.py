@@ -68,7 +68,8 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
     done = without(OPTIONAL, program)
     assert done.returncode == 0, done.stderr
     allowed = ("deepcd.cli", "deepcd.demo", "deepcd.solvers.console", "deepcd.solvers.preconditioners.dcdm")
-    assert {name for name in done.stdout.split() if not name.endswith(".command")} <= set(allowed)
+    failed = [name for name in done.stdout.split() if not name.startswith("deepcd.solvers.backends.cuda")]
+    assert {name for name in failed if not name.endswith(".command")} <= set(allowed)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,16 @@ def test_every_extra_that_is_named_exists() -> None:
     others = {"lint", "test", "all"}
     (everything,) = extras["all"]
     assert set(everything.removeprefix("deepcd[").removesuffix("]").split(",")) == set(extras) - others
+
+
+def test_the_lower_bounds_are_those_that_are_tried() -> None:
+    groups = PROJECT["optional-dependencies"]
+    stated = [one for group in (PROJECT["dependencies"], *groups.values()) for one in group if ">=" in one]
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tried = dict(line.replace("_", "-").split("==") for line in lines if "==" in line)
+    assert len(stated) > 10
+    for one in stated:
+        name, version = one.split(">=")
+        assert tried[name].removesuffix(".0") == version.removesuffix(".0"), one
+    for group in (PROJECT["dependencies"], *(groups[name] for name in ("cli", "pinn", "simulate", "train"))):
+        assert all(">=" in one for one in group)

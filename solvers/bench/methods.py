@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.pde.extras import advice
+from deepcd.pde.extras import advice, is_installed
 from deepcd.solvers.bench import hypre, petsc
 from deepcd.solvers.bench.problems import Problem
 from deepcd.solvers.conjugate_directions import conjugate_directions
@@ -206,5 +206,5 @@ def absent(name: str) -> str:
     if name == "amgcl":
         return "" if find_spec("pyamgcl") else AMGCL
     if name == "dcdm":
-        return "" if find_spec("torch") else f"no torch ({advice('train')})"
+        return "" if is_installed("torch") else f"no torch ({advice('train')})"
     return petsc.missing() if name in petsc.OPTIONS else ""

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from deepcd.pde.extras import is_installed
+
 PACKAGES = ("numpy", "scipy", "numba", "torch", "pyamg")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -72,7 +74,7 @@ def write(
         parts.append("<tr>" + "".join(cells) + "</tr>")
     parts.append("</tbody></table>")
     parts += [_image(figure) for figure in figures if figure.stem in linked]
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if is_installed(name))
     parts.append(
         f"<p>{html.escape(processor())}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}</p>"
     )
