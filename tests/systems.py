@@ -15,9 +15,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.pde import ball, box, domain, poisson
+from deepcd.data import random_grid
+from deepcd.pde import Grid, ball, box, domain, poisson
 
 Vector = NDArray[np.float64]
+
+GENERAL = ("pyamg-sa", "pyamg-rs", "none")  # preconditioners of any matrix that many tests are run with
 
 
 def line(n: int) -> sp.csr_array:
@@ -170,7 +173,7 @@ def _blocks(*blocks: Any) -> sp.csr_array:
 SYSTEMS = {
     "square": Case(lambda: square(12), "a five-point Laplacian with Dirichlet data", grid=True),
     "channel": Case(_channel, "3D, with an obstacle, under air", grid=True),
-    "closed box": Case(_closed_box, "pure Neumann conditions", grid=True, nullity=1),
+    "pure Neumann": Case(_closed_box, "a closed box with an obstacle", grid=True, nullity=1),
     "chambers": Case(_chambers, "two sealed chambers, 3D", grid=True, nullity=2),
     "half open": Case(_half_open, "a sealed chamber below one under air", grid=True, nullity=1),
     "grid, isolated rows": Case(lambda: _blocks([[4.0]], square(6), [[2.0]]), "cells beside the grid", grid=True),
@@ -196,6 +199,43 @@ SYSTEMS = {
         lambda: sp.csr_array([[4.0, -5.0], [-5.0, 4.0]]), "indefinite, with a positive diagonal", sign=0
     ),
 }  # fmt: skip
+
+
+# name of a preconditioner -> a larger matrix that is made for it, or that it was made for
+SUITED = {
+    "learned-multigrid": Case(
+        lambda: poisson(domain((12, 14, 16), walls=["solid", "air", ("solid", "air")])).A, "a box under air", grid=True
+    ),
+    "geometric-multigrid": Case(
+        lambda: poisson(domain((24, 30), walls="solid")).A, "a closed box", grid=True, nullity=1
+    ),
+    "direct": Case(lambda: square(20, 0.3), "anisotropic, few unknowns"),
+    "pyamg-sa": Case(lambda: square(50, 0.3), "anisotropic"),
+    "pyamg-rs": Case(lambda: sealed(square(30, 0.3)), "anisotropic and singular", nullity=1),
+    "none": Case(lambda: square(15, 0.3), "anisotropic, few unknowns"),
+}  # fmt: skip
+
+
+def chambers(shape: tuple[int, ...]) -> Grid:
+    """A wall across the first axis: a sealed chamber and one under air at the face."""
+    wall = box((2,) + (0,) * (len(shape) - 1), (3, *shape[1:]))
+    return domain(shape, solid=wall, walls=[("solid", "air")] + ["solid"] * (len(shape) - 1), air_at="face")
+
+
+# Small boxes of every kind, for the passes of multigrid cycles.
+GRIDS = {
+    f"{family} {shape}": random_grid(family, shape, np.random.default_rng(3))
+    for family, shape in [
+        ("mixed-walls", (5, 4, 6)),
+        ("pure-neumann", (4, 5, 3)),
+        ("porous", (3, 6, 5)),
+        ("baffles", (6, 7)),
+        ("closed-cube", (2, 5, 4)),
+        ("free-surface", (7, 9)),
+        ("closed-cube", (1, 7)),
+        ("pure-neumann", (2, 2)),
+    ]
+} | {"chambers 3D": chambers((6, 3, 4)), "chambers 2D": chambers((7, 6)), "3 x 1 x 5": domain((3, 1, 5), walls="air")}
 
 
 @cache
