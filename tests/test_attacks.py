@@ -17,8 +17,9 @@ from benchmarks.verification import rounding_level as rounding
 from deepcd import DeepCD, Solution, Status
 
 from . import strategies as some
+from . import systems
 
-GENERAL = ("auto", "pyamg-sa", "pyamg-rs", "none")
+GENERAL = ("auto", *systems.GENERAL)
 
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 more = settings(few, max_examples=100)
@@ -333,7 +334,7 @@ class TestFound:
         assert true_residual(A, b, solution.x)[0] <= min(solution.residuals) * (1 + 1e-6)
 
     def test_a_huge_right_hand_side_of_several_columns(self) -> None:
-        A = sp.csr_array(sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(30, 30)))
+        A = systems.line(30)
         solution = DeepCD.solve(A, np.full((30, 2), 1e200), 1e-8)
         assert solution.info == 0
         assert np.isfinite(solution.residuals).all()
@@ -350,9 +351,7 @@ class TestFound:
         """The null vector is not the constant, and plain conjugate gradients meet rounding before anything else."""
         n, rng = 50, np.random.default_rng(3)
         D = sp.diags_array(rng.uniform(0.5, 2.0, n * n))
-        line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tolil()
-        line[0, 0] = line[-1, -1] = 1.0
-        A = sp.csr_array(D @ (sp.kron(line, sp.eye_array(n)) + sp.kron(sp.eye_array(n), line)) @ D)
+        A = sp.csr_array(D @ systems.crossed(systems.closed_line(n)) @ D)
         null = 1 / D.diagonal()
         b = A @ rng.standard_normal(n * n)
         b += share * np.linalg.norm(b) * null / np.linalg.norm(null)
@@ -363,7 +362,7 @@ class TestFound:
     @pytest.mark.parametrize("name", GENERAL)
     def test_a_start_far_away_does_not_make_a_singular_system_inconsistent(self, name: str) -> None:
         """What rounding leaves of b - A x0 in the null space is nothing that b has there."""
-        ring = 2 * np.eye(50) - np.roll(np.eye(50), 1, axis=0) - np.roll(np.eye(50), -1, axis=0)
+        ring = systems.ring(50).toarray()
         rng = np.random.default_rng(0)
         x0, b = 1e6 * rng.standard_normal(50), ring @ rng.standard_normal(50)
         x0 -= x0.mean()

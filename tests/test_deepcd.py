@@ -19,30 +19,11 @@ from deepcd import DeepCD, Solution, Status
 from deepcd.pde import ball, domain
 from deepcd.pde import poisson as assemble
 
-GENERAL = ("pyamg-sa", "pyamg-rs", "none")
+from .systems import GENERAL, path, relative, square
 
-
-def anisotropic(n: int, epsilon: float = 0.3) -> sp.csr_array:
-    """Symmetric positive definite, and no grid of this project's kind."""
-    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + epsilon * sp.kron(eye, T))
-
-
-def path(n: int, weight: float = 1.0) -> sp.csr_array:
-    """Laplacian of a path with alternating weights: singular, and no grid."""
-    weights = weight * np.where(np.arange(n - 1) % 2, 1.0, 2.5)
-    off = sp.diags_array([-weights, -weights], offsets=[-1, 1], shape=(n, n))
-    return sp.csr_array(off - sp.diags_array(np.asarray(off.sum(axis=1)).ravel()))
-
-
-A = anisotropic(24)
+A = square(24, 0.3)
 N = A.shape[0]
 b = np.random.default_rng(0).standard_normal(N)
-
-
-def relative(matrix: Any, x: np.ndarray, right: np.ndarray) -> float:
-    return float(np.linalg.norm(right - matrix @ x) / np.linalg.norm(right))
 
 
 class TestCalling:
@@ -62,7 +43,7 @@ class TestCalling:
         assert relative(A, solution.x, b) <= 1e-10
 
     def test_auto_says_why_there_is_no_grid(self) -> None:
-        system = DeepCD().setup(anisotropic(50))
+        system = DeepCD().setup(square(50, 0.3))
         assert system.preconditioner.startswith("pyamg")
         assert system.no_grid
         assert f"no grid: {system.no_grid}" in str(system)

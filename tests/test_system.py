@@ -17,33 +17,9 @@ from deepcd.data import random_grid
 from deepcd.pde import domain
 from deepcd.pde import poisson as assemble
 
+from .systems import SUITED, residuals, sealed, square, weighted
 
-def laplacian(n: int, epsilon: float = 1.0) -> sp.csr_array:
-    """Five-point Laplacian of an n x n grid with Dirichlet data, anisotropic unless epsilon is 1."""
-    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + epsilon * sp.kron(eye, T))
-
-
-def sealed(A: sp.csr_array) -> sp.csr_array:
-    """The same couplings without Dirichlet data."""
-    off = A - sp.diags_array(A.diagonal())
-    return sp.csr_array(off - sp.diags_array(np.asarray(off.sum(axis=1)).ravel()))
-
-
-def norms(A: Any, X: np.ndarray, B: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(B - A @ X, axis=0) / np.linalg.norm(B, axis=0)
-
-
-RNG = np.random.default_rng(0)
-WAYS = {
-    "learned-multigrid": assemble(domain((12, 14, 16), walls=["solid", "air", ("solid", "air")])).A,
-    "geometric-multigrid": assemble(domain((24, 30), walls="solid")).A,
-    "direct": laplacian(20, 0.3),
-    "pyamg-sa": laplacian(50, 0.3),
-    "pyamg-rs": sealed(laplacian(30, 0.3)),
-    "none": laplacian(15, 0.3),
-}
+WAYS = {name: case.A for name, case in SUITED.items()}
 
 
 @pytest.fixture(params=WAYS)
@@ -63,7 +39,7 @@ class TestColumns:
         X, info = solution
         assert info == 0
         assert X.shape == B.shape
-        assert (norms(system.A, X, B) <= 1e-8).all()
+        assert (residuals(system.A, X, B) <= 1e-8).all()
         assert len(solution.columns) == 5
         assert solution.iterations == max(column.iterations for column in solution.columns)
         for column, x, b in zip(solution.columns, X.T, B.T, strict=True):
@@ -128,7 +104,7 @@ class TestColumns:
         assert solution.status is Status.INCONSISTENT
         assert "1 of 4 columns failed, the first one is 2" in solution.message
         assert [column.status is Status.CONVERGED for column in solution.columns] == [True, True, False, True]
-        assert (norms(A, solution.x, B)[[0, 1, 3]] <= 1e-8).all()
+        assert (residuals(A, solution.x, B)[[0, 1, 3]] <= 1e-8).all()
 
     def test_a_faulty_matrix(self) -> None:
         A = sp.csr_array([[1.0, 2.0], [2.0, 1.0]])
@@ -154,7 +130,7 @@ class TestColumns:
 
         solution = system.solve(B, 1e-13, callback=callback)
         assert seen[0].shape == B.shape
-        left = norms(system.A, seen[0], B)
+        left = residuals(system.A, seen[0], B)
         if system.embedding is None:
             assert (left < 1).all()
         else:  # one column after the other
@@ -169,7 +145,7 @@ class TestColumns:
         monkeypatch.setattr("deepcd.solvers.columns.MEMORY", 3 * 64 * A.shape[0])
         solution = DeepCD.solve(A, B, 1e-8)
         assert solution.info == 0
-        assert (norms(A, solution.x, B) <= 1e-8).all()
+        assert (residuals(A, solution.x, B) <= 1e-8).all()
 
 
 class TestUpdate:
@@ -179,7 +155,7 @@ class TestUpdate:
         system.update(A)
         solution = system.solve(b, 1e-9)
         assert solution.info == 0
-        assert norms(A, solution.x, b) <= 1e-9
+        assert residuals(A, solution.x, b) <= 1e-9
 
     def test_a_copy_is_kept(self, system: System) -> None:
         A = system.A.copy()
@@ -190,29 +166,29 @@ class TestUpdate:
         for one in (system, fresh):
             solution = one.solve(b, 1e-8)
             assert solution.info == 0, solution.message
-            assert norms(one.A, solution.x, b) <= 1e-8
-            assert norms(A, solution.x, b) > 0.05
+            assert residuals(one.A, solution.x, b) <= 1e-8
+            assert residuals(A, solution.x, b) > 0.05
 
     def test_other_patterns_are_refused(self) -> None:
-        system = DeepCD().setup(laplacian(12))
+        system = DeepCD().setup(square(12))
         with pytest.raises(ValueError, match="pattern differs"):
-            system.update(laplacian(12) + sp.eye_array(144, k=5))
+            system.update(square(12) + sp.eye_array(144, k=5))
         with pytest.raises(ValueError, match=r"\(144, 144\), got \(9, 9\)"):
-            system.update(laplacian(3))
+            system.update(square(3))
         assert system.solve(np.ones(144)).info == 0
 
     def test_algebraic_multigrid_keeps_its_transfers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import pyamg
 
-        A = laplacian(60, 0.3)
+        A = square(60, 0.3)
         system = DeepCD("pyamg-sa").setup(A)
         monkeypatch.setattr(pyamg, "smoothed_aggregation_solver", None)
         monkeypatch.setattr(pyamg, "ruge_stuben_solver", None)
-        values = laplacian(60, 0.4)
+        values = square(60, 0.4)
         system.update(values)
         b = np.ones(3600)
         solution = system.solve(b, 1e-9)
-        assert norms(values, solution.x, b) <= 1e-9
+        assert residuals(values, solution.x, b) <= 1e-9
 
 
 class TestCopies:
@@ -228,7 +204,7 @@ class TestCopies:
         np.testing.assert_array_equal(system.solve(b, 1e-9).x, expected.x)
 
     def test_solutions_too(self) -> None:
-        solution = DeepCD.solve(laplacian(5), np.eye(25)[:, :3])
+        solution = DeepCD.solve(square(5), np.eye(25)[:, :3])
         twin: Solution = pickle.loads(pickle.dumps(solution))
         assert twin.status is solution.status
         assert len(twin.columns) == 3
@@ -261,7 +237,7 @@ class TestThreads:
             np.testing.assert_array_equal(first.x, second.x)
 
     def test_a_callback_must_not_call_its_own_system(self) -> None:
-        A = laplacian(12)
+        A = square(12)
         system = DeepCD().setup(A)
         with pytest.raises(RuntimeError, match="callback called the system"):
             system.solve(np.ones(144), callback=system.solve)
@@ -299,7 +275,7 @@ class TestSigns:
         b = right_hand_sides(A, 1)[:, 0]
         solution = DeepCD(way).solve(A, b, 1e-9)
         assert solution.info == 0
-        assert norms(A, solution.x, b) <= 1e-9
+        assert residuals(A, solution.x, b) <= 1e-9
         assert "The diagonal of A is negative: -A x = -b was solved." in solution.message
         assert solution.preconditioner == way
 
@@ -309,7 +285,7 @@ class TestSigns:
         assert system.preconditioner == "learned-multigrid"
         assert "negative definite" in str(system)
         B = np.random.default_rng(4).standard_normal((A.shape[0], 3))
-        assert (norms(-A, system.solve(B, 1e-8).x, B) <= 1e-8).all()
+        assert (residuals(-A, system.solve(B, 1e-8).x, B) <= 1e-8).all()
         with pytest.raises(ValueError, match="set up -A"):
             system.aspreconditioner()
 
@@ -321,17 +297,10 @@ class TestSigns:
 
 
 class TestNullSpaces:
-    n = 50
-
-    def weighted(self, n: int) -> tuple[sp.csr_array, np.ndarray]:
-        """A singular matrix whose null vector is not the constant."""
-        S = sp.diags_array(np.random.default_rng(2).uniform(0.5, 2, n * n))
-        return sp.csr_array(S @ sealed(laplacian(n, 0.3)) @ S), 1 / S.diagonal()
-
     @pytest.mark.parametrize("n", [20, 60])
     @pytest.mark.parametrize("preconditioner", ["auto", "pyamg-sa", "none"])
     def test_inconsistent_systems_are_named_without_help(self, n: int, preconditioner: str) -> None:
-        A, null = self.weighted(n)
+        A, null = weighted(n)
         null /= np.linalg.norm(null)
         b = A @ np.random.default_rng(3).standard_normal(n * n)
         assert DeepCD(preconditioner).solve(A, b, 1e-8).info == 0
@@ -341,19 +310,19 @@ class TestNullSpaces:
         assert np.linalg.norm(b - A @ solution.x) <= 1e-6 * np.linalg.norm(b)
 
     def test_given(self) -> None:
-        A, null = self.weighted(60)
+        A, null = weighted(60)
         solver = DeepCD("pyamg-sa")
         b = A @ np.ones(3600)
         solution = solver.solve(A, b, 1e-10, nullspace=null)
         assert solution.info == 0
         assert abs(null @ solution.x) <= 1e-6 * np.linalg.norm(null) * np.linalg.norm(solution.x)
         assert solver.solve(A, b + null, 1e-10, nullspace=null[:, None]).status is Status.INCONSISTENT
-        singular = sealed(laplacian(60, 0.3))
+        singular = sealed(square(60, 0.3))
         right = np.ones(3600)
         assert DeepCD.solve(singular, right, nullspace="constant").status is Status.INCONSISTENT
 
     def test_given_wrongly(self) -> None:
-        A, null = self.weighted(20)
+        A, null = weighted(20)
         with pytest.raises(ValueError, match="mapped to zero by A"):
             DeepCD().setup(A, nullspace="constant")
         with pytest.raises(ValueError, match=r'or "constant", got \'ones\''):
@@ -366,11 +335,11 @@ class TestNullSpaces:
 
 class TestChoice:
     def test_small_systems_are_solved_directly(self) -> None:
-        A = laplacian(40)
+        A = square(40)
         solution = DeepCD.solve(A, np.ones(1600), 1e-12)
         assert solution.preconditioner == "direct"
         assert solution.iterations <= 2
-        assert DeepCD.solve(laplacian(50), np.ones(2500)).preconditioner == "learned-multigrid"
+        assert DeepCD.solve(square(50), np.ones(2500)).preconditioner == "learned-multigrid"
 
     def test_unless_a_grid_is_named(self) -> None:
         grid = domain((10, 10, 10), walls="air")
@@ -388,7 +357,7 @@ class TestChoice:
         system = DeepCD().setup(A)
         solution = system.solve(b, 1e-8)
         assert solution.info == 0
-        assert norms(A, solution.x, b) <= 1e-8
+        assert residuals(A, solution.x, b) <= 1e-8
         assert solution.preconditioner == system.preconditioner == "pyamg-rs"
         assert 50 < solution.iterations < slow.iterations
         assert system.solve(b, 1e-8).iterations < 50, "it is remembered"
