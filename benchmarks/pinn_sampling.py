@@ -142,12 +142,14 @@ def report(rows: list[dict[str, Any]], cost: int) -> Path:
         line += [f"{share:.2f}", *(f"{median[name]:.2e}" for name in ("mean square", "variance", "largest square"))]
         lines.append(line)
     text = (
-        f"Networks trained with points of different samplers, at a cost of {cost} gradients each: what a sampler takes "
-        "beside is converted to gradients by the seconds measured in that run. Medians over the seeds; r is the "
-        "residual on a held-out uniform set. A click on the head of a column sorts the table."
+        f"Networks were trained with points of different samplers, at a cost of {cost} gradients each. The seconds "
+        "that a sampler itself takes are converted to gradients by the seconds per gradient of that run. Numbers are "
+        "medians over the seeds; r is the residual on a held-out uniform set. A click on the head of a column sorts "
+        "the table."
     )
     path = RESULTS / "pinn-sampling.html"
-    return page.write(path, "Samplers at equal cost", [text], [draw(rows, cost)], head, lines)
+    page.write(path, "Samplers at equal cost", [text], [draw(rows, cost)], head, lines)
+    return path
 
 
 def main() -> None:
