@@ -16,13 +16,16 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pyamg
 from numpy.typing import NDArray
 
 from deepcd.pde.extras import advice
 from deepcd.solvers.bench import hypre, petsc
+from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
 from deepcd.solvers.bench.problems import LinearProblem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.deepcd import DeepCD
+from deepcd.solvers.preconditioners.incomplete_cholesky import TAU
 
 F64 = NDArray[np.float64]
 clock = time.perf_counter
@@ -103,9 +106,6 @@ def on_box(problem: LinearProblem, tol: float, threads: int, scaled: bool) -> An
 
 def incomplete_cholesky(problem: LinearProblem, tol: float, threads: int, modified: bool) -> Answer:
     """Solve with IC(0)-CG or MIC(0)-CG on the box, three passes per iteration, on one thread: sweeps are sequential."""
-    from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-    from deepcd.solvers.preconditioners.incomplete_cholesky import TAU
-
     box = problem.to_box(problem.b)
     start = clock()
     method = BoxIncompleteCholesky(problem.diagonal, np.float32, TAU if modified else 0.0)
@@ -117,15 +117,11 @@ def incomplete_cholesky(problem: LinearProblem, tol: float, threads: int, modifi
 
 def smoothed_aggregation(A: Any, theta: float = 0.0) -> Any:
     """Return PyAMG's smoothed aggregation; the default was the fastest on these problems."""
-    import pyamg
-
     return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": theta}), **SWEEPS)
 
 
 def ruge_stuben(A: Any, theta: float = 0.25, splitting: str = "RS", interpolation: str = "classical") -> Any:
     """Return PyAMG's Ruge-Stueben coarsening; the defaults were the fastest on these problems."""
-    import pyamg
-
     strength = ("classical", {"theta": theta})
     return pyamg.ruge_stuben_solver(A, strength=strength, CF=splitting, interpolation=interpolation, **SWEEPS)
 

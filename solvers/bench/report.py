@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepcd.data import weight_files
 from deepcd.solvers.bench import page
 from deepcd.solvers.bench.methods import CLASSICAL, METHODS
 
@@ -21,6 +21,7 @@ Row = dict[str, Any]
 NETWORKS = {"learned-multigrid": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
 # Seconds of the earlier phases of training; the record of the shipped weights has only the last phase.
 EARLIER = {"learned-multigrid": 66 * 60.0, "dcdm": 276.0 + 2164.0 + 2913.0}
+SETUP_AND_SOLVE = ("setup_s", "solve_s")
 COLUMNS = ("problem", "size", "method", "tol", "unknowns", "iterations", "setup s", "solve s", "total s",
            "peak MB", "residual", "status")  # fmt: skip
 
@@ -36,20 +37,15 @@ def places(rows: Sequence[Row]) -> dict[Place, list[Row]]:
     return found
 
 
-def total(row: Row, parts: Sequence[str] = ("setup_s", "solve_s")) -> float:
+def total(row: Row, parts: Sequence[str] = SETUP_AND_SOLVE) -> float:
     """Return the seconds of set-up and solve, or of one of them; infinity where the run did not converge."""
     return float(sum(row[part] for part in parts)) if row["status"] == "converged" else math.inf
 
 
 def trained_for() -> dict[str, float]:
     """Return the seconds that the training of each shipped network took."""
-    from deepcd.data import weight_files
-
-    found = {}
-    for name, architecture in NETWORKS.items():
-        _, record = weight_files.load(None, architecture)
-        found[name] = float(record["seconds"]) + EARLIER[name]
-    return found
+    records = {name: weight_files.load(None, architecture)[1] for name, architecture in NETWORKS.items()}
+    return {name: float(record["seconds"]) + EARLIER[name] for name, record in records.items()}
 
 
 def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
@@ -73,12 +69,9 @@ def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
                 )
                 continue
             said = []
-            for what, cost in (
-                ("systems", total),
-                ("right-hand sides on one matrix", partial(total, parts=["solve_s"])),
-            ):
-                best = min(rivals, key=lambda name: cost(own[name]))
-                gain = cost(own[best]) - cost(own[network])
+            for what, parts in (("systems", SETUP_AND_SOLVE), ("right-hand sides on one matrix", ("solve_s",))):
+                best = min(rivals, key=lambda name: total(own[name], parts))
+                gain = total(own[best], parts) - total(own[network], parts)
                 if 0 < gain < math.inf:
                     said.append(f"after {_rounded(seconds / gain)} {what} (the next is {best})")
                 elif gain == math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -74,19 +75,13 @@ def run(
         the largest), status, residuals (of the first system, relative to b). Numbers that are not known are None.
     """
     check(problems, sizes, methods, tol)
-    for problem in problems:
-        for size in sizes:
-            for method in methods:
-                row: Row = dict.fromkeys(
-                    ("problem", "size", "method", "tol", "unknowns", "iterations", "setup_s", "solve_s", "peak_bytes",
-                     "residual", "status", "residuals")
-                )  # fmt: skip
-                row |= {"problem": problem, "size": size, "method": method, "tol": tol}
-                reason = absent(method)
-                if reason:
-                    yield row | {"status": f"not installed: {reason}"}
-                else:
-                    yield row | _in_child(_measure, (problem, size, method, tol, threads), timeout)
+    unknown = ("unknowns", "iterations", "setup_s", "solve_s", "peak_bytes", "residual", "status", "residuals")
+    for problem, size, method in itertools.product(problems, sizes, methods):
+        row = {"problem": problem, "size": size, "method": method, "tol": tol, **dict.fromkeys(unknown)}
+        if reason := absent(method):
+            yield row | {"status": f"not installed: {reason}"}
+        else:
+            yield row | _in_child(_measure, (problem, size, method, tol, threads), timeout)
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
