@@ -1,12 +1,12 @@
-"""What an iteration on a CUDA device moves through memory, counted from its kernels: no device has been timed.
+"""Bytes that an iteration on a CUDA device moves through memory, counted from the kernels; no device has been timed.
 
     python -m benchmarks.cuda_traffic
 
-Assumptions: a kernel reads each array once, since its blocks read what they share from the L2 cache; a store costs what
-it stores, with no read before it; the cells of the finest level are interior (a listed one adds 60 bytes to each of the
-passes down and up). Levels small enough for one block are read anew in each of its passes, at what one multiprocessor
-reads from the L2 cache. What the processor's kernels move is the table in ARCHITECTURE.md. `tests/test_cuda_solves.py`
-compares the tables below with what kernels touch.
+Assumptions: a kernel reads each array once, since its blocks read shared parts from the L2 cache; a store costs the
+bytes that it stores, with no read before it; the cells of the finest level are interior (a listed cell adds 60 bytes to
+each of the passes down and up). Levels that are small enough for one block are read again in each of its passes, at the
+rate at which one multiprocessor reads from the L2 cache. ARCHITECTURE.md has the same table for the processor's
+kernels. `tests/test_cuda_solves.py` compares the tables below with the memory that the kernels touch.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 CPU = {"down": 14.0, "up": 18.0, "conjugate": 13.0, "step": 29.0}
 COARSEST, ONE_BLOCK = 600, 8192  # `preconditioners.multigrid.levels.COARSEST`, `cuda.kernels.coarse.ONE_BLOCK`
-FLAGS = 0.25  # a bit, and a number of four bytes for each 32 of them
-LAUNCH = 5e-6  # seconds, assumed; what Python takes to make one may be more
-ONE_SM = 64 * 1.4e9  # bytes per second, assumed: 64 bytes in each clock of 1.4 GHz
-BANDWIDTHS = 2e12, 3.35e12  # bytes per second: data sheets of an A100 and of an H100
+FLAGS = 0.25  # bytes per cell: one bit, and a number of four bytes for every 32 of them
+LAUNCH = 5e-6  # assumed seconds per kernel launch; Python may need more
+ONE_SM = 64 * 1.4e9  # assumed bytes per second of one multiprocessor: 64 bytes per clock at 1.4 GHz
+BANDWIDTHS = 2e12, 3.35e12  # bytes per second, from the data sheets of an A100 and of an H100
 
 
 class Pass(NamedTuple):
@@ -42,20 +42,20 @@ COARSE = {
     "up, second visit": Pass(COEFFICIENTS + 4 + 4 + 4 + 4 + 4, 4),  # r, z, psi, the first visit's z; z'     z
 }
 VISIT = ("down", "up, first visit", "down", "up, second visit")
-# In one block, where every step is a pass of its own: 2 S, 2 S added to a vector, 3 residuals, 2 scaled ones,
-# 2 restrictions, 2 corrections, and what weighs the second visit.
+# Bytes per cell in one block, where every step is a pass of its own: 2 S, 2 S added to a vector, 3 residuals, 2 scaled
+# ones, 2 restrictions, 2 corrections, and the weighing of the second visit.
 SMALL_VISIT = 2 * 24 + 2 * 28 + 3 * 28 + 2 * 32 + 2 * (4 + 8 / 8) + 2 * (12 + 4 / 8) + 16
 
 
 class Traffic(NamedTuple):
-    """Of one iteration."""
+    """Traffic of one iteration."""
 
-    finest: float  # bytes per cell, of the four passes
-    coarse: float  # bytes per cell of the finest level
+    finest: float  # bytes per cell in the four passes over the finest level
+    coarse: float  # bytes per cell of the finest level on all coarse levels
     launches: int
-    transfers: int  # of eight bytes each, for which the host waits
-    bytes: float  # in all, but for those of the one block
-    block: float  # bytes that it reads and writes
+    transfers: int  # number of transfers of eight bytes for which the host waits
+    bytes: float  # total bytes, without those of the one block
+    block: float  # bytes that the one block reads and writes
 
 
 def levels(n: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -78,7 +78,7 @@ def traffic(n: tuple[int, ...]) -> Traffic:
     boxes = levels(n)
     cells = [math.prod(box) for box in boxes]
     finest = sum(p.own + p.below * cells[1] / cells[0] for p in FINEST.values())
-    launches = len(FINEST) + 3  # three of the passes leave sums, which a second kernel adds up
+    launches = len(FINEST) + 3  # three of the passes leave partial sums, which a second kernel adds up
     coarse, block, visits = 0.0, 0.0, 1
     for depth in range(1, len(boxes)):
         if depth == len(boxes) - 1 or math.prod(k + 2 for k in boxes[depth]) <= ONE_BLOCK:
@@ -90,13 +90,13 @@ def traffic(n: tuple[int, ...]) -> Traffic:
         coarse += visits * sum(COARSE[p].own * cells[depth] + COARSE[p].below * cells[depth + 1] for p in VISIT)
         launches += visits * len(VISIT)
         visits *= 2
-    padded = math.prod(k + 2 for k in n) / cells[0]  # which the passes outside the cycle run over
+    padded = math.prod(k + 2 for k in n) / cells[0]  # the passes outside the cycle include the padding
     outer = (FINEST["conjugate"].own + FINEST["step"].own) * (padded - 1)
     return Traffic(finest, coarse / cells[0], launches, 3, (finest + outer) * cells[0] + coarse, block)
 
 
 def seconds(count: Traffic, bandwidth: float) -> tuple[float, float]:
-    """Return how long memory alone takes, and all together, one kernel after the other."""
+    """Return the seconds for memory alone, and for everything, with one kernel after the other."""
     alone = count.bytes / bandwidth
     return alone, alone + LAUNCH * count.launches + count.block / ONE_SM
 

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import verification
-from benchmarks.nasty_inputs import Problem, cases
+from benchmarks.nasty_inputs import NastyInput, cases
 from benchmarks.problems import save_results, saved_rows
 
 VERDICTS = ("right answer", "right status", "misleading", "wrong success", "hang or crash")
@@ -72,19 +72,19 @@ class Said:
         return " ".join([f"info={self.info}", self.status, *(hint.strip()[:60] for hint in self.hints[:1])])
 
 
-def scipy_cg(problem: Problem, options: dict[str, Any]) -> Any:
+def scipy_cg(problem: NastyInput, options: dict[str, Any]) -> Any:
     from scipy.sparse.linalg import cg
 
     return cg(problem.A, problem.b, rtol=problem.tol, atol=problem.atol, **options)
 
 
-def pyamg_cg(problem: Problem, options: dict[str, Any]) -> Any:
+def pyamg_cg(problem: NastyInput, options: dict[str, Any]) -> Any:
     from pyamg.krylov import cg
 
     return cg(problem.A, problem.b, tol=problem.tol, **options)
 
 
-def pyamg_sa(problem: Problem, options: dict[str, Any]) -> Any:
+def pyamg_sa(problem: NastyInput, options: dict[str, Any]) -> Any:
     from pyamg import smoothed_aggregation_solver
 
     hierarchy = smoothed_aggregation_solver(problem.A)
@@ -93,7 +93,7 @@ def pyamg_sa(problem: Problem, options: dict[str, Any]) -> Any:
     return hierarchy.solve(problem.b, tol=problem.tol, accel="cg", return_info=True, **options)
 
 
-def deepcd_solve(problem: Problem, options: dict[str, Any]) -> Any:
+def deepcd_solve(problem: NastyInput, options: dict[str, Any]) -> Any:
     from deepcd import DeepCD
 
     system = DeepCD().setup(problem.A)
@@ -102,13 +102,13 @@ def deepcd_solve(problem: Problem, options: dict[str, Any]) -> Any:
     return system.solve(problem.b, problem.tol, atol=problem.atol, **options)
 
 
-def deepcd_cg(problem: Problem, options: dict[str, Any]) -> Any:
+def deepcd_cg(problem: NastyInput, options: dict[str, Any]) -> Any:
     from deepcd import cg
 
     return cg(problem.A, problem.b, rtol=problem.tol, atol=problem.atol, **options)
 
 
-SOLVERS: dict[str, Callable[[Problem, dict[str, Any]], Any]] = {
+SOLVERS: dict[str, Callable[[NastyInput, dict[str, Any]], Any]] = {
     "scipy.cg": scipy_cg,
     "pyamg.cg": pyamg_cg,
     "pyamg SA + cg": pyamg_sa,
@@ -119,7 +119,7 @@ WITH_SETUP = ("pyamg SA + cg", "DeepCD.solve")
 WITHOUT_ATOL = ("pyamg.cg", "pyamg SA + cg")
 
 
-def ask(solver: Callable[[Problem, dict[str, Any]], Any], problem: Problem, most: int) -> Said:
+def ask(solver: Callable[[NastyInput, dict[str, Any]], Any], problem: NastyInput, most: int) -> Said:
     """Run a solver on a problem, with warnings and exceptions caught."""
     options: dict[str, Any] = {"maxiter": most if problem.maxiter is None else problem.maxiter}
     options |= {name: value for name in ("x0", "callback") if (value := getattr(problem, name)) is not None}
@@ -135,12 +135,12 @@ def ask(solver: Callable[[Problem, dict[str, Any]], Any], problem: Problem, most
     return Said(answer[0], int(answer[1]), "" if status is None else status.name, hints=hints)
 
 
-def verdict(problem: Problem, said: Said, original: Any = None, intact: bool = True) -> str:
+def verdict(problem: NastyInput, said: Said, original: Any = None, intact: bool = True) -> str:
     """Judge what was said about a problem.
 
     Parameters
     ----------
-    problem : Problem
+    problem : NastyInput
     said : Said
     original : sparse matrix, optional
         A as it was at the setup, if it was changed since: x may solve either.
@@ -168,7 +168,7 @@ def verdict(problem: Problem, said: Said, original: Any = None, intact: bool = T
     return "right status" if said.hints or (said.info or 0) < 0 else "misleading"
 
 
-def _solves(problem: Problem, x: Any, original: Any) -> bool:
+def _solves(problem: NastyInput, x: Any, original: Any) -> bool:
     tol, atol = (0.0 if math.isnan(value) else max(value, 0.0) for value in (problem.tol, problem.atol))
     try:
         return any(verification.meets(A, problem.b, x, tol, atol) for A in (problem.A, original) if A is not None)
@@ -176,7 +176,7 @@ def _solves(problem: Problem, x: Any, original: Any) -> bool:
         return False
 
 
-def judge(name: str, shape: tuple[int, ...], case: str, problem: Problem, most: int) -> dict[str, Any]:
+def judge(name: str, shape: tuple[int, ...], case: str, problem: NastyInput, most: int) -> dict[str, Any]:
     """Return one row of the table."""
     inputs = (problem.b, *(() if problem.x0 is None else (problem.x0,)))
     before = verification.fingerprint(*inputs, *(() if problem.afterwards else (problem.A,)))
@@ -239,7 +239,7 @@ class Worker:
         self._process.join()
 
 
-def applies(name: str, problem: Problem) -> bool:
+def applies(name: str, problem: NastyInput) -> bool:
     """Whether a solver takes the arguments of a problem: PyAMG has no atol, and only two have a setup."""
     return not (problem.atol and name in WITHOUT_ATOL) and not (problem.afterwards and name not in WITH_SETUP)
 

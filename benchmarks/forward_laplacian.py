@@ -2,14 +2,15 @@
 
     python -m benchmarks.forward_laplacian [--points 2000] [--repeats 30] [--threads 1]
 
-One step: the mean of (Laplacian u + u)^2 over the points and its gradient by all parameters; networks 2-30-30-30-1 and
-10-64-64-64-1, float64 and float32. Three ways to the Laplacian, checked to agree:
+A step computes the mean of (Laplacian u + u)^2 over the points and its gradient by all parameters, for networks
+2-30-30-30-1 and 10-64-64-64-1 in float64 and float32. The Laplacian is computed in three ways, which are checked to
+agree:
 
-nested    gradient of sum u with its graph, then d backward passes for the diagonal of the Hessian: what most codes do
-batched   the same with the d backward passes in one (``is_grads_batched``), which is faster where d is large
+nested    gradient of sum u with its graph, then d backward passes for the diagonal of the Hessian, as most codes do
+batched   the same with the d backward passes in one (``is_grads_batched``), which is faster for large d
 forward   `Network.jet`
 
-The faster of the first two is what the ratio is with. Medians; the ways take turns.
+The ratio compares the third way with the faster of the other two. Seconds are medians; the ways take turns.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.hypre_settings [--size 64] [--family open-top] [--all]
 
-Settings are tried on seeds that no benchmark reports, those of the short list or all. How hypre is called:
-`deepcd.solvers.bench.hypre`.
+PFMGThe settings of the short list, or all of them, are tried on seeds that no benchmark reports. See
+`deepcd.solvers.bench.hypre` for how hypre is called.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.problems import operator_of, test_rhs, test_system
-from deepcd.solvers.bench.hypre import SHORTLIST, Settings, missing, solve
+from benchmarks.problems import SeededProblem
+from deepcd.solvers.bench.hypre import SHORTLIST, PFMGSettings, missing, solve
 
 F64 = NDArray[np.float64]
 TUNING_INSTANCE = 900  # domains that settings are chosen on; the benchmarks report others
 
 
 def tune(
-    family: str, size: int, repeats: int, tol: float, candidates: Sequence[Settings] = SHORTLIST
-) -> list[tuple[dict[str, float], Settings]]:
-    """Return the medians of setup, solve, total and iterations, over domains never reported, where all converged."""
-    boxes = []
-    for instance in range(TUNING_INSTANCE, TUNING_INSTANCE + repeats):
-        system = test_system(family, (size,) * 3, instance)
-        operator = operator_of(system)
-        b = test_rhs(system, "smooth", instance)
-        diagonal = operator.stencil.diagonal
-        boxes.append((diagonal, operator.embed(b[operator.embedding.rows]).reshape(diagonal.shape)))
+    family: str, size: int, repeats: int, tol: float, candidates: Sequence[PFMGSettings] = SHORTLIST
+) -> list[tuple[dict[str, float], PFMGSettings]]:
+    """Return medians of setup, solve, total and iterations over domains that are never reported.
+
+    Settings that failed on one of the domains are left out.
+    """
+    seeds = range(TUNING_INSTANCE, TUNING_INSTANCE + repeats)
+    problems = [SeededProblem.of(family, (size,) * 3, seed) for seed in seeds]
+    boxes = [(problem.diagonal, problem.to_box(problem.b)) for problem in problems]
     found = []
     for settings in candidates:
         runs = [solve(box, b, tol, settings) for box, b in boxes]
@@ -57,10 +56,10 @@ def residual(box: NDArray[np.uint8], b: F64, x: F64) -> float:
     return float(np.linalg.norm(np.where(box == 0, 0, b - image)) / np.linalg.norm(b))
 
 
-def every_setting() -> list[Settings]:
-    """Return all combinations; the weight is that of Jacobi, and of no use to Gauss-Seidel."""
+def every_setting() -> list[PFMGSettings]:
+    """Return all combinations of settings; the weight matters to Jacobi only."""
     combinations = itertools.product((1, 2, 3), (0, 1), (1, 2), (0, 1), (0.0, 0.8, 0.9))
-    return [Settings(*chosen) for chosen in combinations if chosen[-1] == 0.8 or chosen[0] == 1]
+    return [PFMGSettings(*chosen) for chosen in combinations if chosen[-1] == 0.8 or chosen[0] == 1]
 
 
 def main() -> None:

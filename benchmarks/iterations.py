@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.problems import MAIN_FAMILIES, operator_of, save_results, solve, test_rhs, test_system
+from benchmarks.problems import MAIN_FAMILIES, save_results, solve, test_rhs, test_system
 from deepcd.data import HELD_OUT, TRAINING
 from deepcd.data.right_hand_sides import RHS_KINDS
 from deepcd.data.weight_files import load
 from deepcd.pde import PoissonSystem
+from deepcd.solvers.bench.problems import LinearProblem
 from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
@@ -93,7 +94,8 @@ def frozen(weights: dict[str, Any], ndim: int) -> dict[str, Any]:
 
 def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol: float) -> list[dict[str, Any]]:
     """Solve for both kinds of right-hand side with every method; one row per solve."""
-    operator, rows = operator_of(system), []
+    problems = {kind: LinearProblem(system.A, test_rhs(system, kind, instance), system.grid) for kind in RHS_KINDS}
+    operator, rows = next(iter(problems.values())).operator, []
     grid = operator.embedding.shape, operator.stencil.diagonal
     builders: dict[str, Callable[[], Cycle]] = {
         **{name: partial(learned_cycle, *grid, weights) for name, weights in variants.items()},
@@ -103,8 +105,8 @@ def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol:
         start = time.perf_counter()
         M = build()
         setup = time.perf_counter() - start
-        for kind in RHS_KINDS:
-            run = solve(system, operator, M, test_rhs(system, kind, instance), tol)
+        for kind, problem in problems.items():
+            run = solve(problem, M, tol)
             row = {
                 "unknowns": system.A.shape[0],
                 "rhs": kind,

@@ -2,12 +2,13 @@
 
     python -m benchmarks.kernels [--sizes 128 256] [--threads 1 2] [--repeats 9]
 
-STREAM's triad in float32 and float64 first (McCalpin 1995; three arrays of 128 MB or more), then every pass of the
-outer iteration and of both cycles on an open-top box with obstacles, and a product with its sparse matrix. Nanoseconds
-are medians per cell of the box, padding not counted as cells. Bytes are counted from the code, not measured: every
-array that a pass reads or writes counts once, as if planes stayed in the cache between a pass's stages; what a
-processor reads only because it is about to be written (write-allocate) is counted apart, and is in no share. The share
-is the pass's rate over that of the triad with as many threads, of the precision that most of its bytes have.
+STREAM's triad is measured in float32 and float64 first (McCalpin 1995; three arrays of 128 MB or more), then every pass
+of the outer iteration and of both cycles on an open-top box with obstacles, and a product with its sparse matrix.
+Nanoseconds are medians per cell of the box without its padding. Bytes are counted from the code, not measured: every
+array that a pass reads or writes counts once, as if planes stayed in the cache between the stages of a pass. Memory
+that the processor reads only because it is about to be written (write-allocate) is counted separately and left out of
+the shares. The share is the rate of the pass over that of the triad with as many threads, in the precision that most of
+its bytes have.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
 from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
 INSTANCE = 200
-TRIAD = {"float32": 1 << 25, "float64": 1 << 24}  # entries
+TRIAD = {"float32": 1 << 25, "float64": 1 << 24}  # number of entries per array
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes per cell of the box by array, and what is allocated in the cache for writing."""
+    """Bytes per cell of the box, by array, and the bytes that are allocated in the cache for writing."""
 
     reads: dict[str, float]
     writes: dict[str, float]
@@ -61,7 +62,7 @@ class Traffic:
 
 
 def outer_traffic() -> dict[str, Traffic]:
-    """kernels/outer.py: r, z and p are float32, x and b float64, the operator is a byte."""
+    """Return the traffic of kernels/outer.py: r, z and p are float32, x and b float64, the operator is a byte."""
     return {
         "conjugate": Traffic({"z": 4, "p": 4, "diagonal": 1}, {"p": 4}, 0, "float32"),
         "step": Traffic({"p": 4, "x": 8, "r": 4, "diagonal": 1}, {"x": 8, "r": 4}, 0, "float64"),
@@ -71,9 +72,9 @@ def outer_traffic() -> dict[str, Traffic]:
 
 
 def listed_bytes(M: Cycle) -> float:
-    """Return the bytes that say which cells have coefficients of their own, and what these are.
+    """Return the bytes of the cells that have coefficients of their own, and of these coefficients.
 
-    Transfers know their cells one by one, a smoother by runs, whose first cells are looked up.
+    Transfers list their cells one by one, smoothers list runs of cells, whose first cells are looked up.
     """
     assert isinstance(M.finest, UnitFinest)
     own = M.finest.smoothing
@@ -87,9 +88,9 @@ def listed_bytes(M: Cycle) -> float:
 
 
 def finest_traffic(listed: float) -> dict[str, Traffic]:
-    """kernels/fused.py, gauss_seidel.py: an eighth as many coarse cells, which are zeroed, then added to.
+    """Return the traffic of kernels/fused.py and gauss_seidel.py; an eighth as many coarse cells are added to.
 
-    `listed` is what cells with coefficients of their own cost, in bytes per cell of the box.
+    `listed` is the cost of cells with coefficients of their own, in bytes per cell of the box.
     """
     down = {"r": 4, "diagonal": 1, "listed": listed, "coarse r": 4 / 8}
     up = {"r": 4, "z before": 4, "diagonal": 1, "listed": listed, "coarse z": 4 / 8}
@@ -100,10 +101,11 @@ def finest_traffic(listed: float) -> dict[str, Traffic]:
 
 
 def level_traffic(learned: bool, lower: float) -> dict[str, Traffic]:
-    """kernels/coarse.py, gauss_seidel.py: each pass of one visit, per cell of a coarse level, weights of three faces.
+    """Return the traffic of kernels/coarse.py and gauss_seidel.py: each pass of one visit, per cell of a coarse level.
 
-    `lower` is the number of cells of the next level per cell, where r is zeroed, added to and scaled. In the learned
-    cycle the way up of the first cycle and the way down of the second are one pass, `turn`.
+    Cells have the weights of three faces. `lower` is the number of cells of the next level per cell, where r is zeroed,
+    added to and scaled. In the learned cycle the way up of the first cycle and the way down of the second are one pass,
+    `turn`.
     """
     smoother = 4 + 12 if learned else 4  # a and c, or the inverse of the diagonal
     fields: dict[str, float] = {"smoother": smoother, "diagonal, w": 4 + 12, "phi": 4}
@@ -132,7 +134,7 @@ def level_traffic(learned: bool, lower: float) -> dict[str, Traffic]:
 
 
 def together(parts: Iterable[tuple[float, Traffic]]) -> Traffic:
-    """Return the sum of passes, each so many times."""
+    """Return the sum of passes, each multiplied by the number of times that it runs."""
     reads: dict[str, float] = {}
     writes: dict[str, float] = {}
     allocated = 0.0
@@ -144,14 +146,14 @@ def together(parts: Iterable[tuple[float, Traffic]]) -> Traffic:
 
 
 def csr_traffic(nonzeros: float, unknowns: float) -> Traffic:
-    """A product in float64 with int32 indices; both arguments are per cell."""
+    """Return the traffic of a product in float64 with int32 indices; both arguments are numbers per cell."""
     reads = {"data": 8 * nonzeros, "indices": 4 * nonzeros, "indptr": 4 * unknowns, "p": 8 * unknowns}
     return Traffic(reads, {"q": 8 * unknowns}, 8 * unknowns, "float64")
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def triad(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], s: Any, start: int, stop: int) -> None:
-    """A <- b + s c."""
+    """Set a to b + s c."""
     for i in range(np.uint64(start), np.uint64(stop)):
         a[i] = b[i] + s * c[i]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.lattices import among, chain, changed, lattice, serpentine, star, without
 
-Cases = dict[str, Callable[[], "Problem"]]
+Cases = dict[str, Callable[[], "NastyInput"]]
 
 LIMIT = ("MAXITER", "ATTAINABLE_ACCURACY")  # true statuses of systems that are merely hard
 INDEFINITE = ("INDEFINITE_MATRIX",)
@@ -28,7 +28,7 @@ EMPTY = ("ZERO_DIAGONAL", *INCONSISTENT)
 
 
 @dataclass(frozen=True)
-class Problem:
+class NastyInput:
     """One call of a solver.
 
     Attributes
@@ -64,19 +64,19 @@ def random(n: int, seed: int = 20) -> NDArray[np.float64]:
     return np.random.default_rng(seed).standard_normal(n)
 
 
-def consistent(A: Any, **changes: Any) -> Problem:
+def consistent(A: Any, **changes: Any) -> NastyInput:
     """Return a problem that has a solution."""
-    return Problem(A, A @ random(A.shape[0], 2), **changes)
+    return NastyInput(A, A @ random(A.shape[0], 2), **changes)
 
 
-def inconsistent(A: Any) -> Problem:
+def inconsistent(A: Any) -> NastyInput:
     """Return a problem that has none, if A has the constant, or nearly that, in its null space."""
-    return Problem(A, 1 + random(A.shape[0], 2), statuses=INCONSISTENT)
+    return NastyInput(A, 1 + random(A.shape[0], 2), statuses=INCONSISTENT)
 
 
-def blocks(*parts: Any, statuses: tuple[str, ...] = ()) -> Problem:
+def blocks(*parts: Any, statuses: tuple[str, ...] = ()) -> NastyInput:
     A = sp.csr_array(sp.block_diag(parts))
-    return Problem(A, random(A.shape[0]), statuses=statuses)
+    return NastyInput(A, random(A.shape[0]), statuses=statuses)
 
 
 def raising(error: BaseException) -> Callable[[Any], None]:
@@ -106,36 +106,36 @@ def indefinite(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) 
     def shifted(shift: float) -> sp.csr_array:
         return sp.csr_array(A - shift * sp.eye_array(n))
 
-    def saddle(corner: float) -> Problem:
+    def saddle(corner: float) -> NastyInput:
         m = n // 4
         B = sp.csr_array((np.ones(m), (np.arange(m), 4 * np.arange(m))), shape=(m, n))
         K = sp.csr_array(sp.block_array([[A, B.T], [B, -corner * sp.eye_array(m)]]))
-        return Problem(K, random(n + m), statuses=(*INDEFINITE, "ZERO_DIAGONAL"))
+        return NastyInput(K, random(n + m), statuses=(*INDEFINITE, "ZERO_DIAGONAL"))
 
     exchange = sp.csr_array((np.ones(n), (np.arange(n), np.arange(n)[::-1])), shape=(n, n))
     neumann = lattice(shape, "neumann")
     return {
-        "one negative eigenvalue": lambda: Problem(shifted((low + second) / 2), b, statuses=INDEFINITE),
-        "one eigenvalue of -1e-6": lambda: Problem(shifted(low + 1e-6), b, statuses=(*INDEFINITE, *LIMIT)),
-        "strongly indefinite": lambda: Problem(shifted(float(len(shape))), b, statuses=INDEFINITE),
+        "one negative eigenvalue": lambda: NastyInput(shifted((low + second) / 2), b, statuses=INDEFINITE),
+        "one eigenvalue of -1e-6": lambda: NastyInput(shifted(low + 1e-6), b, statuses=(*INDEFINITE, *LIMIT)),
+        "strongly indefinite": lambda: NastyInput(shifted(float(len(shape))), b, statuses=INDEFINITE),
         "saddle point": lambda: saddle(0.0),
         "stabilised saddle point": lambda: saddle(0.1),
         "A and -A side by side": lambda: blocks(A, -A, statuses=INDEFINITE),
         "tiny indefinite block beside A": lambda: blocks(A, 1e-3 * np.array([[1, 2], [2, 1]]), statuses=INDEFINITE),
-        "one negative diagonal entry": lambda: Problem(changed(A, (7, 7, -4.0)), b, statuses=INDEFINITE),
+        "one negative diagonal entry": lambda: NastyInput(changed(A, (7, 7, -4.0)), b, statuses=INDEFINITE),
         "one negative row of its own": lambda: blocks(A, [[-1.0]], statuses=INDEFINITE),
-        "negative definite": lambda: Problem(-A, b, statuses=INDEFINITE),
+        "negative definite": lambda: NastyInput(-A, b, statuses=INDEFINITE),
         "negative semidefinite, consistent": lambda: consistent(-neumann, statuses=INDEFINITE),
-        "exchange matrix": lambda: Problem(exchange, b, statuses=(*INDEFINITE, "ZERO_DIAGONAL")),
+        "exchange matrix": lambda: NastyInput(exchange, b, statuses=(*INDEFINITE, "ZERO_DIAGONAL")),
     }
 
 
 def nonsymmetric(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
     n = len(b)
 
-    def convection(speed: float) -> Problem:
+    def convection(speed: float) -> NastyInput:
         wind = sp.diags_array([-speed, speed], offsets=[-1, 0], shape=(n, n))
-        return Problem(sp.csr_array(A + wind), b, statuses=NONSYMMETRIC)
+        return NastyInput(sp.csr_array(A + wind), b, statuses=NONSYMMETRIC)
 
     skew = sp.csr_array(sp.diags_array([-1.0, 1.0], offsets=[-1, 1], shape=(n, n)))
     side = np.arange(n // shape[0])
@@ -145,14 +145,16 @@ def nonsymmetric(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]
     return {
         "convection, weak": lambda: convection(0.01),
         "convection, strong": lambda: convection(20.0),
-        "rows eliminated without columns": lambda: Problem(without(A, side, 1.0, cols=False), b, statuses=NONSYMMETRIC),
-        "one wrong entry, 1e-3": lambda: Problem(changed(A, (3, 4, -1.001)), b, statuses=NONSYMMETRIC),
-        "one wrong entry, 1": lambda: Problem(changed(A, (3, 4, -2.0)), b, statuses=NONSYMMETRIC),
-        "one missing entry": lambda: Problem(changed(A, (3, 4, 0.0)), b, statuses=NONSYMMETRIC),
-        "skew-symmetric": lambda: Problem(skew, b, statuses=(*NONSYMMETRIC, *INDEFINITE, "ZERO_DIAGONAL")),
-        "upper triangle only": lambda: Problem(sp.csr_array(sp.triu(A)), b, statuses=NONSYMMETRIC),
-        "one cell pinned, row only": lambda: Problem(pinned, b, statuses=NONSYMMETRIC),
-        "asymmetry of 1e-15": lambda: Problem(noisy, b),
+        "rows eliminated without columns": lambda: NastyInput(
+            without(A, side, 1.0, cols=False), b, statuses=NONSYMMETRIC
+        ),
+        "one wrong entry, 1e-3": lambda: NastyInput(changed(A, (3, 4, -1.001)), b, statuses=NONSYMMETRIC),
+        "one wrong entry, 1": lambda: NastyInput(changed(A, (3, 4, -2.0)), b, statuses=NONSYMMETRIC),
+        "one missing entry": lambda: NastyInput(changed(A, (3, 4, 0.0)), b, statuses=NONSYMMETRIC),
+        "skew-symmetric": lambda: NastyInput(skew, b, statuses=(*NONSYMMETRIC, *INDEFINITE, "ZERO_DIAGONAL")),
+        "upper triangle only": lambda: NastyInput(sp.csr_array(sp.triu(A)), b, statuses=NONSYMMETRIC),
+        "one cell pinned, row only": lambda: NastyInput(pinned, b, statuses=NONSYMMETRIC),
+        "asymmetry of 1e-15": lambda: NastyInput(noisy, b),
     }
 
 
@@ -172,25 +174,25 @@ def singular(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) ->
     return {
         "pure Neumann, consistent": lambda: consistent(L),
         "pure Neumann, inconsistent": lambda: inconsistent(L),
-        "pure Neumann, inconsistent by 1e-5": lambda: Problem(L, slightly, statuses=INCONSISTENT),
+        "pure Neumann, inconsistent by 1e-5": lambda: NastyInput(L, slightly, statuses=INCONSISTENT),
         "D L D, consistent": lambda: consistent(scaled),
         "D L D, inconsistent": lambda: inconsistent(scaled),
         "one of two parts singular, consistent": lambda: consistent(two),
         "one of two parts singular, inconsistent": lambda: inconsistent(two),
         "periodic, consistent": lambda: consistent(torus),
         "periodic, inconsistent": lambda: inconsistent(torus),
-        "periodic in some axes": lambda: Problem(mixed, b),
-        "pure Neumann + 1e-12 I": lambda: Problem(sp.csr_array(L + 1e-12 * sp.eye_array(n)), 1 + b, statuses=LIMIT),
-        "one cell pinned, row and column": lambda: Problem(without(L, [n // 3], 1.0, cols=True), b),
-        "one cell pinned, diagonal doubled": lambda: Problem(
+        "periodic in some axes": lambda: NastyInput(mixed, b),
+        "pure Neumann + 1e-12 I": lambda: NastyInput(sp.csr_array(L + 1e-12 * sp.eye_array(n)), 1 + b, statuses=LIMIT),
+        "one cell pinned, row and column": lambda: NastyInput(without(L, [n // 3], 1.0, cols=True), b),
+        "one cell pinned, diagonal doubled": lambda: NastyInput(
             changed(L, (n // 3, n // 3, 2.0 * L.diagonal()[n // 3])), b
         ),
-        "row and column zero, b zero there": lambda: Problem(hole, not_there),
-        "row and column zero, b not": lambda: Problem(hole, there, statuses=EMPTY),
-        "diagonal zero, couplings not": lambda: Problem(
+        "row and column zero, b zero there": lambda: NastyInput(hole, not_there),
+        "row and column zero, b not": lambda: NastyInput(hole, there, statuses=EMPTY),
+        "diagonal zero, couplings not": lambda: NastyInput(
             changed(A, (n // 3, n // 3, 0.0)), b, statuses=("ZERO_DIAGONAL", *INDEFINITE)
         ),
-        "A = 0": lambda: Problem(sp.csr_array((n, n)), b, statuses=EMPTY),
+        "A = 0": lambda: NastyInput(sp.csr_array((n, n)), b, statuses=EMPTY),
     }
 
 
@@ -199,9 +201,9 @@ def not_finite(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) 
     for name, value in (("NaN", np.nan), ("Inf", np.inf)):
         spoilt, wrong = A.copy(), b.copy()
         spoilt.data[11], wrong[11] = value, value
-        made[f"{name} in A"] = partial(Problem, spoilt, b, refusal=True)
-        made[f"{name} in b"] = partial(Problem, A, wrong, refusal=True)
-        made[f"{name} in x0"] = partial(Problem, A, b, x0=wrong, refusal=True)
+        made[f"{name} in A"] = partial(NastyInput, spoilt, b, refusal=True)
+        made[f"{name} in b"] = partial(NastyInput, A, wrong, refusal=True)
+        made[f"{name} in x0"] = partial(NastyInput, A, b, x0=wrong, refusal=True)
     return made
 
 
@@ -210,19 +212,19 @@ def precision(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -
     single, b32 = A.astype(np.float32), b.astype(np.float32)
     for tol in (1e-5, 1e-7, 1e-9, 1e-12):
         limit = LIMIT if tol < 1e-6 else ()
-        made[f"float32, tol {tol:.0e}"] = partial(Problem, single, b32, tol, statuses=limit)
+        made[f"float32, tol {tol:.0e}"] = partial(NastyInput, single, b32, tol, statuses=limit)
     for tol in (1e-13, 1e-14, 1e-15, 1e-16):
-        made[f"float64, tol {tol:.0e}"] = partial(Problem, A, b, tol, statuses=LIMIT)
-    made["float32 A, float64 b"] = lambda: Problem(single, b)
-    made["float64 A, float32 b"] = lambda: Problem(A, b32)
-    made["float32, x0 far away"] = lambda: Problem(
+        made[f"float64, tol {tol:.0e}"] = partial(NastyInput, A, b, tol, statuses=LIMIT)
+    made["float32 A, float64 b"] = lambda: NastyInput(single, b)
+    made["float64 A, float32 b"] = lambda: NastyInput(A, b32)
+    made["float32, x0 far away"] = lambda: NastyInput(
         single, b32, 1e-5, x0=np.full(len(b), 1e4, np.float32), statuses=LIMIT
     )
     return made
 
 
-def _scaled(A: Any, b: NDArray[np.float64], left: float, right: float) -> Problem:
-    return Problem(A * left, b * right)
+def _scaled(A: Any, b: NDArray[np.float64], left: float, right: float) -> NastyInput:
+    return NastyInput(A * left, b * right)
 
 
 def magnitudes(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
@@ -235,28 +237,28 @@ def magnitudes(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) 
     huge[5] = 1e30
     limit = ("ATTAINABLE_ACCURACY",)
     return made | {
-        "x beyond float64": lambda: Problem(A * 1e-200, b * 1e200, statuses=("NOT_FINITE",), refusal=True),
-        "|b| beyond float64": lambda: Problem(A, np.full(len(b), 1.7e308), statuses=("NOT_FINITE",), refusal=True),
-        "b subnormal": lambda: Problem(A, tiny, 1e-6, statuses=limit),
-        "A subnormal": lambda: Problem(A * 1e-310, b * 1e-310, 1e-6, statuses=("NOT_FINITE", *limit), refusal=True),
-        "float32, A and b x 1e-30": lambda: Problem((A * 1e-30).astype("f4"), (b * 1e-30).astype("f4"), 1e-4),
-        "float32, A and b x 1e+30": lambda: Problem((A * 1e30).astype("f4"), (b * 1e30).astype("f4"), 1e-4),
-        "b huge in one entry": lambda: Problem(A, huge),
-        "b zero but for one 1e-300": lambda: Problem(A, np.eye(1, len(b), 5)[0] * 1e-300),
-        "x0 of 1e100": lambda: Problem(A, b, x0=np.full(len(b), 1e100), statuses=LIMIT),
-        "x0 of 1e-300": lambda: Problem(A, b, x0=np.full(len(b), 1e-300)),
+        "x beyond float64": lambda: NastyInput(A * 1e-200, b * 1e200, statuses=("NOT_FINITE",), refusal=True),
+        "|b| beyond float64": lambda: NastyInput(A, np.full(len(b), 1.7e308), statuses=("NOT_FINITE",), refusal=True),
+        "b subnormal": lambda: NastyInput(A, tiny, 1e-6, statuses=limit),
+        "A subnormal": lambda: NastyInput(A * 1e-310, b * 1e-310, 1e-6, statuses=("NOT_FINITE", *limit), refusal=True),
+        "float32, A and b x 1e-30": lambda: NastyInput((A * 1e-30).astype("f4"), (b * 1e-30).astype("f4"), 1e-4),
+        "float32, A and b x 1e+30": lambda: NastyInput((A * 1e30).astype("f4"), (b * 1e30).astype("f4"), 1e-4),
+        "b huge in one entry": lambda: NastyInput(A, huge),
+        "b zero but for one 1e-300": lambda: NastyInput(A, np.eye(1, len(b), 5)[0] * 1e-300),
+        "x0 of 1e100": lambda: NastyInput(A, b, x0=np.full(len(b), 1e100), statuses=LIMIT),
+        "x0 of 1e-300": lambda: NastyInput(A, b, x0=np.full(len(b), 1e-300)),
     }
 
 
 def options(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Cases:
-    def refused(**changes: Any) -> Callable[[], Problem]:
-        return lambda: Problem(A, b, refusal=True, **changes)
+    def refused(**changes: Any) -> Callable[[], NastyInput]:
+        return lambda: NastyInput(A, b, refusal=True, **changes)
 
     return {
-        "b = 0": lambda: Problem(A, np.zeros(len(b))),
-        "b = 0, x0 not": lambda: Problem(A, np.zeros(len(b)), x0=b),
-        "x0 the solution of another b": lambda: Problem(A, A @ b, x0=1.01 * b),
-        "tol = 10": lambda: Problem(A, b, 10.0, refusal=True),
+        "b = 0": lambda: NastyInput(A, np.zeros(len(b))),
+        "b = 0, x0 not": lambda: NastyInput(A, np.zeros(len(b)), x0=b),
+        "x0 the solution of another b": lambda: NastyInput(A, A @ b, x0=1.01 * b),
+        "tol = 10": lambda: NastyInput(A, b, 10.0, refusal=True),
         "tol = 0": refused(tol=0.0, statuses=LIMIT),
         "tol = -1": refused(tol=-1.0),
         "tol = NaN": refused(tol=float("nan")),
@@ -265,15 +267,15 @@ def options(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> 
         "maxiter = 0": refused(maxiter=0, statuses=("MAXITER",)),
         "maxiter = -1": refused(maxiter=-1, statuses=("MAXITER",)),
         "maxiter = 1": refused(maxiter=1, statuses=("MAXITER",)),
-        "b too short": lambda: Problem(A, b[:-1], refusal=True),
+        "b too short": lambda: NastyInput(A, b[:-1], refusal=True),
         "x0 too short": refused(x0=b[:-1]),
-        "A not square": lambda: Problem(sp.csr_array(A[:-1]), b, refusal=True),
+        "A not square": lambda: NastyInput(sp.csr_array(A[:-1]), b, refusal=True),
         "callback raises": refused(callback=raising(OSError("disk full")), propagates=OSError),
         "KeyboardInterrupt": refused(callback=raising(KeyboardInterrupt()), propagates=KeyboardInterrupt),
         "callback returns True": refused(callback=lambda x: True, statuses=("CALLBACK",)),
-        "callback overwrites x": lambda: Problem(A, b, callback=overwrite),
-        "A doubled between setup and solve": lambda: Problem(A.copy(), b, refusal=True, afterwards=double),
-        "A partly changed between setup and solve": lambda: Problem(A.copy(), b, refusal=True, afterwards=stiffen),
+        "callback overwrites x": lambda: NastyInput(A, b, callback=overwrite),
+        "A doubled between setup and solve": lambda: NastyInput(A.copy(), b, refusal=True, afterwards=double),
+        "A partly changed between setup and solve": lambda: NastyInput(A.copy(), b, refusal=True, afterwards=stiffen),
     }
 
 
@@ -299,50 +301,50 @@ def types(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> Ca
     long = sp.csr_array((A.data, A.indices.astype(np.int64), A.indptr.astype(np.int64)), shape=A.shape)
     wide = np.repeat(b, 3)
     made: Cases = {
-        "int A": lambda: Problem(A.astype(np.int64), b),
-        "int8 A and int b": lambda: Problem(A.astype(np.int8), whole.astype(np.int64)),
-        "bool b": lambda: Problem(A, b > 0),
-        "float16 b": lambda: Problem(A, b.astype(np.float16)),
-        "long double b": lambda: Problem(A, b.astype(np.longdouble)),
-        "long double A": lambda: Problem(A.astype(np.longdouble), b),
-        "object b": lambda: Problem(A, b.astype(object), refusal=True),
-        "string b": lambda: Problem(A, b.astype(str), refusal=True),
-        "complex b": lambda: Problem(A, b + 1j * b[::-1], refusal=True),
-        "complex A, real entries": lambda: Problem(A.astype(complex), b, refusal=True),
-        "list b": lambda: Problem(A, b.tolist()),
-        "b of shape (n, 1)": lambda: Problem(A, b[:, None]),
-        "b of shape (1, n)": lambda: Problem(A, b[None, :], refusal=True),
-        "b of shape (n, 2)": lambda: Problem(A, np.stack([b, b[::-1]], axis=1), refusal=True),
-        "b of shape (n, 2), one zero, one x 1e-12": lambda: Problem(
+        "int A": lambda: NastyInput(A.astype(np.int64), b),
+        "int8 A and int b": lambda: NastyInput(A.astype(np.int8), whole.astype(np.int64)),
+        "bool b": lambda: NastyInput(A, b > 0),
+        "float16 b": lambda: NastyInput(A, b.astype(np.float16)),
+        "long double b": lambda: NastyInput(A, b.astype(np.longdouble)),
+        "long double A": lambda: NastyInput(A.astype(np.longdouble), b),
+        "object b": lambda: NastyInput(A, b.astype(object), refusal=True),
+        "string b": lambda: NastyInput(A, b.astype(str), refusal=True),
+        "complex b": lambda: NastyInput(A, b + 1j * b[::-1], refusal=True),
+        "complex A, real entries": lambda: NastyInput(A.astype(complex), b, refusal=True),
+        "list b": lambda: NastyInput(A, b.tolist()),
+        "b of shape (n, 1)": lambda: NastyInput(A, b[:, None]),
+        "b of shape (1, n)": lambda: NastyInput(A, b[None, :], refusal=True),
+        "b of shape (n, 2)": lambda: NastyInput(A, np.stack([b, b[::-1]], axis=1), refusal=True),
+        "b of shape (n, 2), one zero, one x 1e-12": lambda: NastyInput(
             A, np.stack([b, 0 * b, 1e-12 * b], axis=1), refusal=True
         ),
-        "b of shape (n, 2), Fortran order": lambda: Problem(
+        "b of shape (n, 2), Fortran order": lambda: NastyInput(
             A, np.asfortranarray(np.stack([b, b[::-1]], axis=1)), refusal=True
         ),
-        "read-only b": lambda: Problem(A, read_only),
-        "strided b": lambda: Problem(A, wide[::3]),
-        "reversed b": lambda: Problem(A, b[::-1]),
-        "big-endian b": lambda: Problem(A, b.astype(">f8")),
-        "COO with duplicates": lambda: Problem(twice, b),
-        "explicit zeros": lambda: Problem(padded, b),
-        "unsorted indices": lambda: Problem(unsorted, b),
-        "int64 indices": lambda: Problem(long, b),
-        "CSC": lambda: Problem(A.tocsc(), b),
-        "DIA": lambda: Problem(A.todia(), b),
-        "spmatrix": lambda: Problem(sp.csr_matrix(A), b),
-        "1 x 1": lambda: Problem(sp.csr_array([[3.0]]), [2.0]),
-        "0 x 0": lambda: Problem(sp.csr_array((0, 0)), np.zeros(0)),
+        "read-only b": lambda: NastyInput(A, read_only),
+        "strided b": lambda: NastyInput(A, wide[::3]),
+        "reversed b": lambda: NastyInput(A, b[::-1]),
+        "big-endian b": lambda: NastyInput(A, b.astype(">f8")),
+        "COO with duplicates": lambda: NastyInput(twice, b),
+        "explicit zeros": lambda: NastyInput(padded, b),
+        "unsorted indices": lambda: NastyInput(unsorted, b),
+        "int64 indices": lambda: NastyInput(long, b),
+        "CSC": lambda: NastyInput(A.tocsc(), b),
+        "DIA": lambda: NastyInput(A.todia(), b),
+        "spmatrix": lambda: NastyInput(sp.csr_matrix(A), b),
+        "1 x 1": lambda: NastyInput(sp.csr_array([[3.0]]), [2.0]),
+        "0 x 0": lambda: NastyInput(sp.csr_array((0, 0)), np.zeros(0)),
     }
     if n <= 2_000:
         dense = A.toarray()
         made |= {
-            "dense A": lambda: Problem(dense, b),
-            "dense A, Fortran order": lambda: Problem(np.asfortranarray(dense), b),
-            "nested list A": lambda: Problem(dense.tolist(), b),
-            "np.matrix": lambda: Problem(np.asmatrix(dense), b),
-            "object A": lambda: Problem(dense.astype(object), b, refusal=True),
-            "float16 A": lambda: Problem(dense.astype(np.float16), b),
-            "LIL": lambda: Problem(A.tolil(), b),
+            "dense A": lambda: NastyInput(dense, b),
+            "dense A, Fortran order": lambda: NastyInput(np.asfortranarray(dense), b),
+            "nested list A": lambda: NastyInput(dense.tolist(), b),
+            "np.matrix": lambda: NastyInput(np.asmatrix(dense), b),
+            "object A": lambda: NastyInput(dense.astype(object), b, refusal=True),
+            "float16 A": lambda: NastyInput(dense.astype(np.float16), b),
+            "LIL": lambda: NastyInput(A.tolil(), b),
         }
     return made
 
@@ -362,7 +364,7 @@ def geometry(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) ->
     line = (1,) * (len(shape) - 1) + (len(b),)
     small = tuple(max(n // 3, 2) for n in shape)
     return {
-        "unknowns permuted": lambda: Problem(sp.csr_array(A[order][:, order]), b),
+        "unknowns permuted": lambda: NastyInput(sp.csr_array(A[order][:, order]), b),
         "Fortran numbering of a long box": lambda: consistent(
             lattice((*shape[:-1], shape[-1] // 2)[::-1], "dirichlet")
         ),
@@ -372,20 +374,20 @@ def geometry(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) ->
         "random walls, no air": lambda: consistent(among(half)),
         "plates of two cells": lambda: _masked(plates, top),
         "plates of two cells, no air": lambda: consistent(among(plates)),
-        "a winding channel one cell wide": lambda: Problem(
+        "a winding channel one cell wide": lambda: NastyInput(
             among(channel, start), random(int(channel.sum())), 1e-6, statuses=LIMIT
         ),
-        "a line of cells": lambda: Problem(lattice(line, "dirichlet"), b, 1e-6, statuses=LIMIT),
+        "a line of cells": lambda: NastyInput(lattice(line, "dirichlet"), b, 1e-6, statuses=LIMIT),
         "unequal parts, 1 and 1e-12": lambda: blocks(A, 1e-12 * lattice(small, "dirichlet"), statuses=LIMIT),
         "unequal parts, 1 and 1e+12": lambda: blocks(A, 1e12 * lattice(small, "dirichlet"), statuses=LIMIT),
-        "a thousand parts": lambda: Problem(
+        "a thousand parts": lambda: NastyInput(
             sp.csr_array(sp.kron(sp.eye_array(len(b) // 4), chain(4))), random(len(b) // 4 * 4)
         ),
-        "a star of n arms": lambda: Problem(star(len(b)), b),
+        "a star of n arms": lambda: NastyInput(star(len(b)), b),
     }
 
 
-def _masked(fluid: NDArray[np.bool_], held: NDArray[np.bool_] | None) -> Problem:
+def _masked(fluid: NDArray[np.bool_], held: NDArray[np.bool_] | None) -> NastyInput:
     """Return a consistent problem on a mask: what touches no held cell is singular, a lone cell an empty row."""
     return consistent(among(fluid, held))
 
@@ -404,20 +406,20 @@ def others(shape: tuple[int, ...], A: sp.csr_array, b: NDArray[np.float64]) -> C
     squared = sp.csr_array(A @ A)
     made: Cases = {
         "badly scaled rows, 1e-8 .. 1e+8": lambda: consistent(sp.csr_array(wild @ A @ wild), statuses=LIMIT),
-        "coefficients of 1e-4 .. 1e+4": lambda: Problem(varied, b, statuses=LIMIT),
-        "anisotropy 1e6": lambda: Problem(lattice(shape, "dirichlet", weights=(1.0, 1e6, 1.0)), b),
-        "biharmonic": lambda: Problem(squared, b, statuses=LIMIT),
-        "huge shift": lambda: Problem(sp.csr_array(A + 1e12 * sp.eye_array(n)), b),
-        "off-diagonals positive": lambda: Problem(abs(A) + 0, b),
+        "coefficients of 1e-4 .. 1e+4": lambda: NastyInput(varied, b, statuses=LIMIT),
+        "anisotropy 1e6": lambda: NastyInput(lattice(shape, "dirichlet", weights=(1.0, 1e6, 1.0)), b),
+        "biharmonic": lambda: NastyInput(squared, b, statuses=LIMIT),
+        "huge shift": lambda: NastyInput(sp.csr_array(A + 1e12 * sp.eye_array(n)), b),
+        "off-diagonals positive": lambda: NastyInput(abs(A) + 0, b),
     }
     if n <= 2_000:
         k = np.arange(12)
         pascal = np.array([[float(math.comb(i + j, i)) for j in range(14)] for i in range(14)])
         made |= {
-            "Hilbert 12": lambda: Problem(1 / (k[:, None] + k + 1), np.ones(12), statuses=LIMIT),
-            "Pascal 14": lambda: Problem(pascal, np.ones(14), statuses=LIMIT),
-            "diagonal 1 .. 1e12": lambda: Problem(np.diag(10.0**k), np.ones(12), statuses=LIMIT),
-            "dense of rank one, consistent": lambda: Problem(np.outer(b, b), b, statuses=LIMIT),
-            "all entries one, inconsistent": lambda: Problem(np.ones((9, 9)), np.arange(9.0), statuses=INCONSISTENT),
+            "Hilbert 12": lambda: NastyInput(1 / (k[:, None] + k + 1), np.ones(12), statuses=LIMIT),
+            "Pascal 14": lambda: NastyInput(pascal, np.ones(14), statuses=LIMIT),
+            "diagonal 1 .. 1e12": lambda: NastyInput(np.diag(10.0**k), np.ones(12), statuses=LIMIT),
+            "dense of rank one, consistent": lambda: NastyInput(np.outer(b, b), b, statuses=LIMIT),
+            "all entries one, inconsistent": lambda: NastyInput(np.ones((9, 9)), np.arange(9.0), statuses=INCONSISTENT),
         }
     return made

@@ -1,10 +1,11 @@
-"""Other ways to solve the same system, and ours, under one contract: each with the best settings known to us.
+"""The solvers that time_to_solution compares, ours among them, each with the best settings known to us.
 
     python -m benchmarks.peers [--size 64] [--family open-top]    tries PyAMG's settings, on seeds never reported
 
-A method is a function (problem, tol) -> Answer. `Answer.setup` is what the method itself needs of A alone; what Python
-needs to bring A into the method's form (`conversion`) is no part of it. Methods for grids are given the box: finding it
-is DeepCD's affair, and is in DeepCD's time only. Nobody's word is taken for convergence: see `judge`.
+A method is a function (problem, tol) -> Answer. `Answer.setup` is the time that the method itself needs for A alone;
+the time that Python needs to bring A into the method's form (`conversion`) is not part of it. Methods for grids are
+given the box; only DeepCD has to find it, and its time includes that. `LinearProblem.judge` decides whether a method
+has converged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,68 +28,24 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from benchmarks import hypre_settings
-from benchmarks.problems import test_rhs, test_system
+from benchmarks.problems import SeededProblem
 from deepcd import DeepCD
-from deepcd.solvers.bench import hypre
-from deepcd.solvers.bench import problems as bench
+from deepcd.solvers.bench import hypre, methods
 from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-from deepcd.solvers.bench.methods import ruge_stuben, smoothed_aggregation
+from deepcd.solvers.bench.methods import Answer, ours, ruge_stuben, smoothed_aggregation
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
 F64 = NDArray[np.float64]
 
 
-@dataclass
-class Problem(bench.Problem):
-    """A x = b of the benchmarks' seeds.
-
-    Attributes
-    ----------
-    other : ndarray of float64
-        Another right-hand side, for what a first solve of a prepared method does once.
-    """
-
-    other: F64
-
-    @classmethod
-    def of(cls, family: str, shape: tuple[int, ...], instance: int, kind: str = "smooth") -> Problem:
-        """Return a problem of the benchmarks' seeds."""
-        system = test_system(family, shape, instance)
-        b, other = (test_rhs(system, k, instance) for k in (kind, "random"))
-        return cls(system.A, b, system.grid, other)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a method returned, and its seconds: of its own set-up, of the solve, and of conversion into its form."""
-
-    x: NDArray[np.floating[Any]]
-    iterations: int
-    setup: float
-    solve: float
-    conversion: float = 0.0
-
-
-Method = Callable[[Problem, float], Answer]
+Method = Callable[[SeededProblem, float], Answer]
 clock = time.perf_counter
+deepcd = partial(ours, threads=1, preconditioner="auto")
 
 
-def judge(problem: Problem, x: NDArray[np.floating[Any]]) -> float:
-    """Return the true relative residual, recomputed with SciPy in float64."""
-    return problem.judge(x)
-
-
-def deepcd(problem: Problem, tol: float, threads: int = 1) -> Answer:
-    """DeepCD as a newcomer calls it: from the bare matrix, discovery of the grid included."""
-    start = clock()
-    solution = DeepCD(threads=threads).solve(problem.A, problem.b, tol)
-    total = clock() - start
-    return Answer(solution.x, solution.iterations, total - solution.solve_time, solution.solve_time)
-
-
-def prepared(problem: Problem, tol: float, threads: int = 1, preconditioner: str = "auto") -> Answer:
-    """DeepCD prepared once, for a right-hand side that is not its first."""
+def prepared(problem: SeededProblem, tol: float, threads: int = 1, preconditioner: str = "auto") -> Answer:
+    """Solve with DeepCD prepared once, for a right-hand side that is not its first."""
     start = clock()
     system = DeepCD(preconditioner=preconditioner, threads=threads).setup(problem.A)
     ready = clock()
@@ -99,8 +55,8 @@ def prepared(problem: Problem, tol: float, threads: int = 1, preconditioner: str
     return Answer(solution.x, solution.iterations, ready - start, clock() - again)
 
 
-def geometric(problem: Problem, tol: float, sweeps: int) -> Answer:
-    """Our classical multigrid in our loop, without the checks around it: V(sweeps, sweeps), a solve not its first."""
+def geometric(problem: SeededProblem, tol: float, sweeps: int) -> Answer:
+    """Solve with our classical multigrid, V(sweeps, sweeps), in our loop without checks; not a first solve."""
     target = tol * float(np.linalg.norm(problem.b))
     shape, diagonal = problem.operator.embedding.shape, problem.diagonal
     start = clock()
@@ -113,8 +69,8 @@ def geometric(problem: Problem, tol: float, sweeps: int) -> Answer:
     return Answer(x, len(record.residuals) - 1, ready - start, clock() - again)
 
 
-def incomplete_cholesky(problem: Problem, tol: float, dtype: Any) -> Answer:
-    """MIC(0)-CG on the box."""
+def incomplete_cholesky(problem: SeededProblem, tol: float, dtype: Any) -> Answer:
+    """Solve with MIC(0)-CG on the box; not a first solve."""
     diagonal = problem.diagonal
     box = problem.to_box(problem.b)
     start = clock()
@@ -127,25 +83,17 @@ def incomplete_cholesky(problem: Problem, tol: float, dtype: Any) -> Answer:
     return Answer(problem.from_box(x, problem.b), iterations, ready - start, done - again)
 
 
-# The settings in use, by aim: least total and least time of the solve. See `choose_settings`.
+# Settings in use, by what they minimise: the total or the seconds of the solve alone. See `choose_settings`.
 PFMG = dict.fromkeys(("total", "solve"), hypre.SHORTLIST[0])
 
 
-def pfmg(problem: Problem, tol: float, aim: str = "total") -> Answer:
-    """hypre's PFMG in its conjugate gradients."""
-    start = clock()
-    box = problem.to_box(problem.b)
-    converted = clock() - start
-    for settings in dict.fromkeys((PFMG[aim], hypre.SHORTLIST[0])):  # where the best fails, the safe ones
-        found = hypre.solve(problem.diagonal, box, tol, settings)
-        x = problem.from_box(found["x"], problem.b)
-        if judge(problem, x) <= tol:
-            break
-    return Answer(x, found["iterations"], found["setup"], found["solve"], converted + found["conversion"])
+def pfmg(problem: SeededProblem, tol: float, aim: str = "total") -> Answer:
+    """Solve with hypre's PFMG in its conjugate gradients; where the settings in use fail, with the safest ones."""
+    return methods.pfmg(problem, tol, 1, PFMG[aim])
 
 
-def scipy_cg(problem: Problem, tol: float) -> Answer:
-    """SciPy's conjugate gradients, no preconditioner."""
+def scipy_cg(problem: SeededProblem, tol: float) -> Answer:
+    """Solve with SciPy's conjugate gradients, without a preconditioner."""
     count = itertools.count(1)
     last = 0
 
@@ -169,14 +117,10 @@ def pyamg_solve(build: Callable[[Any], Any]) -> Callable[[Any, Any, float], tupl
     return run
 
 
-def algebraic(problem: Problem, tol: float, build: str | Callable[[Any], Any]) -> Answer:
-    """One of PyAMG's hierarchies, or the one in use of a kind, accelerated by its conjugate gradients."""
-    history: list[float] = []
-    start = clock()
-    hierarchy = (HIERARCHIES[PYAMG[build]] if isinstance(build, str) else build)(problem.A)
-    ready = clock()
-    x = hierarchy.solve(problem.b, tol=tol, accel="cg", residuals=history, maxiter=300)
-    return Answer(x, len(history) - 1, ready - start, clock() - ready)
+def algebraic(problem: SeededProblem, tol: float, build: str | Callable[[Any], Any]) -> Answer:
+    """Solve with one of PyAMG's hierarchies, or the one in use of a kind, and its conjugate gradients."""
+    chosen = HIERARCHIES[PYAMG[build]] if isinstance(build, str) else build
+    return methods.algebraic(problem, tol, 1, chosen, regular=False)
 
 
 HIERARCHIES: dict[str, Callable[[Any], Any]] = {
@@ -201,14 +145,14 @@ def tune_pyamg(
 ) -> list[tuple[dict[str, float], str]]:
     """Return medians over domains that are never reported, with every hierarchy that converged on all of them."""
     seeds = range(hypre_settings.TUNING_INSTANCE, hypre_settings.TUNING_INSTANCE + repeats)
-    problems = [Problem.of(family, (size,) * 3, seed) for seed in seeds]
+    problems = [SeededProblem.of(family, (size,) * 3, seed) for seed in seeds]
     found = []
     for name in names:
         try:
             runs = [algebraic(problem, tol, HIERARCHIES[name]) for problem in problems]
         except ValueError:  # coarse operators may come out as NaN
             continue
-        if all(judge(problem, run.x) <= tol for problem, run in zip(problems, runs, strict=True)):
+        if all(problem.judge(run.x) <= tol for problem, run in zip(problems, runs, strict=True)):
             keys = ("setup", "solve", "iterations")
             medians = {key: float(np.median([getattr(run, key) for run in runs])) for key in keys}
             found.append((medians | {"total": medians["setup"] + medians["solve"]}, name))
@@ -233,7 +177,7 @@ def choose_settings(family: str, size: int, tol: float, methods: Iterable[str], 
 
 METHODS: dict[str, Method] = {
     "deepcd": deepcd,
-    "deepcd, two threads": partial(deepcd, threads=2),
+    "deepcd, two threads": partial(ours, threads=2, preconditioner="auto"),
     "deepcd prepared": prepared,
     "deepcd prepared, two threads": partial(prepared, threads=2),
     "geometric V(1,1)": partial(geometric, sweeps=1),

@@ -5,13 +5,13 @@
     python -m benchmarks.pinn_sampling --draw        writes figure and page from the saved runs
 
 Every run of a problem has the same network, optimiser, number of points and period between two resamplings, and the
-same cost. The unit of cost is one gradient of the loss on the points; what a sampler takes beside, for probing the
-residual and training its density, is converted by the seconds measured in that very run: cost = gradients + seconds of
-the sampler / seconds of a gradient. So a sampler that thinks longer gets fewer gradients.
+same cost. The unit of cost is one gradient of the loss on the points. The time that a sampler itself takes, for probing
+the residual and training its density, is converted by the seconds measured in the same run: cost = gradients + seconds
+of the sampler / seconds of a gradient. So a sampler that takes more time gets fewer gradients.
 
-Seeds begin at 0; what is adjustable was chosen on seeds 100 and above. Medians over the seeds; the spread is largest
-over smallest. Saved rows of other problems, samplers, optimisers and costs are kept. Beside the rows there are a
-figure, error against cost, and a page with the table, which opens from disk.
+Seeds begin at 0; adjustable parameters were chosen on seeds from 100 up. Results are medians over the seeds, and the
+spread is the largest error over the smallest. Saved rows of other problems, samplers, optimisers and costs are kept.
+Besides the rows, a figure (error against cost) and a page with the table, which opens from disk, are written.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def draw(rows: list[dict[str, Any]], cost: int) -> Path:
         for colour, sampler in enumerate(SAMPLERS):
             own = runs.get((*panel, sampler), [])
             if own:
-                # The error at a cost is that after the last round which had ended by then.
+                # The error at a cost is the error after the last round that had ended by then.
                 curves = [np.array(row["curve"]).T for row in own]
                 errors = [error[np.searchsorted(spent, at, "right").clip(1) - 1] for spent, error in curves]
                 thick = 2.6 if sampler == "aas" else 1.2
@@ -142,12 +142,14 @@ def report(rows: list[dict[str, Any]], cost: int) -> Path:
         line += [f"{share:.2f}", *(f"{median[name]:.2e}" for name in ("mean square", "variance", "largest square"))]
         lines.append(line)
     text = (
-        f"Networks trained with points of different samplers, at a cost of {cost} gradients each: what a sampler takes "
-        "beside is converted to gradients by the seconds measured in that run. Medians over the seeds; r is the "
-        "residual on a held-out uniform set. A click on the head of a column sorts the table."
+        f"Networks were trained with points of different samplers, at a cost of {cost} gradients each. The seconds "
+        "that a sampler itself takes are converted to gradients by the seconds per gradient of that run. Numbers are "
+        "medians over the seeds; r is the residual on a held-out uniform set. A click on the head of a column sorts "
+        "the table."
     )
     path = RESULTS / "pinn-sampling.html"
-    return page.write(path, "Samplers at equal cost", [text], [draw(rows, cost)], head, lines)
+    page.write(path, "Samplers at equal cost", [text], [draw(rows, cost)], head, lines)
+    return path
 
 
 def main() -> None:

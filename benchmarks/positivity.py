@@ -2,11 +2,11 @@
 
     python -m benchmarks.positivity
 
-For five domains of each of ten families: per smoother the smallest eigenvalue of S (times the largest diagonal entry
-of A, to make it a pure number) and the largest of S A, by Lanczos on the assembled sparse matrices, the two of the
-finest level first; of these, with G = S1 + S2 - S2 A S1, the smallest eigenvalue of G + G' - G' A G likewise, which is
-all that the cycle needs of them; and the lowest and the highest Ritz value of M A, by Lanczos on the compiled cycle in
-the inner product of A.
+For five domains of each of ten families, this prints three kinds of eigenvalues. For each smoother S, the two of the
+finest level first: the smallest eigenvalue of S (times the largest diagonal entry of A, to make it a pure number) and
+the largest one of S A, by Lanczos on the assembled sparse matrices. For the pair of the finest level, with
+G = S1 + S2 - S2 A S1: the smallest eigenvalue of G + G' - G' A G; the cycle needs only that it is positive. For the
+cycle M: the lowest and the highest Ritz value of M A, by Lanczos on the compiled cycle in the inner product of A.
 """
 
 from __future__ import annotations

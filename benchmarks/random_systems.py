@@ -33,7 +33,7 @@ LAYOUTS: dict[str, Callable[[sp.csr_array], Any]] = {
 
 
 @dataclass(frozen=True)
-class System:
+class RandomSystem:
     """A system, how it is to be solved, and what is true of it.
 
     Attributes
@@ -71,7 +71,7 @@ class System:
         )
 
 
-def draw(seed: int) -> System:
+def draw(seed: int) -> RandomSystem:
     """Return the system of a seed: the same one on every machine with the same NumPy and SciPy."""
     rng = np.random.default_rng((0xDEE9, seed))
     family = str(rng.choice(list(FAMILIES), p=WEIGHTS))
@@ -109,7 +109,7 @@ def draw(seed: int) -> System:
     layout = str(rng.choice(list(LAYOUTS), p=[0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]))
     names = ["auto", "pyamg-sa", "pyamg-rs", "none"]
     preconditioner = str(rng.choice(names, p=[0.76, 0.08, 0.08, 0.08]))
-    return System(seed, family, layout, LAYOUTS[layout](A), b, truth, lost, preconditioner, tol, options)
+    return RandomSystem(seed, family, layout, LAYOUTS[layout](A), b, truth, lost, preconditioner, tol, options)
 
 
 def _pressure(n: int, rng: Rng) -> Drawn:

@@ -27,9 +27,9 @@ import numpy as np
 
 from benchmarks import verification
 from benchmarks.problems import save_results
-from benchmarks.random_systems import System, draw
+from benchmarks.random_systems import RandomSystem, draw
 
-Solver = Callable[[System], Any]
+Solver = Callable[[RandomSystem], Any]
 
 SLOW = 60.0  # seconds
 TRUE = {  # statuses, besides convergence, that are true of what is not simply solvable
@@ -43,13 +43,13 @@ TRUE = {  # statuses, besides convergence, that are true of what is not simply s
 TRUE_OF_CG = {truth: {"BREAKDOWN", "MAXITER"} for truth in ("nonsymmetric", "inconsistent", "empty row")}
 
 
-def front_door(system: System) -> Any:
+def front_door(system: RandomSystem) -> Any:
     from deepcd import DeepCD
 
     return DeepCD(system.preconditioner, threads=1).solve(system.A, system.b, system.tol, **system.options)
 
 
-def plain_cg(system: System) -> Any:
+def plain_cg(system: RandomSystem) -> Any:
     from deepcd import cg
 
     # As many as DeepCD.solve takes unless told otherwise: 10 n of them take minutes where n is 15,000.
@@ -60,13 +60,13 @@ def plain_cg(system: System) -> Any:
 SOLVERS: dict[str, Solver] = {"DeepCD.solve": front_door, "deepcd.cg": plain_cg}
 
 
-def attainable(system: System, x: Any) -> float:
+def attainable(system: RandomSystem, x: Any) -> float:
     """Return the residual that rounding may well leave: x to its own precision, entries of A to theirs."""
     eps = float(np.finfo(np.float32 if np.asarray(x).dtype == np.float32 else np.float64).eps)
     return 1e3 * verification.rounding_level(system.A, system.b, x, eps)
 
 
-def hard_for_cg(system: System) -> bool:
+def hard_for_cg(system: RandomSystem) -> bool:
     """Whether plain conjugate gradients may need more than a third of their 10 n iterations."""
     n = system.A.shape[0]
     if n > 400:
@@ -77,7 +77,7 @@ def hard_for_cg(system: System) -> bool:
     return not len(positive) or bool(np.sqrt(positive[-1] / positive[0]) * np.log(2e3 / system.tol) > 3 * n)
 
 
-def judge(system: System, name: str, solver: Solver) -> tuple[str, str]:
+def judge(system: RandomSystem, name: str, solver: Solver) -> tuple[str, str]:
     """Solve a system and return the name of what is wrong with the answer, empty if nothing is, and what was said."""
     given = [system.A, system.b, *(value for key, value in system.options.items() if key == "x0")]
     before = verification.fingerprint(*given)
@@ -116,7 +116,7 @@ def judge(system: System, name: str, solver: Solver) -> tuple[str, str]:
     return f"{answer.status.name} is not true", said
 
 
-def _true_statuses(system: System, name: str, answer: Any, atol: float) -> set[str]:
+def _true_statuses(system: RandomSystem, name: str, answer: Any, atol: float) -> set[str]:
     true = set(TRUE.get(system.truth, set()))
     if name == "deepcd.cg":
         true |= TRUE_OF_CG.get(system.truth, set())
@@ -137,7 +137,7 @@ def _true_statuses(system: System, name: str, answer: Any, atol: float) -> set[s
     return true
 
 
-def _reported(system: System, answer: Any) -> str:
+def _reported(system: RandomSystem, answer: Any) -> str:
     """Compare the residuals that the solver reports with the true ones."""
     if np.ndim(system.b) > 1:
         return ""  # the report is of all columns at once

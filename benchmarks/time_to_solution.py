@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import METHODS, Problem, absent, choose_settings, judge
-from benchmarks.problems import RESULTS, save_results
+from benchmarks.peers import METHODS, absent, choose_settings
+from benchmarks.problems import RESULTS, SeededProblem, save_results
 
 GEOMETRIC = ("geometric V(1,1)", "geometric V(2,2)", "deepcd geometric")
 HYPRE = ("hypre PFMG-PCG", "hypre PFMG-PCG, least solve")
@@ -41,11 +41,11 @@ PYAMG = ("pyamg SA", "pyamg RS")
 FIRST_INSTANCE = 100
 
 
-def measure(problem: Problem, name: str, tol: float, unit: float) -> dict[str, Any]:
+def measure(problem: SeededProblem, name: str, tol: float, unit: float) -> dict[str, Any]:
     """Run one method on copies of the problem's A and b; one row."""
     own = replace(problem, A=problem.A.copy(), b=problem.b.copy())
     answer = METHODS[name](own, tol)
-    residual, total = judge(problem, answer.x), answer.setup + answer.solve
+    residual, total = problem.judge(answer.x), answer.setup + answer.solve
     seconds = {"setup": answer.setup, "solve": answer.solve, "total": total}
     return {
         **{f"{key} s": value for key, value in seconds.items()},
@@ -61,7 +61,7 @@ def run(family: str, size: int, repeats: int, tol: float, methods: Sequence[str]
     """Measure every method on every repeat of a family, and print each row."""
     rows = []
     for repeat in range(repeats):
-        problem = Problem.of(family, (size,) * 3, FIRST_INSTANCE + repeat)
+        problem = SeededProblem.of(family, (size,) * 3, FIRST_INSTANCE + repeat)
         unit = min(timeit.repeat(partial(operator.matmul, problem.A, problem.b), number=1, repeat=5))
         turn = repeat % len(methods)
         for name in (*methods[turn:], *methods[:turn]):
@@ -193,7 +193,7 @@ def main() -> None:
         return
     for method in args.methods:  # compiles, loads libraries, starts threads
         if not absent(method):
-            METHODS[method](Problem.of("open-top", (48,) * 3, 99), args.tol)
+            METHODS[method](SeededProblem.of("open-top", (48,) * 3, 99), args.tol)
     saved = json.loads((RESULTS / f"{file}.json").read_text()) if (RESULTS / f"{file}.json").exists() else {}
     rows: list[dict[str, Any]] = [r for r in saved.get("rows", ()) if r["family"] not in args.families]
     families = [*dict.fromkeys(r["family"] for r in rows), *args.families]

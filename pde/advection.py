@@ -1,10 +1,10 @@
 """Advection of cell-centred scalars and of face velocities along a face velocity.
 
-Semi-Lagrangian: a value is fetched from where the flow comes from, traced back by the midpoint rule and interpolated
-linearly (Stam, Stable Fluids, SIGGRAPH 1999), stable for any time step and of first order. MacCormack: what is lost on
-the way there and back again is added, half of it, and the sum limited to the values that were interpolated between, so
-that no new extrema appear (Selle, Fedkiw, Kim, Liu and Rossignac, Journal of Scientific Computing 35, 2008); of second
-order where the limiter is idle.
+The semi-Lagrangian method fetches a value from the point that the flow comes from: it traces back by the midpoint rule
+and interpolates linearly (Stam, Stable Fluids, SIGGRAPH 1999). It is stable for any time step, and of first order. The
+MacCormack method carries the result back again, adds half of what was lost on the way there and back, and limits the
+sum to the range of the interpolated values, so that no new extrema appear (Selle, Fedkiw, Kim, Liu and Rossignac,
+Journal of Scientific Computing 35, 2008). It is of second order wherever the limiter does nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.kernels.boxes import by_slabs, three_axes, three_components
 from deepcd.pde.mac import Velocity
 
-CENTRES = 3  # where the kernels expect the axis of a face
+CENTRES = 3  # the kernels' number for cell centres, in the place of the axis of a face
 
 
 def advect_scalars(
@@ -35,26 +35,26 @@ def advect_scalars(
     Parameters
     ----------
     scalars : sequence of array_like
-        At least one, each of the shape of the grid; they share the traces.
+        One or more arrays of the shape of the grid; they share the traces.
     velocity : sequence of array_like
-        One array per axis, shape of the grid but one longer along its own axis, in units of velocity. It is followed on
-        both sides of the faces of solids: give the solids a velocity first, :func:`extrapolate_velocity`.
+        One array per axis, shape of the grid but one longer along its own axis, in units of velocity. Traces run on
+        both sides of the faces of solids, so solids need a velocity, too; see :func:`extrapolate_velocity`.
     dt : float
-        Positive, in units of time.
+        Time step, positive, in units of time.
     spacing : float, default 1.0
         Edge length of a cell, in units of length.
     maccormack : bool, default True
-        Of second order instead of first, for about twice the time.
+        Whether to use the MacCormack method, of second order, which takes about twice as long as the first-order one.
     inside : array_like of bool, shape of the grid, optional
-        The cells whose values mean something: a trace that ends in another, or out of the box, is semi-Lagrangian.
-        Default: all.
+        The cells whose values are valid. Traces that end in another cell or outside the box are semi-Lagrangian.
+        Default: all cells.
     threads : int, default 1
-        They share the planes; the result does not depend on their number.
+        Number of threads, which share the planes; the result does not depend on it.
 
     Returns
     -------
     tuple of ndarray of float64
-        New arrays. Traces that leave the box end on its boundary.
+        The scalars after the step, in new arrays. Traces that leave the box end on its boundary.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def advect_velocity(
     Returns
     -------
     tuple of ndarray of float64
-        New arrays, on the same faces. What holds on the faces of solids is for the caller to restore.
+        The velocity after the step, in new arrays. The caller has to restore the values on the faces of solids.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def advect_velocity(
     last = len(shape) - 1
     result: list[NDArray[np.float64]] = []
     for axis, component in enumerate(flow):
-        place = 2 if axis == last else axis  # what 2D lacks is the middle axis
+        place = 2 if axis == last else axis  # in 2D the middle axis is the missing one
         result += _advect(component[None], place, flow, shape, dt / spacing, maccormack, cells, threads)
     return tuple(result)
 
@@ -133,7 +133,7 @@ def _advect(
     inside: NDArray[np.bool_],
     threads: int,
 ) -> tuple[NDArray[np.float64], ...]:
-    """Advect fields that live in one place, stacked."""
+    """Advect a stack of fields that live on the faces of the same axis, or at centres."""
     from deepcd.pde.kernels import advection as kernels
 
     flat = fields.reshape(len(fields), -1)
@@ -150,7 +150,7 @@ def _advect(
 def _checked_flow(
     velocity: Sequence[ArrayLike], dt: float, spacing: float, threads: int
 ) -> tuple[Velocity, tuple[int, ...]]:
-    """Return the velocity as float64 arrays and the shape of its grid, refused unless they and the step make sense."""
+    """Return the velocity as float64 arrays and the shape of its grid; refuse what does not fit together."""
     flow = tuple(_finite(component, "velocity") for component in velocity)
     shapes = [component.shape for component in flow]
     ndim = len(flow)

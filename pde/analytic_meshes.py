@@ -1,7 +1,7 @@
 """Closed surface meshes of shapes that have a formula: sphere, torus, box and a knotted tube.
 
-All turn counterclockwise seen from outside. Their vertices lie on the shape, so that a mesh of a curved one is inside
-of it where it is convex, by the sagitta of its chords.
+All triangles are counterclockwise seen from outside. The vertices lie on the shape, so where a curved shape is convex,
+its mesh lies inside it, by the sagitta of the chords.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.meshes import Mesh, MeshError
 
-MAX_SUBDIVISIONS = 9  # five million triangles
-MAX_KNOT_RADIUS = 0.6
+MAX_SUBDIVISIONS = 9  # makes five million triangles
+MAX_KNOT_RADIUS = 0.6  # in units of length; a thicker tube would touch itself
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def icosphere(subdivisions: int = 4) -> Mesh:
     Parameters
     ----------
     subdivisions : int, default 4
-        How often they are cut, from 0 to 9: there are 20 * 4^subdivisions triangles.
+        Number of times that the triangles are cut, from 0 to 9; the result has 20 * 4^subdivisions triangles.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def icosphere(subdivisions: int = 4) -> Mesh:
     Raises
     ------
     MeshError
-        If subdivisions is not among them.
+        If subdivisions is not such a number.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def icosphere(subdivisions: int = 4) -> Mesh:
     rectangle = np.array([[-1, golden], [1, golden], [-1, -golden], [1, -golden]])
     vertices = np.vstack([np.roll(np.pad(rectangle, ((0, 0), (0, 1))), shift, axis=1) for shift in range(3)])
     vertices /= np.hypot(1, golden)
-    # The vertices of a triangle are those at the distance of an edge from each other.
+    # Three vertices form a triangle if the distance between any two of them is the length of an edge.
     near = np.isclose(np.linalg.norm(vertices[:, None] - vertices, axis=-1), 2 / np.hypot(1, golden))
     i, j, k = np.nonzero(near[:, :, None] & near[:, None, :] & near[None, :, :])
     triangles = np.stack([i, j, k], axis=1)[(i < j) & (j < k)]
@@ -64,9 +64,9 @@ def torus(major: float = 1.0, minor: float = 0.4, around: int = 96, across: int 
     Parameters
     ----------
     major, minor : float
-        Radius of the circle in its middle, and the smaller one of its tube, in units of length.
+        Radius of the circle in the middle of the tube and the smaller radius of the tube, in units of length.
     around, across : int
-        Vertices along the circle and along each section of the tube, at least 3.
+        Number of vertices along the circle and along each section of the tube, at least 3.
 
     Returns
     -------
@@ -98,14 +98,14 @@ def knot(radius: float = 0.4, around: int = 256, across: int = 32) -> Mesh:
     Parameters
     ----------
     radius : float, default 0.4
-        Of the tube, in units of length; above 0.6 it would touch itself.
+        Radius of the tube, in units of length, at most 0.6; a thicker tube would touch itself.
     around, across : int
-        Vertices along the knot and along each section of the tube, at least 3.
+        Number of vertices along the knot and along each section of the tube, at least 3.
 
     Returns
     -------
     Mesh
-        Its edges are some 6, 6 and 3 long; ``placed(fit=...)`` brings it to size.
+        The knot, in a box of about 6 x 6 x 3; ``placed(fit=...)`` brings it to size.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def knot(radius: float = 0.4, around: int = 256, across: int = 32) -> Mesh:
     curve = np.stack([np.sin(t) + 2 * np.sin(2 * t), np.cos(t) - 2 * np.cos(2 * t), -np.sin(3 * t)], axis=1)
     first = np.stack([np.cos(t) + 4 * np.cos(2 * t), -np.sin(t) + 4 * np.sin(2 * t), -3 * np.cos(3 * t)], axis=1)
     second = np.stack([-np.sin(t) - 8 * np.sin(2 * t), -np.cos(t) + 8 * np.cos(2 * t), 9 * np.sin(3 * t)], axis=1)
-    # Its curvature is nowhere zero, so that the frame of Frenet goes around without a jump.
+    # The curvature is nowhere zero, so the Frenet frame goes around without a jump.
     binormal = np.cross(first, second)
     binormal /= np.linalg.norm(binormal, axis=1, keepdims=True)
     normal = np.cross(binormal, first)
@@ -144,7 +144,7 @@ def box_mesh(low: ArrayLike, high: ArrayLike) -> Mesh:
     Returns
     -------
     Mesh
-        Its shape holds the same points as :func:`deepcd.pde.box`, low <= x < high.
+        The box; its shape holds the same points as :func:`deepcd.pde.box`, low <= x < high.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def box_mesh(low: ArrayLike, high: ArrayLike) -> Mesh:
 
 
 def _tube(curve: Floats, across: Floats, up: Floats, radius: float, count: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Vertices and triangles around a closed curve; across x up points back along it."""
+    """Return vertices and triangles of a tube around a closed curve; across x up points backward along the curve."""
     angle = _angles(count, "across")[:, None]
     ring = np.cos(angle) * across[:, None] + np.sin(angle) * up[:, None]
     vertices = (curve[:, None] + radius * ring).reshape(-1, 3)

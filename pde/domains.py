@@ -1,8 +1,8 @@
 """Shapes that compose a domain: boxes, balls, cylinders, half-spaces, height fields, and their boolean combinations.
 
 A shape is a set of points; a cell belongs to it when its centre does. The box of a grid starts at the origin, so the
-centre of cell i is at (i + 1/2) h. Constructive solid geometry after Requicha (ACM Computing Surveys 12, 1980):
-``a | b``, ``a & b``, ``a - b``, ``~a``.
+centre of cell i is at (i + 1/2) h. Shapes combine by constructive solid geometry (Requicha, ACM Computing Surveys 12,
+1980): ``a | b``, ``a & b``, ``a - b``, ``~a``.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def ball(center: Sequence[float], radius: float) -> Shape:
     Parameters
     ----------
     center : sequence of float
-        One coordinate per axis, in units of length.
+        The centre, one coordinate per axis, in units of length.
     radius : float
-        In units of length, positive.
+        The radius, positive, in units of length.
 
     Returns
     -------
@@ -109,14 +109,14 @@ def cylinder(center: Sequence[float], radius: float, axis: int = -1) -> Shape:
     center : sequence of float
         A point of the line, one coordinate per axis, in units of length; the one along `axis` is not used.
     radius : float
-        In units of length, positive.
+        The radius, positive, in units of length.
     axis : int, default -1
         The direction of the line.
 
     Returns
     -------
     Shape
-        Cut it to length with ``& box(...)``.
+        The infinite cylinder; ``& box(...)`` cuts it to length.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
     point : sequence of float
         A point of the plane, in units of length.
     normal : sequence of float
-        Points out of the half-space; need not be of unit length, must not be zero.
+        A vector that points out of the half-space, of any length but zero.
 
     Returns
     -------
@@ -159,8 +159,8 @@ def height_field(height: Callable[..., ArrayLike] | ArrayLike, axis: int = -1) -
     Parameters
     ----------
     height : callable or array_like
-        A function of the other coordinates (one broadcastable array each) that returns the height in units of length,
-        or an array of heights, one per column of cells of the grid it will be used on, or a single float.
+        The height in units of length: a function of the other coordinates (one broadcastable array each), an array with
+        one height per column of cells of the grid that the shape will be used on, or a float.
     axis : int, default -1
         The direction of height.
 
@@ -208,9 +208,9 @@ def domain(
     Parameters
     ----------
     shape : sequence of int
-        Cells per axis, two or three numbers from 1 up.
+        Number of cells per axis: two or three numbers from 1 up.
     solid, air : Shape, optional
-        Where the obstacles and the air are; the rest is fluid. Where both are, solid wins.
+        The obstacles and the air; all other cells are fluid. Cells that belong to both are solid.
     walls, spacing, air_at
         As in :class:`Grid`.
 
@@ -242,14 +242,14 @@ def domain(
 
 
 def _relative(x: Points, point: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Coordinates of points relative to another."""
+    """Return the coordinates of points relative to another point."""
     if len(x) != len(point):
         raise ValueError(f"a shape in {len(point)}D, at {point.tolist()}, was put on a grid in {len(x)}D")
     return [a - p for a, p in zip(x, point, strict=True)]
 
 
 def _sum(terms: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Sum of broadcastable arrays."""
+    """Return the sum of broadcastable arrays."""
     return np.asarray(functools.reduce(np.add, terms))
 
 

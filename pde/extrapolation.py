@@ -1,7 +1,7 @@
-"""Values where there are none: scalars inside solids, velocities inside solids and in the air around a liquid.
+"""Extrapolation of scalars into solids, and of velocities into solids and into the air around a liquid.
 
-Layer by layer each unknown entry becomes the mean of its neighbours that are known (Bridson, Fluid Simulation for
-Computer Graphics, 2nd ed. 2015, chapter 4), so that interpolation near a surface sees the fluid on both sides of it.
+Layer by layer, each unknown entry becomes the mean of its known neighbours (Bridson, Fluid Simulation for Computer
+Graphics, 2nd ed. 2015, chapter 4), so that interpolation near a surface finds fluid values on both sides of it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from deepcd.pde.mac import Velocity, checked_velocity, sides
 
 
 def extrapolate(field: ArrayLike, known: ArrayLike, layers: int | None = None) -> NDArray[np.float64]:
-    """Continue a field from where it is known.
+    """Continue a field from the entries where it is known.
 
     Parameters
     ----------
     field : array_like
-        Of two or three axes.
+        An array of two or three axes.
     known : array_like of bool, shape of the field
-        Which of its entries mean something.
+        Marks the entries that are known.
     layers : int, optional
-        How far to go, in entries along the axes. Default: as far as anything can be reached.
+        Number of layers to fill, in entries along the axes. Default: all that can be reached.
 
     Returns
     -------
     ndarray of float64
-        A new array; what is known or out of reach is as it was.
+        A new array; entries that are known or out of reach are unchanged.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int 
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     velocity : sequence of array_like
         One array per axis, on the faces of the grid, in units of velocity. It is known on the faces of fluid cells.
     layers : int, optional
@@ -74,7 +74,7 @@ def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int 
     Returns
     -------
     tuple of ndarray of float64
-        New arrays.
+        The continued velocity, in new arrays.
 
     Raises
     ------

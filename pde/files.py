@@ -1,4 +1,4 @@
-"""Files that are never half written: made beside their place, synchronised, renamed, and the folder synchronised."""
+"""Files that are never half written: they are written beside their place, synchronised to disk, and then renamed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a name beside path to write to; once that is done, put it in its place.
+    """Yield a temporary name beside `path`; when the block ends, put the file that was written there in its place.
 
     Parameters
     ----------
     path : path-like
-        Its folder must exist.
+        The file to replace, in a folder that exists.
 
     Yields
     ------
     Path
-        Where to write. If that fails, it is removed, and what was at `path` stays.
+        The temporary name. If the block fails, the temporary file is removed and the old file stays.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; it names `path`.
+        If the disk is full or the folder cannot be written; the error names `path`.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     (['a'], b'new')
     """
     path = Path(path)
-    # A name of its own for every write: two threads that save to one path must not write into one temporary file.
+    # Every write has a name of its own, because two threads may save to one path at the same time.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         try:
@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        if os.name == "posix":  # the rename itself is durable only once the folder is
+        if os.name == "posix":  # the rename is durable only after the folder is synchronised
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)

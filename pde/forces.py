@@ -1,6 +1,6 @@
 """Forces on smoke, as accelerations of the face velocity: buoyancy, and the vorticity confinement that spins up eddies.
 
-Both after Fedkiw, Stam and Jensen, Visual Simulation of Smoke (SIGGRAPH 2001). Up is the direction of the last axis.
+Both follow Fedkiw, Stam and Jensen, Visual Simulation of Smoke (SIGGRAPH 2001). The last axis points up.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def buoyancy(density: ArrayLike, temperature: ArrayLike, alpha: float, beta: flo
     Parameters
     ----------
     density : array_like, shape (..., n)
-        Of the smoke, at the centres of cells.
+        Density of the smoke, at the centres of cells.
     temperature : array_like, shape (..., n)
-        Above that of the air around, at the centres of cells.
+        Temperature above that of the surrounding air, at the centres of cells.
     alpha, beta : float
-        How much smoke weighs and how much heat lifts, in units of acceleration per unit of density and temperature.
+        Downward acceleration per unit of density, and upward acceleration per unit of temperature.
 
     Returns
     -------
     ndarray of float64, shape (..., n + 1)
-        The mean of the cells on both sides; on the faces of the box that of the one inside.
+        The mean of the values of the cells on both sides; on the faces of the box, the value of the cell inside.
 
     Raises
     ------
@@ -56,19 +56,19 @@ def buoyancy(density: ArrayLike, temperature: ArrayLike, alpha: float, beta: flo
 
 
 def vorticity_confinement(grid: Grid, velocity: Sequence[ArrayLike], epsilon: float, threads: int = 1) -> Velocity:
-    """Return epsilon h N x curl u, where N points to where the curl is largest: it drives every eddy on.
+    """Return epsilon h N x curl u, where N is the direction in which |curl u| grows; the force drives every eddy on.
 
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     velocity : sequence of array_like
         One array per axis, on the faces of the grid, in units of velocity. It is differentiated across the faces of
-        solids: give the solids a velocity first, :func:`extrapolate_velocity`.
+        solids, so solids need a velocity, too; see :func:`extrapolate_velocity`.
     epsilon : float
         Strength, in units of 1 / time, from 0 up.
     threads : int, default 1
-        They share the planes; the result does not depend on their number.
+        Number of threads, which share the planes; the result does not depend on it.
 
     Returns
     -------

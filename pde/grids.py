@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SLAB = 8  # planes that are looked at together
+SLAB = 8  # number of planes that are processed together, so that they stay in the cache
 
 Walls = str | Sequence[str | Sequence[str]]
 
@@ -35,15 +35,15 @@ class Grid:
     Parameters
     ----------
     cells : array_like of int, shape (n0, n1) or (n0, n1, n2)
-        Cell types, values of :class:`Cell`. Any size per axis from 1 up.
+        Cell types, values of :class:`Cell`. Each axis may have any size from 1 up.
     walls : str or sequence, default "solid"
-        What lies beyond the faces of the box: "solid" or "air" for all, or one entry per axis, each a str or a pair
-        (low, high) of them.
+        The cells beyond the faces of the box: "solid" or "air" for all, or one entry per axis, each of them a str or a
+        pair (low, high).
     spacing : float, default 1.0
         Edge length h of a cell, in units of length.
     air_at : {"center", "face"}, default "center"
-        Where p = 0 holds for air: at the centre of the air cell (coefficient 1 / h^2) or at the face between fluid and
-        air (coefficient 2 / h^2).
+        The place where p = 0 holds for air: the centre of the air cell (coefficient 1 / h^2) or the face between fluid
+        and air (coefficient 2 / h^2).
 
     Raises
     ------
@@ -89,12 +89,12 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Cells per axis."""
+        """Number of cells per axis."""
         return self.cells.shape
 
     @property
     def fluid(self) -> NDArray[np.bool_]:
-        """Where the fluid is, shape of the grid."""
+        """Mask of the fluid cells, shape of the grid."""
         return np.equal(self.cells, Cell.FLUID)
 
     @property
@@ -103,14 +103,14 @@ class Grid:
         return int(np.count_nonzero(self.fluid))
 
     def couplings(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return what surrounds every cell, fluid or not.
+        """Count the neighbours of every cell, fluid or not.
 
         Returns
         -------
         neighbours : ndarray of uint8, shape of the grid
-            Fluid cells that share a face with it.
+            Number of fluid cells that share a face with the cell.
         dirichlet : ndarray of uint8, shape of the grid
-            Air cells that do, counted twice where p = 0 lies on the face.
+            Number of air cells that share a face with the cell, counted twice where p = 0 lies on the face.
 
         Examples
         --------
@@ -122,7 +122,7 @@ class Grid:
         cells, inner = self.padded(), tuple(slice(1, -1) for _ in self.shape)
         neighbours, dirichlet = (np.zeros(self.shape, dtype=np.uint8) for _ in range(2))
         weight = np.uint8(1 if self.air_at == "center" else 2)
-        for start in range(0, self.shape[0], SLAB):  # what comes in between stays in the cache
+        for start in range(0, self.shape[0], SLAB):  # intermediate results of a slab stay in the cache
             slab = cells[start : start + SLAB + 2]
             near, air = neighbours[start : start + SLAB], dirichlet[start : start + SLAB]
             for axis in range(len(self.shape)):
@@ -133,12 +133,13 @@ class Grid:
         return neighbours, dirichlet
 
     def padded(self) -> NDArray[np.uint8]:
-        """Return the cell types with one ring of wall cells around them, each axis longer by two.
+        """Return the cell types with one ring of wall cells around them.
 
         Returns
         -------
         ndarray of uint8
-            Edges and corners of the ring are solid; no face of a cell touches them.
+            An array longer by two along each axis. Edges and corners of the ring are solid; they touch no face of a
+            cell.
         """
         full = np.full([n + 2 for n in self.shape], Cell.SOLID, dtype=np.uint8)
         inner = tuple(slice(1, -1) for _ in self.shape)

@@ -22,19 +22,20 @@ def redistance(
     Parameters
     ----------
     phi : array_like
-        Of two or three axes, at the centres of cells: any function that is negative in the liquid.
+        Any function that is negative in the liquid, at the centres of cells of a grid with two or three axes.
     spacing : float, default 1.0
         Edge length of a cell, in units of length.
     inside : array_like of bool, shape of phi, optional
-        The cells that are not solid: distances are measured around the others, which keep their values. Default: all.
+        The cells that are not solid. Distances are measured around the solid ones, which keep their values. Default:
+        all cells.
     reach : float, optional
-        In units of length: distances are cut off there, which takes less time. Default: nowhere.
+        Distance in units of length at which the result is cut off, which saves time. Default: no limit.
 
     Returns
     -------
     ndarray of float64, shape of phi
-        In units of length; of first order, and exact for a plane beside it. Where no surface is within reach, plus or
-        minus the reach, or the sum of the edges of the box if that is less.
+        The signed distance in units of length. It is of first order, and exact in the cells beside a plane. Where no
+        surface is within reach, it is plus or minus the reach, or the sum of the box's edges if that is less.
 
     Raises
     ------
@@ -75,13 +76,14 @@ def liquid_volume(grid: Grid, phi: ArrayLike) -> float:
     Parameters
     ----------
     grid : Grid
-        Its solids and its spacing h count, not what else its cells hold.
+        The grid, of which only the solids and the spacing h are used.
     phi : array_like, shape of the grid
-        In units of length. A cell counts with the fraction 1/2 - phi / h, cut to 0 .. 1.
+        Signed distance in units of length. A cell counts with the fraction 1/2 - phi / h, limited to 0 .. 1.
 
     Returns
     -------
     float
+        The volume in units of length^3, or the area in units of length^2.
 
     Raises
     ------
@@ -101,21 +103,21 @@ def liquid_volume(grid: Grid, phi: ArrayLike) -> float:
 
 
 def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.float64]:
-    """Move a surface along its normal, everywhere by the same distance, until it encloses a volume.
+    """Move a surface along its normal, everywhere by the same distance, until it encloses the given volume.
 
     Parameters
     ----------
     grid : Grid
-        Its solids and its spacing h count, not what else its cells hold.
+        The grid, of which only the solids and the spacing h are used.
     phi : array_like, shape of the grid
-        A signed distance, in units of length.
+        Signed distance in units of length.
     volume : float
-        Wanted, as :func:`liquid_volume` counts it.
+        The volume to reach, as :func:`liquid_volume` counts it.
 
     Returns
     -------
     ndarray of float64, shape of the grid
-        A new array: phi plus a number from -h/2 to h/2. Where more would be needed the volume is missed.
+        A new array: phi plus a number from -h/2 to h/2. If a larger shift would be needed, the volume is missed.
 
     Raises
     ------
@@ -131,10 +133,10 @@ def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.flo
     """
     h = grid.spacing
     values = _outside_solids(grid, phi) / h
-    near = values[np.abs(values) < 1.5]  # the others stay full or empty
+    near = values[np.abs(values) < 1.5]  # all other cells stay full or empty
     wanted = volume / h ** len(grid.shape) - np.count_nonzero(values <= -1.5)
     low, high = -0.5, 0.5
-    # The volume is monotone in the shift and linear between few kinks: Newton's method, kept in a bracket.
+    # The volume is monotone in the shift, and linear between a few kinks, so Newton's method within a bracket finds it.
     shift = 0.0
     for _ in range(50):
         fraction = 0.5 - near - shift
@@ -149,7 +151,7 @@ def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.flo
 
 
 def _outside_solids(grid: Grid, phi: ArrayLike) -> NDArray[np.float64]:
-    """Return the values of phi in cells that are no solids."""
+    """Return the values of phi in the cells that are not solid."""
     function = np.asarray(phi, dtype=np.float64)
     if function.shape != grid.shape:
         raise ValueError(f"phi must have the shape of the grid, {grid.shape}, got {function.shape}")

@@ -29,15 +29,15 @@ def swirling_flow(
 ) -> Velocity:
     """Return a uniform stream with random vortices in it, cut by the solids.
 
-    Each vortex is w x (x - c) exp(-|x - c|^2 / (2 R^2)): free of divergence, so that the divergence of the result comes
-    from the cut.
+    Each vortex is w x (x - c) exp(-|x - c|^2 / (2 R^2)), which is free of divergence. All divergence of the result
+    comes from the cut.
 
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     seed : int or numpy.random.Generator, default 0
-        Of the centres, axes and sizes of the vortices.
+        Seed of the centres, axes and sizes of the vortices.
     stream : sequence of float, optional
         The uniform part, one component per axis, in units of velocity. Default: 1 along the first axis.
     swirls : int, default 8
@@ -100,22 +100,22 @@ def swirling_flow(
 def no_penetration(
     grid: Grid, velocity: Sequence[ArrayLike], solid_velocity: Sequence[ArrayLike] | None = None
 ) -> Velocity:
-    """Return the velocity with the normal component on the faces of solids set to that of the solid.
+    """Return the velocity with the normal component on the faces of solids set to the solids' own velocity.
 
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     velocity : sequence of array_like
         One array per axis, shape of the grid but one longer along its own axis, in units of velocity.
     solid_velocity : sequence, optional
-        Velocity of the obstacles, one entry per axis: a float, or an array over the faces of that axis. Default: at
-        rest. The walls around the box are always at rest.
+        Velocity of the obstacles, one entry per axis: a float, or an array over the faces of that axis. By default they
+        are at rest. The walls around the box are always at rest.
 
     Returns
     -------
     tuple of ndarray of float64
-        New arrays.
+        The velocity, in new arrays.
 
     Raises
     ------
@@ -148,14 +148,14 @@ def divergence(grid: Grid, velocity: Sequence[ArrayLike]) -> NDArray[np.float64]
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     velocity : sequence of array_like
         One array per axis, shape of the grid but one longer along its own axis, in units of velocity.
 
     Returns
     -------
     ndarray of float64, shape of the grid
-        In units of 1 / time; 0 in cells that are not fluid.
+        The divergence in units of 1 / time; 0 in cells that are not fluid.
 
     Raises
     ------
@@ -178,16 +178,17 @@ def pressure_rhs(system: PoissonSystem, velocity: Sequence[ArrayLike]) -> NDArra
     Parameters
     ----------
     system : PoissonSystem
-        With n unknowns.
+        The pressure system, with n unknowns.
     velocity : sequence of array_like
-        One array per axis, on the faces of the grid, in units of velocity. What it says on the faces of solids is their
-        motion; see :func:`no_penetration`.
+        One array per axis, on the faces of the grid, in units of velocity. Its values on the faces of solids are taken
+        as their motion; see :func:`no_penetration`.
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        In units of 1 / time. Its sum over each sealed chamber is zero up to rounding: where moving solids change the
-        volume of a chamber no flow is free of divergence; b leaves out the mean, and the projection leaves it standing.
+        The right-hand side in units of 1 / time. Its sum over each sealed chamber is zero up to rounding. Where moving
+        solids change the volume of a chamber, no flow in it is free of divergence: its mean is taken out of b, and it
+        remains after the projection.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def pressure_rhs(system: PoissonSystem, velocity: Sequence[ArrayLike]) -> NDArra
     b = -system.from_field(divergence(system.grid, velocity))
     if system.sealed.any():
         size = np.bincount(system.component)
-        # Twice: the first mean of a large offset leaves rounding of the size of the offset.
+        # Two passes are needed: the first mean has a rounding error relative to a large offset.
         for _ in range(2):
             mean = np.bincount(system.component, weights=b) / size
             b -= np.where(system.sealed, mean, 0.0)[system.component]
@@ -221,16 +222,16 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
     Parameters
     ----------
     system : PoissonSystem
-        With n unknowns.
+        The pressure system, with n unknowns.
     velocity : sequence of array_like
         One array per axis, on the faces of the grid, in units of velocity.
     pressure : array_like, shape (n,)
-        The solution of A p = b, in units of length^2 / time (times dt / density).
+        The solution of A p = b, in units of length^2 / time (the physical pressure times dt / density).
 
     Returns
     -------
     tuple of ndarray of float64
-        New arrays; the faces of solids and those between air and air are as they were.
+        The projected velocity, in new arrays; faces of solids and faces between air cells are unchanged.
 
     Raises
     ------
@@ -242,7 +243,7 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
     field = np.pad(system.to_field(pressure), 1)
     for axis, component in enumerate(result):
         low, high = sides(grid, axis)
-        # To p = 0 at the face of an air cell it is only half a cell.
+        # The distance to p = 0 at the face of an air cell is only half a cell.
         nearer = 2.0 if grid.air_at == "face" else 1.0
         per_length = np.array([[1.0, 0.0, nearer], [0.0, 0.0, 0.0], [nearer, 0.0, 0.0]]) / grid.spacing
         across = tuple(slice(None) if d == axis else slice(1, -1) for d in range(field.ndim))
@@ -256,19 +257,19 @@ def face_shapes(grid: Grid) -> list[tuple[int, ...]]:
 
 
 def checked_velocity(grid: Grid, velocity: Sequence[ArrayLike]) -> Velocity:
-    """Return face velocities as float64 arrays, refused unless they fit the grid.
+    """Return face velocities as float64 arrays; refuse them unless they fit the grid.
 
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     velocity : sequence of array_like
         One array per axis, shape of the grid but one longer along its own axis, in units of velocity.
 
     Returns
     -------
     tuple of ndarray of float64
-        The given arrays where they are of that type.
+        The arrays; those that have this type already are not copied.
 
     Raises
     ------
@@ -290,14 +291,14 @@ def sides(grid: Grid, axis: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     Parameters
     ----------
     grid : Grid
-        Two- or three-dimensional.
+        A grid in two or three dimensions.
     axis : int
-        From 0 up.
+        The axis, from 0 up.
 
     Returns
     -------
     low, high : ndarray of uint8, shape of the faces of that axis
-        Values of :class:`Cell`.
+        Cell types, values of :class:`Cell`.
     """
     padded = grid.padded()
     across = tuple(slice(None) if d == axis else slice(1, -1) for d in range(padded.ndim))
@@ -306,5 +307,5 @@ def sides(grid: Grid, axis: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _at(axis: int, where: int | slice, ndim: int) -> tuple[int | slice, ...]:
-    """Index that selects `where` on one axis and everything on the others."""
+    """Return the index that selects `where` on one axis and everything on the others."""
     return tuple(where if d == axis else slice(None) for d in range(ndim))

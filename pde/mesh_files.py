@@ -1,6 +1,6 @@
 """Surface meshes from files that anybody may have written: STL, PLY and Wavefront OBJ.
 
-They are read by meshio, one format at a time: its own choice of a reader prints what goes wrong and ends the process.
+meshio reads them, by its reader of the file's format: its general reader prints errors and ends the process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ POLYGONS = ("triangle", "quad", "polygon")
 
 
 class _UnusableError(Exception):
-    """Why the content of a file cannot be used; `read_mesh` adds its name."""
+    """The content of a file cannot be used; `read_mesh` adds the name of the file to the message."""
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """Read a closed surface, or refuse it.
+    """Read a closed surface mesh, or refuse it.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     Returns
     -------
     Mesh
-        Watertight, its triangles counterclockwise seen from outside, those that are not having been turned. Its name is
-        the path.
+        A watertight mesh whose triangles are counterclockwise seen from outside; those that were not have been turned.
+        Its name is the path.
 
     Raises
     ------
     MeshError
-        If it is missing, damaged, no regular file, no such mesh, has no triangles or degenerate ones only, coordinates
-        that are not finite, or is no closed surface with an inside.
+        If the file is missing, damaged, not a regular file or not a mesh, or if the mesh has no triangles or only
+        degenerate ones, has coordinates that are not finite, or is not a closed surface with an inside.
 
     Examples
     --------
@@ -68,9 +68,9 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     try:
         if not path.exists():
             raise _UnusableError("no such file")
-        if not path.is_file():  # a pipe would be waited for, and a device may never end
+        if not path.is_file():  # reading a pipe may wait for ever, and a device may have no end
             raise _UnusableError("is not a regular file")
-        with np.errstate(over="ignore"):  # in what a damaged header claims
+        with np.errstate(over="ignore"):  # damaged headers claim any size
             content = reader(path)
         polygons = [np.asarray(block.data, dtype=np.int64) for block in content.cells if block.type in POLYGONS]
         if not polygons:
@@ -78,7 +78,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
         points = np.asarray(content.points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] < 3:
             raise _UnusableError("has vertices without three coordinates")
-        # Some programs write colours behind the coordinates.
+        # Some programs write colours after the coordinates.
         points, triangles = _merged(points[:, :3], np.vstack([_fans(block) for block in polygons]))
     except OSError as error:
         raise MeshError(f"{path}: cannot be read ({error.strerror}); give {expected}") from error
@@ -102,28 +102,28 @@ def _read_ply(path: Path) -> Any:
 
     content = path.read_bytes()
     end = re.search(rb"^[ \t]*end_header[ \t\r]*\n", content, re.MULTILINE)
-    if end is None:  # meshio would wait for it for ever
+    if end is None:  # meshio would never stop looking for it
         raise _UnusableError("is no PLY file, or cut off in its header: it has no line end_header")
     header, rest = content[: end.start()], content[end.start() :]
     for count in re.findall(rb"element \w+ +(\d+)", header):
-        if int(count[:20]) > len(rest):  # meshio makes room for them
+        if int(count[:20]) > len(rest):  # meshio allocates memory for them
             raise _UnusableError(f"claims {int(count[:20])} elements, but holds {len(rest)} bytes")
-    # The format's first description says vertex_index, meshio knows only the other name in use.
+    # The format's first description says vertex_index, but meshio knows only the other name in use.
     return meshio.ply.read(io.BytesIO(re.sub(rb"\bvertex_index\b", b"vertex_indices", header) + rest))
 
 
 def _read_obj(path: Path) -> Any:
     import meshio
 
-    # Only comments and names can be in another encoding.
+    # Only comments and names may be in another encoding.
     with path.open(encoding="utf-8", errors="replace") as stream:
-        # Normals and textures have numbers of their own, but meshio wants as many of them as of vertices.
+        # Normals and textures are left out: they are numbered separately, but meshio wants one of each per vertex.
         lines = [line for line in stream if line.split(maxsplit=1)[:1] in (["v"], ["f"])]
     return meshio.obj.read(io.StringIO("".join(lines)))
 
 
 def _fans(polygons: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Triangles of polygons, shape (m, k) to (m (k - 2), 3)."""
+    """Split polygons, shape (m, k), into triangles, shape (m (k - 2), 3)."""
     if polygons.ndim != 2 or polygons.shape[1] < 3:
         raise _UnusableError(f"has faces of shape {polygons.shape[1:]}")
     fans = [polygons[:, [0, i, i + 1]] for i in range(1, polygons.shape[1] - 1)]
@@ -131,7 +131,7 @@ def _fans(polygons: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _merged(points: NDArray[np.float64], triangles: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Make one of vertices that have the same coordinates, and leave out those that no triangle has."""
+    """Merge vertices that have the same coordinates, and leave out those that belong to no triangle."""
     wrong = triangles[(triangles < 0) | (triangles >= len(points))]
     if wrong.size:
         raise _UnusableError(f"a face has vertex {wrong[0] + 1} of {len(points)}; relative numbers are not supported")

@@ -1,8 +1,8 @@
-"""Obstacles from closed surfaces of triangles: their checks, their place, and the shape that they enclose.
+"""Obstacles from closed surfaces of triangles: their checks, their placement, and the shape that they enclose.
 
 A surface encloses a volume when each of its edges belongs to two triangles that run along it in opposite directions.
-What that volume is, is said by winding numbers, see `deepcd.pde.kernels.winding`: of overlapping parts it is the
-union, and a part that turns inward inside of another one is a cavity.
+Winding numbers define that volume, see `deepcd.pde.kernels.winding`: overlapping parts form their union, and a part
+whose triangles face inward, inside another part, is a cavity.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.domains import Points, Shape
 
-LARGEST = 1e100  # of a coordinate, so that products of three are finite
-NO_AREA = 1e-14  # of a triangle, relative to the square of the longest edge of the bounds
+LARGEST_COORDINATE = 1e100  # in units of length; products of three coordinates have to be finite
+NO_AREA = 1e-14  # a triangle of a smaller area, relative to the square of the longest edge of the bounds, is degenerate
 
 Floats = NDArray[np.float64]
 Box = tuple[ArrayLike, ArrayLike]
 
 
 class MeshError(ValueError):
-    """A mesh cannot be used. The message names it, or its file, and why."""
+    """A mesh cannot be used; the message names the mesh or its file, and the reason."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,12 +34,12 @@ class Mesh:
     Parameters
     ----------
     vertices : array_like of float, shape (n, 3)
-        In units of length.
+        Coordinates in units of length.
     triangles : array_like of int, shape (m, 3)
-        Rows of `vertices`, counterclockwise seen from outside. Those that have a vertex twice are left out: they have
-        no area, and their edges cancel.
+        Rows of `vertices`, counterclockwise seen from outside. Triangles that have a vertex twice are left out, since
+        they have no area and their edges cancel.
     name : str, default "mesh"
-        What errors call it.
+        Name of the mesh in messages.
 
     Raises
     ------
@@ -71,10 +71,10 @@ class Mesh:
             raise MeshError(f"{name}: has no triangles; give a surface of at least four")
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
             raise MeshError(f"{name}: triangles must be integers of shape (m, 3), got {faces.dtype} of {faces.shape}")
-        bad = np.flatnonzero(~(np.abs(points) <= LARGEST).all(axis=1))
+        bad = np.flatnonzero(~(np.abs(points) <= LARGEST_COORDINATE).all(axis=1))
         if bad.size:
             where = f"vertex {bad[0]} is {_text(points[bad[0]])}"
-            raise MeshError(f"{name}: coordinates must be finite and at most {LARGEST:g}, but {where}")
+            raise MeshError(f"{name}: coordinates must be finite and at most {LARGEST_COORDINATE:g}, but {where}")
         wrong = faces[(faces < 0) | (faces >= len(points))]
         if wrong.size:
             raise MeshError(f"{name}: a triangle has vertex {wrong[0]}, but they are 0 to {len(points) - 1}")
@@ -93,13 +93,13 @@ class Mesh:
 
     @functools.cached_property
     def bounds(self) -> tuple[Floats, Floats]:
-        """Lowest and highest coordinates of the triangles, shape (3,) each."""
+        """The lowest and the highest coordinates of the triangles, shape (3,) each."""
         used = self.vertices[self.triangles.ravel()]
         return used.min(axis=0), used.max(axis=0)
 
     @property
     def volume(self) -> float:
-        """Signed volume of a closed surface, in units of length^3: negative if it turns inward."""
+        """Signed volume of a closed surface, in units of length^3; negative if its triangles face inward."""
         a, b, origin = self._sides()
         scale = float(np.ptp(self.bounds, axis=0).max())
         return float((origin * np.cross(a, b)).sum() / 6) * scale**3
@@ -111,7 +111,7 @@ class Mesh:
 
     @functools.cached_property
     def flaw(self) -> str:
-        """What keeps the surface from being watertight, with a place; empty if nothing does."""
+        """The reason why the surface is not watertight, with a place, or an empty string if it is."""
         edges = self._edges
         for wrong, what, like, remedy in (
             (edges.degree == 1, "is open", "with one triangle only", "fill its holes"),
@@ -132,17 +132,18 @@ class Mesh:
     def oriented(self) -> Mesh:
         """Return the surface with all triangles turned counterclockwise seen from outside.
 
-        Of every connected part the fewer triangles are turned, so that cavities stay; if the volume is negative then,
-        all are.
+        Each connected part is made consistent by turning the smaller number of triangles, so that cavities stay. If the
+        volume is negative then, all triangles are turned.
 
         Returns
         -------
         Mesh
+            The oriented surface.
 
         Raises
         ------
         MeshError
-            If it is open, has edges with more than two triangles, or only one side, as Klein's bottle.
+            If the surface is open, has edges with more than two triangles, or has only one side, as Klein's bottle.
 
         Examples
         --------
@@ -177,25 +178,26 @@ class Mesh:
         Parameters
         ----------
         scale : float, optional
-            Positive factor on all lengths; not together with `fit`, which chooses it.
+            Positive factor for all lengths. It excludes `fit`, which chooses the scale.
         rotation : (axis, angle) or array_like of shape (3, 3), optional
-            A vector and degrees counterclockwise around it, or an orthogonal matrix of determinant 1.
+            A vector and an angle in degrees, counterclockwise around it, or an orthogonal matrix of determinant 1.
         fit : (low, high), optional
-            Opposite corners of a box: the rotated mesh is scaled to the largest size that it holds, centred in it.
+            Opposite corners of a box. The rotated mesh is centred in it and scaled to the largest size that fits.
         translation : array_like of shape (3,), optional
-            Added at last, in units of length.
+            Vector in units of length by which the mesh is moved at the end.
         within : (low, high), optional
-            Opposite corners of a box that part of the mesh must lie in, as that of the grid: (0, 0, 0) and cells times
+            Opposite corners of a box that a part of the mesh must lie in; for a grid, (0, 0, 0) and its shape times its
             spacing.
 
         Returns
         -------
         Mesh
+            The mesh in its new place.
 
         Raises
         ------
         MeshError
-            If an argument is malformed, or the mesh lies entirely outside of `within`.
+            If an argument is malformed, or if the mesh lies entirely outside of `within`.
 
         Examples
         --------
@@ -237,13 +239,13 @@ class Mesh:
     def shape(self) -> Shape:
         """Return the set of points that the surface encloses.
 
-        On the cells of a grid, and wherever else the coordinates of the points are one ascending sequence per axis,
-        it takes about as long as the grid itself; elsewhere one look at every triangle for every point.
+        Where the coordinates of the points are one ascending sequence per axis, as the cells of a grid, the test takes
+        about as long as making the grid. For other points it looks at every triangle for every point.
 
         Returns
         -------
         Shape
-            Of three-dimensional points; where a face of a box runs through centres, low <= x < high.
+            A set of points in three dimensions; where a face of a box runs through centres, low <= x < high.
 
         Raises
         ------
@@ -275,7 +277,7 @@ class Mesh:
         return Shape(contains)
 
     def _sides(self) -> tuple[Floats, Floats, Floats]:
-        """Two sides and the first corner of each triangle, in units of the longest edge of the bounds."""
+        """Return two sides and the first corner of each triangle, in units of the longest edge of the bounds."""
         low, high = self.bounds
         size = float((high - low).max())
         a, b, c = np.moveaxis(self.vertices[self.triangles], 1, 0)
@@ -294,11 +296,11 @@ class Mesh:
         return _Edges(ends[order[starts]], degree, np.add.reduceat(along, starts), order // 3)
 
     def _turned(self) -> NDArray[np.bool_]:
-        """Which triangles to turn, the fewer of every connected part."""
+        """Return the mask of the triangles to turn: in every connected part, the smaller number of them."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        # Every triangle twice, as it is and turned: what agrees along an edge is connected.
+        # The graph has every triangle twice, as it is and turned; triangles that agree along an edge are connected.
         m, same = len(self.triangles), self._edges.balance != 0
         left, right = self._edges.triangles.reshape(-1, 2).T
         ends = np.concatenate([left, left + m]), np.concatenate([right + same * m, right + ~same * m])
@@ -313,14 +315,14 @@ class Mesh:
         return more | (equal & (turned < kept))
 
     def _rotation(self, rotation: Any) -> Floats:
-        """Matrix of a rotation that is given either way."""
+        """Return the matrix of a rotation, which is given as an axis and an angle or as a matrix."""
         asked = f"{self.name}: rotation must be (axis, degrees) or an orthogonal 3 x 3 matrix of determinant 1"
         try:
             if len(rotation) == 2:
                 axis, degrees = rotation
-                with np.errstate(invalid="ignore"):  # without a length it is no axis, which is found below
+                with np.errstate(invalid="ignore"):  # an axis without a length is refused below
                     unit = np.reshape(axis, 3) / np.linalg.norm(axis)
-                # To the last bit at right angles, so that faces stay parallel to the axes.
+                # Right angles are exact to the last bit, so that faces stay parallel to the axes.
                 quarters, rest = divmod(float(degrees), 90)
                 part = np.exp(1j * np.radians(rest)) * 1j ** (int(quarters) % 4)
                 K = np.cross(np.eye(3), unit)
@@ -347,10 +349,10 @@ class Mesh:
 class _Edges(NamedTuple):
     """The edges of a mesh."""
 
-    ends: NDArray[np.int64]  # (e, 2), vertices, the lower one first
-    degree: NDArray[np.int64]  # (e,), triangles that it belongs to
-    balance: NDArray[np.int64]  # (e,), those that run along it less those that run against it
-    triangles: NDArray[np.int64]  # (3 m,), those of one edge behind those of another
+    ends: NDArray[np.int64]  # (e, 2), the two vertices, the lower number first
+    degree: NDArray[np.int64]  # (e,), number of triangles that have the edge
+    balance: NDArray[np.int64]  # (e,), number of triangles that run along the edge minus those that run against it
+    triangles: NDArray[np.int64]  # (3 m,), the triangles of the first edge, then those of the second, and so on
 
 
 def _lines(x: Points) -> tuple[Floats, Floats, Floats] | None:

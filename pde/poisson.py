@@ -1,7 +1,8 @@
 """Finite-volume assembly of the pressure Poisson equation -div grad p = f over the fluid cells of a grid.
 
-The seven-point (in 2D five-point) Laplacian on a marker-and-cell grid: solid neighbours contribute no flux (Neumann),
-air neighbours hold p = 0 (Dirichlet). Cf. Bridson, Fluid Simulation for Computer Graphics (2nd ed. 2015), chapter 5.
+This is the seven-point (in 2D five-point) Laplacian on a marker-and-cell grid: solid neighbours contribute no flux
+(Neumann), air neighbours hold p = 0 (Dirichlet). See Bridson, Fluid Simulation for Computer Graphics (2nd ed. 2015),
+chapter 5.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from scipy.sparse import csr_array
 
 from deepcd.pde.grids import Cell, Grid
 
-NAMED = 5  # how many chambers and isolated cells `describe` lists before it only counts them
+NAMED = 5  # number of chambers and of isolated cells that `describe` lists; it counts the others
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoissonSystem:
-    """The matrix of a pressure Poisson problem and where its unknowns lie. Made by :func:`poisson`.
+    """The matrix of a pressure Poisson problem and the places of its unknowns; :func:`poisson` makes it.
 
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
         The negative Laplacian, symmetric positive semidefinite, in units of 1 / length^2.
     grid : Grid
-        The grid it was assembled on.
+        The grid on which the matrix was assembled.
     cells : ndarray of int64, shape (n,)
         Flat index (C order) into the grid of each unknown, ascending.
     isolated : ndarray of int64, shape (k,)
         Flat indices of the fluid cells with neither fluid nor air beside them. Their pressure is arbitrary and their
-        row of the Laplacian empty, so they are no unknowns.
+        row of the Laplacian is empty, so they are not unknowns.
     """
 
     A: csr_array
@@ -43,7 +44,7 @@ class PoissonSystem:
 
     @cached_property
     def component(self) -> NDArray[np.int32]:
-        """Connected component 0, 1, ... of each unknown, shape (n,), numbered in the order of their first cells."""
+        """Connected component of each unknown, shape (n,): 0, 1, ... in the order of the components' first cells."""
         member = np.zeros(self.grid.shape, dtype=bool)
         member.reshape(-1)[self.cells] = True
         labels, _ = ndimage.label(member)
@@ -51,7 +52,7 @@ class PoissonSystem:
 
     @cached_property
     def sealed(self) -> NDArray[np.bool_]:
-        """Per component: no air touches it, so that the constant on it is in the null space of A."""
+        """Mask of the components that no air touches, so that the constant on them is in the null space of A."""
         sealed = np.ones(self.component.max(initial=-1) + 1, dtype=bool)
         faces = self.A.diagonal() * self.grid.spacing**2
         sealed[self.component[faces > np.diff(self.A.indptr) - 0.5]] = False
@@ -70,6 +71,7 @@ class PoissonSystem:
         Returns
         -------
         ndarray of float64, shape of the grid
+            The values as a field.
 
         Raises
         ------
@@ -89,11 +91,12 @@ class PoissonSystem:
         Parameters
         ----------
         field : array_like, shape of the grid
-            One number per cell; those of cells that are no unknowns are not used.
+            One number per cell; the numbers of cells that are not unknowns are ignored.
 
         Returns
         -------
         ndarray of float64, shape (n,)
+            The values of the unknowns.
 
         Raises
         ------
@@ -106,12 +109,12 @@ class PoissonSystem:
         return array.reshape(-1)[self.cells]
 
     def describe(self) -> str:
-        """Name what is particular about the system: its regions, sealed chambers and isolated cells.
+        """Describe the system: its regions, sealed chambers and isolated cells.
 
         Returns
         -------
         str
-            One line per finding; a place is the index of the first cell in C order.
+            One line per finding; places are the indices of first cells in C order.
         """
         first, size = np.unique(self.component, return_index=True, return_counts=True)[1:]
         lines = [f"{len(self.cells)} unknowns in {_count(len(size), 'connected region')} of {self._box()} cells"]
@@ -130,7 +133,7 @@ class PoissonSystem:
         return self.describe()
 
     def __repr__(self) -> str:
-        """Return one line: the numbers of unknowns and cells."""
+        """Return one line with the numbers of unknowns and cells."""
         return f"<PoissonSystem: {len(self.cells)} unknowns of {self._box()} cells>"
 
     def _box(self) -> str:
@@ -146,14 +149,14 @@ def poisson(grid: Grid) -> PoissonSystem:
     Parameters
     ----------
     grid : Grid
-        Any size per axis.
+        The grid, of any size per axis.
 
     Returns
     -------
     PoissonSystem
-        Row i of its A holds, over h^2: on the diagonal the number of fluid neighbours plus that of air neighbours
-        (counted twice with ``air_at="face"``), and -1 for each fluid neighbour. Column indices are sorted, and int32
-        when they fit.
+        Row i of its A, times h^2, holds the number of fluid neighbours plus that of air neighbours (counted twice with
+        ``air_at="face"``) on the diagonal, and -1 for each fluid neighbour. Column indices are sorted, and they are
+        int32 when that suffices.
 
     Examples
     --------
@@ -198,7 +201,7 @@ def poisson(grid: Grid) -> PoissonSystem:
     scale = grid.spacing**-2
     indices = np.empty(nnz, dtype=index)
     data = np.full(nnz, -scale)
-    slot = indptr[:-1].copy()  # where the next entry of each row goes
+    slot = indptr[:-1].copy()  # places of the next entry of each row
     for offset in [*before, 0, *after]:
         column = number[position + offset]
         there = column >= 0
@@ -207,7 +210,7 @@ def poisson(grid: Grid) -> PoissonSystem:
             data[slot] = diagonal * scale
         np.add(slot, there, out=slot)
     A = csr_array((data, indices, indptr), shape=(len(position), len(position)))
-    A.has_canonical_format = True  # spares SciPy a pass to find out
+    A.has_canonical_format = True  # saves SciPy a pass over the matrix
     return PoissonSystem(A=A, grid=grid, cells=cells, isolated=isolated)
 
 

@@ -1,8 +1,8 @@
-"""Sequences of pressure solves, as a simulation makes them, on disk: a benchmark of systems that change slowly.
+"""Sequences of pressure solves on disk, as a simulation makes them: a benchmark of systems that change slowly.
 
-A file is an npz of plain arrays (no pickled objects): once per grid `cells_<g>` (uint8) with `walls_<g>`, `spacing_<g>`
-and `air_at_<g>`, and per solve `grid_<k>`, the number of its grid, `b_<k>` and `x0_<k>` (float64, one entry per unknown
-in the order of :func:`poisson`). Frames are written and read one at a time, so a run need not fit into memory.
+A file is an npz of plain arrays, without pickled objects. Each grid has `cells_<g>` (uint8), `walls_<g>`, `spacing_<g>`
+and `air_at_<g>`; each solve has `grid_<k>`, the number of its grid, and `b_<k>` and `x0_<k>` (float64, one entry per
+unknown in the order of :func:`poisson`). Solves are written and read one at a time, so a run need not fit into memory.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
     Parameters
     ----------
     path : path-like
-        Replaced if it exists, once all is written.
+        The file. If it exists, it is replaced after everything is written.
     solves : iterable of PressureSolve
-        May be a generator that is still computing. Grids are stored once for all solves in a row that share one.
+        The solves; a generator may still be computing them. Consecutive solves on one grid share its copy in the file.
 
     Returns
     -------
     int
-        The number of solves.
+        The number of solves that were written.
 
     Raises
     ------
@@ -81,18 +81,19 @@ def load_solves(path: str | os.PathLike[str]) -> Iterator[PressureSolve]:
     Parameters
     ----------
     path : path-like
+        The file.
 
     Yields
     ------
     PressureSolve
-        Those on the same grid share their system, which is assembled when its first is read.
+        The solves. Those on the same grid share their system, which is assembled when the first of them is read.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not such a file.
+        If the file was not written by :func:`save_solves`, or is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -1,8 +1,8 @@
 """Files for ParaView and other programs that read VTK's XML formats: fields on grids, surfaces, and series in time.
 
-The layout is that of "XML File Formats" in the VTK documentation, version 1.0 with headers of 64 bits: arrays are
-appended raw, little-endian, the first axis fastest, each behind the number of its bytes or, compressed, behind the
-number of its blocks, their size, that of a last partial one, and the compressed size of each.
+The layout is that of "XML File Formats" in the VTK documentation, version 1.0 with headers of 64 bits. Arrays are
+appended raw and little-endian, with the first axis fastest. Each array follows a header: the number of its bytes or, if
+it is compressed, the number of its blocks, their size, that of a last partial block, and the compressed sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deepcd.pde.extras import require
 from deepcd.pde.files import replacing
 from deepcd.pde.meshes import Mesh
 
-BLOCK = 1 << 22  # bytes that are compressed together, as VTK does
+BLOCK = 1 << 22  # bytes per compressed block, as in VTK
 TYPES = {"f4": "Float32", "f8": "Float64", "u1": "UInt8", "b1": "UInt8"}
 
 FilePath = str | os.PathLike[str]
@@ -44,22 +44,22 @@ def write_vti(
     path : path-like
         A .vti file in a folder that exists. A crash at any moment leaves the old file or the new one, each whole.
     arrays : mapping of str to array_like or tuple of array_like
-        Values at the centres of cells by name: an array of the shape of the grid, (n0, n1) or (n0, n1, n2), or for a
-        vector a tuple of one such array per axis. float32, float64, uint8 or bool. A grid in 2D becomes one layer of
-        cells, and its vectors get a third component of zero.
+        Values at the centres of cells, by name, of type float32, float64, uint8 or bool: an array of the shape of the
+        grid, (n0, n1) or (n0, n1, n2), or, for a vector, a tuple of one such array per axis. A grid in 2D becomes one
+        layer of cells, and its vectors get a third component of zero.
     spacing : float, default 1.0
         Edge length of a cell, in units of length.
     origin : sequence of float, optional
         The low corner of the first cell, one coordinate per axis, in units of length. Default: zero.
     compress : bool, default False
-        By zlib, some 50 MB a second.
+        Whether to compress by zlib, at about 50 MB per second.
 
     Raises
     ------
     ValueError
         If an argument is malformed.
     OSError
-        If the file cannot be written; what was there stays.
+        If the file cannot be written; the old file stays.
 
     Examples
     --------
@@ -126,6 +126,7 @@ def write_vtu(
     path : path-like
         A .vtu file in a folder that exists. A crash at any moment leaves the old file or the new one, each whole.
     mesh : Mesh
+        The surface.
     point_data, cell_data : mapping of str to array_like, optional
         Values by name, one per vertex or triangle: shape (n,), or (n, 3) for vectors.
 
@@ -134,7 +135,7 @@ def write_vtu(
     ValueError
         If an argument is malformed.
     OSError
-        If the file cannot be written; what was there stays.
+        If the file cannot be written; the old file stays.
 
     Examples
     --------
@@ -161,21 +162,21 @@ def write_vtu(
 
 
 def write_pvd(path: FilePath, steps: Iterable[tuple[float, FilePath]]) -> None:
-    """Write the list of the files of a series in time, which ParaView opens as one.
+    """Write the list of the files of a time series, which ParaView opens as one data set.
 
     Parameters
     ----------
     path : path-like
-        A .pvd file in a folder that exists. Written anew after every step, it is whole at any moment.
+        A .pvd file in a folder that exists. It may be written again after every step and is whole at any moment.
     steps : iterable of (float, path-like)
-        Times, and the file of each. It is found relative to the folder of `path`, so that both can be moved together.
+        Times and their files. The list has the files' paths relative to its own folder, so all can be moved together.
 
     Raises
     ------
     ValueError
         If an argument is malformed.
     OSError
-        If the file cannot be written; what was there stays.
+        If the file cannot be written; the old file stays.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def write_pvd(path: FilePath, steps: Iterable[tuple[float, FilePath]]) -> None:
 
 
 def _shape(arrays: Mapping[str, ArrayLike | tuple[ArrayLike, ...]]) -> tuple[int, ...]:
-    """Cells per axis of the grid that fields lie on."""
+    """Return the number of cells per axis of the grid that the fields lie on."""
     shapes = {}
     for name, value in arrays.items():
         if not name or not name.isprintable():
@@ -215,7 +216,7 @@ def _shape(arrays: Mapping[str, ArrayLike | tuple[ArrayLike, ...]]) -> tuple[int
 
 
 def _interleaved(name: str, value: ArrayLike | tuple[ArrayLike, ...], ndim: int) -> NDArray[Any]:
-    """Values in the order of the file: last axis, ..., first axis, component."""
+    """Return the values in the order of the file: last axis, ..., first axis, component."""
     components = [np.asarray(component).T for component in (value if isinstance(value, tuple) else (value,))]
     if isinstance(value, tuple):
         if len(components) != ndim:
@@ -230,7 +231,7 @@ def _interleaved(name: str, value: ArrayLike | tuple[ArrayLike, ...], ndim: int)
 
 
 def _compressed(field: NDArray[Any]) -> list[bytes]:
-    """Header and blocks."""
+    """Return the header and the compressed blocks of a field."""
     content = field.tobytes()
     blocks = [zlib.compress(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
     return [_header(len(blocks), BLOCK, len(content) % BLOCK, *map(len, blocks)), *blocks]
@@ -241,7 +242,7 @@ def _header(*numbers: int) -> bytes:
 
 
 def _replacing(path: FilePath, suffix: str) -> AbstractContextManager[Path]:
-    """Give a name to write to, which then takes the place of path."""
+    """Check the suffix of a path and return `replacing` for it."""
     if Path(path).suffix != suffix:
         raise ValueError(f"path must end with {suffix}, by which programs know the format; got {path}")
     return replacing(path)

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from deepcd import DeepCD
 from deepcd.cli import app
-from deepcd.solvers.bench import methods, petsc, problems, report, running
+from deepcd.solvers.bench import command, methods, petsc, problems, report, running
 from deepcd.solvers.bench.methods import METHODS, Answer, absent
-from deepcd.solvers.bench.problems import PROBLEMS, Problem
+from deepcd.solvers.bench.problems import PROBLEMS, LinearProblem
 
 pytestmark = pytest.mark.compiled
 TOL = 1e-6
@@ -72,15 +73,15 @@ def test_the_regular_matrix_has_a_solution_of_the_singular_system(name: str) -> 
     assert problem.judge(np.linalg.solve(regular, problem.b)) <= 1e-10
 
 
-def _wrong(problem: Problem, tol: float, threads: int) -> Answer:
+def _wrong(problem: LinearProblem, tol: float, threads: int) -> Answer:
     return Answer(np.zeros(len(problem.b)), 3, 0.0, 0.1, [1.0, 1e-9])
 
 
-def _raises(problem: Problem, tol: float, threads: int) -> Answer:
+def _raises(problem: LinearProblem, tol: float, threads: int) -> Answer:
     raise ArithmeticError("no such luck")
 
 
-def _sleeps(problem: Problem, tol: float, threads: int) -> Answer:
+def _sleeps(problem: LinearProblem, tol: float, threads: int) -> Answer:
     time.sleep(60)
     raise AssertionError
 
@@ -178,8 +179,8 @@ def test_without_amgcl_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench")
-    first = ["bench", "--problems", "plume,porous", "--sizes", "12", "--methods", "mic0,learned,pyamg-sa"]
-    for more in (first, ["bench", "--problems", "plume", "--sizes", "16", "--methods", "learned"]):
+    first = ["bench", "--problems", "plume,porous", "--sizes", "12", "--methods", "mic0,learned-multigrid,pyamg-sa"]
+    for more in (first, ["bench", "--problems", "plume", "--sizes", "16", "--methods", "learned-multigrid"]):
         result = CliRunner().invoke(app, [*more, "--out", str(out)])
         assert result.exit_code == 0, result.output
         assert "converged" in result.output
@@ -206,7 +207,7 @@ def test_the_report_stands_alone_and_links_each_row_to_its_curve(folder: Path) -
     assert len(links) == 7
     for link in links:
         assert f'id="{link}"' in text
-    assert "training of learned has paid for itself" in text
+    assert "training of learned-multigrid has paid for itself" in text
     assert "cores, Python" in text
 
 
@@ -231,7 +232,7 @@ def test_a_browser_draws_the_report_and_sorts_its_table(folder: Path, tmp_path: 
     ("arguments", "message"),
     [
         (["--problems", "smoke"], "unknown problem smoke; known: plume, plume-obstacle"),
-        (["--methods", "multigrid"], "unknown method multigrid; known: cg, jacobi"),
+        (["--methods", "multigrid"], "unknown method multigrid; known: none, jacobi"),
         (["--sizes", "many"], "whole numbers"),
         (["--sizes", "4"], "at least 8"),
         (["--tol", "0"], "tol"),
@@ -258,23 +259,26 @@ def rows_of(setup: float = 0.0, **solves: float) -> Iterator[dict[str, Any]]:
         status = "converged" if math.isfinite(seconds) else "not converged"
         yield {
             "problem": "plume", "size": 64, "tol": TOL, "method": method.replace("_", "-"), "status": status,
-            "setup_s": setup if method == "learned" else 0.0, "solve_s": seconds,
+            "setup_s": setup if method == "learned_multigrid" else 0.0, "solve_s": seconds,
         }  # fmt: skip
 
 
 def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
-    even = partial(report.break_even, training={"learned": 100.0, "dcdm": 50.0})
-    lines = even(list(rows_of(mic0=3.0, cg=9.0, learned=1.0, dcdm=4.0)))
-    assert "training of learned has paid for itself after 50 systems (the next is mic0); after 50 right" in lines[0]
+    even = partial(report.break_even, training={"learned-multigrid": 100.0, "dcdm": 50.0})
+    lines = even(list(rows_of(mic0=3.0, none=9.0, learned_multigrid=1.0, dcdm=4.0)))
+    assert (
+        "training of learned-multigrid has paid for itself after 50 systems (the next is mic0); after 50 right"
+        in lines[0]
+    )
     assert "training of dcdm has paid for itself never with systems (mic0 is faster); never with right" in lines[1]
-    assert "after 1,700 systems" in even(list(rows_of(mic0=3.0, learned=2.94)))[0], "1,667, to two digits"
-    assert "learned did not converge" in even(list(rows_of(mic0=3.0, learned=math.inf)))[0]
-    assert "nothing classical converged" in even(list(rows_of(mic0=math.inf, learned=1.0)))[0]
-    assert even(list(rows_of(learned=1.0))) == []
+    assert "after 1,700 systems" in even(list(rows_of(mic0=3.0, learned_multigrid=2.94)))[0], "1,667, to two digits"
+    assert "learned-multigrid did not converge" in even(list(rows_of(mic0=3.0, learned_multigrid=math.inf)))[0]
+    assert "nothing classical converged" in even(list(rows_of(mic0=math.inf, learned_multigrid=1.0)))[0]
+    assert even(list(rows_of(learned_multigrid=1.0))) == []
 
 
 def test_setup_counts_for_systems_of_their_own_alone() -> None:
-    (line,) = report.break_even(list(rows_of(setup=2.5, mic0=3.0, learned=1.0)), {"learned": 100.0})
+    (line,) = report.break_even(list(rows_of(setup=2.5, mic0=3.0, learned_multigrid=1.0)), {"learned-multigrid": 100.0})
     assert "never with systems (mic0 is faster); after 50 right-hand sides on one matrix (the next is mic0)" in line
 
 
@@ -282,18 +286,51 @@ def test_the_summary_has_a_cell_for_each_method_and_problem(folder: Path) -> Non
     head, rule, *lines = (folder / "tables.md").read_text().split("\n\n")[0].strip().splitlines()
     assert head == "| 12^3, to 1e-06 | plume | porous |"
     assert rule == "|---|---|---|"
-    assert [line.split(" | ")[0] for line in lines] == ["| mic0", "| learned", "| pyamg-sa"]
+    assert [line.split(" | ")[0] for line in lines] == ["| mic0", "| learned-multigrid", "| pyamg-sa"]
     assert sum(line.count("**") for line in lines) == 4, "one of each problem is the fastest"
 
 
 def test_the_summary_tells_failures_and_leaves_out_what_was_not_run() -> None:
-    rows = [dict(row, iterations=7) for row in rows_of(mic0=3.0, cg=12.3, learned=math.inf)]
+    rows = [dict(row, iterations=7) for row in rows_of(mic0=3.0, none=12.3, learned_multigrid=math.inf)]
     rows += [dict(next(rows_of(mic0=0.123)), iterations=5, problem="porous")]
     text = report.summary(rows)
-    assert "| cg | 12 (7) |  |" in text
+    assert "| none | 12 (7) |  |" in text
     assert "| mic0 | **3 (7)** | **0.12 (5)** |" in text
-    assert "| learned | not converged |  |" in text
+    assert "| learned-multigrid | not converged |  |" in text
+
+
+def test_methods_have_the_names_that_deepcd_gives_them() -> None:
+    for name in ("none", "jacobi", "ic0", "mic0", "deflation", "geometric-multigrid", *report.NETWORKS, "pyamg-sa"):
+        assert name in METHODS
+        assert DeepCD(name).preconditioner == name
+
+
+def test_saved_rows_have_a_line_each_and_no_nan(tmp_path: Path) -> None:
+    rows = [
+        {"method": "none", "residual": math.nan, "residuals": [1.0, 0.5]},
+        {"method": "mic0", "residual": 0.1 + 0.2},
+    ]
+    running.save(tmp_path / "results.json", rows)
+    text = (tmp_path / "results.json").read_text()
+    assert len(text.splitlines()) == 2 + len(rows)
+    assert json.loads(text) == [rows[0] | {"residual": None}, rows[1]]
+
+
+def test_rows_of_methods_that_are_unknown_are_not_overwritten(tmp_path: Path) -> None:
+    row = {"problem": "plume", "size": 8, "tol": TOL, "method": "learned", "status": "converged"}
+    running.save(tmp_path / "results.json", [row])
+    result = CliRunner().invoke(app, ["bench", "--problems", "plume", "--sizes", "8", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "another folder" in result.output
+
+
+def test_the_rows_of_record_are_readable() -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "results" / "bench.json"
+    rows = command._saved(path)
+    assert len(rows) == 224
+    assert {row["method"] for row in rows} == set(METHODS)
+    assert "| learned-multigrid |" in report.summary(rows)
 
 
 def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:
-    assert set(methods.CLASSICAL) == set(METHODS) - {"learned", "dcdm"}
+    assert set(methods.CLASSICAL) == set(METHODS) - {"learned-multigrid", "dcdm"}

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from benchmarks.fails_safely import SOLVERS, Said, applies, ask, judge, markdown, verdict
 from benchmarks.lattices import among, lattice
-from benchmarks.nasty_inputs import Problem, cases
+from benchmarks.nasty_inputs import NastyInput, cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
@@ -22,49 +22,49 @@ x = np.linalg.solve(A.toarray(), b)
 
 class TestVerdict:
     def test_success(self) -> None:
-        assert verdict(Problem(A, b), Said(x, 0)) == "right answer"
+        assert verdict(NastyInput(A, b), Said(x, 0)) == "right answer"
         for lie in (0 * b, x * (1 + 2e-8), x + np.eye(1, len(b))[0] * 1e-7, np.full_like(b, np.nan), x[:-1]):
-            assert verdict(Problem(A, b), Said(lie, 0)) == "wrong success"
-        assert verdict(Problem(A, b, maxiter=0, refusal=True), Said(0 * b, 0)) == "wrong success"
-        assert verdict(Problem(A, b, np.nan, refusal=True), Said(x * 1.1, 0)) == "wrong success"
+            assert verdict(NastyInput(A, b), Said(lie, 0)) == "wrong success"
+        assert verdict(NastyInput(A, b, maxiter=0, refusal=True), Said(0 * b, 0)) == "wrong success"
+        assert verdict(NastyInput(A, b, np.nan, refusal=True), Said(x * 1.1, 0)) == "wrong success"
 
     def test_success_where_none_is_possible(self) -> None:
         singular = lattice(SHAPE, "neumann")
-        problem = Problem(singular, b, statuses=("INCONSISTENT",))
+        problem = NastyInput(singular, b, statuses=("INCONSISTENT",))
         assert verdict(problem, Said(np.linalg.lstsq(singular.toarray(), b)[0], 0)) == "wrong success"
 
     def test_status(self) -> None:
-        named = Problem(-A, b, statuses=("INDEFINITE_MATRIX",))
+        named = NastyInput(-A, b, statuses=("INDEFINITE_MATRIX",))
         assert verdict(named, Said(x, -1, "INDEFINITE_MATRIX")) == "right status"
         assert verdict(named, Said(x, 4000, "MAXITER")) == "misleading"
         assert verdict(named, Said(x, 4000)) == "misleading"
         assert verdict(named, Said(x, 4000, hints=("Indefinite matrix",))) == "right status"
         assert verdict(named, Said(x * np.nan, -1, "INDEFINITE_MATRIX")) == "misleading"
-        assert verdict(Problem(A, b), Said(x, 500, "MAXITER")) == "misleading"
-        assert verdict(Problem(A, b, 1e-16, statuses=("ATTAINABLE_ACCURACY",)), Said(x, 500)) == "right status"
+        assert verdict(NastyInput(A, b), Said(x, 500, "MAXITER")) == "misleading"
+        assert verdict(NastyInput(A, b, 1e-16, statuses=("ATTAINABLE_ACCURACY",)), Said(x, 500)) == "right status"
 
     def test_exceptions(self) -> None:
-        assert verdict(Problem(A, b[:-1], refusal=True), Said(error=ValueError("b"))) == "right status"
-        assert verdict(Problem(A, b), Said(error=ValueError("b"))) == "misleading"
-        assert verdict(Problem(A, b[:-1], refusal=True), Said(error=IndexError())) == "hang or crash"
-        raising = Problem(A, b, propagates=OSError, refusal=True)
+        assert verdict(NastyInput(A, b[:-1], refusal=True), Said(error=ValueError("b"))) == "right status"
+        assert verdict(NastyInput(A, b), Said(error=ValueError("b"))) == "misleading"
+        assert verdict(NastyInput(A, b[:-1], refusal=True), Said(error=IndexError())) == "hang or crash"
+        raising = NastyInput(A, b, propagates=OSError, refusal=True)
         assert verdict(raising, Said(error=OSError())) == "right status"
-        assert verdict(Problem(A, b), Said(error=KeyboardInterrupt())) == "hang or crash"
+        assert verdict(NastyInput(A, b), Said(error=KeyboardInterrupt())) == "hang or crash"
 
     def test_input_returned_or_changed(self) -> None:
         zero = np.zeros(len(b))
-        assert verdict(Problem(A, zero), Said(zero, 0)) == "misleading"
-        assert verdict(Problem(A, zero), Said(zero.copy(), 0)) == "right answer"
-        assert verdict(Problem(A, b), Said(x, 0), intact=False) == "misleading"
+        assert verdict(NastyInput(A, zero), Said(zero, 0)) == "misleading"
+        assert verdict(NastyInput(A, zero), Said(zero.copy(), 0)) == "right answer"
+        assert verdict(NastyInput(A, b), Said(x, 0), intact=False) == "misleading"
 
     def test_a_matrix_changed_on_the_way_may_be_either(self) -> None:
-        assert verdict(Problem(2 * A, b, afterwards=print), Said(x, 0), original=A) == "right answer"
-        assert verdict(Problem(2 * A, b, afterwards=print), Said(x / 2, 0), original=A) == "right answer"
-        assert verdict(Problem(2 * A, b, afterwards=print), Said(x / 3, 0), original=A) == "wrong success"
+        assert verdict(NastyInput(2 * A, b, afterwards=print), Said(x, 0), original=A) == "right answer"
+        assert verdict(NastyInput(2 * A, b, afterwards=print), Said(x / 2, 0), original=A) == "right answer"
+        assert verdict(NastyInput(2 * A, b, afterwards=print), Said(x / 3, 0), original=A) == "wrong success"
 
 
 def test_a_liar_among_the_solvers_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def liar(problem: Problem, options: dict[str, Any]) -> Any:
+    def liar(problem: NastyInput, options: dict[str, Any]) -> Any:
         return np.zeros(len(problem.b)), 0
 
     monkeypatch.setitem(SOLVERS, "liar", liar)
@@ -117,8 +117,8 @@ def test_inputs() -> None:
 
 
 def test_warnings_and_exceptions_are_taken_down() -> None:
-    said = ask(SOLVERS["pyamg.cg"], Problem(-A, b), 100)
+    said = ask(SOLVERS["pyamg.cg"], NastyInput(-A, b), 100)
     assert said.info is not None
     assert said.info < 0
     assert any("ndefinite" in hint for hint in said.hints)
-    assert isinstance(ask(SOLVERS["scipy.cg"], Problem(A, b[:-1]), 100).error, ValueError)
+    assert isinstance(ask(SOLVERS["scipy.cg"], NastyInput(A, b[:-1]), 100).error, ValueError)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import hypre_settings
-from benchmarks.peers import METHODS, PFMG, Problem, absent, judge
-from benchmarks.problems import TEST_SEED
+from benchmarks.peers import METHODS, PFMG, absent
+from benchmarks.problems import TEST_SEED, SeededProblem
 from benchmarks.problems import test_grid as random_grid
 from benchmarks.problems import test_rhs as right_hand_side
 from benchmarks.scaling import residual as residual_on_grid
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.compiled
 def test_a_peer_meets_its_tolerance(name: str, family: str) -> None:
     if absent(name):
         pytest.skip(absent(name))
-    problem = Problem.of(family, (14, 14, 14), 3)  # smaller ones DeepCD factorises
+    problem = SeededProblem.of(family, (14, 14, 14), 3)  # smaller ones DeepCD factorises
     answer = METHODS[name](problem, TOL)
-    assert judge(problem, answer.x) <= TOL
+    assert problem.judge(answer.x) <= TOL
     assert 0 < answer.iterations < 200
     assert answer.solve > 0 <= answer.setup
 
@@ -43,13 +43,13 @@ def test_a_peer_meets_its_tolerance(name: str, family: str) -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", [(9, 7, 6), (5, 8, 11), (20, 13)])
 def test_incomplete_cholesky_on_boxes_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
-    problem = Problem.of("mixed-walls", shape, 4)
+    problem = SeededProblem.of("mixed-walls", shape, 4)
     x, _ = BoxIncompleteCholesky(problem.diagonal, dtype).solve(problem.to_box(problem.b), 1e-10)
-    assert judge(problem, problem.from_box(x, problem.b)) <= 1e-10
+    assert problem.judge(problem.from_box(x, problem.b)) <= 1e-10
 
 
 def test_incomplete_cholesky_is_that_of_the_book() -> None:
-    problem = Problem.of("open-top", (6, 7, 5), 5)
+    problem = SeededProblem.of("open-top", (6, 7, 5), 5)
     A = poisson(problem.grid).A.toarray()
     w = np.zeros(len(A))
     for i in range(len(A)):
@@ -88,22 +88,22 @@ def test_incomplete_cholesky_is_that_of_the_book() -> None:
 @pytest.mark.skipif(bool(hypre.missing()), reason=hypre.missing() or "hypre is here")
 @pytest.mark.parametrize("shape", [(9, 12, 10), (21, 14)])
 def test_every_setting_of_hypre_solves_in_an_easy_domain(shape: tuple[int, ...]) -> None:
-    problem = Problem.of("closed-cube", shape, 3)
+    problem = SeededProblem.of("closed-cube", shape, 3)
     b, box = problem.to_box(problem.b), problem.diagonal
     for settings in hypre.SHORTLIST:
         x = hypre.solve(box, b, TOL, settings)["x"]
-        assert judge(problem, problem.from_box(x, problem.b)) <= TOL
-        assert hypre_settings.residual(box, b, x) == pytest.approx(judge(problem, problem.from_box(x, problem.b)))
+        assert problem.judge(problem.from_box(x, problem.b)) <= TOL
+        assert hypre_settings.residual(box, b, x) == pytest.approx(problem.judge(problem.from_box(x, problem.b)))
 
 
 @pytest.mark.skipif(bool(hypre.missing()), reason=hypre.missing() or "hypre is here")
 def test_settings_that_fail_make_room_for_safe_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem.of("porous-15", (12, 12, 12), 3)
-    risky = hypre.Settings(relax=1, rap=1, sweeps=1, skip=1, weight=0.9)
+    problem = SeededProblem.of("porous-15", (12, 12, 12), 3)
+    risky = hypre.PFMGSettings(relax=1, rap=1, sweeps=1, skip=1, weight=0.9)
     x = hypre.solve(problem.diagonal, problem.to_box(problem.b), TOL, risky)["x"]
-    assert not judge(problem, problem.from_box(x, problem.b)) <= TOL
+    assert not problem.judge(problem.from_box(x, problem.b)) <= TOL
     monkeypatch.setitem(PFMG, "total", risky)
-    assert judge(problem, METHODS["hypre PFMG-PCG"](problem, TOL).x) <= TOL
+    assert problem.judge(METHODS["hypre PFMG-PCG"](problem, TOL).x) <= TOL
     safe = hypre.SHORTLIST[0]
     assert [settings for _, settings in hypre_settings.tune("porous-15", 16, 1, TOL, [risky, safe])] == [safe]
 

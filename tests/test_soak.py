@@ -19,14 +19,14 @@ def failures(count: int, solver: soak.Solver) -> list[tuple[str, str]]:
     return [(row["truth"], row["failure"]) for row in rows if row["failure"]]
 
 
-def least_squares(system: random_systems.System) -> np.ndarray[Any, Any]:
+def least_squares(system: random_systems.RandomSystem) -> np.ndarray[Any, Any]:
     """Return the solution by a dense method, for systems without extreme scaling."""
     A = verification.plain(system.A).toarray()
     return np.linalg.lstsq(A, np.asarray(system.b, dtype=float), rcond=1e-13)[0]
 
 
 @functools.cache
-def plain_systems() -> list[random_systems.System]:
+def plain_systems() -> list[random_systems.RandomSystem]:
     """Return a few solvable systems of moderate size, scaling and tolerance, to be solved without options."""
     drawn = (random_systems.draw(seed) for seed in range(60))
     gram = [s for s in drawn if s.family == "gram" and s.truth == "solvable" and not s.options]
@@ -83,7 +83,7 @@ def test_truths_are_true() -> None:
 
 class TestLiars:
     def test_success_without_an_answer(self) -> None:
-        def liar(system: random_systems.System) -> Solution:
+        def liar(system: random_systems.RandomSystem) -> Solution:
             return Solution(np.zeros(np.shape(system.b)), Status.CONVERGED, [1.0, 0.0])
 
         found = failures(30, liar)
@@ -91,7 +91,7 @@ class TestLiars:
         assert {failure for _, failure in found} == {"wrong success"}
 
     def test_a_success_that_misses_narrowly(self) -> None:
-        def liar(system: random_systems.System) -> Solution:
+        def liar(system: random_systems.RandomSystem) -> Solution:
             x = least_squares(system)
             return Solution(x * (1 + 2 * system.tol), Status.CONVERGED, [1.0, 0.0])
 
@@ -99,7 +99,7 @@ class TestLiars:
 
     @pytest.mark.parametrize("status", [status for status in Status if status is not Status.CONVERGED])
     def test_an_untrue_status_for_what_can_be_solved(self, status: Status) -> None:
-        def liar(system: random_systems.System) -> Solution:
+        def liar(system: random_systems.RandomSystem) -> Solution:
             x = 0.5 * least_squares(system)
             norms = [float(verification.norms(b)[0]) for b in (system.b, system.b - system.A @ x)]
             return Solution(x, status, norms)
@@ -109,10 +109,10 @@ class TestLiars:
             assert soak.judge(system, "liar", liar)[0] == f"{status.name} is not true"
 
     def test_a_changed_input_and_a_returned_one(self) -> None:
-        def thief(system: random_systems.System) -> Solution:
+        def thief(system: random_systems.RandomSystem) -> Solution:
             return Solution(system.b, Status.MAXITER, [1.0])
 
-        def vandal(system: random_systems.System) -> Solution:
+        def vandal(system: random_systems.RandomSystem) -> Solution:
             system.b[...] *= 2
             return Solution(np.zeros(system.b.shape), Status.MAXITER, [1.0])
 
@@ -120,13 +120,13 @@ class TestLiars:
         assert {failure for _, failure in failures(5, vandal)} == {"input changed"}
 
     def test_nan_an_exception_and_a_residual_of_something_else(self) -> None:
-        def confused(system: random_systems.System) -> Solution:
+        def confused(system: random_systems.RandomSystem) -> Solution:
             return Solution(np.full(np.shape(system.b), np.nan), Status.CONVERGED, [1.0, 0.0])
 
-        def crashing(system: random_systems.System) -> Solution:
+        def crashing(system: random_systems.RandomSystem) -> Solution:
             raise ZeroDivisionError
 
-        def boasting(system: random_systems.System) -> Solution:
+        def boasting(system: random_systems.RandomSystem) -> Solution:
             return Solution(np.zeros(np.shape(system.b)), Status.MAXITER, [1e-300, 1e-300])
 
         assert {failure for _, failure in failures(5, confused)} == {"wrong success"}

@@ -1,11 +1,11 @@
 """Compiled passes of advection: tracing back along the velocity, interpolating, and correcting what that smooths.
 
-`n` are the cells per axis of a box (`boxes.py`); `axis` says where a quantity lives: on the faces of axis 0, 1 or 2, or
-(3) at the centres. Positions are in cells from the corner of the box, and `c` is dt / h. A pass goes row by row
-through the planes start .. stop - 1. What has no gather in it is a loop of its own over the row, which is vectorised;
-what lies between these loops, `rows` and `index`, stays in the nearest cache.
+`n` is the number of cells per axis of a box (`boxes.py`); `axis` says where a quantity lives: on the faces of axis 0, 1
+or 2, or (3) at the centres. Positions are in cells from the corner of the box, and `c` is dt / h. A pass goes row by
+row through the planes start .. stop - 1. Operations without a gather are loops of their own over the row, which are
+vectorised; their intermediate results, `rows` and `index`, stay in the nearest cache.
 
-Arithmetic is in float64 whatever the fields are. Indices are unsigned: signed ones cost a test for negative ones.
+Arithmetic is in float64 for all types of fields. Indices are unsigned, because signed ones are tested for their sign.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -17,10 +17,10 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 
-EDGE = 1e-6  # cells: what lies so close to the boundary of cells is on it, whichever side rounding puts it
+EDGE = 1e-6  # distance in cells below which a point counts as lying on the boundary of a cell, in spite of rounding
 ONE = np.uint64(1)
-ROWS = 18  # float64 rows that a trace works in
-WEIGHTS = (6, 8, 10)  # which of them hold the weights of the foot, per axis
+ROWS = 18  # number of float64 rows that a trace works in
+WEIGHTS = (6, 8, 10)  # numbers of the rows with the weights of the foot, per axis
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -51,14 +51,14 @@ def _cut(p, offset, last, cell, weight):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _number(i, j, k, s0, s1, at):
-    """at <- i s0 + j s1 + k, in float64, which holds every index exactly and is vectorised."""
+    """Set at to i s0 + j s1 + k, computed in float64, which holds every index exactly and is vectorised."""
     for h in range(np.uint64(at.size)):
         at[h] = np.uint64(np.int64(i[h] * s0 + j[h] * s1 + k[h]))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _go(first, step, c, speed, p):
-    """p <- first + step k - c speed."""
+    """Set p to first + step k - c speed."""
     for k in range(np.uint64(p.size)):
         p[k] = first + step * k - c * speed[k]
 
@@ -79,7 +79,7 @@ def _mean(a, b, c, d, out):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _own(n, axis, component, f, i, j, out, row):
-    """out <- the velocity component at the points of row (i, j) of what lives on `axis`; `row` is scratch."""
+    """Set out to the velocity component at the points of row (i, j) that live on `axis`; `row` is scratch."""
     m1, m2 = n[1] + (component == 1), n[2] + (component == 2)
     i0, i1 = _pair(i, axis, component, 0, n[0])
     j0, j1 = _pair(j, axis, component, 1, n[1])
@@ -111,7 +111,7 @@ def _velocities(n, u, v, w, at, x, y, z, x_half, y_half, z_half, a, b, c):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _find(inside, before, after, x, y, z, a, b, c, within):
-    """within <- whether a point is in the box around (a, b, c) and the cells on both sides of it are inside."""
+    """Set within: whether a point is in the box around (a, b, c) and the cells on both sides of it are inside."""
     for k in range(np.uint64(within.size)):
         within[k] = (abs(x[k] - a) <= a + EDGE) & (abs(y[k] - b) <= b + EDGE) & (abs(z[k] - c) <= c + EDGE)
     for k in range(np.uint64(within.size)):
@@ -120,9 +120,9 @@ def _find(inside, before, after, x, y, z, a, b, c, within):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _trace(n, axis, velocity, inside, c, i, j, rows, spare, index, within):
-    """Trace row (i, j) back by the midpoint rule: index[0] and `rows[WEIGHTS]` say where each foot is in the field.
+    """Trace row (i, j) back by the midpoint rule; set index[0] and `rows[WEIGHTS]` to the places of the feet.
 
-    within <- whether the foot lies in the box and in a cell that is inside, or between two such cells.
+    Set within: whether the foot lies in the box and in a cell that is inside, or between two such cells.
     """
     u, v, w = velocity
     n0, n1, n2 = n
@@ -213,16 +213,16 @@ def _correct_row(f, at, s0, s1, s2, x, y, z, within, before, low, high, predicte
 
 @njit(cache=True, nogil=True, inline="always")
 def _layout(n, axis):
-    """Return the entries per row and plane of what lives on `axis`, and the distances between neighbours."""
+    """Return the numbers of entries per row and plane for `axis`, and the distances between neighbours in memory."""
     m0, m1, m2 = n[0] + (axis == 0), n[1] + (axis == 1), n[2] + (axis == 2)
     return m1, m2, np.uint64(m1 * m2 * (m0 > 1)), np.uint64(m2 * (m1 > 1)), np.uint64(m2 > 1)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def predict(n, axis, velocity, inside, c, fields, out, low, high, start, stop):
-    """out <- each of the fields at the feet of the points; low, high <- the range of the entries that it lies between.
+    """Set out to the fields at the feet of the points, and low, high to the range of the entries around each foot.
 
-    Where a trace leaves what is inside, the range is the value itself.
+    Where a trace leaves the cells that are inside, the range is the value itself.
     """
     m1, m2, s0, s1, s2 = _layout(n, axis)
     rows, spare = np.empty((ROWS, m2)), np.empty(n[2] + 1)
@@ -239,7 +239,7 @@ def predict(n, axis, velocity, inside, c, fields, out, low, high, start, stop):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def correct(n, axis, velocity, inside, c, fields, predicted, low, high, out, start, stop):
-    """out <- predicted + (field - predicted carried back) / 2, kept in range, for each of the fields."""
+    """Set out to predicted + (field - predicted carried back) / 2, limited to the range, for each of the fields."""
     m1, m2, s0, s1, s2 = _layout(n, axis)
     rows, spare = np.empty((ROWS, m2)), np.empty(n[2] + 1)
     index, within = np.empty((3, m2), np.uint64), np.empty(m2, np.bool_)

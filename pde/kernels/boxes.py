@@ -1,7 +1,8 @@
-"""What compiled passes share: one layout for two and three axes, and threads that divide a pass by planes.
+"""Shared by the compiled passes: one layout for two and three axes, and threads that divide a pass by planes.
 
-A box of two axes is one of three whose middle axis has a single cell, so every kernel is written once. Arrays are flat,
-in C order. Python threads rather than numba's: kernels release the interpreter's lock, and compilation stays short.
+A box of two axes is treated as one of three whose middle axis has a single cell, so every kernel is written once.
+Arrays are flat, in C order. Threads are Python's and not numba's, since kernels release the interpreter's lock and
+compilation is shorter that way.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ FAST = {"contract", "reassoc", "nsz"}
 
 
 def three_axes(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return the cells per axis of a box with a middle axis, which has one cell in 2D."""
+    """Return the number of cells per axis of a box with a middle axis, which has one cell in 2D."""
     first, *middle, last = shape
     return first, middle[0] if middle else 1, last
 
 
 def three_components(velocity: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the face velocities as flat arrays; what 2D lacks is at rest on the two faces of its single cell."""
+    """Return the face velocities as flat arrays; the middle component, which 2D does not have, is 0 on its faces."""
     first, *middle, last = velocity
     if not middle:
         middle = [np.zeros(2 * first.shape[1] * last.shape[0], dtype=first.dtype)]
@@ -36,13 +37,13 @@ def by_slabs(kernel: Callable[..., object], planes: int, threads: int, *args: An
     Parameters
     ----------
     kernel : callable
-        Compiled, releases the interpreter's lock, writes to planes start .. stop - 1 only.
+        A compiled function that releases the interpreter's lock and writes to planes start .. stop - 1 only.
     planes : int
-        Of the array that is written.
+        Number of planes of the array that is written.
     threads : int
-        At least 1.
+        Number of threads, at least 1.
     *args
-        The same for all.
+        Arguments that all threads share.
     """
     ends = [planes * t // threads for t in range(threads + 1)]
     if threads == 1:

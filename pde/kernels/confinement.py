@@ -1,8 +1,8 @@
 """Compiled passes of vorticity confinement: velocity at centres, its curl, the force there, the force on faces.
 
 Arrays have three axes (`boxes.py`). Derivatives are central differences in units of cells; beyond the end of an axis
-the last entry is taken once more, as along a wall that does not rub. Every loop runs over one row and writes to one,
-which is what lets the compiler vectorise it.
+the last entry is taken once more, as along a wall without friction. Every loop runs over one row and writes to one row,
+so that the compiler can vectorise it.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -14,8 +14,8 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 
-FLAT = 1e-6  # relative change of the length of the curl per cell below which it has no direction: rounding has
-TINY = 1e-300  # keeps 0 / 0 from happening, and changes no other quotient
+FLAT = 1e-6  # relative change of |curl| per cell below which its gradient has no direction but that of rounding errors
+TINY = 1e-300  # added to a divisor, it prevents 0 / 0 and changes no other quotient
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -26,14 +26,14 @@ def _mean(a, b, out):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _across(a, b, out):
-    """out <- (b - a) / 2."""
+    """Set out to (b - a) / 2."""
     for k in range(np.uint64(out.size)):
         out[k] = 0.5 * (b[k] - a[k])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _along(f, out):
-    """out <- the derivative along the row f."""
+    """Set out to the derivative along the row f."""
     n = f.size
     for k in range(np.uint64(1), np.uint64(max(n - 1, 1))):
         out[k] = 0.5 * (f[k + np.uint64(1)] - f[k - np.uint64(1)])
@@ -61,21 +61,21 @@ def _regularise(size, norm):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _cross(a, b, c, d, norm, out):
-    """out <- (a d - b c) / norm."""
+    """Set out to (a d - b c) / norm."""
     for k in range(np.uint64(out.size)):
         out[k] = (a[k] * d[k] - b[k] * c[k]) / norm[k]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _share(a, b, fluid_a, fluid_b, scale, out):
-    """out <- scale (a + b) / 2 where both cells are fluid, else 0."""
+    """Set out to scale (a + b) / 2 where both cells are fluid, and to 0 elsewhere."""
     for k in range(np.uint64(out.size)):
         out[k] = 0.5 * scale * (a[k] + b[k]) if fluid_a[k] & fluid_b[k] else 0.0
 
 
 @njit(cache=True, nogil=True)
 def centre(u, v, w, out, start, stop):
-    """out <- the velocity at the centres of cells."""
+    """Set out to the velocity at the centres of cells."""
     for i in range(start, stop):
         for j in range(u.shape[1]):
             _mean(u[i, j], u[i + 1, j], out[0, i, j])
@@ -85,7 +85,7 @@ def centre(u, v, w, out, start, stop):
 
 @njit(cache=True, nogil=True)
 def curl(u, out, size, start, stop):
-    """out <- the curl of u, given at centres, and size <- its length."""
+    """Set out to the curl of u, which is given at centres, and size to its length."""
     n0, n1, n2 = size.shape
     a, b = np.empty(n2), np.empty(n2)
     for i in range(start, stop):
@@ -106,7 +106,7 @@ def curl(u, out, size, start, stop):
 
 @njit(cache=True, nogil=True)
 def force(curl, size, out, start, stop):
-    """out <- N x curl, N the direction in which the length of the curl grows, `size`."""
+    """Set out to N x curl, where N is the direction in which `size`, the length of the curl, grows."""
     n0, n1, n2 = size.shape
     x, y, z, norm = np.empty(n2), np.empty(n2), np.empty(n2), np.empty(n2)
     for i in range(start, stop):
@@ -124,7 +124,7 @@ def force(curl, size, out, start, stop):
 
 @njit(cache=True, nogil=True)
 def to_faces(force, fluid, scale, u, v, w, start, stop):
-    """u, v, w <- scale times the force between two fluid cells, 0 on other faces; u has a plane more than there are."""
+    """Set u, v, w to scale times the force between two fluid cells, and to 0 on other faces."""
     n0, n1, _ = fluid.shape
     for i in range(start, stop):
         for j in range(n1):

@@ -1,6 +1,6 @@
-"""Compiled extrapolation from the entries of an array that are known into those that are not, layer by layer.
+"""Compiled extrapolation from the known entries of an array into the others, layer by layer.
 
-`n` are the entries per axis of a flat array (`boxes.py`). An entry is KNOWN, or else OPEN until it is queued.
+`n` is the number of entries per axis of a flat array (`boxes.py`). An entry is KNOWN, or OPEN until it is QUEUED.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -15,7 +15,7 @@ OPEN, KNOWN, QUEUED = 0, 1, 2
 
 @njit(cache=True, nogil=True, inline="always")
 def _neighbours(n, e):
-    """Return the indices of the six neighbours of entry e, its own where the array ends."""
+    """Return the indices of the six neighbours of entry e; where the array ends, e itself."""
     s1, s0 = n[2], n[1] * n[2]
     i, j, k = e // s0, e // s1 % n[1], e % s1
     return (
@@ -48,9 +48,10 @@ def _mean_of_known(n, state, f, e):
 
 @njit(cache=True, nogil=True)
 def extrapolate(n, state, f, layers):
-    """Set f on up to so many layers of open entries to the mean of their neighbours in the layers before; both change.
+    """Set f on at most `layers` layers of open entries to the mean of their neighbours in earlier layers; update state.
 
-    Means are taken of all entries of a layer before any of them counts as known, so that no order is preferred.
+    The means of a whole layer are taken before any of its entries counts as known, so the result has no preferred
+    order.
     """
     front = np.empty(state.size - np.count_nonzero(state), np.int64)
     begin = end = 0

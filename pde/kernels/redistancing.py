@@ -1,7 +1,7 @@
 """Compiled redistancing by fast sweeping: Gauss-Seidel in alternating orders on |grad d| = 1.
 
-Arrays have three axes (`boxes.py`); distances are in units of cells and positive. `inside` marks the cells that count,
-the others are what lies beyond the ends of the axes; `fixed` marks those beside the surface, which stay.
+Arrays have three axes (`boxes.py`); distances are in units of cells and positive. `inside` marks the cells that count;
+the others are treated as if they lay beyond the ends of the axes. `fixed` marks the cells that keep their values.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-CONVERGED = 1e-10  # cells; most rounds after the first change nothing
+CONVERGED = 1e-10  # change in cells at which the sweeps end; most rounds after the first change nothing
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -28,10 +28,10 @@ def _steepness(own, low, high, has_low, has_high):
 
 @njit(cache=True, nogil=True)
 def start(phi, inside, d, fixed, far):
-    """d <- the distance to the surface in cells that have a neighbour on its other side, else far.
+    """Set d to the distance to the surface in cells that have a neighbour on its other side, and to far elsewhere.
 
-    It is |phi| over the steeper of two slopes: towards the zeros between neighbours, right where the surface has an
-    edge, and of the central differences, right where it is smooth and passes a neighbour closely.
+    The distance is |phi| over the steeper of two slopes: the slope towards the zeros between neighbours is right where
+    the surface has an edge, that of the central differences where it is smooth and passes a neighbour closely.
     """
     n0, n1, n2 = phi.shape
     for i in range(n0):
@@ -70,9 +70,9 @@ def _solved(a, b, c):
 
 @njit(cache=True, nogil=True)
 def sweep(d, fixed, far, up0, up1, up2):
-    """Lower d once to what its neighbours allow, in the order of ascending or descending indices along each axis.
+    """Lower d once to the value that its neighbours allow, with ascending or descending indices along each axis.
 
-    Returns by how much at most.
+    Return the largest change.
     """
     n0, n1, n2 = d.shape
     change = 0.0
@@ -96,7 +96,7 @@ def sweep(d, fixed, far, up0, up1, up2):
 
 @njit(cache=True, nogil=True)
 def distance(phi, inside, d, fixed, far):
-    """d <- the distance to the surface phi = 0, at most far: rounds of sweeps for every octant of directions."""
+    """Set d to the distance to the surface phi = 0, at most far, by rounds of sweeps in all octants of directions."""
     n0, n1, n2 = phi.shape
     start(phi, inside, d, fixed, far)
     change = far

@@ -1,4 +1,4 @@
-"""The plain NumPy definition of every compiled pass over a grid, in two and three axes: slow, for tests to compare."""
+"""The plain NumPy definitions of the compiled passes over a grid, in two and three axes; tests compare with them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EDGE = 1e-6  # cells: what lies so close to the boundary of cells is on it
+EDGE = 1e-6  # distance in cells below which a point counts as lying on the boundary of a cell
 Array = NDArray[np.float64]
 
 
 def offsets(ndim: int, axis: int | None) -> Array:
-    """Return where the first entry lies, in cells from the corner of the box: on a face of `axis`, or at a centre."""
+    """Return the place of the first entry, on a face of `axis` or at a centre, in cells from the corner of the box."""
     return np.array([0.0 if d == axis else 0.5 for d in range(ndim)])
 
 
 def interpolate(f: Array, points: Array, axis: int | None) -> tuple[Array, Array, Array]:
-    """Return f, which lives on `axis`, at points of shape (ndim, ...), and the range of what counts in it."""
+    """Return f, which lives on `axis`, at points of shape (ndim, ...), and the range of the entries behind it."""
     weight, entries = [], []
     for d, n in enumerate(f.shape):
         q = np.clip(points[d] - offsets(f.ndim, axis)[d], 0, n - 1)
@@ -37,7 +37,7 @@ def interpolate(f: Array, points: Array, axis: int | None) -> tuple[Array, Array
 
 
 def feet(shape: Sequence[int], velocity: Sequence[Array], c: float, axis: int | None) -> Array:
-    """Return the points that what lives on `axis` comes from, by the midpoint rule, in cells."""
+    """Return the points from which the values on `axis` come, by the midpoint rule, in cells."""
     entries = [n + (d == axis) for d, n in enumerate(shape)]
     points = np.stack(np.meshgrid(*map(np.arange, entries), indexing="ij"), dtype=float)
     points += offsets(len(shape), axis).reshape(-1, *[1] * len(shape))
@@ -62,7 +62,7 @@ def _flow(velocity: Sequence[Array], points: Array) -> Array:
 
 
 def _within(inside: NDArray[np.bool_], points: Array) -> NDArray[np.bool_]:
-    """Whether points lie in the box and in a cell that is inside, or between two such cells."""
+    """Return whether points lie in the box and in a cell that is inside, or between two such cells."""
     box = np.array(inside.shape).reshape(-1, *[1] * inside.ndim)
     result = np.asarray(((points >= -EDGE) & (points <= box + EDGE)).all(axis=0))
     for shift in (-EDGE, EDGE):
@@ -92,7 +92,7 @@ def extrapolate(f: Array, known: NDArray[np.bool_], layers: int) -> Array:
 
 
 def confinement(velocity: Sequence[Array], fluid: NDArray[np.bool_]) -> list[Array]:
-    """Return N x curl on the faces between fluid cells, in units of cells: N is the direction of grad |curl|."""
+    """Return N x curl on the faces between fluid cells, in units of cells, where N is the direction of grad |curl|."""
     ndim = fluid.ndim
     u = [0.5 * (_take(c, axis, slice(1, None)) + _take(c, axis, slice(None, -1))) for axis, c in enumerate(velocity)]
     if ndim == 2:
@@ -118,7 +118,7 @@ def confinement(velocity: Sequence[Array], fluid: NDArray[np.bool_]) -> list[Arr
 
 
 def _derivative(f: Array, axis: int) -> Array:
-    """Central differences; beyond the ends the last entry once more."""
+    """Return central differences; beyond the ends, the last entry is taken once more."""
     padded = np.pad(f, [(int(d == axis),) * 2 for d in range(f.ndim)], mode="edge")
     return 0.5 * (_take(padded, axis, slice(2, None)) - _take(padded, axis, slice(None, -2)))
 
@@ -128,9 +128,9 @@ def _take(f: Any, axis: int, part: slice) -> Any:
 
 
 def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
-    """Return the signed distance to phi = 0 in cells: the upwind differences of |grad d| = 1, iterated to their end.
+    """Return the signed distance to phi = 0 in cells: upwind differences of |grad d| = 1, iterated to the end.
 
-    What is not inside counts as little as what lies beyond the box.
+    Cells that are not inside are treated as if they lay beyond the box.
     """
     ndim, far = phi.ndim, float(sum(phi.shape))
     across, mean = np.zeros_like(phi), np.zeros_like(phi)
@@ -161,7 +161,7 @@ def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
             axis=0,
         )
         new = lower[0] + 1
-        for m in range(2, ndim + 1):  # as many of the smallest neighbours as lie below the solution
+        for m in range(2, ndim + 1):  # m is the number of smallest neighbours that lie below the solution
             total, squares = lower[:m].sum(axis=0), (lower[:m] ** 2).sum(axis=0)
             root = np.sqrt(np.maximum(total**2 - m * (squares - 1), 0.0))
             new = np.where(new > lower[m - 1], (total + root) / m, new)

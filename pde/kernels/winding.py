@@ -1,15 +1,16 @@
-"""What a closed triangle surface encloses: its winding number, by definition and on lattices of points.
+"""The volume that a closed triangle surface encloses: winding numbers, by definition and on lattices of points.
 
-The winding number of a surface around a point is the signed solid angle that it fills, seen from there, over 4 pi: 1
-inside of a surface whose triangles turn counterclockwise seen from outside, 0 outside, 2 where two of them overlap
-(Jacobson, Kavan and Sorkine-Hornung, ACM Trans. Graphics 32, 2013). For a closed surface it is also the number of
-times that a ray to infinity leaves through it less those that it enters, which is what `winding_on_lattice` counts.
+The winding number of a surface around a point is the signed solid angle that the surface fills, seen from the point,
+over 4 pi. It is 1 inside a surface whose triangles turn counterclockwise seen from outside, 0 outside, and 2 where two
+such surfaces overlap (Jacobson, Kavan and Sorkine-Hornung, ACM Trans. Graphics 32, 2013). For a closed surface it is
+also the number of times that a ray to infinity leaves through the surface minus the number of times that it enters,
+which is what `winding_on_lattice` counts.
 
-Rays through edges and vertices are where such counts go wrong. Here every plane of rays cuts the edges first, at
-points that depend on the edge only, then joins them to the segments of a polygon that is closed whatever the rounding,
-and rays count those segments whose half-open range of coordinates they are in. No ray ever counts an edge twice or not
-at all. Ties are decided as if each point were moved up a little along the last axis, by far less along the one before
-it, and by less again along the first: in a box, low <= x < high.
+Such counts go wrong for rays through edges and vertices. Here every plane of rays cuts the edges first, at points that
+depend on the edge only. It joins them to the segments of a polygon that is closed in spite of rounding, and a ray
+counts the segments whose half-open range of coordinates it is in. So no ray counts an edge twice or misses it. Ties are
+decided as if each point were moved up a little along the last axis, by far less along the one before it, and by still
+less along the first: in a box, low <= x < high.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-PAIRS = 1 << 17  # of a point and a triangle that are looked at together: some 20 MB
+PAIRS = 1 << 17  # number of pairs of a point and a triangle that are processed together, in about 20 MB
 
 Floats = NDArray[np.float64]
 
@@ -32,14 +33,16 @@ def winding_number(vertices: Floats, triangles: NDArray[np.int64], points: Float
     Parameters
     ----------
     vertices : ndarray of float64, shape (n, 3)
+        Coordinates, in units of length.
     triangles : ndarray of int64, shape (m, 3)
         Rows of `vertices`, counterclockwise seen from outside. The surface need not be closed.
     points : ndarray of float64, shape (..., 3)
+        The points, in units of length.
 
     Returns
     -------
     ndarray of float64, shape (...)
-        Off the surface within some m 1e-16 of an integer if it is closed; on it anything in between.
+        Winding numbers. For a closed surface they are integers up to about m 1e-16, except for points on the surface.
 
     Examples
     --------
@@ -70,6 +73,7 @@ def winding_on_lattice(
     Parameters
     ----------
     vertices : ndarray of float64, shape (n, 3)
+        Coordinates, in units of length.
     triangles : ndarray of int64, shape (m, 3)
         Rows of `vertices`, counterclockwise seen from outside; every edge belongs to two triangles, once in each
         direction.
@@ -79,6 +83,7 @@ def winding_on_lattice(
     Returns
     -------
     ndarray of int16, shape (n0, n1, n2)
+        Winding numbers.
 
     Examples
     --------
@@ -98,20 +103,20 @@ def winding_on_lattice(
 def _add_crossings(
     vertices: Floats, triangles: NDArray[np.int64], x: Floats, y: Floats, z: Floats, winding: NDArray[np.int16]
 ) -> None:
-    """Add to the first point above each crossing of a triangle with a line along the last axis how it is crossed."""
+    """Add the direction of each crossing of a triangle by a line along the last axis to the first point above it."""
     for t in range(len(triangles)):
         low = min(vertices[triangles[t, 0], 0], vertices[triangles[t, 1], 0], vertices[triangles[t, 2], 0])
         high = max(vertices[triangles[t, 0], 0], vertices[triangles[t, 1], 0], vertices[triangles[t, 2], 0])
         for i in range(np.searchsorted(x, low), len(x)):
             if x[i] >= high:
                 break
-            # Of the three edges one goes up through the plane of x, and one down; the half-open rule sees to that.
+            # By the half-open rule, one of the three edges goes up through the plane of x and one goes down.
             y_up = z_up = y_down = z_down = 0.0
             for e in range(3):
                 p, q = triangles[t, e], triangles[t, (e + 1) % 3]
                 up = vertices[p, 0] <= x[i] < vertices[q, 0]
                 if up or vertices[q, 0] <= x[i] < vertices[p, 0]:
-                    # From the lower end in both triangles of the edge, so that they meet in the same point.
+                    # Both triangles of the edge interpolate from its lower end, so that they meet in the same point.
                     a, b = (p, q) if up else (q, p)
                     part = (x[i] - vertices[a, 0]) / (vertices[b, 0] - vertices[a, 0])
                     y_cut = vertices[a, 1] + part * (vertices[b, 1] - vertices[a, 1])
@@ -120,7 +125,7 @@ def _add_crossings(
                         y_up, z_up = y_cut, z_cut
                     else:
                         y_down, z_down = y_cut, z_cut
-            # A normal that points up is that of a surface through which rays leave.
+            # Rays along the last axis leave through triangles whose normal points up.
             if y_up < y_down:
                 turn, y_low, z_low, y_high, z_high = -1, y_up, z_up, y_down, z_down
             else:

@@ -1,13 +1,13 @@
-"""Conjugate gradients with incomplete Cholesky, MIC(0) or IC(0), on the box: what fluid solvers have used for decades.
+"""Conjugate gradients with incomplete Cholesky, MIC(0) or IC(0), on the box, as fluid solvers have done for decades.
 
-The factors are those of Bridson (Fluid Simulation for Computer Graphics, 2nd ed., section 5.2), tau 0.97 and the guard
-sigma 0.25. Written as fast as can be: M = (D - L) D^-1 (D - L'), so that one number per cell, w = 1 / D, zero where
-there is no unknown, is all that both sweeps need; three passes per iteration, the forward sweep together with the
-updates of x and r. A sweep depends on the cell before, which a processor waits for, so four rows are swept at a time,
-each one cell behind the one before it.
+The factors are those of Bridson (Fluid Simulation for Computer Graphics, 2nd ed., section 5.2), with tau 0.97 and the
+guard sigma 0.25. With M = (D - L) D^-1 (D - L') both sweeps need only one number per cell: w = 1 / D, which is zero
+where there is no unknown. An iteration takes three passes, since the forward sweep also updates x and r. Each cell of a
+sweep depends on the one before, which the processor has to wait for; therefore four rows are swept at the same time,
+each of them one cell behind the row before it.
 
-In float32, r, p and z are rounded but x is not: r is b - A x of the float64 x up to the rounding of its updates. It is
-recomputed in float64 when it seems small enough, and the iteration goes on from there if it is not.
+In float32, r, p and z are rounded, but x stays float64, and r is b - A x up to the rounding of its updates. When r
+seems small enough it is recomputed in float64; if it is not small enough, the iteration goes on from there.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from deepcd.solvers.preconditioners.incomplete_cholesky import SIGMA, TAU
 
 Array = NDArray[Any]
 FAST = {"contract", "reassoc", "nsz"}
-MARGIN = 4  # empty cells at the ends of a row, and empty rows around a plane: as many as rows are swept at a time
-GROUP = 4
+GROUP = 4  # rows that are swept at the same time
+MARGIN = GROUP  # number of empty cells at both ends of a row, and of empty rows on both sides of a plane
 
 
 @njit(cache=True, nogil=True)
 def factor(n: Any, s: Any, d: Array, w: Array, tau: float) -> None:
-    """W <- the reciprocals of the factors' diagonal; d (uint8) is A's, zero where there is no unknown."""
+    """Set w to the reciprocals of the factors' diagonal; d (uint8) is A's diagonal, zero where there is no unknown."""
     e = (s[0], s[1], 1)
     for i in range(n[0]):
         for j in range(n[1]):
@@ -50,7 +50,7 @@ def factor(n: Any, s: Any, d: Array, w: Array, tau: float) -> None:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def direction(n: Any, s: Any, d: Array, z: Array, beta: Any, p: Array) -> float:
-    """P <- z + beta p; returns p.A p, every coupling counted from the later one of its cells."""
+    """Set p to z + beta p and return p.A p, where each coupling is counted at the later one of its two cells."""
     s0, s1, one, total = np.uint64(s[0]), np.uint64(s[1]), np.uint64(1), 0.0
     for i in range(n[0]):
         base = np.uint64((i + 1) * s[0])
@@ -65,7 +65,7 @@ def direction(n: Any, s: Any, d: Array, z: Array, beta: Any, p: Array) -> float:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def residual(n: Any, s: Any, d: Array, b: Array, x: Array, r: Array) -> float:
-    """R <- b - A x; returns its square."""
+    """Set r to b - A x and return r.r."""
     s0, s1, one, total = np.uint64(s[0]), np.uint64(s[1]), np.uint64(1), 0.0
     for h in range(s0, np.uint64((n[0] + 1) * s[0])):
         around = (x[h - s0] + x[h + s0]) + (x[h - s1] + x[h + s1]) + (x[h - one] + x[h + one])
@@ -78,7 +78,7 @@ def residual(n: Any, s: Any, d: Array, b: Array, x: Array, r: Array) -> float:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def step(n: Any, s: Any, d: Array, w: Array, alpha: float, p: Array, x: Array, r: Array, y: Array) -> float:
-    """X <- x + alpha p, r <- r - alpha A p, y <- (D - L)^-1 r; returns r.r."""
+    """Add alpha p to x, subtract alpha A p from r, set y to (D - L)^-1 r, and return r.r."""
     s0, s1, one, group = np.uint64(s[0]), np.uint64(s[1]), np.uint64(1), np.uint64(GROUP)
     total = 0.0
     for i in range(n[0]):
@@ -97,11 +97,11 @@ def step(n: Any, s: Any, d: Array, w: Array, alpha: float, p: Array, x: Array, r
                 total += value * value
                 y[h] = w[h] * (r[h] + y[h - s0])
             a0, a1, a2, a3 = first, first + s1 - one, first + s1 + s1 - one - one, first + group * s1 - s1 - group + one
-            y0 = y1 = y2 = y3 = y[0]  # zero, and of the type
+            y0 = y1 = y2 = y3 = y[0]  # a zero of the right type
             c0 = c1 = c2 = y0
             b0 = first - s1
             for k in range(np.uint64(MARGIN), s1):
-                # Rows behind are taken first: what they need of the row before is from the step before.
+                # Later rows come first: they need the values that the row before had in the previous step.
                 y3 = (y[a3 + k] + w[a3 + k] * c2) + w[a3 + k] * y3
                 y2 = (y[a2 + k] + w[a2 + k] * c1) + w[a2 + k] * y2
                 y1 = (y[a1 + k] + w[a1 + k] * c0) + w[a1 + k] * y1
@@ -113,7 +113,7 @@ def step(n: Any, s: Any, d: Array, w: Array, alpha: float, p: Array, x: Array, r
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def backward(n: Any, s: Any, w: Array, r: Array, z: Array) -> float:
-    """Z <- (I - D^-1 L')^-1 z in place; returns r.z."""
+    """Set z to (I - D^-1 L')^-1 z in place and return r.z."""
     s0, s1, one, group = np.uint64(s[0]), np.uint64(s[1]), np.uint64(1), np.uint64(GROUP)
     total, groups = 0.0, (n[1] + GROUP - 1) // GROUP
     for back in range(n[0]):
@@ -142,28 +142,28 @@ def backward(n: Any, s: Any, w: Array, r: Array, z: Array) -> float:
 
 
 class BoxIncompleteCholesky:
-    """MIC(0)-CG, or IC(0)-CG, for one box.
+    """MIC(0)-CG or IC(0)-CG for one box.
 
     Parameters
     ----------
     box : ndarray of uint8, two or three axes
-        A's diagonal, padded by one cell, zero where there is no unknown.
+        Diagonal of A, padded by one cell; zero where there is no unknown.
     dtype : {float64, float32}
-        Of r, p, z and w.
+        Type of r, p, z and w.
     tau : float, default 0.97
-        Share of the fill that moves to the diagonal; 0 is IC(0).
+        Share of the fill that is moved to the diagonal; 0 makes it IC(0).
 
     Attributes
     ----------
     residuals : list of float
-        Norms relative to b of the last solve, the initial one first.
+        Residual norms of the last solve relative to b, the initial one first.
     """
 
     def __init__(self, box: NDArray[np.uint8], dtype: Any = np.float64, tau: float = TAU) -> None:
-        shape = [size - 2 for size in box.shape]
-        self.n = (1, *shape) if len(shape) == 2 else tuple(shape)
+        self._shape, self._inner = box.shape, tuple(slice(1, -1) for _ in box.shape)
+        self.n = (1,) * (3 - box.ndim) + box[self._inner].shape
         rows = -(-self.n[1] // GROUP) * GROUP
-        length = self.n[2] + 2 * MARGIN  # rows share no margin: what is swept behind a row's end is zero
+        length = self.n[2] + 2 * MARGIN  # rows share no margin, so the cells behind the end of a row are zero
         full = (self.n[0] + 2, rows + 2 * MARGIN, length)
         self.s = (full[1] * full[2], full[2])
         self.inside = (
@@ -171,20 +171,18 @@ class BoxIncompleteCholesky:
             slice(MARGIN, MARGIN + self.n[1]),
             slice(MARGIN, MARGIN + self.n[2]),
         )
-        self._shape, self._full = box.shape, full
-        self.d = np.zeros(full, dtype=np.uint8)
-        self.d[self.inside] = box[tuple(slice(1, -1) for _ in shape)].reshape(self.n)
-        self.d = self.d.ravel()
+        self._full = full
+        self.d = np.zeros(full[0] * full[1] * full[2], dtype=np.uint8)
+        self.d.reshape(full)[self.inside] = box[self._inner].reshape(self.n)
         self.w, self.p, self.r, self.z = (np.zeros(self.d.size, dtype=dtype) for _ in range(4))
         self.b, self.x = np.zeros((2, self.d.size))
         self.residuals = [1.0]
         factor(self.n, self.s, self.d, self.w, tau)
 
     def solve(self, b: NDArray[np.float64], tol: float, maxiter: int = 5000) -> tuple[NDArray[np.float64], int]:
-        """Return x on the padded box, and the iterations."""
+        """Return x on the padded box, and the number of iterations."""
         size = float(np.linalg.norm(b)) or 1.0
-        box = self.b.reshape(self._full)
-        box[self.inside] = b[tuple(slice(1, -1) for _ in self._shape)].reshape(self.n)
+        self.b.reshape(self._full)[self.inside] = b[self._inner].reshape(self.n)
         self.b /= size
         n, s, d, w, p, x, r, z = self.n, self.s, self.d, self.w, self.p, self.x, self.r, self.z
         x[:], p[:] = 0, 0
@@ -205,11 +203,11 @@ class BoxIncompleteCholesky:
                 true = self.residuals[-1] = math.sqrt(residual(n, s, d, self.b, x, r))
                 if true <= tol:
                     break
-                step(n, s, d, w, 0.0, p, x, r, z)  # the forward sweep, from the residual that is true
-                if true > 2 * norm:  # no longer orthogonal to p: start anew
+                step(n, s, d, w, 0.0, p, x, r, z)  # the forward sweep, from the true residual
+                if true > 2 * norm:  # r is no longer orthogonal to p, so the iteration starts anew
                     before = 0.0
             rz = backward(n, s, w, r, z)
         result = np.zeros(self._shape)
-        inner = tuple(slice(1, -1) for _ in self._shape)
-        result[inner] = size * x.reshape(self._full)[self.inside].reshape(result[inner].shape)
+        inside = size * x.reshape(self._full)[self.inside]
+        result[self._inner] = inside.reshape(result[self._inner].shape)
         return result, iterations

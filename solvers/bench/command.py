@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,10 @@ def _saved(path: Path) -> list[dict[str, Any]]:
     """Return the rows of an earlier run."""
     if not path.exists():
         return []
-    try:
+    with suppress(ValueError, TypeError, KeyError):
         rows = json.loads(path.read_text(encoding="utf-8"))
-        if all(key in row for row in rows for key in (*KEYS, "status")):
+        if all("status" in row and "tol" in row and _order(row) for row in rows):
             return list(rows)
-    except (ValueError, TypeError):
-        pass
     raise ValueError(f"{path} holds no rows of this command; give another folder")
 
 

@@ -2,13 +2,14 @@
 
     apt-get install libhypre-dev openmpi-bin
 
-The box is hypre's grid, all of it: cells without an unknown are rows of the identity without couplings. Half of the
-seven (five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child,
-which gets the box and returns x as files of bare numbers, solves a small system first, and takes the time of
-HYPRE_StructPCGSetup and of HYPRE_StructPCGSolve themselves; filling hypre's matrix and vectors is a third time. Debian
-builds for any x86-64; the environment variable HYPRE_LIBRARY names another libHYPRE, and the same version built with
--O3 -march=native solved between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a library of high
-performance preconditioners (ICCS 2002), and Ashby and Falgout, Nucl. Sci. Eng. 124 (1996), for PFMG.
+The whole box is hypre's grid: cells without an unknown are rows of the identity without couplings. Half of the seven
+(five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child, which
+gets the box and returns x as files of bare numbers. The child solves a small system first, and measures the seconds of
+HYPRE_StructPCGSetup, of HYPRE_StructPCGSolve and, as the conversion, of filling hypre's matrix and vectors.
+
+Debian builds hypre for any x86-64. The environment variable HYPRE_LIBRARY names another libHYPRE; the same version,
+built with -O3 -march=native, solved between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a library
+of high performance preconditioners (ICCS 2002), and Ashby and Falgout, Nucl. Sci. Eng. 124 (1996), for PFMG.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ PACKAGES = "Debian: apt-get install libhypre-dev openmpi-bin"
 
 
 @dataclass(frozen=True)
-class Settings:
+class PFMGSettings:
     """PFMG's options."""
 
-    relax: int = 1  # 1 weighted Jacobi, 2 red-black Gauss-Seidel made symmetric, 3 the same one not symmetric
-    rap: int = 0  # 0 Galerkin, 1 seven (five) points on every level
-    sweeps: int = 1  # before and after the correction
-    skip: int = 1  # no relaxation on the levels between two halvings of all axes
-    weight: float = 0.8  # of Jacobi; 0 leaves hypre's own
+    relax: int = 1  # smoother: 1 weighted Jacobi, 2 symmetric red-black Gauss-Seidel, 3 the nonsymmetric one
+    rap: int = 0  # coarse operator: 0 Galerkin, 1 seven (five) points on every level
+    sweeps: int = 1  # number of sweeps before, and again after the coarse correction
+    skip: int = 1  # 1 leaves out relaxation on the levels between two halvings of all axes
+    weight: float = 0.8  # weight of Jacobi; 0 leaves hypre's own
 
 
 def library(name: str) -> str | None:
-    """Return the file of a shared library: of hypre's the one that HYPRE_LIBRARY names, if that is set."""
+    """Return the file of a shared library; for hypre, HYPRE_LIBRARY takes precedence if it is set."""
     wanted = os.environ.get("HYPRE_LIBRARY") if name == "HYPRE" else None
     return wanted or ctypes.util.find_library(name)
 
@@ -55,33 +56,35 @@ def missing() -> str:
     return f"no lib{' and no lib'.join(names)} ({PACKAGES})" if names else ""
 
 
-def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: Settings | None = None) -> dict[str, Any]:
+def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) -> dict[str, Any]:
     """Solve (diag(box) - adjacency of its nonzero cells) x = b in a child process.
 
     Parameters
     ----------
     box : ndarray of uint8
-        Padded by one cell, zero where there is no unknown.
+        Diagonal of the matrix, padded by one cell; zero where there is no unknown.
     b : ndarray of float64, shape of `box`
+        Right-hand side.
     tol : float
-        Of the Euclidean norm of the residual against that of b.
-    settings : Settings, optional
+        Tolerance for the Euclidean norm of the residual relative to that of b.
+    settings : PFMGSettings
+        PFMG's options.
 
     Returns
     -------
     dict
-        x (shape of `box`), iterations, the seconds conversion, setup and solve, and peak_bytes above box and b.
+        x (shape of `box`), iterations, the seconds conversion, setup and solve, and peak_bytes, the peak memory above
+        that of box and b.
 
     Raises
     ------
     RuntimeError
         If the child fails.
     """
-    chosen = SHORTLIST[0] if settings is None else settings
     with tempfile.TemporaryDirectory() as folder:
         np.ascontiguousarray(box, dtype=np.uint8).tofile(Path(folder) / "box")
         np.ascontiguousarray(b, dtype=np.float64).tofile(Path(folder) / "b")
-        order = json.dumps({"shape": box.shape, "tol": tol, "settings": asdict(chosen)})
+        order = json.dumps({"shape": box.shape, "tol": tol, "settings": asdict(settings)})
         child = subprocess.run(
             [sys.executable, __file__, folder], input=order, capture_output=True, text=True, check=False
         )
@@ -110,7 +113,7 @@ class _Library:
         if getattr(self._hypre, f"HYPRE_{name}")(*args):
             code = self._hypre.HYPRE_GetError()
             self._hypre.HYPRE_ClearAllErrors()
-            # A solve that failed is no error here: the residual is looked at by who asked.
+            # A failed solve is no error here: the caller checks the residual.
             if not name.endswith("Solve"):
                 raise RuntimeError(f"HYPRE_{name} returned {code}")
 
@@ -136,7 +139,7 @@ def _doubles(values: F64) -> Any:
 
 
 def _entries(box: NDArray[np.uint8]) -> F64:
-    """Return the diagonal and the couplings with the cell before, along each of hypre's axes, last one first."""
+    """Return the diagonal and, per axis, the couplings with the cell before; hypre's axes are ours in reverse order."""
     inner = tuple(slice(1, -1) for _ in box.shape)
     cell = box[inner]
     values = np.zeros((*cell.shape, 1 + cell.ndim))
@@ -147,8 +150,8 @@ def _entries(box: NDArray[np.uint8]) -> F64:
     return values
 
 
-def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: Settings) -> tuple[F64, dict[str, Any]]:
-    """Solve on this process."""
+def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) -> tuple[F64, dict[str, Any]]:
+    """Solve in this process; return x without the padding, the iterations and the seconds."""
     start = time.perf_counter()
     ndim, shape = box.ndim, [n - 2 for n in box.shape]
     low, high = _ints([0] * ndim), _ints([n - 1 for n in reversed(shape)])
@@ -187,7 +190,7 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: Sett
     ready = time.perf_counter()
     h("StructPCGSetup", pcg, A, right, x)
     prepared = time.perf_counter()
-    # One iteration off the clock: the first use of memory is in no other method's prepared solve either.
+    # The first iteration is not measured, since prepared solves of other methods touch no new memory either.
     h("StructPCGSetMaxIter", pcg, 1)
     h("StructPCGSolve", pcg, A, right, x)
     h("StructPCGSetMaxIter", pcg, 1000)
@@ -209,10 +212,10 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: Sett
 
 
 def _child(folder: Path) -> None:
-    import memory  # type: ignore[import-not-found]  # beside this file, whose folder is on the path of its program
+    import memory  # type: ignore[import-not-found]  # this file is run by its path, so its folder is on sys.path
 
     order = json.loads(sys.stdin.read())
-    settings = Settings(**order["settings"])
+    settings = PFMGSettings(**order["settings"])
     box, b = (np.fromfile(folder / name, dtype).reshape(order["shape"]) for name, dtype in (("box", "u1"), ("b", "f8")))
     h = _Library()
     warm = np.pad(np.full((12,) * box.ndim, 2 * box.ndim, dtype=np.uint8), 1)
@@ -225,20 +228,20 @@ def _child(folder: Path) -> None:
     h.finalize()
 
 
-# Of all combinations these were the best in runs over every one at 64^3: the order differs with size and domain. The
-# first is safe. With seven points on every level, which red-black relaxation implies, hypre fails in porous media.
+# The best settings in runs over all combinations at 64^3; their order depends on size and domain. The first is safe.
+# With seven points on every level, which red-black relaxation implies, hypre fails in porous media.
 SHORTLIST = (
-    Settings(),
-    Settings(weight=0.9),
-    Settings(skip=0),
-    Settings(sweeps=2),
-    Settings(sweeps=2, skip=0),
-    Settings(rap=1, weight=0.9),
-    Settings(rap=1, sweeps=2),
-    Settings(relax=2, rap=1),
-    Settings(relax=2, rap=1, skip=0),
-    Settings(relax=2, rap=1, sweeps=2),
-    Settings(relax=2, rap=1, sweeps=2, skip=0),
+    PFMGSettings(),
+    PFMGSettings(weight=0.9),
+    PFMGSettings(skip=0),
+    PFMGSettings(sweeps=2),
+    PFMGSettings(sweeps=2, skip=0),
+    PFMGSettings(rap=1, weight=0.9),
+    PFMGSettings(rap=1, sweeps=2),
+    PFMGSettings(relax=2, rap=1),
+    PFMGSettings(relax=2, rap=1, skip=0),
+    PFMGSettings(relax=2, rap=1, sweeps=2),
+    PFMGSettings(relax=2, rap=1, sweeps=2, skip=0),
 )
 
 

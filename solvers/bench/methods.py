@@ -1,8 +1,8 @@
 """The benchmark's methods behind one contract, each with the best settings known to us.
 
-A method is a function (problem, tol, threads) -> Answer. Those of this library get the bare matrix, and their set-up
-contains finding the grid in it; the others are given the box or matrix that they want, and what it takes to bring A
-into their form is not counted. Nobody's word is taken for convergence: see `Problem.judge`.
+A method is a function (problem, tol, threads) -> Answer. The methods of this library get the bare matrix, and their
+set-up includes finding the grid in it. The others are given the box or the matrix that they want; the time it takes to
+bring A into that form is not counted. Whether a method has converged is decided by `LinearProblem.judge` alone.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pyamg
 from numpy.typing import NDArray
 
 from deepcd.pde.extras import advice, is_installed
 from deepcd.solvers.bench import hypre, petsc
-from deepcd.solvers.bench.problems import Problem
+from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
+from deepcd.solvers.bench.problems import LinearProblem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.deepcd import DeepCD
+from deepcd.solvers.preconditioners.incomplete_cholesky import TAU
 
 F64 = NDArray[np.float64]
 clock = time.perf_counter
-MOST = 5_000  # iterations
+MAXITER = 5_000
+DCDM_MAXITER = 100  # as in the tests of its authors
 AMGCL = "no pyamgcl (needs Boost, pybind11 and wheel: pip install --no-build-isolation pyamgcl)"
-MOST_DCDM = 100  # as in the tests of its authors
-# Gauss-Seidel forward before and backward after: symmetric, and half the price of symmetric sweeps.
+# One Gauss-Seidel sweep forward before, and one backward after the correction make the cycle symmetric, at half the
+# price of symmetric sweeps.
 SWEEPS = {
     "presmoother": ("gauss_seidel", {"sweep": "forward"}),
     "postsmoother": ("gauss_seidel", {"sweep": "backward"}),
@@ -40,7 +44,8 @@ SWEEPS = {
 class Answer:
     """What a method returned: x, iterations, seconds of set-up and solve, and residual norms relative to b.
 
-    Where a method ran in a process of its own, it says how many bytes it took there.
+    `peak_bytes` is known where the method ran in a process of its own, and `conversion` is the seconds it took to bring
+    A into the method's form.
     """
 
     x: NDArray[np.floating[Any]]
@@ -49,17 +54,18 @@ class Answer:
     solve: float
     residuals: Sequence[float] = ()
     peak_bytes: int | None = None
+    conversion: float = 0.0
 
 
-Method = Callable[[Problem, float, int], Answer]
+Method = Callable[[LinearProblem, float, int], Answer]
 
 
-def ours(problem: Problem, tol: float, threads: int, preconditioner: str, most: int = MOST) -> Answer:
-    """DeepCD as a newcomer calls it: from the bare matrix."""
+def ours(problem: LinearProblem, tol: float, threads: int, preconditioner: str, maxiter: int = MAXITER) -> Answer:
+    """Solve with DeepCD as a newcomer calls it, from the bare matrix."""
     start = clock()
     system = DeepCD(preconditioner=preconditioner, threads=threads).setup(problem.A)
     ready = clock()
-    solution = system.solve(problem.b, tol, maxiter=most)
+    solution = system.solve(problem.b, tol, maxiter=maxiter)
     done = clock()
     size = float(solution.residuals[0]) or 1.0
     return Answer(solution.x, solution.iterations, ready - start, done - ready, (solution.residuals / size).tolist())
@@ -81,84 +87,78 @@ class _Diagonal:
         return float(np.dot(r, z))
 
 
-def on_box(problem: Problem, tol: float, threads: int, scaled: bool) -> Answer:
-    """CG, or Jacobi-CG, in our loop on the box: three passes and a byte per cell for A, in float32 with float64 x."""
+def on_box(problem: LinearProblem, tol: float, threads: int, scaled: bool) -> Answer:
+    """Solve with CG or Jacobi-CG in our loop on the box: three passes, a byte of A per cell, float32 with float64 x."""
     operator = problem.operator.twin(threads)
     b = problem.to_box(problem.b).ravel()
     start = clock()
     diagonal = operator.diagonal.astype(np.float32)
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-    M = _Diagonal("jacobi" if scaled else "cg", inverse if scaled else (diagonal > 0).astype(np.float32))
+    M = _Diagonal("jacobi" if scaled else "none", inverse if scaled else (diagonal > 0).astype(np.float32))
     ready = clock()
     size = float(np.linalg.norm(b)) or 1.0
     operator.project(b)
-    record = conjugate_directions(operator, b / size, M, 0.999 * tol, maxiter=MOST)
+    record = conjugate_directions(operator, b / size, M, 0.999 * tol, maxiter=MAXITER)
     done = clock()
     x = problem.from_box(record.x * size, problem.b)
     return Answer(x, len(record.residuals) - 1, ready - start, done - ready, record.residuals)
 
 
-def incomplete_cholesky(problem: Problem, tol: float, threads: int, modified: bool) -> Answer:
-    """IC(0)-CG or MIC(0)-CG on the box, three passes per iteration, on one thread: the sweeps are sequential."""
-    from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-    from deepcd.solvers.preconditioners.incomplete_cholesky import TAU
-
+def incomplete_cholesky(problem: LinearProblem, tol: float, threads: int, modified: bool) -> Answer:
+    """Solve with IC(0)-CG or MIC(0)-CG on the box, three passes per iteration, on one thread: sweeps are sequential."""
     box = problem.to_box(problem.b)
     start = clock()
     method = BoxIncompleteCholesky(problem.diagonal, np.float32, TAU if modified else 0.0)
     ready = clock()
-    x, iterations = method.solve(box, tol, maxiter=MOST)
+    x, iterations = method.solve(box, tol, maxiter=MAXITER)
     done = clock()
     return Answer(problem.from_box(x, problem.b), iterations, ready - start, done - ready, method.residuals)
 
 
 def smoothed_aggregation(A: Any, theta: float = 0.0) -> Any:
     """Return PyAMG's smoothed aggregation; the default was the fastest on these problems."""
-    import pyamg
-
     return pyamg.smoothed_aggregation_solver(A, strength=("symmetric", {"theta": theta}), **SWEEPS)
 
 
 def ruge_stuben(A: Any, theta: float = 0.25, splitting: str = "RS", interpolation: str = "classical") -> Any:
     """Return PyAMG's Ruge-Stueben coarsening; the defaults were the fastest on these problems."""
-    import pyamg
-
     strength = ("classical", {"theta": theta})
     return pyamg.ruge_stuben_solver(A, strength=strength, CF=splitting, interpolation=interpolation, **SWEEPS)
 
 
-def algebraic(problem: Problem, tol: float, threads: int, build: Callable[[Any], Any], regular: bool) -> Answer:
-    """PyAMG's multigrid and its conjugate gradients.
+def algebraic(problem: LinearProblem, tol: float, threads: int, build: Callable[[Any], Any], regular: bool) -> Answer:
+    """Solve with PyAMG's multigrid and its conjugate gradients.
 
-    Smoothed aggregation is better off with a regular matrix (on sealed boxes of 14^3 its cycle was not definite in one
-    of six trials, and in none so), Ruge-Stueben coarsening with the singular one (8 iterations, not 10, at 32^3).
+    Smoothed aggregation works better with a regular matrix: on sealed boxes of 14^3 its cycle was indefinite in one of
+    six trials with the singular matrix, and in none with the regular one. Ruge-Stueben coarsening works better with the
+    singular one: 8 iterations instead of 10 at 32^3.
     """
     history: list[float] = []
     A = problem.pinned() if regular else problem.A
     start = clock()
     hierarchy = build(A)
     ready = clock()
-    x = hierarchy.solve(problem.b, tol=tol, accel="cg", residuals=history, maxiter=MOST)
+    x = hierarchy.solve(problem.b, tol=tol, accel="cg", residuals=history, maxiter=MAXITER)
     done = clock()
     size = float(np.linalg.norm(problem.b))
     return Answer(x, len(history) - 1, ready - start, done - ready, [norm / size for norm in history])
 
 
-def pfmg(problem: Problem, tol: float, threads: int) -> Answer:
-    """hypre's structured multigrid in its conjugate gradients; where its fastest settings fail, the safest."""
+def pfmg(problem: LinearProblem, tol: float, threads: int, settings: hypre.PFMGSettings) -> Answer:
+    """Solve with hypre's structured multigrid in its conjugate gradients; where the settings fail, with the safest."""
     box = problem.to_box(problem.b)
-    for settings in (hypre.Settings(weight=0.9), hypre.SHORTLIST[0]):
-        found = hypre.solve(problem.diagonal, box, tol, settings)
-        x = problem.from_box(found["x"], problem.b)
+    for own in dict.fromkeys((settings, hypre.SHORTLIST[0])):
+        found = hypre.solve(problem.diagonal, box, tol, own)
+        x = problem.from_box(found.pop("x"), problem.b)
         if problem.judge(x) <= tol:
             break
-    return Answer(x, found["iterations"], found["setup"], found["solve"], peak_bytes=found["peak_bytes"])
+    return Answer(x, **found)
 
 
-def amgcl(problem: Problem, tol: float, threads: int) -> Answer:
-    """AMGCL's smoothed aggregation and its conjugate gradients; of its smoothers and coarsenings the fastest here.
+def amgcl(problem: LinearProblem, tol: float, threads: int) -> Answer:
+    """Solve with AMGCL's smoothed aggregation and conjugate gradients, its fastest coarsening and smoother here.
 
-    It gets the regular matrix: the singular one ends in NaN (porous media) or not at all (sealed boxes).
+    It gets the regular matrix: with the singular one it ends in NaN (porous media) or never (sealed boxes).
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when AMGCL is loaded
     import pyamgcl
@@ -166,37 +166,34 @@ def amgcl(problem: Problem, tol: float, threads: int) -> Answer:
     A = problem.pinned()
     start = clock()
     hierarchy = pyamgcl.amg(A, {"coarsening.type": "smoothed_aggregation", "relax.type": "gauss_seidel"})
-    solver = pyamgcl.solver(hierarchy, {"type": "cg", "tol": tol, "maxiter": MOST})
+    solver = pyamgcl.solver(hierarchy, {"type": "cg", "tol": tol, "maxiter": MAXITER})
     ready = clock()
     x = solver(problem.b)
     done = clock()
     return Answer(x, solver.iters, ready - start, done - ready)
 
 
-def through_petsc(problem: Problem, tol: float, threads: int, method: str) -> Answer:
-    """One of PETSc's preconditioners in its conjugate gradients, or a sparse factorisation."""
-    found = petsc.solve(problem.pinned(), problem.b, tol, method)
-    return Answer(
-        found["x"], found["iterations"], found["setup"], found["solve"], found["residuals"], found["peak_bytes"]
-    )
+def through_petsc(problem: LinearProblem, tol: float, threads: int, method: str) -> Answer:
+    """Solve with one of PETSc's preconditioners in its conjugate gradients, or with a sparse factorisation."""
+    return Answer(**petsc.solve(problem.pinned(), problem.b, tol, method))
 
 
 METHODS: dict[str, Method] = {
-    "cg": partial(on_box, scaled=False),
+    "none": partial(on_box, scaled=False),
     "jacobi": partial(on_box, scaled=True),
     "ic0": partial(incomplete_cholesky, modified=False),
     "mic0": partial(incomplete_cholesky, modified=True),
     "deflation": partial(ours, preconditioner="deflation"),
     "geometric-multigrid": partial(ours, preconditioner="geometric-multigrid"),
-    "learned": partial(ours, preconditioner="learned-multigrid"),
-    "dcdm": partial(ours, preconditioner="dcdm", most=MOST_DCDM),
+    "learned-multigrid": partial(ours, preconditioner="learned-multigrid"),
+    "dcdm": partial(ours, preconditioner="dcdm", maxiter=DCDM_MAXITER),
     "pyamg-sa": partial(algebraic, build=smoothed_aggregation, regular=True),
     "pyamg-rs": partial(algebraic, build=ruge_stuben, regular=False),
-    "pfmg": pfmg,
+    "pfmg": partial(pfmg, settings=hypre.PFMGSettings(weight=0.9)),
     "amgcl": amgcl,
     **{name: partial(through_petsc, method=name) for name in petsc.OPTIONS},
 }
-CLASSICAL = tuple(name for name in METHODS if name not in ("learned", "dcdm"))
+CLASSICAL = tuple(name for name in METHODS if name not in ("learned-multigrid", "dcdm"))
 
 
 def absent(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A page that opens from disk: text, figures and a table that is sorted by a click on its head, in one HTML file."""
+"""A page that opens from disk: text, figures, and a table that is sorted by a click on its head, in one HTML file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import itertools
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
-
-from deepcd.pde.extras import is_installed
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "pyamg")
 STYLE = """
@@ -42,25 +40,25 @@ def write(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     links: Sequence[str] = (),
-) -> Path:
+) -> None:
     """Write a page with PNG figures and a table of texts; numbers among them are sorted as numbers.
 
     Parameters
     ----------
     path : Path
-        The .html file.
+        The HTML file to write.
     title : str
+        Title and heading.
     paragraphs : sequence of str
+        Texts above the figures.
     figures : sequence of Path
+        PNG files.
     head : sequence of str
+        Heads of the table's columns.
     rows : sequence of sequences of str
+        Cells of the table.
     links : sequence of str, optional
-        For each row the stem of the figure that its first cell leads to.
-
-    Returns
-    -------
-    Path
-        That of the file.
+        For each row, the stem of the figure that its first cell links to.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(text)}</p>" for text in paragraphs)]
     linked = set(links)
@@ -74,21 +72,19 @@ def write(
         parts.append("<tr>" + "".join(cells) + "</tr>")
     parts.append("</tbody></table>")
     parts += [_image(figure) for figure in figures if figure.stem in linked]
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if is_installed(name))
-    parts.append(
-        f"<p>{html.escape(processor())}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}</p>"
-    )
+    found = [f"{name} {package.version}" for name in PACKAGES for package in distributions(name=name)]
+    versions = ", ".join([f"Python {platform.python_version()}", *dict.fromkeys(found)])
+    parts.append(f"<p>{html.escape(processor())}, {os.cpu_count()} cores, {versions}</p>")
     head_part = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join(parts)
     path.write_text(
         f'<!doctype html><html lang="en"><head>{head_part}</head><body>{body}<script>{SORT}</script></body></html>\n',
         encoding="utf-8",
     )
-    return path
 
 
 def processor() -> str:
-    """Return the name of the processor, as Linux or else Python tells it."""
+    """Return the name of the processor, from Linux if possible and else from Python."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

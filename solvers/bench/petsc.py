@@ -2,9 +2,9 @@
 
     apt-get install --no-install-recommends python3-petsc4py-real3.18 python3-mpi4py libopenblas0-serial openmpi-bin
 
-Debian's petsc4py belongs to Debian's Python and to a NumPy before 2, so the child runs under whichever interpreter can
-import it; the matrix and b go there, and x comes back, as files of bare numbers. This file imports nothing of deepcd:
-it is the child's program as well.
+Debian's petsc4py needs Debian's Python and a NumPy before 2, so the child runs under an interpreter that can import it.
+The matrix and b go there, and x comes back, as files of bare numbers. This file is also the program of the child, so it
+imports nothing of deepcd.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = "Debian: apt-get install python3-petsc4py-real3.18 libopenblas0-seria
 CG = "-ksp_type cg -ksp_norm_type unpreconditioned"
 BOOMERAMG = "-pc_hypre_boomeramg_"
 OPTIONS = {
-    # Settings for three dimensions by hypre's manual: sparse coarse levels, long interpolation cut to four entries.
+    # hypre's manual recommends this in three dimensions: sparse coarse levels, long interpolation cut to four entries.
     "boomeramg": f"{CG} -pc_type hypre -pc_hypre_type boomeramg {BOOMERAMG}strong_threshold 0.5 "
     f"{BOOMERAMG}coarsen_type HMIS {BOOMERAMG}interp_type ext+i {BOOMERAMG}P_max 4 {BOOMERAMG}agg_nl 1 "
     f"{BOOMERAMG}relax_type_all symmetric-SOR/Jacobi",
@@ -38,7 +38,7 @@ OPTIONS = {
 
 @cache
 def interpreter() -> tuple[str, str] | None:
-    """Return a Python that can import petsc4py, and the folder to put on its path; None if there is none."""
+    """Return a Python that can import petsc4py and the folder to put on its path, or None if there is none."""
     places = ["", *sorted(glob.glob("/usr/lib/petscdir/petsc*/*-real/lib/python3/dist-packages"))]
     for python in (sys.executable, "/usr/bin/python3"):
         for place in places:
@@ -62,22 +62,25 @@ def solve(A: Any, b: Any, tol: float, method: str) -> dict[str, Any]:
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
-        Positive definite. For what is singular PETSc wants a null space, which one constant is not where there are
-        several components; and a regular matrix with the same solution is no slower.
+        Positive definite matrix. A singular one would need its null space, which is more than the constant where the
+        grid has several components; a regular matrix with the same solution is not slower.
     b : ndarray of float64, shape (n,)
+        Right-hand side.
     tol : float
-        Of the Euclidean norm of the residual against that of b.
+        Tolerance for the Euclidean norm of the residual relative to that of b.
     method : {"boomeramg", "ml", "gamg", "cholmod"}
+        Key of `OPTIONS`.
 
     Returns
     -------
     dict
-        x, iterations, residuals, the seconds setup and solve, and peak_bytes above those of matrix and vectors.
+        x, iterations, residuals, the seconds setup and solve, and peak_bytes, the peak memory above that of matrix and
+        vectors.
 
     Raises
     ------
     RuntimeError
-        If there is no PETSc, or the child fails.
+        If there is no PETSc or the child fails.
     """
     found = interpreter()
     if found is None:
@@ -104,7 +107,7 @@ def _environment(place: str) -> dict[str, str]:
 
 
 def _child(folder: Path) -> None:
-    import memory  # type: ignore[import-not-found]  # beside this file, whose folder is on the path of its program
+    import memory  # type: ignore[import-not-found]  # this file is run by its path, so its folder is on sys.path
     from petsc4py import PETSc
 
     order = json.loads(sys.stdin.read())

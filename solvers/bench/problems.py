@@ -19,19 +19,22 @@ from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
 F64 = NDArray[np.float64]
 
-SEED = 777_000_000  # of domains and velocities; trainings count theirs from zero
-FRAMES = 4  # of the moving obstacle
+SEED = 777_000_000  # seed of domains and velocities; trainings count theirs from zero
+FRAMES = 4  # number of systems in the sequence with a moving obstacle
 
 
 @dataclass
-class Problem:
-    """A x = b, and the grid that A came from.
+class LinearProblem:
+    """A linear system A x = b, and the grid that A comes from.
 
     Attributes
     ----------
     A : csr_array of float64, shape (n, n)
+        The matrix.
     b : ndarray of float64, shape (n,)
+        The right-hand side.
     grid : Grid
+        The grid.
     """
 
     A: sp.csr_array
@@ -40,7 +43,7 @@ class Problem:
 
     @cached_property
     def operator(self) -> UnitStencilOperator:
-        """A / scale on a padded box, on one thread."""
+        """The operator A / scale on a padded box, on one thread."""
         return UnitStencilOperator(*embed(self.grid))
 
     @property
@@ -53,14 +56,13 @@ class Problem:
         return self.operator.embed(b[self.operator.embedding.rows]).reshape(self.diagonal.shape)
 
     def from_box(self, x: F64, b: F64) -> F64:
-        """Return the solution whose part in the box is x; the rows that are not in it have a diagonal only."""
-        result = b / self.A.diagonal()
-        operator = self.operator
+        """Return the solution whose part in the box is x; the other rows of A have only their diagonal entry."""
+        result, operator = b / self.A.diagonal(), self.operator
         result[operator.embedding.rows] = operator.extract(x.ravel()) / operator.stencil.scale
         return result
 
     def pinned(self) -> sp.csr_matrix:
-        """Return a regular matrix with the same solution: each sealed component has a doubled entry on its diagonal."""
+        """Return a regular matrix with the same solution: A with a diagonal entry of each sealed component doubled."""
         embedding, sealed = self.operator.embedding, self.operator.stencil.sealed
         first = np.unique(embedding.component, return_index=True)[1][sealed]
         A = sp.csr_matrix(self.A, copy=True)
@@ -74,13 +76,13 @@ class Problem:
         return float(np.linalg.norm(self.b - self.A @ x) / np.linalg.norm(self.b))
 
 
-def _projected(grid: Grid, velocity: tuple[F64, ...]) -> Problem:
+def _projected(grid: Grid, velocity: tuple[F64, ...]) -> LinearProblem:
     system = poisson(grid)
-    return Problem(system.A, pressure_rhs(system, velocity), grid)
+    return LinearProblem(system.A, pressure_rhs(system, velocity), grid)
 
 
-def _plume(n: int, obstacle: bool) -> Iterator[Problem]:
-    """Yield warm smoke that begins to rise in a closed box, and may meet a ball on its way."""
+def _plume(n: int, obstacle: bool) -> Iterator[LinearProblem]:
+    """Yield warm smoke that begins to rise in a closed box, below a ball if there is to be an obstacle."""
     solid = ball((0.5, 0.5, 0.62), 0.15) if obstacle else None
     grid = domain((n, n, n), solid=solid, spacing=1 / n)
     velocity = [np.zeros([n + (d == axis) for d in range(3)]) for axis in range(3)]
@@ -90,13 +92,13 @@ def _plume(n: int, obstacle: bool) -> Iterator[Problem]:
     yield _projected(grid, no_penetration(grid, velocity))
 
 
-def _family(n: int, family: str) -> Iterator[Problem]:
+def _family(n: int, family: str) -> Iterator[LinearProblem]:
     """Yield a random domain with vortices in it."""
     grid = random_grid(family, (n, n, n), np.random.default_rng((SEED, n)))
     yield _projected(grid, swirling_flow(grid, seed=SEED + n))
 
 
-def _moving(n: int) -> Iterator[Problem]:
+def _moving(n: int) -> Iterator[LinearProblem]:
     """Yield frames of a ball that sweeps through a tunnel, each with a matrix of its own."""
     for frame in range(FRAMES):
         t = (frame + 0.5) / FRAMES
@@ -106,8 +108,8 @@ def _moving(n: int) -> Iterator[Problem]:
         yield _projected(grid, swirling_flow(grid, seed=SEED, swirls=6, solid_velocity=motion))
 
 
-# By name: the systems that a method has to solve one after the other, from the number of cells per edge.
-PROBLEMS: dict[str, Callable[[int], Iterator[Problem]]] = {
+# Functions from the number of cells per edge to the systems that a method has to solve one after the other.
+PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     "plume": partial(_plume, obstacle=False),
     "plume-obstacle": partial(_plume, obstacle=True),
     "free-surface": partial(_family, family="free-surface"),

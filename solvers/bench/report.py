@@ -1,7 +1,7 @@
-"""What comes of the benchmark's rows: figures, a page that opens from disk, and how many solves pay for a training.
+"""The report of the benchmark: figures, a page that opens from disk, and the number of solves that pay for a training.
 
-The clock of a curve begins with the set-up; the iterations of a solve are taken to be equally long. The curve of a
-method that tells no history is a straight line.
+Curves over time begin with the set-up, and all iterations of a solve count as equally long. The curve of a method that
+does not report its residuals is a straight line.
 """
 
 from __future__ import annotations
@@ -13,72 +13,65 @@ from typing import Any
 
 import numpy as np
 
+from deepcd.data import weight_files
 from deepcd.solvers.bench import page
 from deepcd.solvers.bench.methods import CLASSICAL, METHODS
 
 Row = dict[str, Any]
-NETWORKS = {"learned": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
-# Seconds that the weights took which the shipped ones were trained on from: their record has the last phase only.
-EARLIER = {"learned": 66 * 60.0, "dcdm": 276.0 + 2164.0 + 2913.0}
+NETWORKS = {"learned-multigrid": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
+# Seconds of the earlier phases of training; the record of the shipped weights has only the last phase.
+EARLIER = {"learned-multigrid": 66 * 60.0, "dcdm": 276.0 + 2164.0 + 2913.0}
+SETUP_AND_SOLVE = ("setup_s", "solve_s")
 COLUMNS = ("problem", "size", "method", "tol", "unknowns", "iterations", "setup s", "solve s", "total s",
            "peak MB", "residual", "status")  # fmt: skip
 
 
-def place_of(row: Row) -> tuple[str, int, float]:
-    """Return what the runs that are compared with one another have in common."""
-    return row["problem"], row["size"], row["tol"]
+Place = tuple[str, int, float]
 
 
-def places(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
-    """Return them all."""
-    return list(dict.fromkeys(map(place_of, rows)))
+def places(rows: Sequence[Row]) -> dict[Place, list[Row]]:
+    """Return the rows by problem, size and tolerance, which the runs that are compared have in common."""
+    found: dict[Place, list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["problem"], row["size"], row["tol"]), []).append(row)
+    return found
 
 
-def total(row: Row) -> float:
-    """Return seconds of set-up and solve; infinity where the run did not converge."""
-    return float(row["setup_s"] + row["solve_s"]) if row["status"] == "converged" else math.inf
-
-
-def solving(row: Row) -> float:
-    """Return seconds of the solve; infinity where the run did not converge."""
-    return float(row["solve_s"]) if row["status"] == "converged" else math.inf
+def total(row: Row, parts: Sequence[str] = SETUP_AND_SOLVE) -> float:
+    """Return the seconds of set-up and solve, or of one of them; infinity where the run did not converge."""
+    return float(sum(row[part] for part in parts)) if row["status"] == "converged" else math.inf
 
 
 def trained_for() -> dict[str, float]:
     """Return the seconds that the training of each shipped network took."""
-    from deepcd.data import weight_files
-
-    found = {}
-    for name, architecture in NETWORKS.items():
-        _, record = weight_files.load(None, architecture)
-        found[name] = float(record["seconds"]) + EARLIER[name]
-    return found
+    records = {name: weight_files.load(None, architecture)[1] for name, architecture in NETWORKS.items()}
+    return {name: float(record["seconds"]) + EARLIER[name] for name, record in records.items()}
 
 
 def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
-    """Say after how many solves each network's training has paid for itself against the fastest classical method.
+    """Return sentences: after how many solves each network's training pays, against the fastest classical method.
 
-    Twice: for systems that each have a matrix of their own, where set-up counts, and for right-hand sides on one
-    matrix, where it does not.
+    Each sentence has two numbers: one for systems that each have a matrix of their own, where set-up counts, and one
+    for right-hand sides on one matrix, where it does not count.
     """
     lines = []
-    for place in places(rows):
-        own = {row["method"]: row for row in rows if place_of(row) == place}
+    for place, here in places(rows).items():
+        own = {row["method"]: row for row in here}
         rivals = [name for name in own if name in CLASSICAL]
         if not rivals:
             continue
         for network, seconds in training.items():
             if network not in own:
                 continue
-            if solving(own[network]) == math.inf:
+            if total(own[network]) == math.inf:
                 lines.append(
                     f"{place[0]}, {place[1]}^3: {network} did not converge, so its training is never paid for."
                 )
                 continue
             said = []
-            for what, cost in (("systems", total), ("right-hand sides on one matrix", solving)):
-                best = min(rivals, key=lambda name: cost(own[name]))
-                gain = cost(own[best]) - cost(own[network])
+            for what, parts in (("systems", SETUP_AND_SOLVE), ("right-hand sides on one matrix", ("solve_s",))):
+                best = min(rivals, key=lambda name: total(own[name], parts))
+                gain = total(own[best], parts) - total(own[network], parts)
                 if 0 < gain < math.inf:
                     said.append(f"after {_rounded(seconds / gain)} {what} (the next is {best})")
                 elif gain == math.inf:
@@ -90,7 +83,7 @@ def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
 
 
 def _rounded(count: float) -> str:
-    """Return a number of solves, rounded up, to two digits where it has more: the seconds have no more."""
+    """Return a number of solves, rounded up to two digits, since measured seconds have no more."""
     number = math.ceil(count)
     unit = 10 ** max(0, len(str(number)) - 2)
     return f"{-(-number // unit) * unit:,d}"
@@ -117,7 +110,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 def summary(rows: Sequence[Row]) -> str:
     """Return a Markdown table per size and tolerance: seconds of set-up and solve, iterations in brackets.
 
-    The fastest of a column is bold; a run that did not converge is told by the first words of its status.
+    The fastest method of a column is bold; the cell of a run that did not converge has the first words of its status.
     """
 
     def cell(row: Row | None, best: float) -> str:
@@ -142,19 +135,19 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row], folder: Path) -> Path:
-    """Draw the figures, write the page and, as ``tables.md``, its summary.
+    """Draw the figures, and write the page and its summary, ``tables.md``.
 
     Parameters
     ----------
     rows : sequence of dict
-        As of `deepcd.solvers.bench.running.run`.
+        Rows of `deepcd.solvers.bench.running.run`.
     folder : Path
-        Where to; it exists.
+        Folder of the files; it exists.
 
     Returns
     -------
     Path
-        Of ``report.html``.
+        Path of ``report.html``.
     """
     import matplotlib as mpl
 
@@ -163,27 +156,31 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
     even = break_even(rows, trained_for())
     if even:
         figures.append(_paying(rows, folder / "break-even.png"))
-    stems = {place: f"residuals-{place[0]}-{place[1]}-{place[2]:g}" for place in places(rows)}
-    for place, stem in stems.items():
-        own = [row for row in rows if place_of(row) == place]
-        figures.append(_residuals(own, folder / f"{stem}.png"))
+    figures += [_residuals(own, folder / f"{_stem(own[0])}.png") for own in places(rows).values()]
     (folder / "tables.md").write_text(summary(rows), encoding="utf-8")
     text = (
         "Each row is one run in a process of its own: seconds of set-up and of the solve (medians of five where that "
-        "takes less than a second), memory above what was there before, the true residual |b - A x| / |b| recomputed "
-        "in float64. Methods of deepcd get the bare matrix and find its grid during set-up. A click on the head of a "
-        "column sorts the table; the first cell of a row leads to its residual curve, which is a straight line where a "
-        "method tells no history."
+        "takes less than a second), memory above the memory in use before, and the true residual |b - A x| / |b|, "
+        "recomputed in float64. Methods of deepcd get the bare matrix and find its grid during set-up. A click on the "
+        "head of a column sorts the table. The first cell of a row leads to its residual curve, which is a straight "
+        "line for methods that do not report their residuals."
     )
-    return page.write(
-        folder / "report.html",
+    path = folder / "report.html"
+    page.write(
+        path,
         "Pressure systems, method by method",
         [text, *even],
         figures,
         COLUMNS,
         table(rows),
-        [stems[place_of(row)] for row in rows],
+        [_stem(row) for row in rows],
     )
+    return path
+
+
+def _stem(row: Row) -> str:
+    """Return the stem of the figure that has the residual curve of a row."""
+    return f"residuals-{row['problem']}-{row['size']}-{row['tol']:g}"
 
 
 def _style(method: str) -> dict[str, Any]:
@@ -217,17 +214,28 @@ def _residuals(rows: Sequence[Row], path: Path) -> Path:
     return _saved(figure, path)
 
 
-def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
-    """Draw the seconds of those that converged, a panel per problem."""
+def _panels(problems: Sequence[str]) -> tuple[Any, Any]:
+    """Return a figure and its axes, a panel per problem, four in a row."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter
 
-    problems = list(dict.fromkeys(row["problem"] for row in rows))
     columns = min(4, len(problems))
     lines = -(-len(problems) // columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(4.2 * columns, 3.6 * lines), squeeze=False, sharey=True, layout="constrained"
     )
+    for axis in axes.flat[len(problems) :]:
+        axis.set_visible(False)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25)
+    return figure, axes
+
+
+def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
+    """Draw the seconds of the runs that converged, a panel per problem."""
+    from matplotlib.ticker import NullFormatter
+
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    figure, axes = _panels(problems)
     for axis, problem in zip(axes.flat, problems, strict=False):
         for method in METHODS:
             own = [r for r in rows if (r["problem"], r["method"]) == (problem, method) and total(r) < math.inf]
@@ -235,10 +243,7 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
                 own.sort(key=lambda row: row["unknowns"])
                 axis.loglog([r["unknowns"] for r in own], [total(r) for r in own], marker="o", **_style(method))
         axis.set_title(problem)
-        axis.xaxis.set_minor_formatter(NullFormatter())  # two sizes lie within a decade: its labels would overlap
-        axis.grid(alpha=0.25)
-    for axis in axes.flat[len(problems) :]:
-        axis.set_visible(False)
+        axis.xaxis.set_minor_formatter(NullFormatter())  # sizes within one decade: their labels would overlap
     axes[-1, 0].set(xlabel="unknowns", ylabel="seconds, set-up and solve")
     named = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if named:
@@ -248,15 +253,9 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
 
 def _paying(rows: Sequence[Row], path: Path) -> Path:
     """Draw the seconds spent so far, training included, against the number of systems solved, at the largest size."""
-    import matplotlib.pyplot as plt
-
     size, training = max(row["size"] for row in rows), trained_for()
     problems = list(dict.fromkeys(row["problem"] for row in rows if row["size"] == size))
-    columns = min(4, len(problems))
-    lines = -(-len(problems) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, 3.6 * lines), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure, axes = _panels(problems)
     solves = np.geomspace(1, 1e6, 200)
     for axis, problem in zip(axes.flat, problems, strict=False):
         own = {r["method"]: total(r) for r in rows if (r["problem"], r["size"]) == (problem, size)}
@@ -265,14 +264,12 @@ def _paying(rows: Sequence[Row], path: Path) -> Path:
             axis.loglog(solves, training.get(name, 0.0) + solves * own[name], **_style(name))
         axis.set_title(f"{problem}, {size}^3")
         axis.legend(fontsize=7)
-        axis.grid(alpha=0.25)
-    for axis in axes.flat[len(problems) :]:
-        axis.set_visible(False)
     axes[-1, 0].set(xlabel="systems solved, each with a matrix of its own", ylabel="seconds, training included")
     return _saved(figure, path)
 
 
 def _saved(figure: Any, path: Path) -> Path:
+    """Write a figure and close it."""
     import matplotlib.pyplot as plt
 
     figure.savefig(path, dpi=90)

@@ -1,9 +1,9 @@
-"""One run of the benchmark after the other, each in a process of its own, which can be timed out and weighed."""
+"""The runs of the benchmark, each in a process of its own, whose time and memory can be limited and measured."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import logging
 import math
 import multiprocessing
 import os
@@ -23,15 +23,15 @@ from deepcd.solvers.bench.memory import forget_peak, peak
 from deepcd.solvers.bench.methods import METHODS, absent
 from deepcd.solvers.bench.problems import PROBLEMS
 
-LOG = logging.getLogger("deepcd")
 Row = dict[str, Any]
-WARM = 16  # cells per edge of what is solved first, so that nothing is compiled or imported while the clock runs
-REPEATS, ENOUGH = 5, 1.0  # a system is solved so often, or for so many seconds: the medians count
-MOST_POINTS = 400  # of a residual curve that is kept
+WARM_UP_SIZE = 16  # cells per edge of a system that is solved first, since nothing may be compiled during measurements
+REPEATS = 5  # most solves of one system; the medians of their seconds count
+ENOUGH_SECONDS = 1.0  # a system that has been solved for so long is not solved again
+MOST_POINTS = 400  # upper bound for the points of a residual curve
 
 
 def check(problems: Sequence[str], sizes: Sequence[int], methods: Sequence[str], tol: float) -> None:
-    """Refuse what cannot be run, with a ValueError that lists what can."""
+    """Refuse unknown names and numbers out of range, with a ValueError that lists the names that are known."""
     for kind, names, known in (("problem", problems, PROBLEMS), ("method", methods, METHODS)):
         unknown = [name for name in names if name not in known]
         if unknown or not names:
@@ -52,7 +52,7 @@ def run(
     threads: int = 1,
     timeout: float = 300.0,
 ) -> Iterator[Row]:
-    """Yield a row per problem, size and method, failures included.
+    """Yield a row per problem, size and method, also for runs that fail.
 
     Parameters
     ----------
@@ -61,42 +61,37 @@ def run(
     sizes : sequence of int
         Cells per edge, at least 8.
     tol : float
-        Of the true relative residual.
+        Tolerance for the true relative residual.
     threads : int, default 1
+        Number of threads.
     timeout : float, default 300
-        Seconds after which a run is given up, assembly of the problem included.
+        Seconds after which a run is given up. They include the assembly of the problem.
 
     Yields
     ------
     dict
-        problem, size, method, tol, unknowns, iterations (of a sequence of systems the most), setup_s, solve_s (sums,
-        each system with the median of its runs), peak_bytes (above what was there before), residual (true; the
-        largest), status, residuals (of the first system, relative to b). Where there is no number it is None.
+        problem, size, method, tol, unknowns, iterations (the most of a sequence of systems), setup_s and solve_s (sums
+        over the systems, of medians over repeated runs), peak_bytes (above the memory in use before), residual (true;
+        the largest), status, residuals (of the first system, relative to b). Numbers that are not known are None.
     """
     check(problems, sizes, methods, tol)
-    for problem in problems:
-        for size in sizes:
-            for method in methods:
-                row: Row = dict.fromkeys(
-                    ("problem", "size", "method", "tol", "unknowns", "iterations", "setup_s", "solve_s", "peak_bytes",
-                     "residual", "status", "residuals")
-                )  # fmt: skip
-                row |= {"problem": problem, "size": size, "method": method, "tol": tol}
-                reason = absent(method)
-                if reason:
-                    yield row | {"status": f"not installed: {reason}"}
-                else:
-                    yield row | _in_child(_measure, (problem, size, method, tol, threads), timeout)
+    unknown = ("unknowns", "iterations", "setup_s", "solve_s", "peak_bytes", "residual", "status", "residuals")
+    for problem, size, method in itertools.product(problems, sizes, methods):
+        row = {"problem": problem, "size": size, "method": method, "tol": tol, **dict.fromkeys(unknown)}
+        if reason := absent(method):
+            yield row | {"status": f"not installed: {reason}"}
+        else:
+            yield row | _in_child(_measure, (problem, size, method, tol, threads), timeout)
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as a JSON array, whole or not at all."""
+    """Write rows as a JSON array, one row per line, whole or not at all; NaN and infinities become null."""
     finite = json.loads(json.dumps(list(rows)), parse_constant=lambda _: None)
-    replace(path, (json.dumps(finite, indent=1, allow_nan=False) + "\n").encode())
+    replace(path, ("[\n" + ",\n".join(map(json.dumps, finite)) + "\n]\n").encode())
 
 
 def _in_child(task: Callable[..., Row], arguments: tuple[Any, ...], timeout: float) -> Row:
-    """Run a task in a process of its own."""
+    """Run a task in a process of its own and return its row, or one that tells what became of the process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(theirs, task, arguments), daemon=True)
@@ -118,7 +113,7 @@ def _in_child(task: Callable[..., Row], arguments: tuple[Any, ...], timeout: flo
 
 
 def _end_with_parent() -> None:
-    """End this process, and those that it started, when the one that started it has ended, however that came about."""
+    """Wait until the process that started this one has ended, for any reason; then end this one and its children."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -126,11 +121,11 @@ def _end_with_parent() -> None:
 
 
 def _answer(connection: Connection, task: Callable[..., Row], arguments: tuple[Any, ...]) -> None:
-    os.setpgrp()  # hypre and PETSc run in programs of their own, which have to end when this one is ended
+    os.setpgrp()  # hypre and PETSc run in programs of their own, which have to end together with this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         row = task(*arguments)
-    except Exception as error:  # a row that says so is what the benchmark is for
+    except Exception as error:  # the benchmark reports failures as rows
         row = {"status": f"failed: {type(error).__name__}: {str(error)[:300]}"}
     connection.send(row)
 
@@ -138,18 +133,16 @@ def _answer(connection: Connection, task: Callable[..., Row], arguments: tuple[A
 def _measure(problem: str, size: int, method: str, tol: float, threads: int) -> Row:
     """Solve the systems of a problem one after the other."""
     solve = METHODS[method]
-    for warm in PROBLEMS[problem](WARM):
-        solve(warm, tol, threads)
-        break
+    solve(next(PROBLEMS[problem](WARM_UP_SIZE)), tol, threads)
     total: Row = {"unknowns": 0, "iterations": 0, "setup_s": 0.0, "solve_s": 0.0, "peak_bytes": 0, "residual": 0.0}
     curve: list[float] = []
     for system in PROBLEMS[problem](size):
-        system.operator  # noqa: B018  # the box is there before the clock starts
+        system.operator  # noqa: B018  # makes the box before measurements start
         before = forget_peak()
         answer = solve(system, tol, threads)
         grown = peak() - before if answer.peak_bytes is None else answer.peak_bytes
         times = [(answer.setup, answer.solve)]
-        while len(times) < REPEATS and np.sum(times) < ENOUGH:
+        while len(times) < REPEATS and np.sum(times) < ENOUGH_SECONDS:
             again = solve(system, tol, threads)
             times.append((again.setup, again.solve))
         setup, iterating = np.median(times, axis=0)
@@ -166,6 +159,6 @@ def _measure(problem: str, size: int, method: str, tol: float, threads: int) -> 
 
 
 def _thinned(curve: Sequence[float]) -> list[float]:
-    """Return at most so many of the points, evenly spread, the last among them; three digits each."""
+    """Return at most `MOST_POINTS` points, evenly spread and with the last one, rounded to three digits."""
     stride = max(1, -(-len(curve) // MOST_POINTS))
     return [float(f"{value:.3g}") for value in [*curve[: len(curve) - 1 : stride], *curve[-1:]]]

@@ -1,4 +1,4 @@
-"""The command ``deepcd simulate``: reads a scene, runs it, and prints a line per frame on standard error."""
+"""What the command ``deepcd simulate`` does: read the scene, run it, and say how each frame went on standard error."""
 
 from __future__ import annotations
 
@@ -35,18 +35,17 @@ def run(
     name : str
         Path of a .toml file, or name of a shipped scene.
     out : Path or None
-        Folder of the results. None stands for ``out/`` and the name of the scene.
+        Default: ``out/`` and the name of the scene.
     frames : int or None
-        Number of frames. None stands for the scene's own.
+        Default: what the scene says.
     scale, resume, vti_every
         See `read_scene` and `deepcd.solvers.simulation.running.run`.
     threads : int or None
-        Number of threads. None stands for one per core.
+        Default: one per core.
 
     Returns
     -------
     list of dict
-        The rows of `deepcd.solvers.simulation.running.Progress`.
     """
     path = Path(name)
     if path.suffix != ".toml":
