@@ -28,7 +28,8 @@ class TestAnalyse:
         found = look(A, "learned-multigrid")
         assert not sp.issparse(found.matrix)
         np.testing.assert_array_equal(found.entries().toarray(), A.toarray())
-        assert (found.sign, found.no_grid, found.dtype) == (1, "", np.float64)
+        assert (found.sign, found.no_grid) == (1, "")
+        assert found.dtype == np.float64
 
     def test_few_unknowns_are_not_worth_looking_for_a_grid(self) -> None:
         found = look(poisson(domain((7, 6, 5), walls="air")).A)
@@ -48,7 +49,7 @@ class TestAnalyse:
         found = look(A, "jacobi", copy=copy)
         assert found.sign == sign
         np.testing.assert_array_equal(found.entries().toarray(), chain(30).toarray())
-        assert np.may_share_memory(found.matrix.data, A.data) == (sign > 0 and not copy)
+        assert np.may_share_memory(found.entries().data, A.data) == (sign > 0 and not copy)
         for name in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(A, name), getattr(before, name))
 
@@ -89,7 +90,7 @@ class TestRefusedUpdates:
         assert state(system, b) == before
         X, info = system.solve(np.stack([b, 2 * b], axis=1), 1e-8)
         assert info == 0
-        np.testing.assert_allclose(A @ X[:, 1], 2 * b, atol=1e-6 * np.linalg.norm(b))
+        np.testing.assert_allclose(A @ X[:, 1], 2 * b, atol=1e-6 * float(np.linalg.norm(b)))
 
     @pytest.mark.parametrize("preconditioner", ["auto", "pyamg-sa", "none", "direct"])
     def test_a_null_space_that_the_new_matrix_does_not_have(self, preconditioner: str) -> None:
