@@ -112,9 +112,8 @@ class DeepCD:
             if getattr(self, name) is not None:
                 count(name, getattr(self, name), least=least)
         backend = backends.find(self.device)
-        if recipe is not None and backend.name not in recipe.backends:
-            there = (known.name for known in RECIPES.values() if backend.name in known.backends)
-            known = ", ".join(map(repr, ("auto", *there)))
+        if recipe is not None and not backend.runs(recipe.name):
+            known = ", ".join(map(repr, ("auto", *filter(backend.runs, RECIPES))))
             raise ValueError(f"{backend.where} there are {known}, not {recipe.name!r}")
         backend.require()
 

@@ -77,8 +77,6 @@ class Recipe:
         Whether it needs the embedding of a Cartesian grid; others need the entries of A.
     takes_weights : bool, default False
         Whether it reads a weight file.
-    backends : tuple of str, default ("cpu",)
-        Names of the back ends it runs on.
     """
 
     name: str
@@ -86,7 +84,6 @@ class Recipe:
     summary: str
     needs_grid: bool = False
     takes_weights: bool = False
-    backends: tuple[str, ...] = ("cpu",)
 
 
 def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
@@ -179,7 +176,6 @@ RECIPES = {
             "multigrid led by a trained network",
             needs_grid=True,
             takes_weights=True,
-            backends=("cpu", "cuda"),
         ),
         Recipe("geometric-multigrid", _geometric_multigrid, "classical geometric multigrid", needs_grid=True),
         Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
@@ -187,7 +183,7 @@ RECIPES = {
         Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
         Recipe("pyamg-rs", partial(_algebraic_multigrid, method="rs"), "Ruge-Stueben coarsening"),
         Recipe("none", _none, "plain conjugate gradients"),
-        Recipe("jacobi", _jacobi, "the inverse of the diagonal", backends=("cpu", "cuda")),
+        Recipe("jacobi", _jacobi, "the inverse of the diagonal"),
         Recipe("ic0", _incomplete_cholesky, "incomplete Cholesky factors"),
         Recipe("mic0", partial(_incomplete_cholesky, modified=True), "modified incomplete Cholesky factors"),
         Recipe("deflation", _deflation, "deflation of 16 Ritz vectors"),

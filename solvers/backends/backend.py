@@ -28,6 +28,9 @@ class Backend(Protocol):
     def is_host(self) -> bool:
         """Whether systems live in the memory of this process: only these are copied, pickled or lent to SciPy."""
 
+    def runs(self, recipe: str) -> bool:
+        """Return whether the preconditioner of a recipe can be applied there, by the recipe's name."""
+
     def require(self) -> str:
         """Return what the back end runs on; raise a RuntimeError that says what is missing if it cannot run here."""
 

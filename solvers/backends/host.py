@@ -19,6 +19,10 @@ class Host:
     where = "on the host"
     is_host = True
 
+    def runs(self, recipe: str) -> bool:
+        """Return True: whatever a recipe builds is applied on the host."""
+        return True
+
     def require(self) -> str:
         """Return what it is."""
         return "the processor"

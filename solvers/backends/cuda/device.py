@@ -202,6 +202,10 @@ class Cuda:
 
         return Sums()
 
+    def runs(self, recipe: str) -> bool:
+        """Return whether there are kernels for it."""
+        return recipe in ("learned-multigrid", "jacobi")
+
     def require(self) -> str:
         """Return the name of the device in use, or raise; see `require`."""
         return require()
