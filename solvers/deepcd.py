@@ -112,8 +112,9 @@ class DeepCD:
             if getattr(self, name) is not None:
                 count(name, getattr(self, name), least=least)
         backend = backends.find(self.device)
-        if recipe is not None and not backend.runs(recipe.name):
-            known = ", ".join(map(repr, ("auto", *filter(backend.runs, RECIPES))))
+        if recipe is not None and not backend.runs(recipe):
+            there = (name for name, known in RECIPES.items() if backend.runs(known))
+            known = ", ".join(map(repr, ("auto", *there)))
             raise ValueError(f"{backend.where} there are {known}, not {recipe.name!r}")
         backend.require()
 

@@ -77,7 +77,7 @@ class Config:
         """The recipes that may be used, best first: the one that was named, or those of "auto" on the back end."""
         if self.recipe is not None:
             return (self.recipe,)
-        return tuple(recipe for recipe in AUTOMATIC if self.backend.runs(recipe.name))
+        return tuple(recipe for recipe in AUTOMATIC if self.backend.runs(recipe))
 
     @property
     def takes_any_matrix(self) -> bool:
@@ -87,8 +87,8 @@ class Config:
     @property
     def any_matrix(self) -> str:
         """The preconditioner that the back end has for a matrix without a grid."""
-        automatic = any(not recipe.needs_grid and self.backend.runs(recipe.name) for recipe in AUTOMATIC)
-        others = (name for name, recipe in RECIPES.items() if not recipe.needs_grid and self.backend.runs(name))
+        automatic = any(not recipe.needs_grid and self.backend.runs(recipe) for recipe in AUTOMATIC)
+        others = (name for name, recipe in RECIPES.items() if not recipe.needs_grid and self.backend.runs(recipe))
         return "auto" if automatic else next(others)
 
 

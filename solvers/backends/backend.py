@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 from numpy.typing import ArrayLike
 
 from deepcd.solvers.parts import Parts
+from deepcd.solvers.recipes import Recipe
 
 
 class Backend(Protocol):
@@ -28,8 +29,8 @@ class Backend(Protocol):
     def is_host(self) -> bool:
         """Whether systems live in the memory of this process: only these are copied, pickled or lent to SciPy."""
 
-    def runs(self, recipe: str) -> bool:
-        """Return whether the preconditioner of a recipe can be applied there, by the recipe's name."""
+    def runs(self, recipe: Recipe) -> bool:
+        """Return whether what a recipe builds can be applied there."""
 
     def require(self) -> str:
         """Return what the back end runs on; raise a RuntimeError that says what is missing if it cannot run here."""

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.solvers.arguments import as_vector
 from deepcd.solvers.parts import Parts
+from deepcd.solvers.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Host:
     where = "on the host"
     is_host = True
 
-    def runs(self, recipe: str) -> bool:
+    def runs(self, recipe: Recipe) -> bool:
         """Return True: whatever a recipe builds is applied on the host."""
         return True
 

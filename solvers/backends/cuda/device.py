@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from deepcd.solvers.arguments import as_vector, is_sparse_tensor
 from deepcd.solvers.backends.arrays import is_on_device
 from deepcd.solvers.parts import Parts
+from deepcd.solvers.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from deepcd.solvers.backends.cuda.vector import CudaVector, Sums
@@ -202,9 +203,9 @@ class Cuda:
 
         return Sums()
 
-    def runs(self, recipe: str) -> bool:
-        """Return whether there are kernels for it."""
-        return recipe in ("learned-multigrid", "jacobi")
+    def runs(self, recipe: Recipe) -> bool:
+        """Return whether there are kernels for what a recipe builds."""
+        return recipe in (RECIPES["learned-multigrid"], RECIPES["jacobi"])
 
     def require(self) -> str:
         """Return the name of the device in use, or raise; see `require`."""
