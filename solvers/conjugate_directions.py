@@ -102,22 +102,22 @@ class _Search:
         aligned : bool
             r is orthogonal to the kept directions, as the exact line search leaves it.
         """
-        A, p, z, before = self.A, self.p, self.z, self.rz
+        A, p, z, keep, before = self.A, self.p, self.z, self.keep, self.rz
         usable = self._propose()
-        beta = 0.0
-        if self.keep > 1:
+        rz, beta = self.rz, 0.0
+        if keep > 1:
             A.space.copy(z, out=p)
             for p_old, q_old, pq_old in self._kept:
                 A.space.combine(-A.dot(q_old, p) / pq_old, p_old, 1.0, p, p)
             z = p
-        elif before and self.keep:
+        elif before and keep:
             # The short form relies on all residuals before, and a recomputed one has forgotten them.
-            short = self.M.linear and aligned and usable and self._regular
-            beta = self.rz / before if short else -A.overlap(p, z) / self.pq
-        self.pq = A.conjugate(z, beta, p)
+            short = aligned and usable and self._regular and self.M.linear
+            beta = rz / before if short else -A.overlap(p, z) / self.pq
+        pq = self.pq = A.conjugate(z, beta, p)
+        rp = self.rp = rz if aligned and keep <= 1 else A.dot(self.r, p)
         self._regular = usable
-        self.rp = self.rz if aligned and self.keep <= 1 else A.dot(self.r, p)
-        if 0 < self.pq < math.inf and math.isfinite(self.rp):
+        if 0 < pq < math.inf and math.isfinite(rp):
             return None
         if self._is_negative():
             return Status.INDEFINITE_MATRIX
@@ -126,10 +126,11 @@ class _Search:
 
     def _propose(self) -> bool:
         """Set z to M r, or to r where that is of no use, and `rz` to r.z; return whether M r was of use."""
-        A, M, r, z = self.A, self.M, self.r, self.z
-        rz = M.apply(r, z) if self._finite else math.nan
-        if self._finite and A.project(z):  # which rounds z, and the product is that of the z that is used
-            rz = A.dot(r, z)
+        A, M, r, z, rz = self.A, self.M, self.r, self.z, math.nan
+        if self._finite:
+            rz = M.apply(r, z)
+            if A.project(z):  # which rounds z, and the product is that of the z that is used
+                rz = A.dot(r, z)
         usable = math.isfinite(rz) and rz != 0
         if usable and not M.symmetric:  # a positive definite M needs no such check, and the pass is saved
             usable = abs(rz) > _EPS * math.sqrt(A.dot(r, r) * A.dot(z, z))
@@ -137,7 +138,8 @@ class _Search:
             self.replaced += 1
             A.space.copy(r, out=z)
             rz = A.dot(r, z)
-        self.flipped += rz < 0
+        if rz < 0:
+            self.flipped += 1
         self.rz = rz
         return usable
 

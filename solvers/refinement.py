@@ -81,14 +81,13 @@ class _Refinement:
         self.parts, self.b, self.x0, self.limits, self.keep, self.dtype = parts, b, x0, limits, keep, dtype
         space = self.space = space_of(b)
         self.x = space.zeros(b) if x0 is None else space.copy(x0)
-        # What the last iteration left, and what the next one starts from; the norms that `Outcome` tells of.
-        self.r, self.residuals = b, [math.inf]
+        self.r = b  # what the next round starts from
+        self.residuals: list[float]
         # The residual that the next round asks for, and that of the round before.
         self.goal, self.previous = limits.target, math.inf
         self.spared = False  # it asked for less than the goal
         self.extent = 0.0  # at least the norm of scale * x, for a start from zero
-        self.lost, self.detail = 0.0, ""  # the norm of b on empty rows, and a sentence about them
-        self.beyond = Beyond(0.0, certain=True)
+        self.detail = ""
 
     def begin(self) -> Outcome | None:
         """Look at the start, and solve the rows without off-diagonal entries; return the outcome if that is all."""
@@ -107,7 +106,7 @@ class _Refinement:
         if x0 is not None or parts.alone.size:
             self.r = self._left(self.x)
         # What no x reaches is a part of b; of b - A x it is the same but for the rounding of A x, which may be larger.
-        self.beyond = Beyond(self.lost, certain=True)
+        self.beyond = Beyond(self.lost, True)
         if parts.singular and x0 is not None:
             self.beyond = _beyond_range(parts, _coupled(parts, b, self.x), self.lost, target)
         return None
@@ -250,7 +249,7 @@ def _beyond_range(parts: Parts, part: Vector, lost: float, target: float) -> Bey
     """Return what no x reaches of a right-hand side of the coupled rows."""
     largest = space_of(part).norm(part)
     if parts.operator is None or largest == 0:
-        return Beyond(lost, certain=True)
+        return Beyond(lost, True)
     unit = power_of_two(largest)
     return _project(parts, parts.operator.embed(part, 1 / unit), unit, lost, target)
 
@@ -265,7 +264,7 @@ def _project(parts: Parts, right: Vector, unit: float, lost: float, target: floa
     part = space.norm(null)
     beyond = math.hypot(unit * part, lost)
     if beyond <= target or part == 0 or operator.certain_null_space:
-        return Beyond(beyond, certain=True)
+        return Beyond(beyond, True)
     space.divide(null, part)
     rounding = space.copy(null)  # of the difference, which is large where the part is small
     operator.project(rounding)
