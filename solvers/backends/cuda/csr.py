@@ -27,7 +27,9 @@ class CudaMatrix:
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
+        The matrix on the host, which is uploaded.
     sums : Sums
+        Where inner products are added up.
     """
 
     def __init__(self, A: sp.csr_array, sums: Sums) -> None:
@@ -54,7 +56,9 @@ class CudaGridMatrix:
     Parameters
     ----------
     A : GridMatrix
+        The same matrix on the host.
     operator : CudaStencilOperator
+        A / scale on the coupled rows.
     rows : slice or device array of int64
         The coupled rows.
     """
