@@ -4,8 +4,8 @@
     python -m pytest -p benchmarks.solve_records --record-solves after.json
     python -m benchmarks.solve_records before.json after.json
 
-A solve is recorded by the test that made it, in order: status, iterations, preconditioner, and digests of x and of the
-residuals. Two records agree only if they are equal to the last bit.
+The solves of a test are recorded in order, under the name of the test: status, iterations, preconditioner, and digests
+of x and of the residuals. Two records agree only if they are equal to the last bit.
 """
 
 from __future__ import annotations
