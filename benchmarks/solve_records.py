@@ -10,6 +10,7 @@ of x and of the residuals. Two records agree only if they are equal to the last 
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import importlib
@@ -70,7 +71,11 @@ def _digest(v: Any) -> str:
 
 
 def main() -> int:
-    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("before", "after"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args()
+    before, after = (json.loads(path.read_text()) for path in (args.before, args.after))
     common = sorted(before.keys() & after.keys())
     differing = [name for name in common if before[name] != after[name]]
     for name in differing:
