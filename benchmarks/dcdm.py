@@ -1,13 +1,13 @@
-"""How good is the published network, where, and what is it that makes it so?
+"""How good is the published network, on which systems, and which of its parts matter?
 
     python -m benchmarks.dcdm boxes      the shipped weights on closed boxes from 16^3 to 64^3, plain CG beside them
     python -m benchmarks.dcdm parts      directions kept, normalisation, obstacles, with the shipped weights
     python -m benchmarks.dcdm trainings  losses and right-hand sides: trainings of equal length at 16^3 (ten minutes)
     python -m benchmarks.dcdm --draw     the figure, from the saved runs
 
-Kaneda et al. (ICML 2023) with this project's training; seeds of right-hand sides are not those of any training. What
-the authors measured is not quoted: only what is run here is said. Iterations are to the true residual; 100 is the most,
-as in the authors' tests.
+The network is that of Kaneda et al. (ICML 2023), trained by this project; right-hand sides come from seeds that no
+training uses. All numbers are measured here; none of the authors' numbers are quoted. Iterations are counted to the
+true residual, at most 100, as in the authors' tests.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from deepcd.solvers.training.dcdm import train_dcdm
 
 F64 = NDArray[np.float64]
 SEED = 888_000_000
-MOST = 100
+MAXITER = 100
 REPEATS = 5
-STEPS = 1_500  # of the trainings that are compared
+STEPS = 1_500  # length of the trainings that are compared
 FILLS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
 
 
@@ -51,16 +51,16 @@ def smooth(system: PoissonSystem, instance: int) -> F64:
 
 
 def fluid(size: int) -> tuple[PoissonSystem, F64]:
-    """Return the closed box with smoke that begins to rise."""
+    """Return the system of a closed box in which smoke begins to rise, and its right-hand side."""
     problem = next(PROBLEMS["plume"](size))
     return poisson(problem.grid), problem.b
 
 
 def iterations(system: PoissonSystem, b: F64, tol: float, **options: Any) -> tuple[int, float]:
-    """Return iterations, 100 standing for failure, and seconds of the solve."""
+    """Return the iterations, where 100 stands for failure, and the seconds of the solve."""
     solver = DeepCD(threads=1, **options)
-    solution = solver.setup(system.A).solve(b, tol, maxiter=2_000 if options["preconditioner"] != "dcdm" else MOST)
-    return (solution.iterations if solution.info == 0 else MOST), solution.solve_time
+    solution = solver.setup(system.A).solve(b, tol, maxiter=2_000 if options["preconditioner"] != "dcdm" else MAXITER)
+    return (solution.iterations if solution.info == 0 else MAXITER), solution.solve_time
 
 
 def counted(system: PoissonSystem, right: list[F64], tol: float, **options: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def filled(size: int, fill: float) -> PoissonSystem:
 
 
 def without_norm(system: PoissonSystem, right: list[F64], normalise: bool) -> dict[str, Any]:
-    """Solve with the network's input at length one, or as it is."""
+    """Solve with the network's input normalised, or not."""
     tensors, _ = weight_files.load(None, "dcdm-64/1")
     embedding, stencil = embed(system.grid)
     operator = UnitStencilOperator(embedding, stencil)
@@ -129,13 +129,13 @@ def without_norm(system: PoissonSystem, right: list[F64], normalise: bool) -> di
     for b in right:
         box = operator.embed(b)
         target = 1e-4 * float(np.linalg.norm(box))
-        record = conjugate_directions(operator, box, M, target, maxiter=MOST, keep=2)
-        counts.append(len(record.residuals) - 1 if record.residuals[-1] <= target else MOST)
+        record = conjugate_directions(operator, box, M, target, maxiter=MAXITER, keep=2)
+        counts.append(len(record.residuals) - 1 if record.residuals[-1] <= target else MAXITER)
     return {"iterations": float(np.median(counts)), "most": max(counts)}
 
 
 def trainings() -> list[dict[str, Any]]:
-    """Train the network anew at 16^3 with other losses and other right-hand sides, equally long."""
+    """Train the network from the start at 16^3, with other losses and right-hand sides, equally long."""
     rows = []
     variants = [{"kind": kind} for kind in ("ritz", "white", "smooth", "harvested")]
     variants += [{"loss": loss} for loss in ("unscaled", "energy")]
@@ -201,7 +201,7 @@ def main() -> None:
     """Run a part and save its rows beside those of the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {"boxes": boxes, "parts": parts, "trainings": trainings}
-    parser.add_argument("parts", nargs="*", help=", ".join(known))  # `choices` would refuse none
+    parser.add_argument("parts", nargs="*", help=", ".join(known))  # `choices` would refuse an empty list
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
     unknown = [name for name in args.parts if name not in known]

@@ -1,8 +1,8 @@
-"""Who answers wrongly with success? Nasty inputs for SciPy, PyAMG and deepcd, at 400 unknowns and at 262,144.
+"""Which solvers report success for a wrong answer? Nasty inputs for SciPy, PyAMG and deepcd, in two sizes.
 
     python -m benchmarks.fails_safely                     all cases, 20 x 20 and 64 x 64 x 64
     python -m benchmarks.fails_safely --shape 20 20       one size; the saved rows of others are kept
-    python -m benchmarks.fails_safely --only "NaN in b"   one case, all that was said
+    python -m benchmarks.fails_safely --only "NaN in b"   one case
 
 Each solver runs in a process of its own, restarted when it crashes or takes longer than --limit seconds. All get the
 same tolerance and the same limit of iterations: SciPy's default of 10 n at 400 unknowns, and 1,000 at 64^3, where
@@ -10,11 +10,11 @@ plain conjugate gradients need 160 on the clean system. A verdict rests on the r
 precision from the caller's arrays (`verification.py`) and is one of:
 
 right answer    x meets the tolerance, and the solver says so
-right status    not solved, and what the solver says is true and of use: an exception for what is no linear system, the
-                cause by name or in a warning, or "not converged" where the system is merely hard
-misleading      could be solved and was not; failed without naming the cause; returned NaN; changed its input, or
-                returned it
-wrong success   says success, and x does not solve the system
+right status    the system is not solved, and the solver's message is true and useful: an exception for what is not a
+                linear system, the cause by name or in a warning, or "not converged" where the system is merely hard
+misleading      the solver did not solve a solvable system, failed without naming the cause, returned NaN, changed its
+                input, or returned its input
+wrong success   the solver says success, but x does not solve the system
 hang or crash   any other exception, a dead process, or no answer in time
 
 After lineax's `benchmarks/gmres_fails_safely.py`.
@@ -46,18 +46,18 @@ HINTS = ("indefinite", "definite", "singular", "symmetric", "breakdown", "nan", 
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """What a solver answered.
+    """The answer of a solver.
 
     Attributes
     ----------
     x, info
-        The pair it returned; None where it raised.
+        The pair that it returned, or None if it raised.
     status : str
-        Name of its status, if it has such a thing.
+        Name of its status, if it has one.
     error : BaseException, optional
-        What it raised.
+        The exception that it raised.
     hints : tuple of str
-        Warnings that speak of a cause.
+        Warnings that name a cause.
     """
 
     x: Any = None
@@ -136,16 +136,16 @@ def ask(solver: Callable[[NastyInput, dict[str, Any]], Any], problem: NastyInput
 
 
 def verdict(problem: NastyInput, said: Said, original: Any = None, intact: bool = True) -> str:
-    """Judge what was said about a problem.
+    """Judge the answer to a problem.
 
     Parameters
     ----------
     problem : NastyInput
     said : Said
     original : sparse matrix, optional
-        A as it was at the setup, if it was changed since: x may solve either.
+        A as it was at the setup, if it has been changed since; x may solve either of them.
     intact : bool
-        A, b and x0 are what they were.
+        Whether A, b and x0 are unchanged.
     """
     if said.error is not None:
         if problem.propagates is not None and isinstance(said.error, problem.propagates):
@@ -164,7 +164,7 @@ def verdict(problem: NastyInput, said: Said, original: Any = None, intact: bool 
     if said.status:
         return "right status" if said.status in problem.statuses else "misleading"
     if set(problem.statuses) & {"MAXITER", "ATTAINABLE_ACCURACY", "CALLBACK"}:
-        return "right status"  # it did not converge, and that is all there is to say
+        return "right status"  # "not converged" is the whole truth
     return "right status" if said.hints or (said.info or 0) < 0 else "misleading"
 
 
@@ -172,7 +172,7 @@ def _solves(problem: NastyInput, x: Any, original: Any) -> bool:
     tol, atol = (0.0 if math.isnan(value) else max(value, 0.0) for value in (problem.tol, problem.atol))
     try:
         return any(verification.meets(A, problem.b, x, tol, atol) for A in (problem.A, original) if A is not None)
-    except (ValueError, TypeError):  # shapes that do not fit, text for numbers
+    except (ValueError, TypeError):  # the shapes do not fit, or there is text instead of numbers
         return False
 
 
@@ -198,7 +198,7 @@ def work(name: str, connection: Connection) -> None:
     while (request := connection.recv()) is not None:
         shape, case, most = request
         if shape not in made:
-            made = {shape: cases(shape)}  # one size at a time: they are large
+            made = {shape: cases(shape)}  # only one size at a time is kept, since they are large
         problem = made[shape][case]()
         connection.send("ready")
         connection.send(judge(name, shape, case, problem, most))
@@ -240,7 +240,7 @@ class Worker:
 
 
 def applies(name: str, problem: NastyInput) -> bool:
-    """Whether a solver takes the arguments of a problem: PyAMG has no atol, and only two have a setup."""
+    """Return whether a solver takes the arguments of a problem: PyAMG has no atol, and only two have a setup."""
     return not (problem.atol and name in WITHOUT_ATOL) and not (problem.afterwards and name not in WITH_SETUP)
 
 

@@ -1,9 +1,9 @@
-"""Draws the iteration counts that benchmarks/iterations.py saved.
+"""Draw the iteration counts that benchmarks/iterations.py saved.
 
     python -m benchmarks.figure
 
-Left: mean iterations to 1e-6 per family at 64^3, trained on and unseen, learned against classical. Right: the same
-against the size of the box.
+The left panel has the mean iterations to 1e-6 per family at 64^3, for families that were trained on and for others,
+learned and classical. The right panel has the same against the size of the box.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How long does `import deepcd` take, beside what it cannot do without, and which heavy libraries does it load?
+"""How long does `import deepcd` take, compared with its requirements, and which heavy libraries does it load?
 
     python -m benchmarks.import_time [--repeats 9]
 
-Each import in a process of its own, all in turn; seconds are those of the process, Python's own start included.
-Bytecode is there before the clock starts. `import deepcd` loads nothing before a name of it is used, so the first name
-is measured as well: that is the time to compare with.
+Each import runs in a process of its own, and all of them take turns. Seconds are those of the process, the start of
+Python included; bytecode exists before. `import deepcd` loads nothing before one of its names is used, so the first
+name is measured as well; that is the time to compare.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def run(statement: str) -> float:
 
 
 def imported(statement: str) -> list[str]:
-    """Return which of the heavy libraries are there after a statement."""
+    """Return the heavy libraries that a statement loads."""
     code = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
 

@@ -52,7 +52,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def frozen(weights: dict[str, Any], ndim: int) -> dict[str, Any]:
-    """Return weights whose networks answer their mean output over training domains, whatever they see."""
+    """Return weights whose networks always return their mean output over training domains."""
     import torch
 
     from deepcd.solvers.training.network import LearnedMultigrid as Network
@@ -119,7 +119,7 @@ def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """Return "method random / smooth" for the rows of one system, failures named."""
+    """Return "method random / smooth" for the rows of one system, with failures marked."""
     cells = []
     for name in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == name]

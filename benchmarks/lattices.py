@@ -1,4 +1,4 @@
-"""Laplacians of boxes, masks and graphs, by Kronecker products and masks: they share no code with `deepcd.pde`."""
+"""Laplacians of boxes, masks and graphs, by Kronecker products and masks, without code of `deepcd.pde`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lattice(shape: tuple[int, ...], *ends: str, weights: tuple[float, ...] = (1.
 
 
 def among(fluid: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> sp.csr_array:
-    """Return the Laplacian of the cells of a mask, with walls around; `held` cells lean on a value outside."""
+    """Return the Laplacian of the cells of a mask, with walls around; `held` cells have a Dirichlet neighbour."""
     cells = np.flatnonzero(fluid)
     off = sp.csr_array(lattice(fluid.shape, "dirichlet")[cells][:, cells])
     off = sp.csr_array(off - sp.diags_array(off.diagonal()))
@@ -56,7 +56,7 @@ def changed(A: Any, *entries: tuple[int, int, float]) -> sp.csr_array:
 
 
 def without(A: Any, index: Any, diagonal: float, *, cols: bool) -> sp.csr_array:
-    """Return A with these rows (and columns) emptied and this diagonal there; explicit zeros are removed."""
+    """Return A with these rows (and columns) emptied, apart from this diagonal entry; explicit zeros are removed."""
     keep = np.ones(A.shape[0])
     keep[index] = 0
     K = sp.diags_array(keep)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.many_right_hand_sides [--sizes 32 48 64 96] [--repeats 5]
 
-Open-top box with obstacles; smooth and random right-hand sides in turn, of norm one; tolerance 1e-6. One call with all
-columns, which threads share column by column, against one call per column, whose passes the threads share: once with a
-prepared system, and, for the most columns, once from the matrix, `DeepCD.solve(A, B)` against `DeepCD.solve(A, b)` for
-each. Both ways alternate, so that what else the machine does falls on both; "again" is the ratio of two runs one by
-one, which says how far to trust the others.
+The domain is an open-top box with obstacles; right-hand sides of norm one are smooth and random in turn, and solved to
+1e-6. One call with all columns, which the threads share column by column, is compared with one call per column, whose
+passes the threads share. Systems are prepared; for the largest number of columns, `DeepCD.solve(A, B)` is compared with
+`DeepCD.solve(A, b)` for each column as well. Both ways alternate, so that other load of the machine affects both.
+"again" is the ratio of two series of single calls, which says how far the other ratios can be trusted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOL = 1e-6
 
 
 def timed(system: System, right: NDArray[np.float64]) -> tuple[Solution, float]:
-    """Return the solution and the seconds."""
+    """Return the solution and the seconds that it took."""
     start = time.perf_counter()
     solution = system.solve(right, TOL)
     seconds = time.perf_counter() - start

@@ -1,6 +1,6 @@
 """Nasty inputs for linear solvers: each a Poisson system on a lattice of any size with one thing wrong with it.
 
-A problem says what counts as right besides an x that meets the tolerance: an exception, or true statuses.
+Each input says which answers are right besides an x that meets the tolerance: an exception, or true statuses.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from benchmarks.lattices import among, chain, changed, lattice, serpentine, star
 
 Cases = dict[str, Callable[[], "NastyInput"]]
 
-LIMIT = ("MAXITER", "ATTAINABLE_ACCURACY")  # true statuses of systems that are merely hard
+LIMIT = ("MAXITER", "ATTAINABLE_ACCURACY")  # statuses that are true of systems that are merely hard
 INDEFINITE = ("INDEFINITE_MATRIX",)
-# A breakdown is what plain iterations notice of these; its sentence names singular and nonsymmetric matrices as causes.
+# Plain iterations notice these as a breakdown, whose sentence names singular and nonsymmetric matrices as causes.
 NONSYMMETRIC = ("NONSYMMETRIC", "BREAKDOWN")
 INCONSISTENT = ("INCONSISTENT", "BREAKDOWN")
 EMPTY = ("ZERO_DIAGONAL", *INCONSISTENT)
@@ -34,17 +34,17 @@ class NastyInput:
     Attributes
     ----------
     A, b
-        As the caller has them, of any type.
+        Matrix and right-hand side as the caller has them, of any type.
     tol, atol, maxiter, x0, callback
-        Options of the call; None: not given.
+        Options of the call; those that are None are not given.
     statuses : tuple of str
-        True endings other than convergence; empty: it has to be solved, or refused where `refusal` says so.
+        Right endings other than convergence. Without any, the system has to be solved, or refused if `refusal` is True.
     refusal : bool
-        ValueError or TypeError is right.
+        Whether ValueError or TypeError is a right answer.
     propagates : type of exception, optional
-        What the callback raises and has to come through.
+        Type of the exception that the callback raises and that has to reach the caller.
     afterwards : callable, optional
-        Called with A between setup and solve.
+        Function that is called with A between setup and solve.
     """
 
     A: Any
@@ -70,7 +70,7 @@ def consistent(A: Any, **changes: Any) -> NastyInput:
 
 
 def inconsistent(A: Any) -> NastyInput:
-    """Return a problem that has none, if A has the constant, or nearly that, in its null space."""
+    """Return a problem without a solution, if A has the constant, or nearly the constant, in its null space."""
     return NastyInput(A, 1 + random(A.shape[0], 2), statuses=INCONSISTENT)
 
 
@@ -91,7 +91,7 @@ def overwrite(x: NDArray[Any]) -> None:
 
 
 def cases(shape: tuple[int, ...]) -> Cases:
-    """Return the problems on a lattice by name, each made when it is called."""
+    """Return functions that make the problems on a lattice, by name."""
     groups = (indefinite, nonsymmetric, singular, not_finite, precision, magnitudes, options, types, geometry, others)
     A = lattice(shape, "dirichlet")
     return {name: make for group in groups for name, make in group(shape, A, random(A.shape[0])).items()}

@@ -1,11 +1,11 @@
-"""How long does a system without a grid take, beside the better of PyAMG's methods?
+"""How long does a system without a grid take, compared with the better of PyAMG's methods?
 
     python -m benchmarks.no_grid [--repeats 5] [--only NAME ...]
     python -m benchmarks.no_grid --matrices     # instead: every matrix of tests/matrices and of PyAMG to 1e-8
 
-Set-up and solve to 1e-6 from a bare matrix, one thread, fresh A and b in every repeat, medians. PyAMG is given its best
-known settings: smoothed aggregation with forward/backward Gauss-Seidel, and Ruge-Stueben, both accelerated by CG; the
-better of the two is the yardstick, problem by problem, though a user has to know beforehand which one that is.
+Seconds are medians of set-up and solve to 1e-6 from a bare matrix, on one thread, with a new b in every repeat. PyAMG
+has the best settings known to us: smoothed aggregation with forward/backward Gauss-Seidel, and Ruge-Stueben, both
+accelerated by CG. The better of the two is the yardstick for each problem, although users cannot know it beforehand.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def simplex_laplacian(points: NDArray[np.float64], boundary: NDArray[np.bool_]) 
 
 
 def graded_mesh(n: int) -> sp.csr_array:
-    """2D, an L-shape of nodes that gather at the re-entrant corner."""
+    """Return linear elements in 2D on an L-shape whose nodes gather at the re-entrant corner."""
     rng = np.random.default_rng(1)
     radius, angle = rng.uniform(0, 1, n) ** 1.5, rng.uniform(0, 1.5 * np.pi, n)
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
@@ -64,13 +64,13 @@ def graded_mesh(n: int) -> sp.csr_array:
 
 
 def tetrahedra(n: int) -> sp.csr_array:
-    """3D, random nodes in a cube, fixed on two faces."""
+    """Return linear elements in 3D on random nodes in a cube, fixed on two faces."""
     points = np.random.default_rng(2).uniform(0, 1, (n, 3))
     return simplex_laplacian(points, np.abs(points[:, 2] - 0.5) > 0.48)
 
 
 def jumps(n: int) -> sp.csr_array:
-    """2D finite volumes, 16 x 16 random blocks of coefficients 1 to 1e4, harmonic means on faces."""
+    """Return finite volumes in 2D: 16 x 16 random blocks of coefficients 1 to 1e4, harmonic means on faces."""
     rng = np.random.default_rng(3)
     k = np.kron(10 ** rng.uniform(0, 4, (16, 16)), np.ones((n // 16, n // 16)))
     number = np.arange(n * n).reshape(n, n)
@@ -90,24 +90,24 @@ def jumps(n: int) -> sp.csr_array:
 
 
 def seven_point(n: int) -> sp.csr_array:
-    """Poisson on a cube, Dirichlet data all around."""
+    """Return the Laplacian of a cube with Dirichlet data all around."""
     return sp.csr_array(pyamg.gallery.poisson((n, n, n), format="csr"))
 
 
 def permuted(n: int) -> sp.csr_array:
-    """The same, numbered at random."""
+    """Return the same, numbered at random."""
     order = np.random.default_rng(4).permutation(n**3)
     return sp.csr_array(seven_point(n)[order][:, order])
 
 
 def scaled(n: int) -> sp.csr_array:
-    """The same, rows and columns scaled by random numbers over six decades."""
+    """Return the same, with rows and columns scaled by random numbers over six decades."""
     S = sp.diags_array(10 ** np.random.default_rng(5).uniform(-3, 3, n**3))
     return sp.csr_array(S @ seven_point(n) @ S)
 
 
 def periodic(n: int) -> sp.csr_array:
-    """Poisson on a periodic cube: singular."""
+    """Return the Laplacian of a periodic cube, which is singular."""
     ring = sp.csr_array(sp.diags_array([-1.0, -1.0, -1.0, -1.0], offsets=[-1, 1, n - 1, 1 - n], shape=(n, n)))
     ring += 2 * sp.eye_array(n)
     one = sp.eye_array(n)
@@ -116,29 +116,29 @@ def periodic(n: int) -> sp.csr_array:
 
 
 def anisotropic(n: int) -> sp.csr_array:
-    """Rotated anisotropic diffusion, 1 : 0.01 at 30 degrees."""
+    """Return rotated anisotropic diffusion, 1 : 0.01 at 30 degrees."""
     stencil = pyamg.gallery.diffusion_stencil_2d(epsilon=0.01, theta=np.pi / 6, type="FD")
     return sp.csr_array(pyamg.gallery.stencil_grid(stencil, (n, n), format="csr"))
 
 
 def finite_elements(n: int) -> sp.csr_array:
-    """Anisotropic diffusion, 1 : 0.001, along an axis, bilinear elements: strong couplings of the wrong sign."""
+    """Return bilinear elements for anisotropic diffusion, 1 : 0.001: strong couplings of the wrong sign."""
     stencil = pyamg.gallery.diffusion_stencil_2d(epsilon=0.001, theta=0, type="FE")
     return sp.csr_array(pyamg.gallery.stencil_grid(stencil, (n, n), format="csr"))
 
 
 def elasticity(n: int) -> sp.csr_array:
-    """Linear elasticity, bilinear elements."""
+    """Return bilinear elements for linear elasticity."""
     return sp.csr_array(pyamg.gallery.linear_elasticity((n, n))[0])
 
 
 def rigid_body_modes(n: int) -> NDArray[np.float64]:
-    """Near null space of the same."""
+    """Return the near null space of `elasticity`."""
     return np.asarray(pyamg.gallery.linear_elasticity((n, n))[1])
 
 
 def graph(n: int) -> sp.csr_array:
-    """Laplacian of a random graph of mean degree ten, plus a small multiple of the identity."""
+    """Return the Laplacian of a random graph of mean degree ten, plus a small multiple of the identity."""
     rng = np.random.default_rng(6)
     ends = rng.integers(0, n, (2, 5 * n))
     W = sp.coo_array((rng.uniform(0.1, 1, 5 * n), tuple(ends)), shape=(n, n)).tocsr()
@@ -148,7 +148,7 @@ def graph(n: int) -> sp.csr_array:
 
 
 def proximity(n: int) -> sp.csr_array:
-    """Laplacian of the six nearest neighbours of random points in a square, plus a small multiple of the identity."""
+    """Return the Laplacian of the six nearest neighbours of random points, plus a small multiple of the identity."""
     points = np.random.default_rng(7).uniform(0, 1, (n, 2))
     beside = cKDTree(points).query(points, k=7)[1][:, 1:]
     W = sp.coo_array((np.ones(6 * n), (np.repeat(np.arange(n), 6), beside.ravel())), shape=(n, n)).tocsr()
@@ -157,7 +157,7 @@ def proximity(n: int) -> sp.csr_array:
 
 
 def example(name: str) -> sp.csr_array:
-    """One of the matrices that PyAMG ships."""
+    """Return one of the matrices that PyAMG ships."""
     return sp.csr_array(pyamg.gallery.load_example(name)["A"])
 
 
@@ -180,24 +180,24 @@ PROBLEMS: dict[str, Callable[[], sp.csr_array]] = {
     "proximity graph, 50k": lambda: proximity(50_000),
     **{name: partial(example, name) for name in EXAMPLES},
 }
-NEAR_NULL = {"elasticity and its modes, 100^2": lambda: rigid_body_modes(100)}  # B, for deepcd and SA alike
+NEAR_NULL = {"elasticity and its modes, 100^2": lambda: rigid_body_modes(100)}  # the argument B of deepcd and of SA
 
 
 def deepcd_solve(A: Any, b: Any, B: Any) -> tuple[Any, int, str]:
-    """DeepCD as a newcomer calls it."""
+    """Solve with DeepCD as a newcomer calls it."""
     solution = DeepCD(threads=1).solve(A, b, TOL, B=B)
     return solution.x, solution.iterations, solution.preconditioner
 
 
 def sa_solve(A: Any, b: Any, B: Any) -> tuple[Any, int, str]:
-    """Smoothed aggregation, Gauss-Seidel forward before and backward after."""
+    """Solve with smoothed aggregation, Gauss-Seidel forward before and backward after the correction."""
     sweeps = [("gauss_seidel", {"sweep": way}) for way in ("forward", "backward")]
     build = partial(pyamg.smoothed_aggregation_solver, B=B, presmoother=sweeps[0], postsmoother=sweeps[1])
     return (*pyamg_solve(build)(A, b, TOL), "")
 
 
 def rs_solve(A: Any, b: Any, _: Any) -> tuple[Any, int, str]:
-    """Ruge-Stueben."""
+    """Solve with Ruge-Stueben coarsening."""
     return (*pyamg_solve(pyamg.ruge_stuben_solver)(A, b, TOL), "")
 
 
@@ -205,7 +205,7 @@ METHODS = {"deepcd": deepcd_solve, "pyamg SA": sa_solve, "pyamg RS": rs_solve}
 
 
 def matrices() -> None:
-    """Solve every matrix from practice to 1e-8 and print how it went."""
+    """Solve every matrix from practice to 1e-8 and print the results."""
     systems = {path.name.removesuffix(".mtx.gz"): sp.csr_array(mmread(path)) for path in sorted(MATRICES.glob("*.gz"))}
     systems |= {name: example(name) for name in EXAMPLES}
     print(f"{'matrix':32s} {'unknowns':>8s}  {'preconditioner':14s} {'iterations':>10s} {'true residual':>13s}  status")
@@ -252,7 +252,7 @@ def main() -> None:
                 true = float(np.linalg.norm(b - original @ x) / np.linalg.norm(b))
                 facts[method] = {"iterations": iterations, "residual": true, "used": used}
         median = {method: float(np.median(times)) for method, times in seconds.items()}
-        # A method that does not reach the tolerance is no yardstick.
+        # Only methods that reach the tolerance can be the yardstick.
         peers = [median[method] for method in ("pyamg SA", "pyamg RS") if facts[method]["residual"] <= 1.01 * TOL]
         ratio = median["deepcd"] / min(peers) if peers else None
         row = {"problem": name, "unknowns": original.shape[0], "entries": original.nnz, "ratio": ratio}

@@ -132,25 +132,25 @@ HIERARCHIES: dict[str, Callable[[Any], Any]] = {
         for theta, splitting, how in itertools.product((0.1, 0.25, 0.5), ("RS", "PMIS"), ("classical", "direct"))
     },
 }
-# Of all hierarchies these were the best in a run over every one at 64^3.
+# The best hierarchies in a run over all of them at 64^3.
 SHORTLIST = (
     "SA", "SA theta=0.0", "RS theta=0.25 RS classical", "RS theta=0.1 RS classical", "RS theta=0.5 RS classical",
     "RS theta=0.1 RS direct", "RS theta=0.5 RS direct",
 )  # fmt: skip
-PYAMG = {"SA": "SA theta=0.0", "RS": "RS theta=0.25 RS classical"}  # in use
+PYAMG = {"SA": "SA theta=0.0", "RS": "RS theta=0.25 RS classical"}  # the hierarchies in use
 
 
 def tune_pyamg(
     family: str, size: int, repeats: int, tol: float, names: Iterable[str] = SHORTLIST
 ) -> list[tuple[dict[str, float], str]]:
-    """Return medians over domains that are never reported, with every hierarchy that converged on all of them."""
+    """Return the medians of every hierarchy that converged on all of some domains that are never reported."""
     seeds = range(hypre_settings.TUNING_INSTANCE, hypre_settings.TUNING_INSTANCE + repeats)
     problems = [SeededProblem.of(family, (size,) * 3, seed) for seed in seeds]
     found = []
     for name in names:
         try:
             runs = [algebraic(problem, tol, HIERARCHIES[name]) for problem in problems]
-        except ValueError:  # coarse operators may come out as NaN
+        except ValueError:  # some coarse operators are NaN
             continue
         if all(problem.judge(run.x) <= tol for problem, run in zip(problems, runs, strict=True)):
             keys = ("setup", "solve", "iterations")
@@ -160,7 +160,7 @@ def tune_pyamg(
 
 
 def choose_settings(family: str, size: int, tol: float, methods: Iterable[str], repeats: int = 2) -> dict[str, str]:
-    """Try hypre's and PyAMG's settings on domains of this kind that are never reported; use the best from now on."""
+    """Try hypre's and PyAMG's settings on domains of this kind that are never reported; use the best afterwards."""
     chosen: dict[str, str] = {}
     wanted = {name.split()[0] for name in methods if not absent(name)}
     if "hypre" in wanted and (found := hypre_settings.tune(family, size, repeats, tol)):

@@ -22,7 +22,7 @@ from deepcd.solvers.space import Preconditioner
 
 RESULTS = Path(__file__).parent / "results"
 MAIN_FAMILIES = ("closed-cube", "open-top", "free-surface", "mixed-walls", "pure-neumann")
-TEST_SEED = 777  # training draws from (training seed, step); test domains from (777, instance)
+TEST_SEED = 777  # test domains are drawn from (777, instance), trainings draw from (training seed, step)
 
 
 def test_grid(family: str, shape: tuple[int, ...], instance: int) -> Grid:
@@ -90,7 +90,7 @@ def operator_of(system: PoissonSystem) -> UnitStencilOperator:
 
 
 def saved_rows(name: str) -> list[dict[str, Any]]:
-    """Return the rows of benchmarks/results/<name>.json; none if there is no such file."""
+    """Return the rows of benchmarks/results/<name>.json, or no rows if there is no such file."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["rows"] if path.exists() else []
 

@@ -19,7 +19,7 @@ from deepcd.pde import poisson
 Rng = np.random.Generator
 Drawn = tuple[sp.csr_array, NDArray[np.float64] | None]  # A and a vector in its null space, if there is one
 
-# What is true of a system, by construction.
+# Each system has one truth, by construction.
 TRUTHS = ("solvable", "negative", "inconsistent", "indefinite", "nonsymmetric", "empty row")
 LAYOUTS: dict[str, Callable[[sp.csr_array], Any]] = {
     "csr": lambda A: A,
@@ -34,20 +34,24 @@ LAYOUTS: dict[str, Callable[[sp.csr_array], Any]] = {
 
 @dataclass(frozen=True)
 class RandomSystem:
-    """A system, how it is to be solved, and what is true of it.
+    """A system, the options of its solve, and the truth about it.
 
     Attributes
     ----------
     seed : int
+        Seed of the system.
     family, layout : str
-    A, b : as the caller has them
+        Keys of FAMILIES and LAYOUTS.
+    A, b
+        Matrix and right-hand side as the caller has them.
     truth : str
         One of TRUTHS.
     lost : float
-        Norm of the part of b that no x reaches.
+        Norm of the part of b that no A x can match.
     preconditioner : str
-        For DeepCD.
+        Preconditioner of DeepCD.
     tol : float
+        Relative tolerance.
     options : dict
         Further arguments of both solvers.
     """
@@ -214,7 +218,7 @@ WEIGHTS = (0.3, 0.2, 0.12, 0.12, 0.06, 0.08, 0.12)
 def _spoil(
     A: sp.csr_array, null: NDArray[np.float64] | None, truth: str, rng: Rng
 ) -> tuple[sp.csr_array, NDArray[np.float64] | None, str]:
-    """Make a truth true of A, where A lends itself to it."""
+    """Change A so that a truth holds, where that is possible; return A, its null vector and the truth that holds."""
     n = A.shape[0]
     if truth == "negative":
         return sp.csr_array(-A), null, truth
@@ -242,7 +246,7 @@ def _spoil(
 def _right_hand_side(
     A: sp.csr_array, null: NDArray[np.float64] | None, truth: str, rng: Rng
 ) -> tuple[NDArray[np.float64], float]:
-    """Return b and the norm of what no x reaches of it."""
+    """Return b and the norm of the part of b that no A x can match."""
     n = A.shape[0]
     if null is None:
         kinds = (rng.standard_normal(n), A @ rng.standard_normal(n), np.ones(n), np.eye(1, n, int(rng.integers(n)))[0])

@@ -3,16 +3,16 @@
     python -m benchmarks.scaling [--sizes 64 96 128 192 256] [--threads 1 2] [--repeats 5] [--warm]
     python -m benchmarks.scaling --draw [--warm]        draws the figure from the saved numbers
 
-Open-top boxes with obstacles, n^3 cells, smooth right-hand side, tolerance 1e-6; 384 and 512 on request. "grid": the
-solver is given the grid and no matrix exists; "matrix": it is given the bare sparse matrix and finds the grid, up to
-256^3. Every size, input and number of threads has a process of its own. What compiles has been compiled, on a small
-system, before its clock starts. Each repeat has a domain and a right-hand side of its own. Memory is the peak of
-set-up and solve above what the process held once A and b existed, in bytes per cell of the box: the peak that Linux
-keeps (VmHWM) is reset at that moment, since that of getrusage remembers what assembling A took.
+The systems are open-top boxes with obstacles, n^3 cells, with a smooth right-hand side, solved to 1e-6; 384 and 512 on
+request. For "grid" the solver is given the grid and no matrix exists; for "matrix" it is given the bare sparse matrix,
+up to 256^3, and finds the grid. Every size, input and number of threads has a process of its own, which compiles
+everything on a small system before measurements start. Each repeat has a domain and a right-hand side of its own.
+Memory is the peak of set-up and solve above the memory in use once A and b exist, in bytes per cell of the box. The
+peak that Linux keeps (VmHWM) is reset at that moment, since the peak of getrusage includes the assembly of A.
 
-Memory that a process writes to for the first time costs: the system clears it, and the host of a virtual machine may
-hand it out no faster than a disk. --warm measures without that: the process has written to as much as it will need, and
-its allocator returns none of it (glibc only). Then no peak can be measured.
+Memory that a process writes to for the first time takes time: the system clears it, and the host of a virtual machine
+may hand it out no faster than a disk. --warm measures without that: the process has written to as much memory as it
+will need, and its allocator keeps all of it (glibc only). No peak can be measured then.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ from deepcd.pde import Grid, poisson
 TOL, FAMILY, FIRST_INSTANCE = 1e-6, "open-top", 300
 LARGEST_MATRIX = 256
 MEDIANS = ("unknowns", "setup", "solve", "peak per cell", "iterations", "residual")
-WARM = 120  # bytes per cell: more than any run takes, its matrix included
+WARM = 120  # bytes per cell that --warm writes to: more than any run needs, its matrix included
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4611686018427387904"
 F64 = NDArray[np.float64]
 
 
 def unknowns(grid: Grid) -> NDArray[np.bool_]:
-    """Return which cells are unknowns: fluid, and not isolated."""
+    """Return the mask of the unknowns: the fluid cells that are not isolated."""
     neighbours, dirichlet = grid.couplings()
     return np.asarray(grid.fluid & (neighbours + dirichlet > 0))
 
 
 def smooth(grid: Grid, member: NDArray[np.bool_], rng: np.random.Generator) -> F64:
-    """Return noise on a lattice of four cells, interpolated, as the other benchmarks have it, without a matrix."""
+    """Return interpolated noise on a lattice of four cells, as the other benchmarks have it, without using a matrix."""
     field = rng.standard_normal([max(2, round(n / 4.0) + 1) for n in grid.shape])
     for axis, n in enumerate(grid.shape):
         field = resample(field, axis, n)
     labels, count = ndimage.label(member)
     open_ones = np.unique(labels[member & (grid.couplings()[1] > 0)])
     b = field[member]
-    for sealed in np.setdiff1d(np.arange(1, count + 1), open_ones):  # or no solution exists
+    for sealed in np.setdiff1d(np.arange(1, count + 1), open_ones):  # otherwise no solution exists
         chamber = labels[member] == sealed
         b[chamber] -= b[chamber].mean()
     return np.asarray(b)
@@ -98,11 +98,11 @@ def _status(key: str) -> int:
 
 
 class Peak:
-    """The peak of resident memory above that of now."""
+    """The peak of resident memory above the memory in use when this object is made."""
 
     def __init__(self) -> None:
         gc.collect()
-        with contextlib.suppress(AttributeError):  # glibc keeps what was freed, and would hide what is taken next
+        with contextlib.suppress(AttributeError):  # glibc keeps freed memory, and using it again would not be seen
             ctypes.CDLL(None).malloc_trim(0)
         self.how = "VmHWM, reset"
         try:
@@ -230,7 +230,7 @@ def main() -> None:
                 environment = os.environ | ({"GLIBC_TUNABLES": KEPT} if args.warm else {})
                 run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
                 label = f"{size:4d}^3 {way:7s} {threads:7d}"
-                if run.returncode:  # out of memory, most likely: said, and not left out
+                if run.returncode:  # most likely out of memory; the row says so
                     rows.append({"size": size, "input": way, "threads": threads, "status": f"exit {run.returncode}"})
                     print(f"{label}  failed with exit code {run.returncode}", flush=True)
                     continue

@@ -1,10 +1,10 @@
-"""A thousand random systems, each answer verified independently: is a success ever wrong, or a status untrue?
+"""Is a success ever wrong, or a status untrue? A thousand random systems, each answer verified independently.
 
     python -m benchmarks.soak                             systems 0 .. 999, under ten minutes on one core
     python -m benchmarks.soak --first 417 --count 1       one of them again, alone
 
-The systems come from `random_systems.py`, where their truth is known by construction. What is asked of DeepCD.solve
-and of deepcd.cg:
+The systems come from `random_systems.py`, where their truth is known by construction. The requirements on DeepCD.solve
+and deepcd.cg are:
 
 - ``info == 0`` only with an x that meets the tolerance (`verification.py`): the exit status is 1 if one does not;
 - a solvable system whose tolerance rounding allows is solved, unless the limit of iterations was small;
@@ -31,15 +31,15 @@ from benchmarks.random_systems import RandomSystem, draw
 
 Solver = Callable[[RandomSystem], Any]
 
-SLOW = 60.0  # seconds
-TRUE = {  # statuses, besides convergence, that are true of what is not simply solvable
+SLOW = 60.0  # seconds above which a solve counts as a failure
+TRUE = {  # statuses, besides convergence, that are true of a system, by its truth
     "negative": {"INDEFINITE_MATRIX"},
     "inconsistent": {"INCONSISTENT"},
     "indefinite": {"INDEFINITE_MATRIX"},
     "nonsymmetric": {"NONSYMMETRIC"},
     "empty row": {"ZERO_DIAGONAL", "INCONSISTENT"},
 }
-# Plain conjugate gradients make no probe: what they meet on the way is less than the whole truth, and not untrue.
+# Plain conjugate gradients do not probe A, so their statuses may say less than the whole truth.
 TRUE_OF_CG = {truth: {"BREAKDOWN", "MAXITER"} for truth in ("nonsymmetric", "inconsistent", "empty row")}
 
 
@@ -52,7 +52,7 @@ def front_door(system: RandomSystem) -> Any:
 def plain_cg(system: RandomSystem) -> Any:
     from deepcd import cg
 
-    # As many as DeepCD.solve takes unless told otherwise: 10 n of them take minutes where n is 15,000.
+    # DeepCD.solve's own limit is used, because 10 n iterations take minutes for n = 15,000.
     options = {"maxiter": min(10 * system.A.shape[0], 10_000)} | system.options
     return cg(system.A, system.b, rtol=system.tol, **options)
 
@@ -61,13 +61,13 @@ SOLVERS: dict[str, Solver] = {"DeepCD.solve": front_door, "deepcd.cg": plain_cg}
 
 
 def attainable(system: RandomSystem, x: Any) -> float:
-    """Return the residual that rounding may well leave: x to its own precision, entries of A to theirs."""
+    """Return the residual that rounding may leave, with x and the entries of A rounded to their own precision."""
     eps = float(np.finfo(np.float32 if np.asarray(x).dtype == np.float32 else np.float64).eps)
     return 1e3 * verification.rounding_level(system.A, system.b, x, eps)
 
 
 def hard_for_cg(system: RandomSystem) -> bool:
-    """Whether plain conjugate gradients may need more than a third of their 10 n iterations."""
+    """Return whether plain conjugate gradients may need more than a third of their 10 n iterations."""
     n = system.A.shape[0]
     if n > 400:
         return True
@@ -78,7 +78,7 @@ def hard_for_cg(system: RandomSystem) -> bool:
 
 
 def judge(system: RandomSystem, name: str, solver: Solver) -> tuple[str, str]:
-    """Solve a system and return the name of what is wrong with the answer, empty if nothing is, and what was said."""
+    """Solve a system; return the name of the answer's fault, empty if there is none, and the answer as text."""
     given = [system.A, system.b, *(value for key, value in system.options.items() if key == "x0")]
     before = verification.fingerprint(*given)
     start = time.perf_counter()
@@ -138,12 +138,12 @@ def _true_statuses(system: RandomSystem, name: str, answer: Any, atol: float) ->
 
 
 def _reported(system: RandomSystem, answer: Any) -> str:
-    """Compare the residuals that the solver reports with the true ones."""
+    """Compare the residuals that the solver reports with the true ones; return the name of a fault or nothing."""
     if np.ndim(system.b) > 1:
-        return ""  # the report is of all columns at once
+        return ""  # the reported residuals are those of all columns together
     true = float(verification.residual_norms(system.A, system.b, answer.x)[0])
     level = attainable(system, answer.x)
-    # The last one, or that of the best iterate, which is returned where there is no convergence.
+    # Without convergence the solver returns its best iterate, so its residual is the last one or the smallest one.
     reported = np.array([answer.residuals[-1], min(answer.residuals)])[: 1 if answer.info == 0 else 2]
     if not (np.abs(reported - true) <= 1e-3 * true + level).any():
         return "reports a residual that is not that of x"

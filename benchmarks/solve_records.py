@@ -4,12 +4,13 @@
     python -m pytest -p benchmarks.solve_records --record-solves after.json
     python -m benchmarks.solve_records before.json after.json
 
-A solve is recorded by the test that made it, in order: status, iterations, preconditioner, and digests of x and of the
-residuals. Two records agree only if they are equal to the last bit.
+The solves of a test are recorded in order, under the name of the test: status, iterations, preconditioner, and digests
+of x and of the residuals. Two records agree only if they are equal to the last bit.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import importlib
@@ -70,7 +71,11 @@ def _digest(v: Any) -> str:
 
 
 def main() -> int:
-    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("before", "after"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args()
+    before, after = (json.loads(path.read_text()) for path in (args.before, args.after))
     common = sorted(before.keys() & after.keys())
     differing = [name for name in common if before[name] != after[name]]
     for name in differing:

@@ -1,16 +1,16 @@
-"""How long from a sparse matrix to the solution, beside every peer that can be had?
+"""How long does it take from a sparse matrix to the solution, compared with every available peer?
 
     python -m benchmarks.time_to_solution [--size 128] [--repeats 5] [--tol 1e-6] [--families open-top porous-15]
         [--methods deepcd "hypre PFMG-PCG" ...]
     python -m benchmarks.time_to_solution --draw [--size 128]        draws the figure from the saved numbers
 
-Fresh A and b in every repeat, methods in an order that turns with the repeats; one thread unless the name says other.
-Seconds of set-up and of the solve apart, and both in units of t, one SciPy product of the same matrix in float64 in the
-same repeat. A method has converged if the residual that SciPy recomputes in float64 meets the tolerance. What the
-methods are: benchmarks/peers.py. Settings of hypre and PyAMG are chosen before, on domains of the same family and size
-that are not reported. Saved rows of families that are not run are kept. Ratios are of medians, and within one run only.
-hypre's and MIC(0)'s set-up is without the conversion into their form, which is saved apart, and without finding the
-grid, which is in DeepCD's.
+Every repeat has its own A and b, and the order of the methods rotates with the repeats. Methods use one thread unless
+their name says otherwise. Set-up and solve are reported separately, in seconds and in units of t, the time of one SciPy
+product with the same matrix in float64 in the same repeat. A method has converged if the residual that SciPy recomputes
+in float64 meets the tolerance. benchmarks/peers.py has the methods. The settings of hypre and PyAMG are chosen before,
+on domains of the same family and size that are not reported. Saved rows of families that are not run are kept. Ratios
+are ratios of medians within one run. The set-up of hypre and of MIC(0) does not include the conversion into their form,
+which is saved separately, nor finding the grid, which DeepCD's set-up includes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def run(family: str, size: int, repeats: int, tol: float, methods: Sequence[str]
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the medians of one family by method, of methods that converged in every repeat."""
+    """Return the medians of one family, by method, for methods that converged in every repeat."""
     found = {}
     for name in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == name]
@@ -91,7 +91,7 @@ def medians(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the medians as text; what failed or is absent is named."""
+    """Return the medians as text, with the names of methods that failed or are absent."""
     median, lines = medians(rows), []
     lines.append(
         f"{'method':28s} {'setup s':>9s} {'solve s':>9s} {'total s':>9s} {'t':>7s} {'t':>7s} {'t':>7s}  iterations"
@@ -109,7 +109,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return every ratio that can be formed, by the sentence that says what it is."""
+    """Return all ratios, by the sentences that say what they compare."""
     m, found = medians(rows), {}
 
     def compare(sentence: str, ours: str, part: str, theirs: Sequence[str], of: str | None = None) -> None:
@@ -160,7 +160,7 @@ def draw(path: Path) -> Path:
         for label in axis.get_yticklabels():
             label.set_color("#c8102e" if label.get_text() in ("deepcd", "deepcd, two threads") else "black")
         longest = sorted(median[n]["total s"] for n in names)
-        # One slow method would leave the others without length: its bar may leave the picture, its number does not.
+        # One slow method would make all other bars short, so its bar may leave the picture; its number stays in it.
         cut = 1.25 * (longest[-1] if len(longest) < 2 or longest[-1] < 3 * longest[-2] else longest[-2])
         axis.set_xlim(0, cut)
         for text in axis.texts:
@@ -191,7 +191,7 @@ def main() -> None:
     if args.draw:
         print("drawn", draw(RESULTS / f"{file}.json"))
         return
-    for method in args.methods:  # compiles, loads libraries, starts threads
+    for method in args.methods:  # compiles, loads libraries and starts threads before measurements
         if not absent(method):
             METHODS[method](SeededProblem.of("open-top", (48,) * 3, 99), args.tol)
     saved = json.loads((RESULTS / f"{file}.json").read_text()) if (RESULTS / f"{file}.json").exists() else {}

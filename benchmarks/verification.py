@@ -1,7 +1,7 @@
 """Is an answer true? The residual of a claimed solution, recomputed in extended precision from the caller's arrays.
 
-It shares no code with the solvers that it judges. Where long double is no wider than double (Windows, some ARM), norms
-of vectors beyond 1e154 overflow and such a claim counts as missed.
+This module shares no code with the solvers that it judges. Where long double is no wider than double (Windows, some
+ARM), norms of vectors beyond 1e154 overflow, and claims about them count as missed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 EPS = float(np.finfo(np.float64).eps)
-SLACK = 1e-10  # relative, for the order of summation of a norm; not for the residual itself
+SLACK = 1e-10  # relative allowance for the order of summation in a norm, not for the residual itself
 
 Long = NDArray[np.longdouble]
 
@@ -57,10 +57,10 @@ def targets(b: Any, tol: float, atol: float = 0.0) -> Long:
 
 
 def meets(A: Any, b: Any, x: Any, tol: float, atol: float = 0.0) -> bool:
-    """Does x keep the promise ``norm(b - A @ x) <= max(tol * norm(b), atol)``, column by column?
+    """Return whether ``norm(b - A @ x) <= max(tol * norm(b), atol)`` holds, column by column.
 
-    The promise counts as kept where either the residual in extended precision or the one that a user gets by float64
-    arithmetic meets it: near the unit roundoff neither implies the other. NaN never does.
+    The promise counts as kept if either the residual in extended precision or the one that a user gets in float64 meets
+    it: near the unit roundoff neither implies the other. With NaN it is never kept.
     """
     if columns(x).shape != columns(b).shape or not all(np.isfinite(columns(v)).all() for v in (x, b)):
         return False
@@ -82,7 +82,7 @@ def rounding_level(A: Any, b: Any, x: Any, eps: float = EPS) -> float:
 
 
 def fingerprint(*inputs: Any) -> str:
-    """Return a digest of matrices, arrays and lists, to find out whether a solver changed the values of its input."""
+    """Return a digest of matrices, arrays and lists, which shows whether a solver changed the values of its input."""
     digest = hashlib.sha256()
     for item in inputs:
         matrix = plain(item) if sp.issparse(item) else None
