@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import coarse, reference
 from deepcd.solvers.kernels.layout import SETS
-from deepcd.solvers.kernels.records import Box, Coefficients, Scratch, Transfer, scratch_shapes
+from deepcd.solvers.kernels.records import Box, Coefficients, Transfer, scratch_for
 
 from .cycles import close
 
@@ -41,7 +41,7 @@ class Case:
         P = reference.interpolation(self.n, self.near, self.far)
         self.T = self.phi.reshape(-1, 1) * P.toarray() * self.psi.ravel()
         self.box = Box(self.n, self.s)
-        self.scratch = Scratch(*(np.zeros(shape, dtype=np.float32) for shape in scratch_shapes(self.box, SETS)))
+        self.scratch = scratch_for(self.box, SETS)
         self.transfer = Transfer(self.m, self.ms, self.near, self.far)
         fields = (self.own, self.faces, self.a, self.c, self.phi)
         self.coefficients = Coefficients(*(self.pad(field) for field in fields))

@@ -12,6 +12,7 @@ from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import reference, setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
 from deepcd.solvers.kernels.records import Box
+from deepcd.solvers.learned.architecture import COARSE, FINE
 from deepcd.solvers.preconditioners.multigrid import evaluation
 from deepcd.solvers.preconditioners.multigrid.levels import halved
 
@@ -203,6 +204,12 @@ def test_evaluate_features(case: Case, alike: bool, monkeypatch: pytest.MonkeyPa
     expected = reference.network(around.reshape(*case.n, -1), layers) * (features[..., :1] != 0)
     for f in range(5):
         np.testing.assert_allclose(case.unpad(outputs[:, f]), expected[..., f], atol=2e-4)
+
+
+def test_kernels_count_factors_as_the_architecture_does() -> None:
+    smoother = ["a", "c0", "c1", "c2"]
+    assert [output.name for output in COARSE] == ["w0", "w1", "w2", "dirichlet", "psi", "phi", *smoother]
+    assert [output.name for output in FINE] == ["phi", *smoother, *smoother]
 
 
 def test_scale_faces(case: Case) -> None:

@@ -22,8 +22,6 @@ from deepcd.solvers.preconditioners.multigrid.levels import (
     Formed,
     Hierarchy,
     Level,
-    aggregate,
-    form,
     halved,
 )
 from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND, largest_eigenvalue, limit_smoother
@@ -68,7 +66,7 @@ def random_level(shape: tuple[int, ...], dirichlet: float, seed: int = 0, keep: 
     nothing = np.zeros(level.box.size, dtype=np.float32)
     sums = Aggregated(level, (2, 2, 2), (1.0, 1.0, 1.0), 8.0, nothing, flat(anchors), np.stack([nothing] * 3))
     own, _ = reference.form(faces, anchors, np.ones(3))
-    return form(sums), reference.matrix(own, faces, -1.0)
+    return sums.form(), reference.matrix(own, faces, -1.0)
 
 
 def test_taps_leave_axes_of_one_cell_alone() -> None:
@@ -92,7 +90,7 @@ def test_taps_leave_axes_of_one_cell_alone() -> None:
 def test_halved_boxes(shape: tuple[int, ...], coarse: tuple[int, ...], step: tuple[int, ...]) -> None:
     box = Box(*geometry(shape))
     level = bare_level(halved(box))
-    sums = aggregate(Uniform(box), level, 0.5)
+    sums = Aggregated.of(Uniform(box), level, 0.5)
     assert level.box == geometry(coarse)
     assert level.box.size == sums.volume.size == math.prod(k + 2 for k in coarse)
     assert sums.step == step
@@ -101,7 +99,7 @@ def test_halved_boxes(shape: tuple[int, ...], coarse: tuple[int, ...], step: tup
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_nominal_weights_are_those_of_an_undisturbed_interior(shape: tuple[int, ...]) -> None:
     n, s = geometry(shape)
-    sums = aggregate(Uniform(Box(n, s)), bare_level(halved(Box(n, s))), 0.5)
+    sums = Aggregated.of(Uniform(Box(n, s)), bare_level(halved(Box(n, s))), 0.5)
     halving = np.array(n) > 1
     _, _, _, nominal = reference.halve(np.ones((3, *n)), np.ones(n), np.ones(3), 1.0)
     np.testing.assert_allclose(sums.nominal, nominal)

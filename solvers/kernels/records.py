@@ -86,6 +86,11 @@ def scratch_shapes(box: Box, sets: int) -> tuple[tuple[int, ...], ...]:
     return (sets, 3, box.s[0] + box.s[1] + 4), (row,), ((box.n[1] + 1) // 2 + 2, row)
 
 
+def scratch_for(box: Box, sets: int) -> Scratch:
+    """Return scratch of one thread for a box."""
+    return Scratch(*(np.zeros(shape, dtype=np.float32) for shape in scratch_shapes(box, sets)))
+
+
 def taps(q: float, n: tuple[int, ...]) -> Taps:
     """Return the weights (1 - q, q) for every axis that is halved, and (1, 0) for axes of one cell.
 

@@ -207,7 +207,7 @@ def local_features(volume, dirichlet, inside, w, capacity, nominal, features):
 def scale_faces(strides, numbers, factors, w, dirichlet):
     """Multiply face weights by factors 0, 1, 2 of both cells of a face, Dirichlet weights by factor 3 of the cell.
 
-    `factors`, (patterns, 4 or more), are those of the pattern of a cell, `numbers` its row.
+    `factors`, (patterns, 4 or more), are in the order of `architecture.COARSE`; `numbers` has the row of each cell.
     """
     for p in range(numbers.size):
         own = factors[numbers[p]]
@@ -231,7 +231,10 @@ def form_diagonal(strides, w, dirichlet, smallest, diagonal, inverse):
 
 @njit(cache=True, nogil=True)
 def smoother_coefficients(strides, numbers, factors, w, inverse, a, c, phi, psi):
-    """S, phi and psi of a coarse level; factors 4 and 5 are psi and phi, 6 that of a, 7, 8, 9 those of c per cell."""
+    """Set S, phi and psi of a coarse level from factors per pattern, in the order of `architecture.COARSE`.
+
+    Factors 4 and 5 are psi and phi, 6 is that of a, and 7, 8, 9 are those of c.
+    """
     for p in range(numbers.size):
         own = factors[numbers[p]]
         for axis in range(3):

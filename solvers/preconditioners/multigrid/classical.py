@@ -14,20 +14,11 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import coarse
-from deepcd.solvers.kernels.records import F32, Box, Scaling, Taps, Transfer, taps
+from deepcd.solvers.kernels.records import F32, Box, Scaling, Taps, Transfer, scratch_for, taps
 from deepcd.solvers.preconditioners.multigrid.coarse import RedBlackCoarse
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.exact import solve_exactly
-from deepcd.solvers.preconditioners.multigrid.levels import (
-    COARSEST,
-    Above,
-    Formed,
-    Hierarchy,
-    Level,
-    aggregate,
-    form,
-    scratch_for,
-)
+from deepcd.solvers.preconditioners.multigrid.levels import COARSEST, Above, Aggregated, Formed, Hierarchy, Level
 from deepcd.solvers.preconditioners.multigrid.unit_finest import RedBlackSweeps, UnitFinest, UnitGrid, scaling_of
 
 DIRICHLET = 0.5  # share of the summed Dirichlet weights that is kept: the boundary lies half a coarse cell away
@@ -74,7 +65,7 @@ def classical_cycle(
     above: Above = grid
     formed = []
     for level in hierarchy.levels:
-        above = form(aggregate(above, level, DIRICHLET))
+        above = Aggregated.of(above, level, DIRICHLET).form()
         level.fields.a[:] = above.inverse
         level.fields.psi[:] = above.inverse > 0
         level.set_taps(TAP)

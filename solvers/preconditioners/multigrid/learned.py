@@ -17,39 +17,15 @@ from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import setup
 from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
 from deepcd.solvers.kernels.records import F32, Box, Scaling, Smoother, taps
-from deepcd.solvers.learned.architecture import (
-    COARSE,
-    DIRICHLET,
-    FEATURES,
-    FINE,
-    HANDED,
-    KINDS,
-    SMOOTHER,
-    Output,
-    architecture,
-)
+from deepcd.solvers.learned.architecture import COARSE, DIRICHLET, FEATURES, FINE, HANDED, KINDS, SMOOTHER, Output
+from deepcd.solvers.learned.architecture import architecture as name_of
 from deepcd.solvers.preconditioners.multigrid.coarse import LearnedCoarse
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate, evaluate_features, network_of
 from deepcd.solvers.preconditioners.multigrid.exact import solve_exactly
-from deepcd.solvers.preconditioners.multigrid.levels import (
-    COARSEST,
-    Above,
-    Aggregated,
-    Formed,
-    Hierarchy,
-    aggregate,
-    form,
-)
+from deepcd.solvers.preconditioners.multigrid.levels import COARSEST, Above, Aggregated, Formed, Hierarchy
 from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND, limit_smoother
-from deepcd.solvers.preconditioners.multigrid.unit_finest import (
-    FusedPair,
-    UnitFinest,
-    UnitGrid,
-    by_rows,
-    scaling_of,
-    tile_for,
-)
+from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest, UnitGrid, by_rows, scaling_of
 
 
 def learned_cycle(
@@ -92,7 +68,7 @@ def learned_cycle(
     above: Above = grid
     for depth, level in enumerate(hierarchy.levels):
         kind = min(depth + 1, KINDS - 1)
-        formed, answers = _coarse_level(aggregate(above, level, DIRICHLET), answers, networks[kind - 1], bound)
+        formed, answers = _coarse_level(Aggregated.of(above, level, DIRICHLET), answers, networks[kind - 1], bound)
         level.set_taps(float(tap[kind]))
         above = formed
     note = f"; networks of {sum(np.size(v) for v in parameters.values())} numbers"
@@ -105,7 +81,7 @@ def shipped(ndim: int) -> dict[str, Any]:
     """Return the weights that ship for 2 or 3 axes."""
     from deepcd.data.weight_files import load
 
-    return dict(load(None, architecture(ndim))[0])
+    return dict(load(None, name_of(ndim))[0])
 
 
 class Answers(NamedTuple):
@@ -129,9 +105,10 @@ class Answers(NamedTuple):
 
 
 def powers_and_scales(outputs: tuple[Output, ...]) -> tuple[F32, F32]:
-    """Return what makes factors scale exp(power o) of outputs, (outputs,) each.
+    """Return powers and scales that make a factor per cell, scale exp(power o), of each output.
 
-    Of the mean of two cells' outputs the exponential is the product of two square roots.
+    What belongs to a face is the product of the factors of its two cells: hence half the power and the root of the
+    scale.
     """
     powers = [0.5 if output.of_face else 1 for output in outputs]
     scales = [math.sqrt(output.scale) if output.of_face else output.scale for output in outputs]
@@ -171,7 +148,7 @@ def _finest_level(grid: UnitGrid, network: Network) -> tuple[FusedPair, Scaling,
     places = (listed % s0).astype(np.int32)
     first, second = (Smoother(tuple(c), d, runs, ends, places) for c, d in zip(constants, delta, strict=True))
     scaling = scaling_of(box, scalings[0], listed[ratio != 1], ratio[ratio != 1])
-    return FusedPair(first, second, tile_for(box)), scaling, Answers(box, table, numbers, cells)
+    return FusedPair(first, second, box), scaling, Answers(box, table, numbers, cells)
 
 
 POWERS, SCALES = powers_and_scales(COARSE)
@@ -189,7 +166,7 @@ def _coarse_level(sums: Aggregated, above: Answers, network: Network, bound: flo
     factors = np.exp(np.clip(table[:, : len(COARSE)], LOWEST, HIGHEST) * POWERS)
     factors *= SCALES
     setup.scale_faces(strides, numbers, factors, own.w, sums.dirichlet)
-    formed = form(sums)
+    formed = sums.form()
     setup.smoother_coefficients(strides, numbers, factors, own.w, formed.inverse, own.a, own.c, own.phi, own.psi)
     limit_smoother(level, bound)
     return formed, Answers(level.box, table, numbers)

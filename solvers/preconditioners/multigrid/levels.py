@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import layout, setup
 from deepcd.solvers.kernels.layout import FAR, NEAR, NUMBERS, SETS, WEIGHT, Fields
-from deepcd.solvers.kernels.records import F32, Box, Coefficients, Scratch, Taps, Transfer, scratch_shapes, taps
+from deepcd.solvers.kernels.records import F32, Box, Coefficients, Scratch, Taps, Transfer, scratch_for, taps
 from deepcd.solvers.kernels.team import Team
 
 COARSEST = 600  # largest box, in cells, that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
@@ -27,11 +27,6 @@ def halved(box: Box) -> Box:
     n = box.n
     m = (n[0] + 1) // 2, (n[1] + 1) // 2, (n[2] + 1) // 2
     return Box(m, (m[2] + 2, 0) if box.s[1] == 0 else ((m[1] + 2) * (m[2] + 2), m[2] + 2))
-
-
-def scratch_for(box: Box, sets: int) -> Scratch:
-    """Return scratch of one thread: `sets` of three planes of a box, a row, a row per coarse row."""
-    return Scratch(*(np.zeros(shape, dtype=np.float32) for shape in scratch_shapes(box, sets)))
 
 
 @dataclass(frozen=True)
@@ -138,11 +133,39 @@ class Aggregated:
     dirichlet: F32
     inside: F32  # (3, box): face weights inside the cells
 
+    @classmethod
+    def of(cls, above: Above, level: Level, share: float) -> Aggregated:
+        """Sum the level above over the cells of a level whose fields are zero.
+
+        Face weights are halved along halved axes, where distances double; Dirichlet weights keep a `share`.
+        """
+        n, size = above.box.n, level.box.size
+        step = min(n[0], 2), min(n[1], 2), min(n[2], 2)
+        total = math.prod(step)
+        x, y, z = (w * total / k / (2 if k == 2 else 1) for w, k in zip(above.nominal, step, strict=True))
+        volume, dirichlet = (np.zeros(size, dtype=np.float32) for _ in range(2))
+        inside = np.zeros((3, size), dtype=np.float32)
+        sums = cls(level, step, (x, y, z), above.capacity * total, volume, dirichlet, inside)
+        above.aggregate(sums)
+        for axis in range(3):
+            if step[axis] == 2:
+                level.fields.w[axis] *= np.float32(0.5)
+        dirichlet *= np.float32(share)
+        return sums
+
     @property
     def sums(self) -> tuple[Any, ...]:
         """The arguments of kernels that add to the sums."""
         box = self.level.box
         return box.n, box.s, self.step, self.volume, self.dirichlet, self.inside, self.level.fields.w
+
+    def form(self) -> Formed:
+        """Form the diagonal from face and Dirichlet weights."""
+        box, own, inverse = self.level.box, self.level.fields, np.zeros_like(self.volume)
+        smallest = np.float32(NEGLIGIBLE * max(self.nominal))
+        setup.form_diagonal(box.strides, own.w, self.dirichlet, smallest, own.diagonal, inverse)
+        own.diagonal[inverse == 0] = 0
+        return Formed(self.level, self.nominal, self.capacity, self.volume, self.dirichlet, inverse)
 
 
 @dataclass(frozen=True)
@@ -165,43 +188,3 @@ class Formed:
         """Add up unknowns, Dirichlet and face weights over the next level's cells."""
         box, w = self.box, self.level.fields.w
         setup.aggregate_faces(box.n, box.s, w, self.volume, self.dirichlet, *sums.sums)
-
-
-def aggregate(above: Above, level: Level, share: float) -> Aggregated:
-    """Sum the level above over the cells of a level whose fields are zero.
-
-    Face weights are halved along halved axes, where distances double.
-
-    Parameters
-    ----------
-    above : Above
-    level : Level
-    share : float
-        Share of the summed Dirichlet weights that the coarser level keeps.
-
-    Returns
-    -------
-    Aggregated
-    """
-    n, size = above.box.n, level.box.size
-    step = min(n[0], 2), min(n[1], 2), min(n[2], 2)
-    total = math.prod(step)
-    x, y, z = (w * total / k / (2 if k == 2 else 1) for w, k in zip(above.nominal, step, strict=True))
-    volume, dirichlet = (np.zeros(size, dtype=np.float32) for _ in range(2))
-    inside = np.zeros((3, size), dtype=np.float32)
-    sums = Aggregated(level, step, (x, y, z), above.capacity * total, volume, dirichlet, inside)
-    above.aggregate(sums)
-    for axis in range(3):
-        if step[axis] == 2:
-            level.fields.w[axis] *= np.float32(0.5)
-    dirichlet *= np.float32(share)
-    return sums
-
-
-def form(sums: Aggregated) -> Formed:
-    """Form the diagonal from face and Dirichlet weights."""
-    level, inverse = sums.level, np.zeros_like(sums.volume)
-    smallest = np.float32(NEGLIGIBLE * max(sums.nominal))
-    setup.form_diagonal(level.box.strides, level.fields.w, sums.dirichlet, smallest, level.fields.diagonal, inverse)
-    level.fields.diagonal[inverse == 0] = 0
-    return Formed(level, sums.nominal, sums.capacity, sums.volume, sums.dirichlet, inverse)

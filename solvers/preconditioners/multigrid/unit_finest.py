@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import coarse, fused, gauss_seidel, setup
-from deepcd.solvers.kernels.records import F32, Box, Scaling, Smoother, Taps, Transfer
+from deepcd.solvers.kernels.records import F32, Box, Scaling, Smoother, Taps, Transfer, scratch_for
 from deepcd.solvers.kernels.team import Team
-from deepcd.solvers.preconditioners.multigrid.levels import Aggregated, Level, bytes_of, scratch_for
+from deepcd.solvers.preconditioners.multigrid.levels import Aggregated, Level, bytes_of
 
 RINGS = 4  # rings of three planes that a fused pass keeps
 CACHE = 7 << 19  # bytes of rings that a thread's share of the processor's cache holds; larger planes are cut into tiles
@@ -39,14 +39,13 @@ class FusedPair:
     Parameters
     ----------
     first, second : Smoother
-    tile : int
-        Coarse rows that are taken at once on the way down, and half the fine ones on the way up; see `tile_for`.
+    box : Box
     """
 
     sets = RINGS
 
-    def __init__(self, first: Smoother, second: Smoother, tile: int) -> None:
-        self.first, self.second, self.tile = first, second, tile
+    def __init__(self, first: Smoother, second: Smoother, box: Box) -> None:
+        self.first, self.second, self.tile = first, second, tile_for(box)
 
     def descend(self, finest: UnitFinest, r: F32, top: Level) -> None:
         """Smooth with S1 and S2 from zero and restrict the residual."""

@@ -196,7 +196,7 @@ PLANE = passes(True, 256, 1, (4, 1) if SIMULATED else (256, 1))
 
 # All small levels in one block
 
-VISITORS = (2, 2) if SIMULATED else (32, 16)  # threads
+VISITORS = (2, 2) if SIMULATED else (32, 16)  # threads of that block, along columns and rows
 
 
 @cuda.jit(device=True)
