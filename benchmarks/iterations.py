@@ -55,7 +55,7 @@ def frozen(weights: dict[str, Any], ndim: int) -> dict[str, Any]:
     """Return weights whose networks always return their mean output over training domains."""
     import torch
 
-    from deepcd.solvers.training.network import LearnedMultigrid as Network
+    from deepcd.solvers.training.network import CycleNetwork as Network
     from deepcd.solvers.training.samples import random_batch
 
     net = Network(ndim, len(weights["fine.0.bias"]))

@@ -25,7 +25,7 @@ def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[
     """Return a network of narrow layers whose parameters differ from the untrained ones by noise."""
     import torch
 
-    from deepcd.solvers.training.network import LearnedMultigrid as Network
+    from deepcd.solvers.training.network import CycleNetwork as Network
 
     torch.manual_seed(seed)
     state = Network(ndim, hidden=6).state_dict()

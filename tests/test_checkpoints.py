@@ -15,13 +15,13 @@ import torch
 from deepcd.data import weight_files
 from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import CycleSettings, Log, State
-from deepcd.solvers.training.network import LearnedMultigrid
+from deepcd.solvers.training.network import CycleNetwork
 
 SETTINGS = CycleSettings(ndim=2, steps=10, seed=3, hidden=4, rate=1e-2)
 
 
 def fresh(settings: CycleSettings = SETTINGS) -> State:
-    net = LearnedMultigrid(settings.ndim, settings.hidden)
+    net = CycleNetwork(settings.ndim, settings.hidden)
     return State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
 
 

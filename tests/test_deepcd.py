@@ -526,10 +526,10 @@ def test_weights_of_ones_own(tmp_path: Path) -> None:
     import torch
 
     from deepcd.data.weight_files import save
-    from deepcd.solvers.training.network import LearnedMultigrid
+    from deepcd.solvers.training.network import CycleNetwork
 
     torch.manual_seed(0)
-    tensors = {name: tensor.numpy() for name, tensor in LearnedMultigrid(2).state_dict().items()}
+    tensors = {name: tensor.numpy() for name, tensor in CycleNetwork(2).state_dict().items()}
     file = tmp_path / "weights.safetensors"
     save(file, tensors, {"architecture": "learned-multigrid-2d/2"})
     system = DeepCD(weights=file).setup(domain((30, 25), solid=ball((12, 12), 4), walls=["solid", ("solid", "air")]))

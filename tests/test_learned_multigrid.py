@@ -89,7 +89,7 @@ def test_cycle_is_the_one_that_is_trained(name: str, scale: float, monkeypatch: 
     grid = GRIDS[name]
     (embedding, stencil), weights = embed(grid), random_weights(len(grid.shape), scale, seed=1)
     monkeypatch.setattr(network, "SOLVED_EXACTLY", COARSEST)
-    module = network.LearnedMultigrid(len(grid.shape), hidden=6)
+    module = network.CycleNetwork(len(grid.shape), hidden=6)
     module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     operator, M = UnitStencilOperator(embedding, stencil), small(embedding, stencil, weights, bound=np.inf)
     r = operator.embed(np.random.default_rng(0).standard_normal(len(embedding.position))).astype(np.float32)

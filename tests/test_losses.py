@@ -11,7 +11,7 @@ from scipy.sparse.linalg import cg
 from torch import Tensor
 
 from deepcd.solvers.training import losses, samples
-from deepcd.solvers.training.network import LearnedMultigrid, LevelBatch, apply, smooth
+from deepcd.solvers.training.network import CycleNetwork, LevelBatch, apply, smooth
 from deepcd.solvers.training.samples import Batch
 
 
@@ -24,7 +24,7 @@ def batch(monkeypatch: pytest.MonkeyPatch) -> Batch:
     return batch
 
 
-def setup(net: LearnedMultigrid, batch: Batch, copies: int = 1) -> list[LevelBatch]:
+def setup(net: CycleNetwork, batch: Batch, copies: int = 1) -> list[LevelBatch]:
     fluid, dirichlet, ids = (field.repeat(copies, 1, 1, 1) for field in (batch.fluid, batch.dirichlet, batch.ids))
     return net.setup(fluid, dirichlet, ids, batch.patterns)
 
@@ -35,7 +35,7 @@ def unit_vectors(batch: Batch) -> Tensor:
 
 
 def test_unrolled_residuals_are_those_of_preconditioned_conjugate_gradients(batch: Batch) -> None:
-    net, fluid = LearnedMultigrid(2, 4), batch.fluid.flatten().bool().numpy()
+    net, fluid = CycleNetwork(2, 4), batch.fluid.flatten().bool().numpy()
     b = samples.random_rhs(batch, np.random.default_rng(1))
     with torch.no_grad():
         history, r = losses.unrolled(net, setup(net, batch), batch, b, 4)
@@ -51,7 +51,7 @@ def test_unrolled_residuals_are_those_of_preconditioned_conjugate_gradients(batc
 
 
 def test_the_penalty_is_the_excess_of_the_largest_eigenvalue(batch: Batch) -> None:
-    net, rng = LearnedMultigrid(2, 4), np.random.default_rng(1)
+    net, rng = CycleNetwork(2, 4), np.random.default_rng(1)
     with torch.no_grad():
         net.fine[4].bias[5:9] = -0.5  # type: ignore[operator] # the second smoother is the weaker one
     levels, many = setup(net, batch), setup(net, batch, batch.fluid.numel())[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from deepcd.data import random_grid
 from deepcd.pde import Grid, box, domain
 from deepcd.solvers.training import network
-from deepcd.solvers.training.network import LearnedMultigrid, apply, between, children, pseudo_inverse, shifted, smooth
+from deepcd.solvers.training.network import CycleNetwork, apply, between, children, pseudo_inverse, shifted, smooth
 from deepcd.solvers.training.samples import Batch, dirichlet_count, make_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")
@@ -20,13 +20,13 @@ def batch_of(*grids: Grid) -> Batch:
     return make_batch([g.fluid for g in grids], [dirichlet_count(g) for g in grids])
 
 
-def setup(net: LearnedMultigrid, batch: Batch) -> list[network.LevelBatch]:
+def setup(net: CycleNetwork, batch: Batch) -> list[network.LevelBatch]:
     return net.setup(batch.fluid, batch.dirichlet, batch.ids, batch.patterns)
 
 
-def random_network(ndim: int, scale: float = 0.15) -> LearnedMultigrid:
+def random_network(ndim: int, scale: float = 0.15) -> CycleNetwork:
     torch.manual_seed(0)
-    net = LearnedMultigrid(ndim, hidden=6)
+    net = CycleNetwork(ndim, hidden=6)
     with torch.no_grad():
         for name, p in net.named_parameters():
             p.add_(scale * torch.randn(p.shape) * (0.1 if name == "tap" else 1))
@@ -123,7 +123,7 @@ def test_the_finest_level_is_smoothed_by_the_first_and_the_second_and_back() -> 
 def test_untrained_outputs_are_zero_whatever_the_domain() -> None:
     """Untrained, the cycle is the plain one: every learned factor is one."""
     batch = batch_of(random_grid("open-top", (6, 6, 6), np.random.default_rng(0)))
-    levels = setup(LearnedMultigrid(3), batch)
+    levels = setup(CycleNetwork(3), batch)
     for level in levels:
         assert torch.equal(level.phi, level.mask)
         assert not level.handed.any()
@@ -138,7 +138,7 @@ def test_the_finest_operator_is_the_laplacian() -> None:
     from deepcd.pde import poisson
 
     system, batch = poisson(grid), batch_of(grid)
-    level = setup(LearnedMultigrid(2), batch)[0]
+    level = setup(CycleNetwork(2), batch)[0]
     x = np.random.default_rng(0).standard_normal(12)
     computed = apply(level, torch.from_numpy(system.to_field(x)).float().reshape(1, 4, 1, 3))
     np.testing.assert_allclose(computed.numpy().ravel(), system.A @ x, atol=1e-5)
@@ -148,7 +148,7 @@ def test_pseudo_inverse_per_component() -> None:
     wall = box((2, 0), (3, 4))
     grid = domain((5, 3), solid=wall, walls=[("solid", "air"), "solid"])  # a sealed chamber and one under air
     batch = batch_of(grid)
-    faces = setup(LearnedMultigrid(2), batch)[0].faces
+    faces = setup(CycleNetwork(2), batch)[0].faces
     level = network.LevelBatch((5, 1, 3), (1.0, 1.0, 1.0), 1.0, batch.fluid, faces, batch.dirichlet)
     level.finish()
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_pseudo_inverse_per_component() -> None:
 
 
 def test_small_boxes_still_get_a_coarse_level() -> None:
-    levels = setup(LearnedMultigrid(3), batch_of(domain((2, 2, 2), walls="air")))
+    levels = setup(CycleNetwork(3), batch_of(domain((2, 2, 2), walls="air")))
     assert [level.shape for level in levels] == [(2, 2, 2), (1, 1, 1)]
 
 

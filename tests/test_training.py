@@ -22,7 +22,7 @@ import torch
 from deepcd.data import weight_files
 from deepcd.solvers.training import checkpoints, losses, samples, train, training
 from deepcd.solvers.training.checkpoints import CycleSettings, State
-from deepcd.solvers.training.network import LearnedMultigrid
+from deepcd.solvers.training.network import CycleNetwork
 
 SHAPES = {2: ((9, 10), 2), 3: ((4, 6, 5), 1)}
 WIDENED = ("fine.4", "coarse.0.4", "coarse.1.4")  # layers whose outputs are others than those of "/1"
@@ -97,7 +97,7 @@ class TestWeights:
     def test_weights_and_record(self, tmp_path: Path, ndim: int) -> None:
         out = tmp_path / "w.safetensors"
         weights = run(out, ndim, seed=7)
-        net = LearnedMultigrid(ndim, 4)
+        net = CycleNetwork(ndim, 4)
         assert {k: v.shape for k, v in weights.items()} == {k: tuple(v.shape) for k, v in net.state_dict().items()}
         assert {v.dtype for v in weights.values()} == {np.dtype(np.float32)}
         _, record = weight_files.load(out, None)
@@ -138,7 +138,7 @@ class TestWeights:
     def test_what_a_seed_draws_stays(self, tmp_path: Path) -> None:
         """The loop written out: shipped weights can be made again only as long as it does not change."""
         torch.manual_seed(5)
-        net = LearnedMultigrid(2, 4)
+        net = CycleNetwork(2, 4)
         optimizer = torch.optim.Adam(net.parameters())
         for step in range(6):
             lr = 1e-5 + 3e-3 * 0.5 * (1 + math.cos(math.pi * step / 6)) * (step + 1) / 50
@@ -164,11 +164,11 @@ class TestWeights:
     @pytest.mark.compiled
     def test_it_learns(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(samples, "random_shape", lambda ndim, rng: ((16, 16), 4))
-        trained, untrained = LearnedMultigrid(2, 16), LearnedMultigrid(2, 16)
+        trained, untrained = CycleNetwork(2, 16), CycleNetwork(2, 16)
         weights = run(tmp_path / "w", steps=60, seed=1, hidden=16, rate=1e-2)
         trained.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
-        def held_out(net: LearnedMultigrid) -> float:
+        def held_out(net: CycleNetwork) -> float:
             with torch.no_grad():
                 return float(
                     np.mean(
@@ -179,7 +179,7 @@ class TestWeights:
         assert held_out(trained) < held_out(untrained) - 0.5
 
 
-def narrow(net: LearnedMultigrid) -> dict[str, np.ndarray]:
+def narrow(net: CycleNetwork) -> dict[str, np.ndarray]:
     """Return weights as "/1" had them: finest outputs a, c0, c1, c2, phi; coarse ones five, then the same."""
     weights = {name: value.numpy().copy() for name, value in net.state_dict().items()}
     rng = np.random.default_rng(0)
@@ -211,9 +211,9 @@ class TestStart:
     def test_one_smoother_becomes_two(self, tmp_path: Path, ndim: int) -> None:
         """The cycle of a "/1" file, which applied its one smoother twice, is the one that the training starts from."""
         torch.manual_seed(3)
-        old, file = narrow(LearnedMultigrid(ndim, 4)), tmp_path / "old"
+        old, file = narrow(CycleNetwork(ndim, 4)), tmp_path / "old"
         weight_files.save(file, old, {"architecture": f"learned-multigrid-{ndim}d/1"})
-        net = LearnedMultigrid(ndim, 4)
+        net = CycleNetwork(ndim, 4)
         settings = CycleSettings(ndim, 1, 0, 4, 3e-3)
         training._start_from(file, net, settings)
         new = {name: value.numpy() for name, value in net.state_dict().items()}
@@ -375,7 +375,7 @@ class TestTrouble:
     def test_steps_without_a_finite_gradient_are_skipped_and_counted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def spoiled(net: LearnedMultigrid, rng: np.random.Generator, unroll: int, penalised: bool) -> Any:
+        def spoiled(net: CycleNetwork, rng: np.random.Generator, unroll: int, penalised: bool) -> Any:
             loss, residuals, shape = losses.sample_loss(net, rng, unroll, penalised)
             return loss * float("nan") if penalised else loss, residuals, shape
 
@@ -441,9 +441,9 @@ class TestTrouble:
         assert training.commit() == "unknown"
 
 
-def _seeded(seed: int) -> LearnedMultigrid:
+def _seeded(seed: int) -> CycleNetwork:
     torch.manual_seed(seed)
-    return LearnedMultigrid(2, 4)
+    return CycleNetwork(2, 4)
 
 
 @pytest.mark.parametrize(

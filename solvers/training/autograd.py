@@ -81,14 +81,11 @@ def _prolong(e, near, far, z):
                 buffer[:] = 0
                 for a in range(2):
                     ci = parents(i)[a]
-                    if ci < 0 or ci >= m0:
-                        continue
-                    wi = near[0] if a == 0 else far[0]
                     for c in range(2):
                         cj = parents(j)[c]
-                        if cj < 0 or cj >= m1:
+                        if not (0 <= ci < m0 and 0 <= cj < m1):
                             continue
-                        w = wi * (near[1] if c == 0 else far[1])
+                        w = (far if a else near)[0] * (far if c else near)[1]
                         row = e[b, ci, cj]
                         for k in range(m2):
                             buffer[k + 1] += w * row[k]
@@ -116,14 +113,11 @@ def _restrict(r, near, far, rc):
                     buffer[c2 + 2 * (k & 1) - 1] += far[2] * row[k]
                 for a in range(2):
                     ci = parents(i)[a]
-                    if ci < 0 or ci >= m0:
-                        continue
-                    wi = near[0] if a == 0 else far[0]
                     for c in range(2):
                         cj = parents(j)[c]
-                        if cj < 0 or cj >= m1:
+                        if not (0 <= ci < m0 and 0 <= cj < m1):
                             continue
-                        w = wi * (near[1] if c == 0 else far[1])
+                        w = (far if a else near)[0] * (far if c else near)[1]
                         out = rc[b, ci, cj]
                         for k in range(m2):
                             out[k] += w * buffer[k + 1]

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepcd.solvers.training.network import LearnedMultigrid, LevelBatch, apply, smooth
+from deepcd.solvers.training.network import CycleNetwork, LevelBatch, apply, smooth
 from deepcd.solvers.training.samples import Batch, random_batch, random_rhs, remove_constants
 
 
 def sample_loss(
-    net: LearnedMultigrid, rng: np.random.Generator, unroll: int, penalised: bool
+    net: CycleNetwork, rng: np.random.Generator, unroll: int, penalised: bool
 ) -> tuple[Tensor, list[float], tuple[int, ...]]:
     """Draw a batch and unroll the solver on it.
 
     Parameters
     ----------
-    net : LearnedMultigrid
+    net : CycleNetwork
     rng : numpy.random.Generator
     unroll : int
         Number of iterations to unroll.
@@ -57,13 +57,13 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
 
 
 def unrolled(
-    net: LearnedMultigrid, levels: list[LevelBatch], batch: Batch, r: Tensor, steps: int
+    net: CycleNetwork, levels: list[LevelBatch], batch: Batch, r: Tensor, steps: int
 ) -> tuple[list[Tensor], Tensor]:
     """Run conjugate-direction steps from x = 0 with one kept direction.
 
     Parameters
     ----------
-    net : LearnedMultigrid
+    net : CycleNetwork
     levels : list of LevelBatch
         The hierarchy that `net.setup` has built for the batch.
     batch : Batch
@@ -91,7 +91,7 @@ def unrolled(
     return history, r
 
 
-def spectral_excess(net: LearnedMultigrid, levels: list[LevelBatch], rng: np.random.Generator, limit: float) -> Tensor:
+def spectral_excess(net: CycleNetwork, levels: list[LevelBatch], rng: np.random.Generator, limit: float) -> Tensor:
     """Return the penalty on eigenvalues of S A above `limit`, summed over the levels.
 
     Power iteration finds the eigenvector, and one differentiable quotient gives the gradient.

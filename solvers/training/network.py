@@ -101,7 +101,7 @@ def children(t: Tensor) -> Tensor:
     return t.reshape(len(t), *(x for k in t.shape[1:] for x in ((k // 2, 2) if k > 1 else (1, 1))))
 
 
-class LearnedMultigrid(nn.Module):
+class CycleNetwork(nn.Module):
     """The networks of the cycle.
 
     Parameters

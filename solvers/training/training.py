@@ -34,7 +34,7 @@ from deepcd.solvers.training import checkpoints
 from deepcd.solvers.training.checkpoints import CycleSettings, State
 from deepcd.solvers.training.figure import draw
 from deepcd.solvers.training.losses import sample_loss
-from deepcd.solvers.training.network import LearnedMultigrid
+from deepcd.solvers.training.network import CycleNetwork
 from deepcd.solvers.training.progress import reporting
 from deepcd.solvers.training.samples import SHARES
 
@@ -73,7 +73,7 @@ def advance(state: State) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     rng = np.random.default_rng((settings.seed, step))
-    assert isinstance(state.net, LearnedMultigrid)
+    assert isinstance(state.net, CycleNetwork)
     loss, residuals, shape = sample_loss(state.net, rng, unroll, step % 4 == 0)
     state.optimizer.zero_grad()
     loss.backward()
@@ -159,7 +159,7 @@ def train(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        net = LearnedMultigrid(settings.ndim, settings.hidden)
+        net = CycleNetwork(settings.ndim, settings.hidden)
     if start is not None:
         _start_from(Path(start), net, settings)
     state = State(settings, net, torch.optim.Adam(net.parameters(), lr=settings.rate))
@@ -223,7 +223,7 @@ def run_training(
             raise SystemExit(128 + received[0])  # reached if the caller's handler returns
 
 
-def _start_from(path: Path, net: LearnedMultigrid, settings: CycleSettings) -> None:
+def _start_from(path: Path, net: CycleNetwork, settings: CycleSettings) -> None:
     """Load the weights to start from into a network."""
     tensors, record = weight_files.load(path, None)
     if record["architecture"] == settings.architecture.replace("/2", "/1"):
