@@ -61,9 +61,12 @@ $(PYTHON):
 		echo "error: $$python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; \
 	done; echo "error: deepcd needs Python 3.11 or newer as python3.11 or python3"; exit 1
 
-# Without --no-compile pip compiles every module of SciPy, most of which the demo never imports.
+# Without --no-compile pip compiles every module of SciPy, most of which the demo never imports. setuptools, which comes
+# with Python 3.11, and pip's own bytecode take space and are not needed.
 $(DEMO): pyproject.toml constraints.txt | $(PYTHON)
 	$(INSTALL) --no-compile --editable ".[cli,simulate]"
+	@$(BIN)/python -m pip uninstall --quiet --yes setuptools 2>/dev/null
+	@find $(VENV) -path '*/site-packages/pip/*' -name __pycache__ -prune -exec rm -r {} +
 	@touch $@
 
 $(READY): $(DEMO)

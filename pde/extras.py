@@ -37,7 +37,7 @@ def require(*packages: str, extra: str, by: str) -> None:
     missing = [package for package in packages if not is_installed(package)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        names = " and ".join(missing)
+        names = " and ".join(part for part in (", ".join(missing[:-1]), missing[-1]) if part)
         raise MissingExtraError(f"{by} needs {names}, which {verb} not installed: {advice(extra)}", name=missing[0])
 
 

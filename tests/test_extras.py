@@ -122,8 +122,10 @@ def test_bench_says_which_extra_dcdm_needs() -> None:
 
 
 def test_several_packages_are_named_together() -> None:
-    with pytest.raises(MissingExtraError, match="It needs none_a and none_b, which are not installed: ") as caught:
+    with pytest.raises(MissingExtraError, match="It needs none_a and none_b, which are not installed: "):
         require("numpy", "none_a", "none_b", extra="all", by="It")
+    with pytest.raises(MissingExtraError, match="It needs none_a, none_b and none_c, which are not ") as caught:
+        require("none_a", "none_b", "numpy", "none_c", extra="all", by="It")
     assert caught.value.name == "none_a"
 
 

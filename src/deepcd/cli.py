@@ -18,8 +18,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from deepcd.pde.extras import require
-
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
 
 app = typer.Typer(
@@ -177,7 +175,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Simulate smoke rising past a mesh, and compare deepcd with SciPy and PyAMG on some of the pressure systems."""
-    require("matplotlib", "PIL", extra="simulate", by="deepcd demo")
+    _require("matplotlib", "PIL", extra="simulate", by="deepcd demo")
     from deepcd.demo import run
 
     raise typer.Exit(0 if run(out, size=size, frames=frames, threads=threads) else 1)
@@ -198,7 +196,7 @@ def train(
     """Train the multigrid network on random domains."""
     import logging
 
-    require("torch", "matplotlib", extra="train", by="deepcd train")
+    _require("torch", "matplotlib", extra="train", by="deepcd train")
     from deepcd.solvers.training import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
@@ -231,7 +229,7 @@ def pinn(
     as_json: Json = False,
 ) -> None:
     """Train a network to solve a PDE, on points that a sampler moves to where the residual is large."""
-    require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
+    _require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
     from deepcd.solvers.pinn import command
 
     try:
@@ -278,7 +276,7 @@ def train_dcdm(
     """Train the network of the Deep Conjugate Direction Method on the matrix of a box."""
     import logging
 
-    require("torch", "matplotlib", extra="train", by="deepcd train-dcdm")
+    _require("torch", "matplotlib", extra="train", by="deepcd train-dcdm")
     from deepcd.solvers.training.dcdm import PAPER
     from deepcd.solvers.training.dcdm import train_dcdm as run
 
@@ -340,7 +338,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Simulate smoke or a liquid, with every pressure system solved by deepcd."""
-    require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
+    _require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
     from deepcd.solvers.simulation import command
     from deepcd.solvers.simulation.pressure import NotConvergedError
 
@@ -353,6 +351,13 @@ def simulate(
         _refuse(str(error))
     if as_json:
         _print_json(rows)
+
+
+def _require(*packages: str, extra: str, by: str) -> None:
+    """Do what `deepcd.pde.extras.require` does, which is imported here because NumPy comes with it."""
+    from deepcd.pde.extras import require
+
+    require(*packages, extra=extra, by=by)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -7,7 +7,6 @@ gradients, with the same tolerance. All are judged by the true residual, which i
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 
 from deepcd import DeepCD
 from deepcd.data import SCENES, files
-from deepcd.pde import PressureSolve
-from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.pde import PoissonSystem, PressureSolve, ball, domain, poisson
 from deepcd.solvers.console import plain_console
 from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
@@ -123,35 +121,33 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
 
 
 def _compile(solver: DeepCD) -> None:
-    """Compile the kernels of a solve from a bare matrix, and meanwhile, in other processes, those that it shares.
+    """Compile the kernels of a solve here and all others in a second process, so that no compilation is timed later.
 
-    numba keeps what it compiles on disk, where all processes find it. No compilation is timed as solving afterwards.
+    numba keeps what it compiles on disk, where both processes find it.
     """
     from deepcd.solvers.kernels import compilation, fused
 
-    targets = () if compilation.is_compiled(fused.ascend) else (_compile_coarse_levels, _compile_steps)
-    helpers = [get_context("spawn").Process(target=target, daemon=True) for target in targets]
-    for helper in helpers:
+    compiled = compilation.is_compiled(fused.ascend)
+    helper = get_context("spawn").Process(target=_compile_the_rest, daemon=True)
+    if not compiled:
         helper.start()
-    small = next(PROBLEMS["plume-obstacle"](24))
-    prepared = solver.setup(small.A)
-    for helper in helpers:
+    system = _small_system()
+    solver.setup(system.grid).solve(np.ones(len(system.cells)))
+    if not compiled:
         helper.join()
-    prepared.solve(small.b)
+    solver.solve(system.A, np.ones(len(system.cells)))
 
 
-def _compile_coarse_levels() -> None:
-    """Compile what the classical and the learned multigrid cycle have in common."""
-    logging.getLogger("deepcd").setLevel(logging.ERROR)  # the main process says that it compiles
-    small = next(PROBLEMS["plume-obstacle"](24))
-    DeepCD(preconditioner="geometric-multigrid").setup(small.A).solve(small.b)
-
-
-def _compile_steps() -> None:
-    """Compile everything else that a step of the simulation calls."""
+def _compile_the_rest() -> None:
+    """Compile what a step of the simulation calls beside the solve, and the search for the grid behind a matrix."""
     scene = read_scene(SCENES / "plume.toml", 0.125)
     stepper: Any = scene.stepper(lambda system, b, x0: np.zeros_like(b))
     stepper.step(scene.start(stepper))
+    DeepCD(preconditioner="geometric-multigrid").setup(_small_system().A)
+
+
+def _small_system() -> PoissonSystem:
+    return poisson(domain((24, 24, 24), solid=ball((12, 12, 10), 4), walls=["solid", "solid", ("solid", "air")]))
 
 
 def _deepcd(solver: DeepCD, solved: PressureSolve) -> Result:
