@@ -210,7 +210,7 @@ def neighbourhood(strides: tuple[int, ...]) -> NDArray[np.int64]:
     Parameters
     ----------
     strides : tuple of int
-        Of the padded box, in cells; the middle one is zero in 2D.
+        Strides of the padded box, in cells; the middle one is zero in 2D.
     """
     s0, s1, s2 = strides
     middle = (-1, 0, 1) if s1 else (0,)
