@@ -46,7 +46,11 @@ class Outcome:
     def then(self, later: Outcome) -> Outcome:
         """Return the outcome of both, the later one having started from this one's x."""
         detail = f"{self.detail} {later.detail}".strip()
-        return Outcome(later.x, later.status, [*self.residuals, *later.residuals[1:]], detail, later.rounded)
+        # Without an iteration, the later one has recomputed the residual that this one ended with.
+        recomputed = len(later.residuals) == 1 and later.status is not Status.CONVERGED
+        before = self.residuals[:-1] if recomputed else self.residuals
+        residuals = [*before, *later.residuals[not recomputed :]]
+        return Outcome(later.x, later.status, residuals, detail, later.rounded)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("deepcd")
     group.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="where test_recipes.py solves")
     group.addoption("--dtype", choices=["float64", "float32"], default="float64", help="precision of its systems")
-    group.addoption("--histories", type=int, default=100, help="random histories of a system that are run")
+    group.addoption("--histories", type=int, default=300, help="random histories of a system that are run")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.data import random_grid
-from deepcd.pde import Grid, box, domain
 from deepcd.solvers.grids.embedding import Embedding, geometry
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import gauss_seidel, reference
@@ -30,36 +28,6 @@ def random_weights(ndim: int, scale: float, seed: int = 0) -> dict[str, NDArray[
     torch.manual_seed(seed)
     state = Network(ndim, hidden=6).state_dict()
     return {k: (v + scale * torch.randn(v.shape) * (0.1 if k == "tap" else 1)).numpy() for k, v in state.items()}
-
-
-def chambers(shape: tuple[int, ...]) -> Grid:
-    """A wall across the first axis: a sealed chamber and one under air at the face."""
-    wall = box((2,) + (0,) * (len(shape) - 1), (3, *shape[1:]))
-    return domain(shape, solid=wall, walls=[("solid", "air")] + ["solid"] * (len(shape) - 1), air_at="face")
-
-
-def some_grids() -> dict[str, Grid]:
-    grids = {
-        f"{family} {shape}": random_grid(family, shape, np.random.default_rng(3))
-        for family, shape in [
-            ("mixed-walls", (5, 4, 6)),
-            ("pure-neumann", (4, 5, 3)),
-            ("porous", (3, 6, 5)),
-            ("baffles", (6, 7)),
-            ("closed-cube", (2, 5, 4)),
-            ("free-surface", (7, 9)),
-            ("closed-cube", (1, 7)),
-            ("pure-neumann", (2, 2)),
-        ]
-    }
-    return grids | {
-        "chambers 3D": chambers((6, 3, 4)),
-        "chambers 2D": chambers((7, 6)),
-        "3 x 1 x 5": domain((3, 1, 5), walls="air"),
-    }
-
-
-GRIDS = some_grids()
 
 
 def random_embedding(shape: tuple[int, ...], fill: float = 0.75, seed: int = 0) -> tuple[Embedding, UnitStencil]:

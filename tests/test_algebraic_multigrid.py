@@ -20,6 +20,8 @@ from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigri
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
 
+from . import systems
+
 Method = Literal["sa", "rs"]
 METHODS: tuple[Method, ...] = ("sa", "rs")
 
@@ -30,9 +32,7 @@ def poisson(n: int, dimension: int = 2) -> sp.csr_array:
 
 def ring(n: int) -> sp.csr_array:
     """A five-point operator on a torus: singular."""
-    T = sp.diags_array([-1.0, -1.0, 2.0, -1.0, -1.0], offsets=[1 - n, -1, 0, 1, n - 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + sp.kron(eye, T))
+    return systems.crossed(systems.ring(n))
 
 
 def shuffled(A: sp.csr_array) -> sp.csr_array:

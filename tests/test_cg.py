@@ -14,12 +14,7 @@ from scipy.sparse.linalg import cg as scipy_cg
 import deepcd
 from deepcd import Status
 
-
-def poisson(n: int) -> sp.csr_array:
-    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + sp.kron(eye, T))
-
+from .systems import square as poisson
 
 A = poisson(20)
 b = np.random.default_rng(0).standard_normal(400)

@@ -12,13 +12,9 @@ import scipy.sparse as sp
 from deepcd.solvers.operators.csr import CSROperator, constant_null_space
 from deepcd.solvers.preconditioners.identity import Identity
 
+from .systems import closed_line as neumann
+
 EPS = float(np.finfo(np.float64).eps)
-
-
-def neumann(n: int) -> sp.csr_array:
-    A = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tolil()
-    A[0, 0] = A[n - 1, n - 1] = 1.0
-    return sp.csr_array(A)
 
 
 def blocks(*parts: sp.csr_array) -> sp.csr_array:

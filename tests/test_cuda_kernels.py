@@ -19,7 +19,8 @@ from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
 from .cuda_simulator import _simulator, both, only_simulated, vector, watched  # noqa: F401
-from .cycles import GRIDS, Passes, chambers, close, learned, random_embedding, random_weights
+from .cycles import Passes, close, learned, random_embedding, random_weights
+from .systems import GRIDS, chambers
 
 pytestmark = only_simulated
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (1, 1, 1), (7, 6), (1, 5), (4, 1)]

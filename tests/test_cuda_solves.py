@@ -18,7 +18,7 @@ from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.preconditioners.multigrid.levels import COARSEST
 
 from .cuda_simulator import FAMILIES, _simulator, both, grid_of, only_simulated, solve_exactly, vector, watched  # noqa: F401
-from .cycles import chambers
+from .systems import chambers
 from .test_cuda_ptx import COARSE, FINEST, OUTER, VISIT, typed
 
 pytestmark = only_simulated

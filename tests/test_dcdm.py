@@ -25,6 +25,8 @@ from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.dcdm import DCDM
 from deepcd.solvers.preconditioners.identity import Identity
 
+from .systems import square
+
 CLOSED = {"2d": domain((6, 5)), "64": domain((4, 3, 5))}
 CUT = {
     "2d": domain((9, 8), solid=ball((4, 5), 2), walls=["solid", ("solid", "air")]),
@@ -81,12 +83,6 @@ class Direction:
         size = np.linalg.norm(r)
         z[...] = size * self.function(r / size)
         return float(r @ z)
-
-
-def square(n: int) -> sp.csr_array:
-    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + sp.kron(eye, T))
 
 
 def skewed(r: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from deepcd.solvers.kernels import reference, team
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
-from .cycles import GRIDS, classical, dense, iterations
+from .cycles import classical, dense, iterations
+from .systems import GRIDS
 
 
 def definition(embedding: Embedding, stencil: UnitStencil) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:

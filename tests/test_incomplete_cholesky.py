@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,13 @@ from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.preconditioners.incomplete_cholesky import SIGMA, TAU, IncompleteCholesky
 from deepcd.solvers.solution import Status
 
+from . import systems
+from .systems import line as chain
+
 FOLDER = Path(__file__).parent / "matrices"
 
 
-def chain(n: int) -> sp.csr_array:
-    return sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n), format="csr")
-
-
-def dominant(n: int, seed: int = 0) -> sp.csr_array:
-    """Return a random diagonally dominant matrix with couplings of both signs."""
-    rng = np.random.default_rng(seed)
-    off = sp.random_array((n, n), density=5 / n, rng=rng, data_sampler=rng.standard_normal)
-    off = sp.csr_array(off + off.T)
-    return sp.csr_array(off + sp.diags_array(abs(off).sum(axis=1) - off.diagonal() + rng.uniform(0.05, 1, n)))
+dominant = partial(systems.dominant, entries=5)
 
 
 def kershaw() -> sp.csr_array:

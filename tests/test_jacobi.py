@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,24 +20,13 @@ from deepcd.solvers.preconditioners.columnwise import columns as interleaved
 from deepcd.solvers.preconditioners.jacobi import Jacobi
 from deepcd.solvers.recipes import RECIPES, Part
 
+from . import systems
+from .systems import dominant, relative, square
+
 NAMES = ("jacobi", "ic0", "mic0", "deflation")
 
 
-def dominant(n: int, seed: int = 0, decades: float = 0.0) -> sp.csr_array:
-    """Return a random diagonally dominant matrix, scaled by as many decades from both sides."""
-    rng = np.random.default_rng(seed)
-    off = sp.random_array((n, n), density=4 / n, rng=rng, data_sampler=rng.standard_normal)
-    off = sp.csr_array(off + off.T)
-    A = off + sp.diags_array(abs(off).sum(axis=1) - off.diagonal() + rng.uniform(0.05, 1, n))
-    S = sp.diags_array(10 ** rng.uniform(-decades / 2, decades / 2, n))
-    return sp.csr_array(S @ A @ S)
-
-
-def anisotropic(n: int) -> sp.csr_array:
-    """Return a matrix on a square whose couplings differ by a factor of twenty."""
-    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-    eye = sp.eye_array(n)
-    return sp.csr_array(sp.kron(T, eye) + 0.05 * sp.kron(eye, T))
+anisotropic = partial(square, epsilon=0.05)
 
 
 def singular() -> tuple[sp.csr_array, np.ndarray]:
@@ -53,21 +43,15 @@ def definite(make: Any) -> tuple[sp.csr_array, np.ndarray]:
 
 
 SYSTEMS = {
-    "dominant": lambda: definite(lambda: dominant(150)),
-    "badly scaled": lambda: definite(lambda: dominant(150, decades=6)),
-    "anisotropic": lambda: definite(lambda: anisotropic(14)),
-    "pure Neumann": singular,
-}
+    name: partial(definite, lambda name=name: systems.SYSTEMS[name].A)
+    for name in ("dominant", "badly scaled", "anisotropic")
+} | {"pure Neumann": singular}
 
 
 def preconditioner(name: str, A: sp.csr_array) -> Any:
     M = RECIPES[name].build(Part(A))
     assert M.name == name
     return M
-
-
-def relative(A: sp.csr_array, x: np.ndarray, b: np.ndarray) -> float:
-    return float((np.linalg.norm(b - A @ x, axis=0) / np.linalg.norm(b, axis=0)).max())
 
 
 class TestJacobi:

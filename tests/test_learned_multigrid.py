@@ -21,7 +21,8 @@ from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND
 from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
 
-from .cycles import GRIDS, dense, iterations, learned, random_embedding, random_weights
+from .cycles import dense, iterations, learned, random_embedding, random_weights
+from .systems import GRIDS
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")

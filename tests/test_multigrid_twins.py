@@ -21,7 +21,8 @@ from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.unit_finest import UnitFinest
 
-from .cycles import GRIDS, classical, learned, random_weights
+from .cycles import classical, learned, random_weights
+from .systems import GRIDS
 
 # The hash of patterns multiplies modulo 2^64 on purpose; only plain Python finds that remarkable.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar multiply:RuntimeWarning")

@@ -12,9 +12,7 @@ from scipy.sparse.linalg import aslinearoperator
 from deepcd.data.ritz_vectors import Ritz, mixtures, ritz_pairs
 from deepcd.pde import box, domain, poisson
 
-
-def chain(n: int) -> sp.csr_array:
-    return sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n), format="csr")
+from .systems import line as chain
 
 
 def closed_chains(*lengths: int) -> sp.csr_array:

@@ -106,6 +106,15 @@ class TestColumns:
         assert [column.status is Status.CONVERGED for column in solution.columns] == [True, True, False, True]
         assert (residuals(A, solution.x, B)[[0, 1, 3]] <= 1e-8).all()
 
+    @pytest.mark.parametrize("k", [1, 3])
+    def test_a_column_that_fails_tells_its_own_residual(self, k: int) -> None:
+        A = sp.csr_array(sp.block_diag([square(6, 0.3), [[0.0]]]))
+        b = np.random.default_rng(0).standard_normal((37, k))
+        solution = DeepCD("pyamg-sa").solve(A, b, 1e-8)
+        for column, right in zip(solution.columns or [solution], b.T, strict=True):
+            assert column.status is Status.ZERO_DIAGONAL
+            assert column.residuals[-1] == pytest.approx(np.linalg.norm(right - A @ column.x))
+
     def test_a_faulty_matrix(self) -> None:
         A = sp.csr_array([[1.0, 2.0], [2.0, 1.0]])
         solution = DeepCD.solve(A, np.eye(2))

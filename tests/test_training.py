@@ -154,7 +154,7 @@ class TestWeights:
             history, _ = losses.unrolled(net, levels, batch, b, [3, 3, 4, 6, 6, 6][step])
             loss = history[-1].log10().mean() + 0.3 * history[0].log10().mean()
             if step in (0, 4):
-                loss = loss + 4 * losses.spectral_excess(net, levels, rng, 1.75)
+                loss = loss + 4 * losses.spectral_excess(levels, rng, 1.75)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -361,7 +361,7 @@ def geometric_levels(diagonal: NDArray[np.uint8], sweeps: int, coarsest: int) ->
     ----------
     diagonal : uint8 (n0, n1, n2)
     sweeps : int
-        Gauss-Seidel sweeps, red cells first.
+        Number of Gauss-Seidel sweeps, red cells first.
     coarsest : int
         Boxes of at most so many cells are solved exactly.
 

@@ -23,7 +23,7 @@ class Team:
     threads : int
         At least 1.
     planes, cells : int
-        Of the box that they share; small boxes get fewer threads.
+        Size of the box that they share; small boxes get fewer threads.
     """
 
     def __init__(self, threads: int, planes: int, cells: int) -> None:

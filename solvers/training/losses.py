@@ -47,7 +47,7 @@ def sample_loss(
     history, _ = unrolled(net, levels, batch, b, unroll)
     loss = history[-1].log10().mean() + 0.3 * history[0].log10().mean()
     if penalised:
-        loss = loss + 4 * spectral_excess(net, levels, rng, 1.75)
+        loss = loss + 4 * spectral_excess(levels, rng, 1.75)
     return loss, [h.detach().log10().mean().item() for h in history], tuple(batch.fluid.shape)
 
 
@@ -91,7 +91,7 @@ def unrolled(
     return history, r
 
 
-def spectral_excess(net: CycleNetwork, levels: list[LevelBatch], rng: np.random.Generator, limit: float) -> Tensor:
+def spectral_excess(levels: list[LevelBatch], rng: np.random.Generator, limit: float) -> Tensor:
     """Return the penalty on eigenvalues of S A above `limit`, summed over the levels.
 
     Power iteration finds the eigenvector, and one differentiable quotient gives the gradient.
