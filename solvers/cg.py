@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
 from deepcd.solvers.diagnosis import as_singular, is_asymmetric
+from deepcd.solvers.options import check_callback
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.preconditioners.identity import Identity
@@ -127,8 +128,7 @@ class _Call:
         """Return when to stop, after a look at the options."""
         rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
         maxiter = max(10 * self._A.shape[0], 1) if maxiter is None else count("maxiter", maxiter)
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback must be callable, got {callback!r}")
+        check_callback(callback)
         told = None if callback is None else lambda x: callback(x.view(self.dtype))
         return Limits(max(rtol * norm(self._b), atol) if self._b.any() else 0.0, maxiter, math.inf, told)
 
