@@ -300,7 +300,8 @@ class TestBrackets:
     """Square brackets in messages are text, not markup."""
 
     def test_info_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("deepcd.cli._cuda", lambda: 'no device (pip install "deepcd[cuda]")')
+        found = {"cuda": 'no device (pip install "deepcd[cuda]")'}
+        monkeypatch.setattr("deepcd.solvers.backends.backend.devices", lambda: found)
         assert 'pip install "deepcd[cuda]"' in runner.invoke(app, ["info"]).stdout
 
     def test_names_of_files_and_options(self, tmp_path: Path) -> None:
