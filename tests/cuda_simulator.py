@@ -133,7 +133,7 @@ def watched(touches: bool = False) -> Iterator[Log]:
     def called(self: Any, *args: Any) -> Any:
         if self._device:
             return call(self, *args)
-        name = f"{self.fn.__module__.rsplit('.', 1)[1]}.{self.fn.__name__}"
+        name = f"cuda_{self.fn.__module__.rsplit('.', 1)[1]}.{self.fn.__name__}"
         log.launches.append(name)
         log.types.add((name, *(str(numba.typeof(arg)) for arg in args)))
         inside.append(name)
