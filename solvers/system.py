@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -141,20 +140,19 @@ class System:
         with self._exclusive():
             if b64.ndim == 1:
                 outcome = self._strategy.solve(b64, x64, limits, dtype)
-                outcome = replace(outcome, x=backend.back(outcome.x, b))
-                solution = self._solution(outcome, time.perf_counter() - start)
+                solution = self._solution(outcome, backend.back(outcome.x, b), time.perf_counter() - start)
             else:
                 outcomes, X = self._strategy.solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
-                columns = tuple(self._solution(outcome, elapsed) for outcome in outcomes)
+                columns = tuple(self._solution(outcome, outcome.x, elapsed) for outcome in outcomes)
                 solution = Solution.of_columns(columns, X.astype(dtype, copy=False))
         if options.residuals is not None:
             options.residuals[:] = solution.residuals.tolist()
         return solution
 
-    def _solution(self, outcome: Outcome, elapsed: float) -> Solution:
+    def _solution(self, outcome: Outcome, x: Any, elapsed: float) -> Solution:
         return Solution(
-            outcome.x,
+            x,
             outcome.status,
             outcome.residuals,
             preconditioner=self.preconditioner,
