@@ -8,9 +8,10 @@ gradients, with the same tolerance. All are judged by the true residual, which i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
     scene = replace(read_scene(SCENES / "plume.toml", size / 128), frames=frames)
     asked = {round(frames * (k + 1) / COMPARED) for k in range(COMPARED)}
     console.print("Compiling kernels, once per installation (half a minute on two cores) ...")
-    _compile(solver)
+    finish_compiling = _compile(solver)
     console.print(f"{scene.title}, {' x '.join(map(str, scene.shape))} cells")
     compared: list[tuple[int, PressureSolve, dict[str, Result]]] = []
 
@@ -91,6 +92,8 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
             f"{row['setup_s']:8.2f}{row['solve_s']:8.2f}"
         )
         if frame in asked:
+            if not compared:
+                finish_compiling()
             results = {"deepcd": _deepcd(solver, solved), "PyAMG": _pyamg(solved), "SciPy CG": _scipy(solved)}
             for result in results.values():
                 _print(console, result, style="" if result.residual <= TOL else "red")
@@ -120,30 +123,46 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
     return all(results["deepcd"].residual <= TOL for _, _, results in compared)
 
 
-def _compile(solver: DeepCD) -> None:
-    """Compile the kernels of a solve here and all others in a second process, so that no compilation is timed later.
+def _compile(solver: DeepCD) -> Callable[[], None]:
+    """Compile what a frame needs, here and in a second process; return what waits for the rest.
 
-    numba keeps what it compiles on disk, where both processes find it.
+    The rest is the search for the grid behind a matrix, which only the compared systems need. numba keeps what it
+    compiles on disk, where both processes find it: each looks there before it compiles.
     """
     from deepcd.solvers.kernels import compilation, fused
 
+    context, system = get_context("spawn"), _small_system()
+    ready = context.Event()
+    helper = context.Process(target=_compile_the_rest, args=(ready, solver.config.threads), daemon=True)
     compiled = compilation.is_compiled(fused.ascend)
-    helper = get_context("spawn").Process(target=_compile_the_rest, daemon=True)
     if not compiled:
         helper.start()
-    system = _small_system()
-    solver.setup(system.grid).solve(np.ones(len(system.cells)))
-    if not compiled:
-        helper.join()
-    solver.solve(system.A, np.ones(len(system.cells)))
+    b = np.ones(len(system.cells))
+    solver.setup(system.grid).solve(b)
+    while not compiled and helper.is_alive() and not ready.wait(0.1):
+        pass
+
+    def finish() -> None:
+        if not compiled:
+            helper.join()
+        solver.solve(system.A, b)
+
+    return finish
 
 
-def _compile_the_rest() -> None:
-    """Compile what a step of the simulation calls beside the solve, and the search for the grid behind a matrix."""
+def _compile_the_rest(ready: Event, threads: int) -> None:
+    """Compile what a step of the simulation calls beside the solve, coarse levels, and the search for a grid."""
+    from deepcd.solvers.grids.discovery import discover, embed
+    from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
+
     scene = read_scene(SCENES / "plume.toml", 0.125)
     stepper: Any = scene.stepper(lambda system, b, x0: np.zeros_like(b))
     stepper.step(scene.start(stepper))
-    DeepCD(preconditioner="geometric-multigrid").setup(_small_system().A)
+    system = _small_system()
+    embedding, stencil = embed(system.grid)
+    learned_cycle(embedding.shape, stencil.diagonal, threads=threads).visit(0)
+    ready.set()
+    discover(system.A)
 
 
 def _small_system() -> PoissonSystem:
