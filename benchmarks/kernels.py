@@ -31,9 +31,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from benchmarks.problems import operator_of, save_results, test_rhs, test_system
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels import coarse, csr
 from deepcd.solvers.kernels.layout import WEIGHT
-from deepcd.solvers.kernels.outer import FAST
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle

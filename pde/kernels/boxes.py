@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# What compiled passes may do to sums: fused multiply-adds, another order, no signed zeros; NaN and infinity stay.
 FAST = {"contract", "reassoc", "nsz"}
 
 

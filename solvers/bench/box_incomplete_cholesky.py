@@ -19,10 +19,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.preconditioners.incomplete_cholesky import SIGMA, TAU
 
 Array = NDArray[Any]
-FAST = {"contract", "reassoc", "nsz"}
 GROUP = 4  # rows that are swept at the same time
 MARGIN = GROUP  # number of empty cells at both ends of a row, and of empty rows on both sides of a plane
 

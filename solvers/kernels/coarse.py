@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.finest import around, prolong_plane, restrict_plane, row_weights, shared_planes
-from deepcd.solvers.kernels.outer import FAST, ONE, planes, span
+from deepcd.solvers.kernels.outer import ONE, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

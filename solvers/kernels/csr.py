@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.outer import FAST
+from deepcd.pde.kernels.boxes import FAST
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels import coarse, gauss_seidel, layout
 from deepcd.solvers.kernels.layout import WEIGHT
-from deepcd.solvers.kernels.outer import FAST
 from deepcd.solvers.kernels.records import Transfer
 
 _box_of, _fields_of, _scratch_of = (njit(f) for f in (layout.box_of, layout.fields_of, layout.scratch_of))

@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.outer import FAST, ONE
+from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.outer import ONE
 
 TWO = np.uint64(2)
 

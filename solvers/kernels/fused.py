@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.finest import (
     add_listed,
     around,
@@ -23,7 +24,7 @@ from deepcd.solvers.kernels.finest import (
     scale_listed,
     shared_planes,
 )
-from deepcd.solvers.kernels.outer import FAST, ONE, middle, planes, span
+from deepcd.solvers.kernels.outer import ONE, middle, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.coarse import (
     correct_plane,
     restrict,
@@ -29,7 +30,7 @@ from deepcd.solvers.kernels.finest import (
     shared_planes,
 )
 from deepcd.solvers.kernels.fused import product_plane, residual_plane
-from deepcd.solvers.kernels.outer import FAST, ONE, middle, planes, span
+from deepcd.solvers.kernels.outer import ONE, middle, planes, span
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.outer import FAST
+from deepcd.pde.kernels.boxes import FAST
 
 
 @njit(cache=True, nogil=True)

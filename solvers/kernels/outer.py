@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-FAST = {"contract", "reassoc", "nsz"}
+from deepcd.pde.kernels.boxes import FAST
+
 ONE = np.uint64(1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels.outer import FAST
+from deepcd.pde.kernels.boxes import FAST
 
 F64 = NDArray[np.float64]
 
