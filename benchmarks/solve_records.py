@@ -35,7 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--record-solves"):
         import deepcd
 
-        deepcd.System.solve = _recorded(deepcd.System.solve)  # type: ignore[method-assign]
+        # `DeepCD.solve` and `System.solve` both end there.
+        deepcd.System.solve_with = _recorded(deepcd.System.solve_with)  # type: ignore[method-assign]
         # The module `deepcd.solvers.cg` is hidden by the function of its name.
         module: Any = importlib.import_module("deepcd.solvers.cg")
         solvers: Any = importlib.import_module("deepcd.solvers")

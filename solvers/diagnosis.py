@@ -137,7 +137,11 @@ def null_space(
                 break
             for other in found:
                 space.combine(-A.dot(other, v), other, 1.0, v, v)
-            space.divide(v, math.sqrt(A.dot(v, v)))
+            square = A.dot(v, v)
+            if not 0 < square < math.inf:  # nothing is left of it
+                v = None
+                break
+            space.divide(v, math.sqrt(square))
             image = A.image(v)
             if is_beyond_reach(A, v, abs(A.dot(v, rest)), target, size):
                 break

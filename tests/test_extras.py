@@ -67,7 +67,10 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
     )
     done = without(OPTIONAL, program)
     assert done.returncode == 0, done.stderr
-    allowed = ("deepcd.cli", "deepcd.demo", "deepcd.solvers.console", "deepcd.solvers.preconditioners.dcdm")
+    allowed = (
+        "deepcd.cli", "deepcd.demo", "deepcd.solvers.console", "deepcd.solvers.preconditioners.dcdm",
+        "deepcd.solvers.learned.dcdm_network", "deepcd.solvers.learned.torch_threads",
+    )  # fmt: skip
     failed = [name for name in done.stdout.split() if not name.startswith("deepcd.solvers.backends.cuda")]
     assert {name for name in failed if not name.endswith(".command")} <= set(allowed)
 
