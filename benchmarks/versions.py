@@ -1,16 +1,18 @@
 """Did a change cost time? Set-up and solve by two versions of deepcd, in turn.
 
     git worktree add ../before REVISION
-    python -m benchmarks.versions ../before --sizes 64 128 --repeats 15
+    python -m benchmarks.versions ../before --sizes 64 128 --processes 6 --repeats 5
 
 Each version runs in a process of its own and is asked in turn for one measurement, so that both meet the same moods of
-the machine. What is printed for a step is the median of both versions in milliseconds, and the median of the ratios
-after / before of neighbouring measurements. A set-up starts from the bare matrix or from the grid.
+the machine. Where a process has its arrays, and how many pages it has to ask for again, makes some per cent; so there
+are several pairs of processes. What is printed for a step is the median of both versions in milliseconds, and the
+median of the ratios after / before of neighbouring measurements. A set-up starts from the bare matrix or from the grid.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -18,7 +20,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 WORKER = """
 import json, sys, time
@@ -64,6 +66,12 @@ class Version:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # which closes its input, and so ends it
+
     def measure(self, *what: Any) -> dict[str, float]:
         """Return the seconds of each step, by name."""
         assert self._process.stdin is not None
@@ -81,26 +89,32 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=["open-top", "closed-cube"], help="kinds of domain")
     parser.add_argument("--preconditioners", nargs="+", default=["learned-multigrid"], help="names for DeepCD")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=15, help="measurements of each version")
+    parser.add_argument("--processes", type=int, default=6, help="pairs of processes")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each version in each process")
     args = parser.parse_args()
-    before, after = Version(args.before), Version(Path(__file__).parents[1])
     print(f"{'':<46}{'step':<24}{'before':>10}{'after':>10}{'ratio':>8}")
-    for name in args.preconditioners:
-        for size in args.sizes:
-            for family in args.families:
-                what = family, size, args.threads, name
-                before.measure(*what), after.measure(*what)  # which compiles and reads
-                seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
-                for turn in range(args.repeats):
-                    first, second = (before, after) if turn % 2 else (after, before)
-                    pair = {first: first.measure(*what), second: second.measure(*what)}
-                    for step in pair[before]:
-                        seconds[step].append((pair[before][step], pair[after][step]))
-                for step, pairs in seconds.items():
-                    old, new = (statistics.median(column) for column in zip(*pairs, strict=True))
-                    ratio = statistics.median(b / a for a, b in pairs)
-                    title = f"{family} {size}^3, {name}"
-                    print(f"{title:<46}{step:<24}{1e3 * old:10.2f}{1e3 * new:10.2f}{ratio:8.3f}", flush=True)
+    for name, size, family in itertools.product(args.preconditioners, args.sizes, args.families):
+        seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for _ in range(args.processes):
+            with Version(args.before) as before, Version(Path(__file__).parents[1]) as after:
+                measure_in_turn(before, after, (family, size, args.threads, name), args.repeats, seconds)
+        for step, pairs in seconds.items():
+            old, new = (statistics.median(column) for column in zip(*pairs, strict=True))
+            ratio = statistics.median(b / a for a, b in pairs)
+            title = f"{family} {size}^3, {name}"
+            print(f"{title:<46}{step:<24}{1e3 * old:10.2f}{1e3 * new:10.2f}{ratio:8.3f}", flush=True)
+
+
+def measure_in_turn(
+    before: Version, after: Version, what: tuple[Any, ...], repeats: int, seconds: dict[str, list[tuple[float, float]]]
+) -> None:
+    """Add a pair of seconds for every step and repeat; whichever comes first changes from repeat to repeat."""
+    before.measure(*what), after.measure(*what)  # which compiles and reads
+    for turn in range(repeats):
+        first, second = (before, after) if turn % 2 else (after, before)
+        pair = {first: first.measure(*what), second: second.measure(*what)}
+        for step in pair[before]:
+            seconds[step].append((pair[before][step], pair[after][step]))
 
 
 if __name__ == "__main__":

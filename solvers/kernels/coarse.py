@@ -75,7 +75,7 @@ def add_smooth_plane(box, level, y, x, i, out):
     stencil_plane(box, np.float32(1), y, np.float32(1), level.a, np.float32(1), level.c, x, i, out)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")  # a call for each plane costs as much as a part of its work
 def restrict(box, level, r, z, transfer, plane, row, coarse, k, start, stop):
     """Add P' phi (r - A z) of plane k to coarse planes start .. stop - 1; r is given by its plane, z by three planes.
 

@@ -15,7 +15,7 @@ from deepcd.solvers.kernels.layout import WEIGHT
 from deepcd.solvers.kernels.records import Transfer
 
 _box_of, _fields_of, _scratch_of = (njit(f) for f in (layout.box_of, layout.fields_of, layout.scratch_of))
-_coefficients_of = njit(layout.coefficients_of)
+_coefficients_of, _below_of = njit(layout.coefficients_of), njit(layout.below_of)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -35,7 +35,7 @@ def _solve(cells, inverse, psi, r, t, z):
 def _transfer(memory, depth):
     """Return how a level is connected with the next one, and the vectors of that one."""
     box, taps = _box_of(memory.table[depth + 1]), memory.numbers[depth]
-    return Transfer(box.n, box.s, taps[:3], taps[3:6]), _fields_of(memory.table[depth + 1], memory.pool)
+    return Transfer(box.n, box.s, taps[:3], taps[3:6]), _below_of(memory.table[depth + 1], memory.pool)
 
 
 @njit(cache=True, nogil=True)

@@ -41,6 +41,14 @@ class Fields(NamedTuple):
     y: F32
 
 
+class Below(NamedTuple):
+    """What a pass reads and writes of the level below."""
+
+    psi: F32
+    r: F32
+    z: F32
+
+
 class Memory(NamedTuple):
     """What a compiled visit reads and writes: all coarse levels, and the exact solution on the last one."""
 
@@ -84,6 +92,12 @@ def fields_of(row: Any, pool: Any) -> Any:
         pool[row[E] : row[E] + size],
         pool[row[Y] : row[Y] + size],
     )
+
+
+def below_of(row: Any, pool: Any) -> Any:
+    """Return what a pass over the level above reads and writes of a level; fewer views than `fields_of` makes."""
+    size = row[SIZE]
+    return Below(pool[row[PSI] : row[PSI] + size], pool[row[R] : row[R] + size], pool[row[Z] : row[Z] + size])
 
 
 def coefficients_of(fields: Any) -> Any:
