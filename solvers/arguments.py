@@ -107,7 +107,7 @@ def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: b
     array = np.ascontiguousarray(array) if several else array.reshape(n)
     if array.dtype not in (np.float32, np.complex64):
         array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
-    if n and not (is_finite(array.reshape(-1)) if array.dtype.kind == "f" else math.isfinite(np.abs(array).max())):
+    if not (is_finite(array.reshape(-1)) if array.dtype.kind == "f" else np.isfinite(array).all()):
         entry = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, got {array[entry]} at {name}[{', '.join(map(str, entry))}]")
     return array

@@ -129,6 +129,12 @@ class TestVectors:
         with pytest.raises(ValueError, match=match):
             as_vector("v", v, 3, columns=True, real=False)
 
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+    def test_the_largest_numbers_are_finite(self, dtype: type) -> None:
+        largest = np.finfo(dtype).max
+        v: Any = np.full(3, largest + 1j * largest if np.dtype(dtype).kind == "c" else largest, dtype=dtype)
+        np.testing.assert_array_equal(as_vector("b", v, 3, real=False), v)
+
     def test_what_holds_no_numbers_is_refused(self) -> None:
         with pytest.raises(TypeError, match="x0 must be real, got complex128"):
             as_vector("x0", [1j], 1)
