@@ -165,6 +165,6 @@ def check_callback(callback: Any) -> None:
 def usable_threads() -> int:
     """Return OMP_NUM_THREADS if that is a positive number, else the number of cores this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
+    if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -188,7 +188,7 @@ class TestThreads:
         assert DeepCD().config.threads == 3
         assert DeepCD(threads=2).config.threads == 2
 
-    @pytest.mark.parametrize("value", [None, "", "0", "-2", "two", "1.5"])
+    @pytest.mark.parametrize("value", [None, "", "0", "-2", "two", "1.5", "²"])
     def test_otherwise_the_cores_of_this_process(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
         if value is None:
             monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
