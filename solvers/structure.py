@@ -214,7 +214,7 @@ def _is_negative(A: sp.csr_array) -> bool:
     if not A.shape[0]:
         return False
     diagonal = A[:1].diagonal()  # a look at one row tells whether a look at all of them is worth it
-    if diagonal[0] < 0:
+    if diagonal[0] <= 0:
         diagonal = A.diagonal()
     return bool(diagonal.max() <= 0 and diagonal.min() < 0)
 

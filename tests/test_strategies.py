@@ -236,6 +236,12 @@ class TestSigns:
         assert outcome.detail.endswith(f" {self.SENTENCE}")
         assert "16" in outcome.detail.removesuffix(self.SENTENCE), "the row without equation"
 
+    def test_an_empty_row_hides_no_sign(self) -> None:
+        for blocks in ([[[0.0]], square(4)], [square(4), [[0.0]]]):
+            matrix = -sp.csr_array(sp.block_diag(blocks))
+            outcome = strategy(matrix, "jacobi").solve(matrix @ np.ones(17), None, limits(np.ones(17)), np.float64)
+            assert (outcome.status, outcome.detail) == (Status.CONVERGED, self.SENTENCE)
+
     @pytest.mark.parametrize("matrix", [square(8), -SYSTEMS["saddle"].A])
     def test_nothing_is_told_of_others(self, matrix: sp.csr_array) -> None:
         own = strategy(matrix, "direct")
