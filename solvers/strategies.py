@@ -215,6 +215,8 @@ def _placed(outcome: Outcome, column: F64, dtype: DType) -> Outcome:
 
 def _left(residuals: list[float], target: float) -> float:
     """Return how many iterations are left at the rate of the second half of those done."""
+    if residuals[-1] == 0:
+        return 0.0
     half = len(residuals) // 2
-    rate = math.log(residuals[half] / residuals[-1]) / (len(residuals) - 1 - half) if residuals[-1] > 0 else math.inf
+    rate = math.log(residuals[half] / residuals[-1]) / (len(residuals) - 1 - half)
     return math.log(residuals[-1] / max(target, 1e-300)) / rate if rate > 0 else math.inf

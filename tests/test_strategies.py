@@ -275,6 +275,10 @@ class TestLeft:
     def test_a_target_of_zero_takes_long_but_not_for_ever(self) -> None:
         assert _left([10.0**-i for i in range(5)], 0.0) == pytest.approx(296)
 
+    def test_a_residual_of_zero_leaves_nothing(self) -> None:
+        assert _left([1.0, 0.1, 0.0], 0.0) <= 0
+        assert _left([1.0, 0.1, 0.0], 1e-3) <= 0
+
 
 def test_a_grid_without_progress_to_look_at() -> None:
     grid: Grid = domain((6, 5), walls="air")
