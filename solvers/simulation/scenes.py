@@ -32,7 +32,8 @@ is fitted into a box. Unknown keys are refused.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def read_scene(path: Path, scale: float = 1.0) -> Scene:
     try:
         scene = _Reader(path, tables, scale).scene()
         scene.stepper(lambda system, b, x0: x0)  # refuses numbers that are out of range
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, MemoryError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SceneError(f"scene {path}: {what}") from error
     return scene
@@ -222,9 +223,12 @@ class _Reader:
             raise SceneError(f"frames must be a whole number from 1 up, got {frames!r}")
         if not (isinstance(tol, float) and 0 < tol < 1):
             raise SceneError(f"tol must be between 0 and 1, got {tol!r}")
-        if view not in (0, 1, 2):
+        if type(view) is not int or view not in (0, 1, 2):
             raise SceneError(f"view must be an axis, 0, 1 or 2, got {view!r}")
-        fills = tuple(self._fill(part) for part in tables.get("fill", []))
+        walls = tables.get("walls", ["solid"] * len(self.shape))
+        if not isinstance(walls, list):
+            raise SceneError(f"walls must be a list with one entry per axis, got {walls!r}")
+        fills = tuple(self._fill(part) for part in self._list("fill"))
         if self.kind == "liquid" and not fills:
             raise SceneError("a liquid needs at least one [[fill]]")
         obstacle, turn = self._obstacle(tables["obstacle"]) if "obstacle" in tables else (None, None)
@@ -235,14 +239,22 @@ class _Reader:
             frames=frames,
             tol=tol,
             view=view,
-            walls=[tuple(w) if isinstance(w, list) else w for w in tables.get("walls", ["solid"] * len(self.shape))],
+            walls=[tuple(w) if isinstance(w, list) else w for w in walls],
             obstacle=obstacle,
             turn=turn,
-            sources=tuple(self._source(table) for table in tables.get("source", [])),
+            sources=tuple(self._source(table) for table in self._list("source")),
             fills=fills,
-            options=REQUIRED[self.kind] | {name: tables[name] for name in OPTIONS[self.kind] if name in tables},
+            options=REQUIRED[self.kind]
+            | {name: _numbers(tables[name], name) for name in OPTIONS[self.kind] if name in tables},
             record=tables | {"shape": list(self.shape)},
         )
+
+    def _list(self, name: str) -> list[Any]:
+        """Return the tables of that name."""
+        tables = self.tables.get(name, [])
+        if not isinstance(tables, list):
+            raise SceneError(f"{name} must be a list of tables, [[{name}]], got {tables!r}")
+        return tables
 
     def _obstacle(self, table: Any) -> tuple[Shape, tuple[tuple[float, float], float] | None]:
         _known(table, (*SOLIDS, "turn"), "obstacle")
@@ -253,44 +265,80 @@ class _Reader:
             raise SceneError("obstacle.turn is for a ball, box or cylinder in smoke, in three dimensions")
         turn = table["turn"]
         _known(turn, ("center", "period"), "obstacle.turn")
-        a, b = map(float, turn["center"])
-        return shape, ((a, b), float(turn["period"]))
+        with _at("obstacle.turn"):
+            a, b = _numbers(turn["center"], "obstacle.turn.center", 2)
+            return shape, ((float(a), float(b)), float(_numbers(turn["period"], "obstacle.turn.period")))
 
     def _shape(self, table: Mapping[str, Any], where: str) -> Shape:
         kinds = [name for name in SOLIDS if name in table]
         if len(kinds) != 1:
             raise SceneError(f"{where} must hold one of {', '.join(SOLIDS)}, got {', '.join(kinds) or 'none'}")
-        if kinds[0] == "mesh":
-            return self._mesh(table["mesh"], where).shape()
-        make, names = SHAPES[kinds[0]]
-        own = table[kinds[0]]
-        _known(own, names, f"{where}.{kinds[0]}")
-        return make(**own)
+        own, where = table[kinds[0]], f"{where}.{kinds[0]}"
+        with _at(where):
+            if kinds[0] == "mesh":
+                return self._mesh(own, where).shape()
+            make, names = SHAPES[kinds[0]]
+            _known(own, names, where)
+            for name in (*names[:2], *own):  # the third has a default
+                _numbers(own[name], f"{where}.{name}", 1 if name in ("radius", "axis") else len(self.shape))
+            return make(**own)
 
     def _mesh(self, table: Mapping[str, Any], where: str) -> Mesh:
-        _known(table, ("file", "name", "fit", "rotation"), f"{where}.mesh")
+        _known(table, ("file", "name", "fit", "rotation"), where)
         if ("file" in table) == ("name" in table):
-            raise SceneError(f"{where}.mesh must have either a file or a name ({', '.join(MESHES)})")
-        if "name" in table and table["name"] not in MESHES:
-            raise SceneError(f"{where}.mesh.name must be one of {', '.join(MESHES)}, got {table['name']!r}")
+            raise SceneError(f"{where} must have either a file or a name ({', '.join(MESHES)})")
+        if "name" in table and table["name"] not in tuple(MESHES):
+            raise SceneError(f"{where}.name must be one of {', '.join(MESHES)}, got {table['name']!r}")
+        if not isinstance(table.get("file", ""), str):
+            raise SceneError(f"{where}.file must be a path, got {table['file']!r}")
         mesh = MESHES[table["name"]]() if "name" in table else read_mesh(self.path.parent / table["file"])
         everything = ([0.0] * 3, [n / self.shape[0] for n in self.shape])
-        rotation = table.get("rotation")
-        turned = None if rotation is None else (rotation["axis"], rotation["degrees"])
-        return mesh.placed(rotation=turned, fit=tuple(table.get("fit", everything)), within=everything)
+        turned, rotation = None, table.get("rotation")
+        if rotation is not None:
+            _known(rotation, ("axis", "degrees"), f"{where}.rotation")
+            with _at(f"{where}.rotation"):
+                turned = rotation["axis"], rotation["degrees"]
+        return mesh.placed(rotation=turned, fit=table.get("fit", everything), within=everything)
 
     def _source(self, table: Mapping[str, Any]) -> Source:
         _known(table, (*SOLIDS, "density", "temperature", "velocity"), "source")
+        for name, count in (("density", 1), ("temperature", 1), ("velocity", len(self.shape))):
+            if name in table:
+                _numbers(table[name], f"source.{name}", count)
         values = (table.get(name) for name in ("density", "temperature", "velocity"))
         return Source(self._shape(table, "source"), *values)
 
     def _fill(self, table: Any) -> tuple[Sequence[float], Sequence[float]]:
         _known(table, ("box",), "fill")
-        _known(table["box"], ("low", "high"), "fill.box")
-        low, high = table["box"]["low"], table["box"]["high"]
-        if {len(low), len(high)} != {len(self.shape)}:
-            raise SceneError(f"fill.box needs low and high of {len(self.shape)} numbers each")
+        _known(table.get("box"), ("low", "high"), "fill.box")
+        low, high = (table["box"].get(name) for name in ("low", "high"))
+        if not all(_are_numbers(corner, len(self.shape)) for corner in (low, high)):
+            raise SceneError(f"fill.box needs low and high of {len(self.shape)} numbers each, got {low!r} and {high!r}")
         return low, high
+
+
+@contextmanager
+def _at(key: str) -> Iterator[None]:
+    """Name the key in what is raised about its value."""
+    try:
+        yield
+    except SceneError:
+        raise
+    except KeyError as error:
+        raise SceneError(f"{key}.{error.args[0]} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise SceneError(f"{key}: {error}") from error
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(type(value) in (int, float) for value in values)
+
+
+def _numbers(value: Any, where: str, count: int = 1) -> Any:
+    """Return a number, or a list of as many numbers as there should be; refuse anything else."""
+    if not _are_numbers([value] if count == 1 else value, count):
+        raise SceneError(f"{where} must be {'a number' if count == 1 else f'a list of {count} numbers'}, got {value!r}")
+    return value
 
 
 def _known(table: Any, names: Sequence[str], where: str) -> None:
