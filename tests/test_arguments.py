@@ -213,7 +213,7 @@ class TestNumbers:
 
 
 class TestMagnitudes:
-    @pytest.mark.parametrize("size", [TINY, 1e-310, 1e-170, 1e-140, 1.0, 1e140, 1e155, 1e300])
+    @pytest.mark.parametrize("size", [TINY, 1e-310, 1e-170, 1e-160, 1e-140, 1.0, 1e140, 1e155, 1e300])
     def test_norms_are_right_at_every_magnitude(self, size: float) -> None:
         v = size * np.array([3.0, -4.0, 0.0])
         expected = 5.0 * size

@@ -75,6 +75,13 @@ def test_an_indefinite_matrix_is_named(name: str) -> None:
         Direct(SYSTEMS[name].A)
 
 
+def test_a_pivot_of_zero_hides_no_negative_one() -> None:
+    """Where it is zero to the last bit, rows are exchanged, and the signs of the pivots tell nothing any more."""
+    A = np.array([[1.0, 0, -1, 0], [0, 1, 1, -1], [-1, 1, 1, 0], [0, -1, 0, 1]])
+    with pytest.raises(NotPositiveDefiniteError):
+        Direct(sp.csr_array(A))
+
+
 def test_one_negative_eigenvalue_among_many_is_found() -> None:
     lowest = np.linalg.eigvalsh(line(30).toarray())[0]
     assert Direct(line(30) - 0.999 * lowest * sp.eye_array(30)).null.size == 0
@@ -128,6 +135,13 @@ def test_what_counts_as_negative_depends_on_the_precision_of_the_entries() -> No
     assert abs(M.null[:, 0] @ constant) == pytest.approx(1, rel=1e-4)
     with pytest.raises(NotPositiveDefiniteError):
         Direct(sp.csr_array(path(40) - 1e-2 * sp.eye_array(40)), SINGLE)
+
+
+def test_a_pivot_that_rounding_may_have_made_is_not_divided_by() -> None:
+    A = sp.csr_array(path(40) + 1e-7 * sp.eye_array(40))
+    constant = np.full(40, 40**-0.5)
+    assert constant @ apply(Direct(A), constant) == pytest.approx(1e7, rel=1e-4)
+    assert constant @ apply(Direct(A, SINGLE), constant) < 1e5
 
 
 def test_is_described() -> None:
