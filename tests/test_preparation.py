@@ -261,6 +261,13 @@ class TestNullSpaces:
             parts.operator.project(w)
             assert norm(w) > 0.8 * before, "nothing else is removed"
 
+    def test_no_more_is_left_out_than_was_given(self) -> None:
+        A = beside(closed_line(4), closed_line(3))
+        parts = parts_of(A, "direct", nullspace=[1, 1, 1, 1, 0, 0, 0])
+        v = np.ones(7)
+        parts.operator.project(v)
+        np.testing.assert_allclose(v, [0, 0, 0, 0, 1, 1, 1], atol=1e-15)
+
     def test_a_sealed_grid(self) -> None:
         parts = parts_of(SYSTEMS["half open"].A, "geometric-multigrid")
         assert (parts.singular, parts.exact) == (True, True)
