@@ -264,7 +264,11 @@ MALFORMED = [
     (SMOKE + "[obstacle]\n" + BALL + "turn = { center = [0], period = 1 }", "turn.center must be a list of 2 numbers"),
     (SMOKE + "[obstacle]\n" + BALL + 'turn = { center = [0, 0], period = "x" }', "turn.period must be a number"),
     (SMOKE + '[obstacle]\nmesh = { name = "knot" }\nturn = {}', "obstacle.turn is for a ball, box or cylinder"),
-    (LIQUID + FILL + "[obstacle]\nball = { center = [0, 0], radius = 1 }\nturn = {}", "obstacle.turn is for .* smoke"),
+    (
+        SMOKE.replace("smoke", "liquid") + "[[fill]]\nbox = { low = [0, 0, 0], high = [1, 1, 1] }\n[obstacle]\n"
+        "ball = { center = [0, 0, 0], radius = 1 }\nturn = { center = [0, 0], period = 1 }",
+        "obstacle.turn is for .* in smoke",
+    ),
     (FLAT + "[obstacle]\nball = { center = [0, 0], radius = 1 }\nturn = {}", "in three dimensions"),
     # fills
     (SMOKE + "fill = []", "unknown key fill in the scene"),

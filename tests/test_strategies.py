@@ -149,6 +149,7 @@ class TestColumns:
         solve_block(own, maxiter=PATIENCE)
         own.solve(B[:, 0], None, limits(B[:, 0]), np.float64)
         assert own.prepared.preconditioner == "pyamg-rs"
+        assert own._twins == []
         for k in (2, 4):
             outcomes, X = solve_block(own, B[:, :k])
             assert [outcome.status for outcome in outcomes] == [Status.CONVERGED] * k
