@@ -229,6 +229,8 @@ class TestSigns:
         assert outcome.residuals[0] == pytest.approx(np.linalg.norm(b - matrix @ start))
         outcomes, X = solve_block(own, B[:64])
         assert (residuals(matrix, X, B[:64]) <= TOL).all()
+        positive, _ = solve_block(strategy(-matrix, preconditioner), -B[:64])
+        assert [outcome.residuals for outcome in outcomes] == [outcome.residuals for outcome in positive]
         assert all(self.SENTENCE in outcome.detail or outcome.status is Status.CONVERGED for outcome in outcomes)
 
     def test_a_sentence_that_is_there_already_comes_first(self) -> None:
