@@ -370,7 +370,9 @@ class TestSingular:
         assert solution.info != 0
         np.testing.assert_allclose(right - matrix @ solution.x, 0.1, atol=1e-6)
         assert solution.residuals[-1] == pytest.approx(0.1 * np.sqrt(30), rel=1e-4)
-        np.testing.assert_allclose(solution.x, np.linalg.lstsq(matrix.toarray(), right)[0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            solution.x, np.linalg.lstsq(matrix.toarray(), right, rcond=None)[0], rtol=1e-4, atol=1e-4
+        )
 
     def test_a_null_part_within_the_tolerance_is_consistent(self) -> None:
         matrix = path(30)
