@@ -21,7 +21,6 @@ from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-INDEX = "https://pypi.org/simple"
 RETRIES = "5"
 KEPT = ("CERT", "CLIENT_CERT", "PROXY", "TIMEOUT", "DEFAULT_TIMEOUT")  # settings of pip, as in PIP_CERT
 WAYS = re.compile(r"(?i)PATH|HOME|TMPDIR|SYSTEMROOT|LANG|SSL_CERT_\w+|\w+_CA_BUNDLE|\w+_proxy")  # variables kept
@@ -55,7 +54,7 @@ def clean_environment(python: str) -> dict[str, str]:
     }
 
 
-def resolve(python: str, wanted: list[str], constraints: Path, index: str = INDEX) -> dict[str, str]:
+def resolve(python: str, wanted: list[str], constraints: Path, index: str | None = None) -> dict[str, str]:
     """Return the version of each package that pip would install.
 
     Parameters
@@ -65,8 +64,8 @@ def resolve(python: str, wanted: list[str], constraints: Path, index: str = INDE
     wanted : list of str
         Requirements.
     constraints : Path
-    index : str
-        The one index to ask.
+    index : str, optional
+        The one index to ask; default: the public one, which pip asks without settings.
 
     Raises
     ------
@@ -79,14 +78,20 @@ def resolve(python: str, wanted: list[str], constraints: Path, index: str = INDE
             "--use-feature",
             "fast-deps",
         ]  # where an index offers no metadata apart, only parts of wheels are read
-        command += ["--index-url", index, "--constraint", str(constraints), "--report", str(report), *wanted]
+        command += ["--constraint", str(constraints), "--report", str(report), *wanted]
+        command += [] if index is None else ["--index-url", index]
         done = subprocess.run(command, env=clean_environment(python), capture_output=True, text=True, check=False)
         if done.returncode:
             raise ResolutionError(
-                f"{constraints.name} cannot be installed from {index} alone: {reason(done.stdout + done.stderr)}"
+                f"{constraints.name} cannot be installed from {named(index)} alone: {reason(done.stdout + done.stderr)}"
             )
         installed = json.loads(report.read_text(encoding="utf-8"))["install"]
     return {one["metadata"]["name"]: one["metadata"]["version"] for one in installed}
+
+
+def named(index: str | None) -> str:
+    """Return what an index is called in messages."""
+    return "the public index" if index is None else index
 
 
 def reason(said: str) -> str:
@@ -109,16 +114,16 @@ def main() -> int:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / "bin/python")
         # The pip that comes with Python 3.11 would download every wheel in full to read its metadata.
-        command = [python, "-m", "pip", "install", "--quiet", "--index-url", INDEX, "--upgrade", "pip==26.3"]
+        command = [python, "-m", "pip", "install", "--quiet", "--upgrade", "pip==26.3"]
         done = subprocess.run(command, env=clean_environment(python), capture_output=True, text=True, check=False)
         try:
             if done.returncode:
-                raise ResolutionError(f"pip cannot be installed from {INDEX} alone: {reason(done.stderr)}")
+                raise ResolutionError(f"pip cannot be installed from {named(None)} alone: {reason(done.stderr)}")
             found = resolve(python, requirements(ROOT / "pyproject.toml"), constraints)
         except ResolutionError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    print(f"{constraints.name}: {len(found)} packages can be installed together from {INDEX} alone")
+    print(f"{constraints.name}: {len(found)} packages can be installed together from {named(None)} alone")
     return 0
 
 
