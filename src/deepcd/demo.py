@@ -308,5 +308,6 @@ def _times(axes: Axes, frames: Sequence[int], compared: list[dict[str, Result]])
     axes.set_xticks(range(len(frames)), [f"frame {frame}" for frame in frames])
     axes.set_ylabel("seconds from the bare matrix (pale: setup)")
     axes.set_title("Time to solution", fontsize=11)
-    axes.legend(frameon=False)
+    axes.set_ylim(top=1.2 * axes.get_ylim()[1])  # room for the legend above the bars
+    axes.legend(frameon=False, ncols=len(COLOURS), loc="upper center")
     axes.spines[["top", "right"]].set_visible(False)
