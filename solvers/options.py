@@ -80,6 +80,11 @@ class Config:
         return tuple(recipe for recipe in AUTOMATIC if self.backend.runs(recipe))
 
     @property
+    def seeks_grid(self) -> bool:
+        """Whether one of the candidates needs a grid."""
+        return any(recipe.needs_grid for recipe in self.candidates)
+
+    @property
     def takes_any_matrix(self) -> bool:
         """Whether one of the candidates works without a grid."""
         return not all(recipe.needs_grid for recipe in self.candidates)

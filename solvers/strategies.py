@@ -58,8 +58,7 @@ class Strategy:
     @property
     def _may_switch(self) -> bool:
         """Whether another preconditioner may take the place of a cycle on a grid."""
-        on_grid = self.prepared.on_grid and self._structure.embedding is not None
-        return on_grid and self._config.recipe is None and ALGEBRAIC in self._config.candidates
+        return self.prepared.on_grid and ALGEBRAIC in self._config.candidates
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""

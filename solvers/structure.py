@@ -114,8 +114,8 @@ def analyse(
         return _of_grid(A, config, nullspace, B)
     matrix, dtype = as_csr(A)
     n = matrix.shape[0]
-    look = n > 0 and any(recipe.needs_grid for recipe in config.candidates)
-    look = look and not (DIRECT in config.candidates and n <= FEW and config.recipe is None and grid is None)
+    few = DIRECT in config.candidates and n <= FEW and grid is None
+    look = n > 0 and config.seeks_grid and not few
     scanned = _scan(matrix) if look and grid is None and dtype == np.float64 else None
     if scanned is None:
         matrix = canonical(matrix)
@@ -164,7 +164,7 @@ def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
             diagonal = dirichlet[unknown][lonely].astype(np.float64) * stencil.scale
         operator = UnitStencilOperator(embedding, stencil, config.threads)
         matrix, no_grid = GridMatrix(operator, n, lonely, diagonal), ""
-        found = operator if any(recipe.needs_grid for recipe in config.candidates) else None
+        found = operator if config.seeks_grid else None
         if found is not None:
             _announce()
     entries = None if nullspace is None else matrix if isinstance(matrix, sp.csr_array) else matrix.tocsr()
