@@ -16,7 +16,7 @@ from deepcd.solvers.backends.arrays import refuse_device
 
 
 def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
-    """Convert A to CSR with float64 entries, which `canonical` may have to bring into order; A itself is not changed.
+    """Convert A to CSR with float64 entries, which `survey.read` may have to bring into order; A itself is not changed.
 
     Parameters
     ----------
@@ -48,24 +48,6 @@ def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     dtype = np.dtype(np.float32) if A.dtype == np.float32 else np.dtype(np.float64)
     matrix = A if isinstance(A, sp.csr_array) else sp.csr_array(A)
     return matrix.astype(np.float64, copy=False), dtype
-
-
-def canonical(matrix: sp.csr_array) -> sp.csr_array:
-    """Return a matrix with sorted indices, no duplicates and finite entries, a copy if need be.
-
-    Raises
-    ------
-    ValueError
-        If it holds NaN or infinity.
-    """
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()  # it may share its memory with the caller's
-        matrix.sum_duplicates()
-    if matrix.nnz and not is_finite(matrix.data):
-        entry = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
-        row = int(np.searchsorted(matrix.indptr, entry, side="right")) - 1
-        raise ValueError(f"A must be finite, got {matrix.data[entry]} at A[{row}, {matrix.indices[entry]}]")
-    return matrix
 
 
 def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: bool = True) -> NDArray[Any]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepcd.solvers.forecast import Steps, Watch, looks
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import Operator, Preconditioner, Vector
 
@@ -81,8 +82,8 @@ class _Search:
 
     Attributes
     ----------
-    rz, rp, pq : float
-        r.M r, r.p and p.A p of the present direction.
+    rz, rp, pq, beta : float
+        r.M r, r.p and p.A p of the present direction, and how much of the one before it holds.
     replaced, flipped : int
         See `Record`.
     """
@@ -90,7 +91,7 @@ class _Search:
     def __init__(self, A: Operator, M: Preconditioner, p: Vector, r: Vector, z: Vector, keep: int) -> None:
         self.A, self.M, self.p, self.r, self.z, self.keep = A, M, p, r, z, keep
         self._kept: list[tuple[Vector, Vector, float]] = []  # p, A p and p.A p of directions before
-        self.rz, self.rp, self.pq = 0.0, 0.0, 1.0
+        self.rz, self.rp, self.pq, self.beta = 0.0, 0.0, 1.0, 0.0
         self._regular = self._finite = True  # the last direction was made of M r; none so far has overflowed
         self.replaced = self.flipped = 0
 
@@ -114,7 +115,8 @@ class _Search:
             # The short form relies on all residuals before, and a recomputed one has forgotten them.
             short = aligned and usable and self._regular and self.M.linear
             beta = rz / before if short else -A.overlap(p, z) / self.pq
-        pq = self.pq = A.conjugate(z, beta, p)
+        pq, self.beta = A.conjugate(z, beta, p), beta
+        self.pq = pq
         rp = self.rp = rz if aligned and keep <= 1 else A.dot(self.r, p)
         self._regular = usable
         if 0 < pq < math.inf and math.isfinite(rp):
@@ -204,6 +206,25 @@ class _Recursion:
         return norm, status
 
 
+class _Watched:
+    """The coefficients of all steps, which a watcher is told now and then."""
+
+    def __init__(self, watch: Watch | None, target: float) -> None:
+        self._watch, self._target, self._when = watch, target, looks()
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+        self._look = next(self._when)
+
+    def ends(self, alpha: float, beta: float, norm: float) -> bool:
+        """Take note of a step; return whether the watcher ends the iteration."""
+        self._alphas.append(alpha)
+        self._betas.append(beta)
+        if self._watch is None or len(self._alphas) < self._look:
+            return False
+        self._look = next(self._when)
+        return self._watch(Steps(np.array(self._alphas), np.array(self._betas), norm, self._target))
+
+
 class _Best:
     """The iterate of the smallest residual: x as long as the residual falls, then a copy of the one before.
 
@@ -258,6 +279,7 @@ def conjugate_directions(
     keep: int = 1,
     callback: Callable[[Vector], object] | None = None,
     deadline: float = math.inf,
+    watch: Watch | None = None,
 ) -> Record:
     """Solve A x = b from x = 0. For another start, solve for the correction.
 
@@ -277,6 +299,8 @@ def conjugate_directions(
         Called with x after each iteration; returning True stops.
     deadline : float, default inf
         Value of `time.perf_counter` after which no further iteration starts.
+    watch : callable, optional
+        Told of the steps now and then, see `forecast`; returning True stops with the status MAXITER.
 
     Returns
     -------
@@ -287,7 +311,7 @@ def conjugate_directions(
     norm = A.norm(r)
     residuals, limit = [norm], _GROWTH * norm
     search, recursion, best = _Search(A, M, p, r, z, keep), _Recursion(A, norm, target), _Best(A, x, norm)
-    status = Status.CONVERGED if norm <= target else Status.MAXITER
+    status, watched = Status.CONVERGED if norm <= target else Status.MAXITER, _Watched(watch, target)
     while status is Status.MAXITER and len(residuals) <= maxiter:
         if keep == 1 and not recursion.aligned:  # what p can do is done before the next direction leaves it
             A.step(A.dot(r, p) / search.pq, p, x, r)
@@ -310,6 +334,8 @@ def conjugate_directions(
         stopped = callback is not None and A.space.agree(callback(x) is True)
         if status is Status.MAXITER and (stopped or norm > limit or deadline < math.inf):
             status = _ended(A, norm > limit, norm, stopped, deadline)
+        if watch is not None and status is Status.MAXITER and watched.ends(alpha, search.beta, norm):
+            break
     if len(residuals) == 1:
         A.space.clear(x)
     if search.flipped and M.symmetric and status in (Status.MAXITER, Status.BREAKDOWN):

@@ -217,5 +217,5 @@ class DeepCD:
         options = Options.of(
             tol, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, residuals=residuals, timeout=timeout
         )  # before the work on A
-        system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, copy=False)
+        system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, once=True)
         return system.solve_with(options, b, x0)

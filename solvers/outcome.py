@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deepcd.solvers.solution import Status
+from deepcd.solvers.forecast import Watch
+from deepcd.solvers.solution import Attempt, Status
 from deepcd.solvers.space import Vector
 
 Callback = Callable[[Any], object]
@@ -30,6 +31,8 @@ class Outcome:
         A sentence about this very system, or nothing.
     rounded : bool
         Whether the iteration met the target, and the rounding of its answer is what keeps x from it.
+    attempts : tuple of Attempt
+        The methods that were tried, the last one excluded.
     """
 
     x: Vector
@@ -37,6 +40,7 @@ class Outcome:
     residuals: list[float]
     detail: str = ""
     rounded: bool = False
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def is_puzzling(self) -> bool:
@@ -50,7 +54,8 @@ class Outcome:
         recomputed = len(later.residuals) == 1 and later.status is not Status.CONVERGED
         before = self.residuals[:-1] if recomputed else self.residuals
         residuals = [*before, *later.residuals[not recomputed :]]
-        return Outcome(later.x, later.status, residuals, detail, later.rounded)
+        attempts = self.attempts + later.attempts
+        return Outcome(later.x, later.status, residuals, detail, later.rounded, attempts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +72,12 @@ class Limits:
         Value of `time.perf_counter` after which no iteration starts.
     callback : callable or None
         Called with x, shape (n,), after each iteration; returning True stops.
+    watch : callable or None
+        Told how the iteration goes now and then; returning True ends it. See `forecast`.
     """
 
     target: float
     maxiter: int
     deadline: float
     callback: Callback | None
+    watch: Watch | None = None

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import magnitude, norm, power_of_two
+from deepcd.solvers.arguments import norm, power_of_two
 from deepcd.solvers.diagnosis import is_asymmetric
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
-from deepcd.solvers.recipes import DIRECT, FEW, Part, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, FEW, RECIPES, RELAXATION, Part, Recipe
 from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
+
+if TYPE_CHECKING:
+    from deepcd.solvers.survey import Survey
+
+
+# Share of the diagonal that off-diagonal entries leave, from which on the diagonal alone takes few iterations.
+_DOMINANT = 0.3
 
 
 class _Fault(Exception):
@@ -36,6 +44,7 @@ def prepare(
     recipe: Recipe | None = None,
     check: bool = True,
     previous: Prepared | None = None,
+    by_levels: bool = False,
 ) -> Prepared:
     """Build the parts of a matrix, which no other system shares.
 
@@ -48,9 +57,12 @@ def prepare(
     recipe : Recipe, optional
         What to build; default: the first candidate of `config` that suits the matrix.
     check : bool, default True
-        Whether to probe a matrix without a grid for symmetry and definiteness, at the price of two products.
+        Whether to probe a matrix without a grid for symmetry and definiteness, at the price of two products. With
+        over-relaxation "auto" only begins, and leaves that for `exchange`.
     previous : Prepared, optional
         What a matrix with the same pattern was solved with. A copy of its algebraic multigrid is brought up to date.
+    by_levels : bool, default False
+        Whether to number the rows of a matrix without a grid anew, level by level.
 
     Returns
     -------
@@ -61,14 +73,51 @@ def prepare(
         if recipe is not None and recipe.needs_grid:
             parts = _grid_parts(structure, config, recipe)
         else:
-            parts = _matrix_parts(structure, config, recipe, check, previous)
+            parts = _matrix_parts(structure, config, recipe, check, previous, by_levels)
         if (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             raise _Fault(Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not.")
     except _Fault as fault:
-        return Unsolvable(config.backend.place_matrix(structure.matrix), fault.status, fault.detail)
+        return _unsolvable(structure, config, fault)
+    return _solvable(parts, config, on_grid=recipe is not None and recipe.needs_grid)
+
+
+def exchange(
+    prepared: Solvable, structure: Structure, config: Config, recipe: Recipe | None, *, check: bool
+) -> Prepared:
+    """Build another preconditioner for the parts of a matrix without a grid; `prepared` is not changed.
+
+    Parameters
+    ----------
+    prepared : Solvable
+        The matrix with the preconditioner that it has.
+    structure, config, check
+        See `prepare`.
+    recipe : Recipe or None
+        What to build; None: the preconditioner stays.
+
+    Returns
+    -------
+    Solvable or Unsolvable
+    """
+    parts = prepared.parts
+    try:
+        if check:
+            _probe(parts.operator.A, parts.operator.A.diagonal(), structure.eps)
+        if recipe is None:
+            return prepared
+        return _solvable(_equipped(parts, structure, config, recipe), config, on_grid=False)
+    except _Fault as fault:
+        return _unsolvable(structure, config, fault)
+
+
+def _solvable(parts: Parts, config: Config, *, on_grid: bool) -> Solvable:
     keep = config.keep if config.keep is not None else 1 if parts.M.symmetric else 2
-    return Solvable(config.backend.place(parts), keep, on_grid=recipe is not None and recipe.needs_grid)
+    return Solvable(config.backend.place(parts), keep, on_grid)
+
+
+def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvable:
+    return Unsolvable(config.backend.place_matrix(structure.matrix), fault.status, fault.detail)
 
 
 def _on_grids(config: Config) -> Recipe:
@@ -87,60 +136,116 @@ def _grid_parts(structure: Structure, config: Config, recipe: Recipe) -> Parts:
 
 
 def _matrix_parts(
-    structure: Structure, config: Config, recipe: Recipe | None, check: bool, previous: Prepared | None
+    structure: Structure,
+    config: Config,
+    recipe: Recipe | None,
+    check: bool,
+    previous: Prepared | None,
+    by_levels: bool,
 ) -> Parts:
     """Take a general matrix apart into rows without off-diagonal entries and the others, scaled to ordinary size."""
     A, eps = structure.entries(), structure.eps
-    row = np.repeat(np.arange(structure.n, dtype=A.indices.dtype), np.diff(A.indptr))
-    coupled = np.bincount(row[(A.indices != row) & (A.data != 0)], minlength=structure.n) > 0
-    rows = slice(None) if coupled.all() else np.flatnonzero(coupled)
-    part = A if isinstance(rows, slice) else sp.csr_array(A[rows][:, rows])
+    rows, part, scale, seen = _coupled(A, eps, structure.seen, by_levels)
+    lone = alone(A, rows)
     if not part.shape[0]:
-        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True)
-    largest, scale = magnitude(part.data), 1.0
-    if not 1e-100 < largest < 1e100:
-        scale = power_of_two(largest)
-        part = part * (1 / scale)
-    _refuse(part, rows, eps, probe=check)
-    from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+        return Parts(A, rows, *lone, None, 1.0, Identity(0), singular=False, exact=True)
+    _refuse(seen.diagonal, rows)
+    begins = recipe is None
+    if recipe is None:
+        recipe = _off_grids(structure, config, part)
+    if begins and recipe is RELAXATION and seen.dominance > _DOMINANT:
+        recipe = RECIPES["jacobi"]
+    if check and not (begins and RELAXATION in config.candidates and recipe not in (DIRECT, ALGEBRAIC)):
+        _probe(part, seen.diagonal, eps)
+    from deepcd.solvers.operators.csr import CSROperator
+    from deepcd.solvers.survey import constant_null_space
 
-    component, sealed = constant_null_space(part, eps)
+    component, sealed = constant_null_space(part, eps, seen)
     null = None
     if structure.null is not None:
         null, sealed = _orthonormal(structure.null[rows]), np.zeros_like(sealed)
-    if recipe is None:
-        others = [candidate for candidate in config.candidates if not candidate.needs_grid]
-        recipe = next(candidate for candidate in others if candidate is not DIRECT or part.shape[0] <= FEW)
-    near_null = None if structure.near_null is None else structure.near_null[rows]
-    before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
-    earlier = None if before is None else before.M
-    M: Any
-    try:
-        M = recipe.build(Part(part, None, None, eps, near_null, config.weights, config.threads, earlier))
-    except NotPositiveDefiniteError as error:
-        raise _Fault(Status.INDEFINITE_MATRIX, str(error)) from error
-    found = getattr(M, "null", None)  # of a factorisation, which sees all of it
-    if null is None and found is not None and found.shape[1] > np.count_nonzero(sealed):
-        null, sealed = found, np.zeros_like(sealed)
     operator = CSROperator(part, component, sealed, null)
     singular = null is not None or bool(sealed.any())
-    return Parts(A, rows, *alone(A, rows), operator, scale, M, singular=singular, exact=False)
+    before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
+    parts = Parts(A, rows, *lone, operator, scale, Identity(0), singular=singular, exact=False)
+    return _equipped(parts, structure, config, recipe, seen, None if before is None else before.M)
 
 
-def _refuse(A: sp.csr_array, rows: slice | NDArray[np.int64], eps: float, *, probe: bool) -> None:
-    """Look for diagonal entries that are not positive; probe for symmetry and definiteness by two products.
+def _coupled(
+    A: sp.csr_array, eps: float, seen: Survey | None, by_levels: bool
+) -> tuple[Any, sp.csr_array, float, Survey]:
+    """Return the rows of A with off-diagonal entries, A there divided by a scale, that scale, and a look at the rows."""
+    from deepcd.solvers import survey
+
+    rows, part, scale = slice(None), A, 1.0
+    seen = survey.survey(A, eps) if seen is None else seen
+    if seen.lone:
+        rows = np.flatnonzero(np.diff(A.indptr) - (seen.diagonal != 0) > 0)
+        part = survey.submatrix(A, rows)
+    if by_levels:
+        order = survey.by_levels(part)
+        rows, part = order if isinstance(rows, slice) else rows[order], survey.submatrix(part, order)
+    if seen.lone or by_levels:
+        seen = survey.survey(part, eps)
+    if part.nnz and not 1e-100 < seen.largest < 1e100:
+        scale = power_of_two(seen.largest)
+        part = part * (1 / scale)
+        seen = survey.survey(part, eps)
+    return rows, part, scale, seen
+
+
+def _off_grids(structure: Structure, config: Config, part: sp.csr_array) -> Recipe:
+    """Return the candidate for a matrix without a grid: for "auto", what to begin with."""
+    for recipe in config.candidates:
+        few = part.shape[0] <= FEW or recipe is not DIRECT
+        # Who gives a near null space has decided for algebraic multigrid.
+        begins = structure.near_null is None or recipe is not RELAXATION
+        if not recipe.needs_grid and (config.recipe is not None or (few and begins)):
+            return recipe
+    raise AssertionError("a configuration without grids has a candidate for any matrix")
+
+
+def _equipped(
+    parts: Parts,
+    structure: Structure,
+    config: Config,
+    recipe: Recipe,
+    seen: Survey | None = None,
+    previous: Any = None,
+) -> Parts:
+    """Return the parts of a matrix with what a recipe builds as M, and the null space that M may have found."""
+    A, operator = parts.operator.A, parts.operator
+    near_null = None if structure.near_null is None else structure.near_null[parts.rows]
+    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, seen, previous)
+    M: Any
+    try:
+        M = recipe.build(part)
+    except NotPositiveDefiniteError as error:
+        raise _Fault(Status.INDEFINITE_MATRIX, str(error)) from error
+    found, singular = getattr(M, "null", None), parts.singular  # of a factorisation, which sees all of it
+    if structure.null is None and found is not None and found.shape[1] > operator.nullity:
+        from deepcd.solvers.operators.csr import CSROperator
+
+        operator, singular = CSROperator(A, null=found), True
+    return replace(parts, operator=operator, M=M, singular=singular)
+
+
+def _refuse(diagonal: NDArray[np.float64], rows: slice | NDArray[np.int64]) -> None:
+    """Look for diagonal entries that are not positive."""
+    least = int(np.argmin(diagonal))
+    if diagonal[least] > 0:
+        return
+    row = least if isinstance(rows, slice) else int(rows[least])
+    if diagonal[least] == 0:
+        raise _Fault(Status.ZERO_DIAGONAL, f"A[{row}, {row}] is zero.")
+    raise _Fault(Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative.")
+
+
+def _probe(A: sp.csr_array, diagonal: NDArray[np.float64], eps: float) -> None:
+    """Probe for symmetry and definiteness by two products.
 
     u.A v = v.A u for Gaussian u and v, scaled by the diagonal so that no part of A hides behind larger coefficients.
     """
-    diagonal = A.diagonal()
-    if (diagonal <= 0).any():
-        least = int(np.argmin(diagonal))
-        row = least if isinstance(rows, slice) else int(rows[least])
-        if diagonal[least] == 0:
-            raise _Fault(Status.ZERO_DIAGONAL, f"A[{row}, {row}] is zero.")
-        raise _Fault(Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative.")
-    if not probe:
-        return
     scaling = 1 / np.sqrt(diagonal)
     u, v = np.random.default_rng(0).standard_normal((2, A.shape[0]))
     Au, Av = (scaling * (A @ (scaling * w)) for w in (u, v))

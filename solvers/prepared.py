@@ -5,7 +5,7 @@ Both kinds answer the same calls, so that no caller has to ask which of them it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.refinement import refine
+from deepcd.solvers.relaxed import relax
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 
@@ -54,8 +55,24 @@ class Solvable:
         return self.parts.M.work
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
-        """Solve A x = b; see `refine`."""
-        return refine(self.parts, b, x0, limits, self.keep, dtype)
+        """Solve A x = b; see `refine`. Where a watcher ends it, the status is MAXITER before the last iteration."""
+        begun = relax(self.parts, b, x0, limits) if self.is_simple else None
+        if begun is None:
+            return refine(self.parts, b, x0, limits, self.keep, dtype)
+        outcome = Outcome(begun.x, begun.status, begun.residuals)
+        if begun.left:
+            return outcome
+        stopped = begun.status in (Status.CALLBACK, Status.TIMEOUT)
+        rest = 0 if stopped else limits.maxiter - len(begun.residuals) + 1
+        after = refine(self.parts, b, begun.x, replace(limits, maxiter=rest, watch=None), self.keep, dtype)
+        if stopped and after.status is Status.MAXITER:
+            after = replace(after, status=begun.status)
+        return outcome.then(after)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether an iteration is a few passes over the matrix, which are compiled as a whole; see `relax`."""
+        return self.keep == 1 and getattr(self.parts.M, "vectors", 0) > 0
 
     def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
         """Iterate on all columns of B at once, from X and into it; see `iterate_together`.
@@ -105,7 +122,7 @@ class Unsolvable:
     status: Status
     detail: str
 
-    solvable = on_grid = False
+    solvable = on_grid = is_simple = False
     preconditioner = "none"
     work = 0.0
 

@@ -22,8 +22,10 @@ from deepcd.solvers.space import Preconditioner
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.stencils import UnitStencil
+    from deepcd.solvers.survey import Survey
 
 FEW = 2000  # unknowns up to which "auto" factors a matrix: even with factors without zeros, a third of a second
+SMALL = 20_000  # unknowns up to which a single solve may take less time than to look for a grid
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
 
 
@@ -47,6 +49,8 @@ class Part:
         Weight file that the caller gave.
     threads : int
         Number of threads to compute with.
+    seen : Survey or None
+        What a look at the entries of A has told, where somebody has looked.
     previous : Preconditioner or None
         That of a matrix with the same pattern and coupled rows, which may be brought up to date; it is not changed.
     """
@@ -58,6 +62,7 @@ class Part:
     near_null: NDArray[np.float64] | None = None
     weights: str | Path | None = None
     threads: int = 1
+    seen: Survey | None = None
     previous: Preconditioner | None = None
 
 
@@ -134,16 +139,24 @@ def _algebraic_multigrid(part: Part, method: Literal["auto", "sa", "rs"] = "auto
     from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
 
     assert part.A is not None
-    if isinstance(part.previous, AlgebraicMultigrid):
+    if isinstance(part.previous, AlgebraicMultigrid) and part.previous.fits(part.A):
         return part.previous.updated(part.A)
     return AlgebraicMultigrid(part.A, method, part.near_null)
+
+
+def _ssor(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.ssor import SSOR
+    from deepcd.solvers.survey import survey
+
+    assert part.A is not None
+    return SSOR(part.A, survey(part.A, part.eps) if part.seen is None else part.seen)
 
 
 def _jacobi(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.jacobi import Jacobi
 
     assert part.A is not None
-    return Jacobi(part.A.diagonal())
+    return Jacobi(part.A.diagonal(), part.A)
 
 
 def _incomplete_cholesky(part: Part, modified: bool = False) -> Preconditioner:
@@ -179,9 +192,10 @@ RECIPES = {
         ),
         Recipe("geometric-multigrid", _geometric_multigrid, "classical geometric multigrid", needs_grid=True),
         Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
-        Recipe("direct", _direct, "sparse factors, for small matrices"),
+        Recipe("direct", _direct, "sparse factors"),
         Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
         Recipe("pyamg-rs", partial(_algebraic_multigrid, method="rs"), "Ruge-Stueben coarsening"),
+        Recipe("ssor", _ssor, "symmetric successive over-relaxation"),
         Recipe("none", _none, "plain conjugate gradients"),
         Recipe("jacobi", _jacobi, "the inverse of the diagonal"),
         Recipe("ic0", _incomplete_cholesky, "incomplete Cholesky factors"),
@@ -190,10 +204,10 @@ RECIPES = {
     )
 }
 
-# What "auto" chooses from: factors of few unknowns, the learned cycle on a grid, else the coarsening that suits A.
-DIRECT, LEARNED = RECIPES["direct"], RECIPES["learned-multigrid"]
+# What "auto" chooses from; see `strategies.py`.
+DIRECT, LEARNED, RELAXATION = RECIPES["direct"], RECIPES["learned-multigrid"], RECIPES["ssor"]
 ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
-AUTOMATIC = (DIRECT, LEARNED, ALGEBRAIC)
+AUTOMATIC = (DIRECT, LEARNED, RELAXATION, ALGEBRAIC)
 
 
 def recipe_of(preconditioner: Any) -> Recipe | None:

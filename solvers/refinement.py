@@ -144,6 +144,7 @@ class _Refinement:
             keep=self.keep,
             callback=self._tell(unit),
             deadline=self.limits.deadline,
+            watch=self.limits.watch,
         )
         residuals += [math.hypot(unit * value, beyond) for value in record.residuals[1:]]
         if record.replaced:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,29 @@ _BREAKDOWNS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A method that was tried in a solve.
+
+    Attributes
+    ----------
+    method : str
+        Name of the preconditioner.
+    iterations : int
+        Iterations done with it.
+    reason : str
+        Why it was left for the next one, as a sentence; empty for the last one.
+    """
+
+    method: str
+    iterations: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"{self.method}: {self.iterations} iterations{'. ' * bool(self.reason)}{self.reason}"
+
+
 class Solution(tuple[NDArray[np.floating[Any]], int]):
     """The pair ``(x, info)``, with what is known about the solve as attributes.
 
@@ -89,6 +113,8 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         A sentence about this very system, for instance the row at fault.
     columns : tuple of Solution, default ()
         One for each of several right-hand sides.
+    left : tuple of Attempt, default ()
+        The methods that were tried before the last one.
 
     Attributes
     ----------
@@ -98,6 +124,9 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         Iterations done.
     message : str
         The sentence of the status, completed by the detail.
+    attempts : tuple of Attempt
+        All methods that were tried, in order, each with its iterations and the reason why it was left. The last one,
+        which `preconditioner` names, was not left.
 
     Examples
     --------
@@ -120,6 +149,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
     solve_time: float
     detail: str
     columns: tuple[Solution, ...]
+    attempts: tuple[Attempt, ...]
 
     def __new__(
         cls,
@@ -132,6 +162,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         solve_time: float = 0.0,
         detail: str = "",
         columns: tuple[Solution, ...] = (),
+        left: tuple[Attempt, ...] = (),
     ) -> Solution:
         """Make the pair; ``info`` follows from the status and the number of residuals."""
         iterations = len(residuals) - 1
@@ -142,6 +173,8 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         self.preconditioner, self.work = preconditioner, work
         self.setup_time, self.solve_time, self.detail = setup_time, solve_time, detail
         self.columns = columns
+        rest = max(iterations - sum(attempt.iterations for attempt in left), 0)
+        self.attempts = (*left, Attempt(preconditioner, rest))
         return self
 
     @classmethod
@@ -171,6 +204,7 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
             solve_time=worst.solve_time,
             detail=(detail + worst.detail).rstrip(),
             columns=columns,
+            left=worst.attempts[:-1],
         )
 
     @property
@@ -188,3 +222,9 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
             f"Solution({self.status.name}, {self.iterations} iterations, residual {self.residuals[-1]:.2e}, "
             f"preconditioner {self.preconditioner!r}, setup {self.setup_time:.3g} s, solve {self.solve_time:.3g} s)"
         )
+
+    def __str__(self) -> str:
+        """Return a few lines: how it ended, and what was tried."""
+        ended = f"{self.status.name} after {self.iterations} iterations, residual {self.residuals[-1]:.2e}"
+        times = f"set up in {self.setup_time:.3g} s, solved in {self.solve_time:.3g} s"
+        return "\n".join([f"{ended}; {times}", self.message, *map(str, self.attempts)])

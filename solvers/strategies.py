@@ -1,8 +1,9 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
-One right-hand side: the preparation in use; after `PATIENCE` iterations of a cycle on a grid its progress is looked at,
-and Ruge-Stueben coarsening takes over where more iterations are left than its set-up is worth. A solve that fails all
-the same is examined for a null vector. Several right-hand sides: together or side by side, then one after the other.
+On a grid: the learned cycle; after `PATIENCE` iterations its progress is looked at, and Ruge-Stueben coarsening takes
+over where more iterations are left than its set-up is worth. Without a grid: over-relaxation, which costs nothing to set
+up, is watched, and left for what promises to be cheaper in all (`ladder.py`). A solve that fails all the same is examined
+for a null vector. Several right-hand sides: together or side by side, then one after the other.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import prepare
 from deepcd.solvers.prepared import F64, DType, Prepared
 from deepcd.solvers.recipes import ALGEBRAIC, RECIPES
-from deepcd.solvers.solution import Status
+from deepcd.solvers.solution import Attempt, Status
 from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure
 
@@ -44,16 +46,25 @@ class Strategy:
         Whether to probe a matrix without a grid for symmetry and definiteness.
     previous : Strategy, optional
         That of a matrix with the same pattern, whose preparation may be reused; it is not changed.
+    once : bool, default False
+        Whether there will be one solve only, so that its set-up must not cost more than that solve gains.
     """
 
-    def __init__(self, structure: Structure, config: Config, check: bool, previous: Strategy | None = None) -> None:
+    def __init__(
+        self, structure: Structure, config: Config, check: bool, previous: Strategy | None = None, *, once: bool = False
+    ) -> None:
         self._structure, self._config = structure, config
-        before = None if previous is None else previous.prepared
-        self._use(prepare(structure, config, check=check, previous=before))
+        self._ladder = Ladder(structure, config, check, None if previous is None else previous._ladder, once=once)
+        self._twins: list[Prepared] = []
+
+    @property
+    def prepared(self) -> Prepared:
+        """What is in use."""
+        return self._ladder.prepared
 
     def _use(self, prepared: Prepared) -> None:
-        self.prepared = prepared
-        self._twins: list[Prepared] = []
+        self._ladder.prepared = prepared
+        self._twins = []
 
     @property
     def _may_switch(self) -> bool:
@@ -92,7 +103,7 @@ class Strategy:
         return outcome
 
     def _solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
-        outcome = self.prepared.solve(b, x0, self._patient(limits), dtype)
+        outcome = self._ladder.solve(b, x0, self._patient(limits), dtype)
         spent = len(outcome.residuals) - 1
         if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
             if spent < limits.maxiter:

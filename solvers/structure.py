@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,16 +10,20 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde import Grid, poisson
-from deepcd.solvers.arguments import as_columns, as_csr, as_null_space, canonical
+from deepcd.solvers.arguments import as_columns, as_csr, as_null_space
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import alone
-from deepcd.solvers.recipes import DIRECT, FEW
+from deepcd.solvers.recipes import DIRECT, FEW, RELAXATION, SMALL
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.values import Scanned
     from deepcd.solvers.operators.grid_matrix import GridMatrix
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
+    from deepcd.solvers.survey import Survey
+
+
+Pattern = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # indptr and indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,12 @@ class Structure:
         The null space that the caller gave, compared with A.
     near_null : ndarray of float64, shape (n, l), or None
         The near null space that the caller gave.
+    unsought : bool
+        Whether a grid might be of use, but has not been looked for.
+    seen : Survey or None
+        What a look at the rows of `matrix` has told, where somebody has looked.
+    pattern : tuple of ndarray, or None
+        indptr and indices of `matrix` with the zeros that A had stored; None: it had none.
     """
 
     matrix: sp.csr_array | GridMatrix
@@ -51,6 +61,9 @@ class Structure:
     no_grid: str
     null: NDArray[np.float64] | None
     near_null: NDArray[np.float64] | None
+    unsought: bool = False
+    seen: Survey | None = None
+    pattern: Pattern | None = None
 
     @property
     def embedding(self) -> Embedding | None:
@@ -81,6 +94,7 @@ def analyse(
     B: ArrayLike | None = None,
     previous: Structure | None = None,
     copy: bool = True,
+    hasty: bool = False,
 ) -> Structure:
     """Find out what a matrix is.
 
@@ -100,6 +114,8 @@ def analyse(
         What A takes the place of: a matrix with entries in the same places, and with null spaces that hold for A.
     copy : bool, default True
         Whether the result must not share memory with A.
+    hasty : bool, default False
+        Whether to leave the grid of a small matrix unsought: a solve may take less time than the search.
 
     Raises
     ------
@@ -115,16 +131,21 @@ def analyse(
     matrix, dtype = as_csr(A)
     n = matrix.shape[0]
     few = DIRECT in config.candidates and n <= FEW and grid is None
-    look = n > 0 and config.seeks_grid and not few
+    unsought = (
+        hasty and n <= SMALL and RELAXATION in config.candidates and config.seeks_grid and grid is None and not few
+    )
+    look = n > 0 and config.seeks_grid and not few and not unsought
     scanned = _scan(matrix) if look and grid is None and dtype == np.float64 else None
-    if scanned is None:
-        matrix = canonical(matrix)
+    eps, seen, pattern = float(np.finfo(dtype).eps), None, None
+    if scanned is None and n:
+        from deepcd.solvers.survey import read  # which loads the compiler
+
+        matrix, seen, pattern = read(matrix, eps)
     if grid is not None:
         _match(matrix, grid)
     if previous is not None:
-        _match_pattern(matrix, previous)
+        _match_pattern(matrix, pattern, previous)
         nullspace, B = previous.null, previous.near_null
-    eps = float(np.finfo(dtype).eps)
     null = None if nullspace is None else as_null_space(nullspace, matrix, eps)
     near_null = None if B is None else as_columns("B", B, n)
 
@@ -139,7 +160,13 @@ def analyse(
         kept = GridMatrix(found, n, *alone(signed, found.embedding.rows))
     elif copy and _shared(signed, A):
         kept = signed.copy()
-    return Structure(kept, sign, dtype, found, no_grid, null, near_null)
+    return Structure(kept, sign, dtype, found, no_grid, null, near_null, unsought, seen if sign > 0 else None, pattern)
+
+
+def with_grid(structure: Structure, config: Config) -> Structure:
+    """Return the structure of a matrix after a search for the grid that was left unsought."""
+    found, no_grid = _find_grid(structure.entries(), structure.dtype, config, None, None)
+    return replace(structure, on_grid=found, no_grid=no_grid, unsought=False)
 
 
 def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
@@ -224,12 +251,16 @@ def _shared(matrix: sp.csr_array, A: Any) -> bool:
     return sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
 
 
-def _match_pattern(A: sp.csr_array, previous: Structure) -> None:
-    """Raise a ValueError unless A has entries in the same places as the matrix before."""
+def _match_pattern(A: sp.csr_array, pattern: Pattern | None, previous: Structure) -> None:
+    """Raise a ValueError unless A had entries, zeros included, in the same places as the matrix before."""
     if A.shape[0] != previous.n:
         old = previous.n, previous.n
         raise ValueError(f"update takes a matrix of the shape of the old one, {old}, got {A.shape}")
-    if not _same_pattern(A, previous.entries()):
+    before = previous.pattern
+    if before is None:
+        entries = previous.entries()
+        before = entries.indptr, entries.indices
+    if not all(map(np.array_equal, (A.indptr, A.indices) if pattern is None else pattern, before)):
         raise ValueError("update takes new values on the old pattern, but the pattern differs: set up a new system")
 
 

@@ -47,12 +47,12 @@ class System:
         nullspace: ArrayLike | Literal["constant"] | None = None,
         B: ArrayLike | None = None,
         check: bool = True,
-        copy: bool = True,
+        once: bool = False,
     ) -> None:
         start = time.perf_counter()
         self._config, self._check = config, check
-        self._structure = analyse(A, config, grid, nullspace=nullspace, B=B, copy=copy)
-        self._strategy = Strategy(self._structure, config, check)
+        self._structure = analyse(A, config, grid, nullspace=nullspace, B=B, copy=not once, hasty=once)
+        self._strategy = Strategy(self._structure, config, check, once=once)
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         self.setup_time = time.perf_counter() - start
 
@@ -160,6 +160,7 @@ class System:
             setup_time=self.setup_time,
             solve_time=elapsed,
             detail=outcome.detail,
+            left=outcome.attempts,
         )
 
     @contextmanager

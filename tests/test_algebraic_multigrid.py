@@ -14,11 +14,12 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd.solvers.conjugate_directions import conjugate_directions
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.preconditioners import algebraic_multigrid
 from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid, choose
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
+from deepcd.solvers.survey import constant_null_space
 
 from . import systems
 

@@ -16,7 +16,6 @@ from deepcd.solvers.arguments import (
     as_csr,
     as_null_space,
     as_vector,
-    canonical,
     count,
     is_finite,
     magnitude,
@@ -25,6 +24,7 @@ from deepcd.solvers.arguments import (
     power_of_two,
     tolerance,
 )
+from deepcd.solvers.survey import read
 
 from .systems import SYSTEMS, line, ring, weighted
 
@@ -36,7 +36,7 @@ class TestMatrices:
     def test_what_has_the_form_already_is_not_copied(self) -> None:
         A = line(5)
         assert as_csr(A)[0] is A
-        assert canonical(A) is A
+        assert read(A, EPS).A is A
 
     @pytest.mark.parametrize("convert", [sp.csr_matrix, sp.csc_array, sp.coo_array, sp.dia_array, sp.csr_array.toarray])
     def test_every_kind_becomes_a_csr_array(self, convert: Any) -> None:
@@ -57,7 +57,7 @@ class TestMatrices:
     def test_duplicates_are_summed_in_a_copy(self) -> None:
         A = sp.csr_array((np.array([1.0, 5.0, 1.0, 2.0]), np.array([1, 0, 1, 1]), np.array([0, 3, 4])), shape=(2, 2))
         before = A.indices.copy()
-        matrix = canonical(as_csr(A)[0])
+        matrix = read(as_csr(A)[0], EPS).A
         np.testing.assert_array_equal(matrix.toarray(), [[5, 2], [0, 2]])
         np.testing.assert_array_equal(matrix.indices, [0, 1, 1])
         np.testing.assert_array_equal(A.indices, before)
@@ -66,8 +66,8 @@ class TestMatrices:
     def test_the_entry_that_is_not_finite_is_named(self, bad: float) -> None:
         A = sp.csr_array((np.array([1.0, 2.0, bad, 3.0]), np.array([0, 3, 1, 3]), np.array([0, 1, 1, 3, 4])), (4, 4))
         with pytest.raises(ValueError, match=rf"A must be finite, got {bad} at A\[2, 1\]"):
-            canonical(sp.csr_array(A.toarray()))
-        assert canonical(sp.csr_array((4, 4))).nnz == 0
+            read(sp.csr_array(A.toarray()), EPS)
+        assert read(sp.csr_array((4, 4)), EPS).A.nnz == 0
 
     @pytest.mark.parametrize(
         ("A", "error", "match"),

@@ -13,10 +13,11 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import cg as scipy_cg
 
 from deepcd.solvers.conjugate_directions import Record, conjugate_directions
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import Workspace
+from deepcd.solvers.survey import constant_null_space
 
 from .systems import closed_line
 from .systems import square as poisson

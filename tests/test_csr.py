@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.preconditioners.identity import Identity
+from deepcd.solvers.survey import constant_null_space
 
 from .systems import closed_line as neumann
 

@@ -14,9 +14,10 @@ from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import reference
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest
+from deepcd.solvers.survey import constant_null_space
 
 from .cuda_simulator import _simulator, both, only_simulated, vector, watched  # noqa: F401
 from .cycles import Passes, close, learned, random_embedding, random_weights

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from deepcd.solvers.operators.csr import CSROperator, constant_null_space
+from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.refinement import is_certain, refine
 from deepcd.solvers.solution import Status
+from deepcd.solvers.survey import constant_null_space
 
 N = 60
 

@@ -75,6 +75,20 @@ def update(alpha, p, q, x, r, start, stop):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def remember(norm, alpha, p, x, best, saved):
+    """Keep the x of the smallest norm: x itself while norms fall, else `saved`, which is x before the step alpha p.
+
+    `best`, shape (2,), holds that norm, and 1 if it is that of x.
+    """
+    if norm <= best[0]:
+        best[0], best[1] = norm, 1.0
+    elif best[1] == 1.0:
+        best[1] = 0.0
+        for i in range(np.uint64(x.size)):
+            saved[i] = x[i] - alpha * p[i]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def dot(u, v, start, stop):
     """Return u.v."""
     total = 0.0

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from deepcd.solvers.kernels import csr
 from deepcd.solvers.operators.null_space import Constants, NullSpace, Span
@@ -57,6 +56,11 @@ class CSROperator(PlainOperator):
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
+
+    @property
+    def nullity(self) -> int:
+        """Dimension of the null space that is known."""
+        return 0 if self.null_space is None else self.null_space.nullity
 
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once, which interleave in its vectors."""
@@ -142,41 +146,3 @@ def _null_space(
         raise ValueError("give constants on sealed components or another null space, not both")
     sizes = np.bincount(component, minlength=sealed.size)
     return Constants(component, np.where(sealed, 1.0 / np.maximum(sizes, 1), 0.0))
-
-
-def constant_null_space(A: sp.csr_array, eps: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Find the connected components of A on which the constant is in its null space.
-
-    Row sums count as zero up to the rounding of the entries: A + 1e-12 I, with entries of about one, is not singular.
-
-    Parameters
-    ----------
-    A : csr_array of float64, shape (n, n)
-        Symmetric in structure.
-    eps : float
-        Unit roundoff that the entries of A carry.
-
-    Returns
-    -------
-    component : ndarray of int32, shape (n,)
-        Connected component of each row, 0 .. count - 1.
-    sealed : ndarray of bool, shape (count,)
-        Whether all row sums of the component are zero.
-
-    Examples
-    --------
-    >>> import scipy.sparse as sp
-    >>> chain = sp.csr_array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
-    >>> component, sealed = constant_null_space(chain, 2.2e-16)
-    >>> sealed.tolist()
-    [True, False]
-    """
-    ones = np.ones(A.shape[0])
-    sums, lengths = np.abs(A @ ones), np.diff(A.indptr)
-    open_rows = sums > eps * lengths.max(initial=0) ** 2 * np.abs(A.data).max(initial=0.0)
-    if not open_rows.all():  # the bound above is the largest of these
-        open_rows = sums > eps * lengths * (abs(A) @ ones)
-    if open_rows.all():
-        return np.zeros(A.shape[0], dtype=np.int32), np.zeros(1, dtype=np.bool_)
-    count, component = connected_components(A, directed=False)
-    return component, np.bincount(component[open_rows], minlength=count) == 0

@@ -30,11 +30,20 @@ class Constants:
 
     def remove(self, v: Vector) -> None:
         """Subtract the mean on each sealed component from v, in place."""
-        csr.remove_means(self._component, self._weights, self._sums, v)
+        if self._weights.size == 1:
+            block = v.reshape(-1, self._sums.shape[1])
+            block -= self._weights * block.sum(axis=0)
+        else:
+            csr.remove_means(self._component, self._weights, self._sums, v)
 
     def columns(self, k: int) -> Constants:
         """Return those of k interleaved vectors."""
         return Constants(self._component, self._weights, k)
+
+    @property
+    def nullity(self) -> int:
+        """Number of sealed components."""
+        return int(np.count_nonzero(self._weights))
 
     def rows(self) -> list[NDArray[np.intp]]:
         """Return the rows of each sealed component."""
@@ -60,6 +69,11 @@ class Span:
         block = v.reshape(self._scratch.shape)
         np.matmul(self.vectors, self.vectors.T @ block, out=self._scratch)
         block -= self._scratch
+
+    @property
+    def nullity(self) -> int:
+        """Number of vectors."""
+        return int(self.vectors.shape[1])
 
     def columns(self, k: int) -> Span:
         """Return that of k interleaved vectors."""

@@ -113,6 +113,10 @@ class AlgebraicMultigrid:
         self._rows = np.arange(A.shape[0], dtype=np.int32) if self._order is None else self._order
         self._vectors = _Vectors(self, 1)
 
+    def fits(self, A: sp.csr_array) -> bool:
+        """Return whether A has entries where the matrix of this preconditioner has."""
+        return all(map(np.array_equal, self._pattern, (A.indptr, A.indices)))
+
     def updated(self, A: sp.csr_array) -> AlgebraicMultigrid:
         """Return the preconditioner for new values on the same pattern; this one stays as it is.
 
@@ -129,7 +133,7 @@ class AlgebraicMultigrid:
             If A has entries in other places.
         """
         A = _canonical(A)
-        if not all(map(np.array_equal, self._pattern, (A.indptr, A.indices))):
+        if not self.fits(A):
             raise ValueError("A has entries in other places than the matrix before: set up a new preconditioner")
         operators = [_scaled(_permuted(A, self._order), self._units)]
         for P in self._transfers:

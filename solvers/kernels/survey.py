@@ -1,0 +1,163 @@
+"""Compiled passes that find out what a matrix in CSR is: its form, its rows, its components, and another numbering.
+
+Indices are int32 or int64, values float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# What `rows` finds wrong with a matrix.
+OUT_OF_RANGE, UNSORTED, ZERO, DIRTY = 1, 2, 4, 8
+
+
+@njit(cache=True, nogil=True)
+def rows(indptr, indices, data, eps, diagonal, is_open, sums):
+    """Look at each row of a matrix: its form, its diagonal entry, what it couples to, and whether it sums to zero.
+
+    Parameters
+    ----------
+    indptr, indices, data
+        The matrix in CSR, of n rows.
+    eps : float
+        Unit roundoff that the entries carry.
+    diagonal : ndarray of float64, shape (n,)
+        Set to the diagonal entries, 0 where there is none.
+    is_open : ndarray of bool, shape (n,)
+        Set to whether the sum of a row is larger than rounding explains.
+    sums : ndarray of float64, shape (5,)
+        Set to the number of rows without off-diagonal entries, the largest magnitude of an entry, the sum of all
+        entries, that of the diagonal entries, and that of u^2 / d with u the sum of a row right of its diagonal.
+
+    Returns
+    -------
+    int
+        0 if all is well, else a sum of flags, and the arrays are not of use: UNSORTED if a row is not strictly
+        ascending, ZERO if zeros are stored, DIRTY if an entry is not finite; OUT_OF_RANGE alone if a column is.
+    """
+    n, found = indptr.size - 1, 0
+    lone, largest, total, trace, squares, check = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        own, left, right, size, before = 0.0, 0.0, 0.0, 0.0, -1
+        first, last = np.uint64(indptr[i]), np.uint64(indptr[i + 1])
+        for e in range(first, last):
+            j, value = indices[e], data[e]
+            if j <= before:
+                found |= OUT_OF_RANGE if j < 0 else UNSORTED
+            before = j
+            magnitude = abs(value)
+            if magnitude == 0.0:
+                found |= ZERO
+            size += magnitude
+            largest = max(largest, magnitude)
+            if j < i:
+                left += value
+            elif j > i:
+                right += value
+            else:
+                own = value
+        if before >= n:  # of an unsorted row another one may be out of range
+            found |= OUT_OF_RANGE
+        diagonal[i] = own
+        lone += last - first == (own != 0.0)
+        row = left + own + right
+        is_open[i] = abs(row) > eps * np.float64(last - first) * size
+        total += row
+        trace += own
+        check += size
+        if own > 0.0:
+            squares += right * right / own
+    if found & UNSORTED:
+        for e in range(indptr[n]):
+            if indices[e] < 0 or indices[e] >= n:
+                found |= OUT_OF_RANGE
+    if found & OUT_OF_RANGE:
+        return OUT_OF_RANGE
+    if not check < np.inf:  # which may be the sum of finite entries
+        for e in range(indptr[n]):
+            if not abs(data[e]) < np.inf:
+                found |= DIRTY
+    sums[0], sums[1], sums[2], sums[3], sums[4] = lone, largest, total, trace, squares
+    return found
+
+
+@njit(cache=True, nogil=True)
+def reaches_all(indptr, indices, reached):
+    """Return whether each row is coupled, over however many others, to one that is `reached` (n,) at first.
+
+    Two sweeps, up and down, which are enough for most numberings; False may mean that more would be needed.
+    """
+    n, left = indptr.size - 1, 0
+    for i in range(n):
+        if not reached[i]:
+            for e in range(indptr[i], indptr[i + 1]):
+                if reached[indices[e]]:
+                    reached[i] = True
+                    break
+    for k in range(n):
+        i = n - 1 - k
+        if not reached[i]:
+            for e in range(indptr[i], indptr[i + 1]):
+                if reached[indices[e]]:
+                    reached[i] = True
+                    break
+            left += not reached[i]
+    return left == 0
+
+
+@njit(cache=True, nogil=True)
+def number_by_levels(indptr, indices, order, component):
+    """Number rows by their distance from the first one of their component; return the number of components.
+
+    Parameters
+    ----------
+    indptr, indices
+        The pattern of the matrix in CSR, of n rows.
+    order : ndarray of int32 or int64, shape (n,)
+        Set to the rows in that order.
+    component : ndarray of int32, shape (n,)
+        Set to the component of each row, 0 .. count - 1.
+    """
+    n, root, head, tail, count = indptr.size - 1, 0, 0, 0, 0
+    component[:] = -1
+    while tail < n:
+        while component[root] >= 0:
+            root += 1
+        component[root] = count
+        order[tail] = root
+        tail += 1
+        while head < tail:
+            i = order[head]
+            head += 1
+            for e in range(indptr[i], indptr[i + 1]):
+                j = indices[e]
+                if component[j] < 0:
+                    component[j] = count
+                    order[tail] = j
+                    tail += 1
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def permute(indptr, indices, data, order, place, row_starts, columns, values):
+    """Fill row_starts (m + 1,), columns and values with the rows and columns `order` (m,) of a matrix, sorted.
+
+    `place`, shape (n,), says where in `order` a row is, and is negative for rows that are left out.
+    """
+    row_starts[0] = 0
+    for k in range(order.size):
+        i, first = order[k], row_starts[k]
+        last = first
+        for e in range(indptr[i], indptr[i + 1]):
+            j = place[indices[e]]
+            if j < 0:
+                continue
+            h = last
+            while h > first and columns[h - 1] > j:
+                columns[h], values[h] = columns[h - 1], values[h - 1]
+                h -= 1
+            columns[h], values[h] = j, data[e]
+            last += 1
+        row_starts[k + 1] = last

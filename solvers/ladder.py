@@ -1,0 +1,194 @@
+"""From the cheapest method to the strongest: what a matrix without a grid is solved with, and when that changes.
+
+Over-relaxation is begun with, since it needs no set-up: in place, then on rows that are numbered by levels. Its first
+steps tell how many more there will be (`forecast.py`), and counts tell what those cost (`costs.py`). It is left where
+something else promises to be cheaper with all its set-up; algebraic multigrid is left in turn where it stagnates. The
+iterate so far is where the next method starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from deepcd.solvers import costs
+from deepcd.solvers.forecast import Steps, left
+from deepcd.solvers.options import Config
+from deepcd.solvers.outcome import Limits, Outcome
+from deepcd.solvers.preparation import exchange, prepare
+from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
+from deepcd.solvers.recipes import ALGEBRAIC, RELAXATION, Recipe
+from deepcd.solvers.solution import Attempt
+from deepcd.solvers.structure import Structure, with_grid
+
+Rung = Literal["levels", "grid", "multigrid", "factors"]
+
+SOLVES = 4  # solves that the set-up of a system which is kept is shared by
+_TRIAL = 32  # largest number of steps of the trial at set-up
+_RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
+_CLEARLY = 1.5  # how many times cheaper another method must promise to be than a cycle that is at work
+
+
+class Ladder:
+    """The preparation of a matrix that is in use.
+
+    Parameters
+    ----------
+    structure : Structure
+        The matrix and what is known of it.
+    config : Config
+        How to prepare it; for "auto" without a grid the preparation may change.
+    check : bool
+        Whether to probe a matrix without a grid for symmetry and definiteness; over-relaxation is begun without.
+    previous : Ladder, optional
+        That of a matrix with the same pattern, whose preparation may be reused; it is not changed.
+    once : bool
+        Whether there will be one solve only.
+
+    Attributes
+    ----------
+    prepared : Solvable or Unsolvable
+        The preparation.
+    """
+
+    def __init__(
+        self, structure: Structure, config: Config, check: bool, previous: Ladder | None, *, once: bool
+    ) -> None:
+        self._structure, self._config, self._check, self._once = structure, config, check, once
+        self._levels, self._recipe, self._extra = False, config.recipe, 0.0
+        self._next: tuple[Rung, str] | None = None
+        if previous is not None and previous._climbs:
+            self._levels, self._recipe = previous._levels, previous._recipe
+        before = None if previous is None else previous.prepared
+        self.prepared = prepare(
+            structure, config, recipe=self._recipe, check=check, previous=before, by_levels=self._levels
+        )
+        if previous is None and not once and self._climbs and self.prepared.is_simple:
+            self._try()
+
+    @property
+    def _climbs(self) -> bool:
+        """Whether the preparation may change."""
+        automatic = self._config.recipe is None and ALGEBRAIC in self._config.candidates
+        return automatic and self.prepared.solvable and not self.prepared.on_grid
+
+    def _try(self) -> None:
+        """Climb as far as a right-hand side of random numbers leads."""
+        parts = self.prepared.parts
+        b = np.zeros(self._structure.n)
+        part = np.random.default_rng(0).standard_normal(b[parts.rows].size)
+        parts.operator.project(part)
+        b[parts.rows] = part
+        self._probe()
+        if self.prepared.solvable:
+            target = 1e-6 * float(np.linalg.norm(b))
+            self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64)
+
+    def _probe(self) -> None:
+        """Probe the matrix, if that is still to be done."""
+        if self._check and isinstance(self.prepared, Solvable):
+            self.prepared = exchange(self.prepared, self._structure, self._config, None, check=True)
+        self._check = False
+
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`."""
+        if not self._climbs:
+            return self.prepared.solve(b, x0, limits, dtype)
+        outcome = self._run(b, x0, limits, dtype)
+        done = len(outcome.residuals) - 1
+        if outcome.is_puzzling and self._check:
+            self._probe()
+            if not self.prepared.solvable:
+                return outcome.then(self.prepared.solve(b, outcome.x.astype(np.float64), limits, dtype))
+        if self.prepared.is_simple and not self._once and done:
+            self._weigh(done, limits.target / outcome.residuals[0])
+        return outcome
+
+    def _run(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+        """Solve, and climb when `_look` says so."""
+        attempts: list[Attempt] = []
+        outcome: Outcome | None = None
+        while True:
+            if self._next is not None:
+                done = 0 if outcome is None else len(outcome.residuals) - 1 - sum(a.iterations for a in attempts)
+                attempts.append(Attempt(self.prepared.preconditioner, done, self._next[1]))
+                self._climb()
+            now = self.prepared.solve(b, x0, replace(limits, watch=self._look if self._climbs else None), dtype)
+            outcome = now if outcome is None else outcome.then(now)
+            if self._next is None:
+                return replace(outcome, attempts=tuple(attempts))
+            rest = limits.maxiter - len(now.residuals) + 1
+            x0, limits = now.x.astype(np.float64, copy=False), replace(limits, maxiter=rest)
+
+    def _weigh(self, iterations: int, reduction: float) -> None:
+        """Take note of what a solve cost beyond one with multigrid; many of them pay for its set-up."""
+        size, digits = self._size, max(-math.log10(max(reduction, 1e-16)), 0.0)
+        spent = iterations * costs.relaxation(size, by_levels=self._levels)
+        self._extra += max(spent - costs.multigrid_iterations(digits) * costs.multigrid_cycle(size), 0.0)
+        if self._extra > costs.multigrid_setup(size, classical=False):
+            self._next = "multigrid", "There were so many solves that the set-up of multigrid pays."
+
+    @property
+    def _size(self) -> costs.Size:
+        A = self.prepared.parts.operator.A
+        return costs.Size(A.shape[0], A.nnz)
+
+    def _look(self, steps: Steps) -> bool:
+        """Return whether to climb, and keep in mind where to and why."""
+        remaining = left(steps)
+        rung = (
+            self._better_than_relaxation(steps, remaining)
+            if self.prepared.is_simple
+            else self._better(steps, remaining)
+        )
+        if rung is not None:
+            more = f"About {remaining:.0f} more" if remaining < 1e6 else "Very many more"
+            self._next = rung, f"{more} iterations were to be expected."
+        return rung is not None
+
+    def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
+        """Return what promises to be cheaper than `remaining` iterations with over-relaxation."""
+        size, share = self._size, 1 if self._once else SOLVES
+        digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
+        cycles = costs.multigrid_iterations(digits)
+        diagonal = self.prepared.preconditioner == "jacobi"
+        step = costs.diagonal(size) if diagonal else costs.relaxation(size, by_levels=self._levels)
+        here = remaining * step
+        multigrid = costs.multigrid_setup(size, classical=False) / share + cycles * costs.multigrid_cycle(size)
+        if self._structure.unsought:
+            grid = costs.grid_setup(size) + digits * costs.grid_cycle(size)
+            if here > grid:
+                self._structure = with_grid(self._structure, self._config)
+                if self._structure.on_grid is not None:
+                    return "grid"
+        if not self._levels:
+            gain = _RELAXED if diagonal else math.sqrt(self.prepared.parts.M.penalty)
+            there = remaining / gain * costs.relaxation(size, by_levels=True)
+            return "levels" if here > there + costs.numbering(size, ordered=diagonal or gain < 1.2) / share else None
+        return "multigrid" if here > multigrid else None
+
+    def _better(self, steps: Steps, remaining: float) -> Rung | None:
+        """Return what promises to be clearly cheaper than `remaining` cycles of algebraic multigrid."""
+        return None
+
+    def _climb(self) -> None:
+        """Replace the preparation by what `_look` found to be better."""
+        assert self._next is not None
+        rung, self._next = self._next[0], None
+        if rung == "grid":
+            self.prepared = prepare(self._structure, self._config)
+            return
+        if rung == "levels":
+            self._levels, self._recipe = True, RELAXATION
+            self.prepared = prepare(self._structure, self._config, recipe=RELAXATION, check=False, by_levels=True)
+            return
+        self._exchange(ALGEBRAIC)
+
+    def _exchange(self, recipe: Recipe) -> None:
+        assert isinstance(self.prepared, Solvable)
+        self._recipe = recipe
+        self.prepared = exchange(self.prepared, self._structure, self._config, recipe, check=self._check)
+        self._check = False
