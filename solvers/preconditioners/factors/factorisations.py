@@ -1,0 +1,122 @@
+"""Factors of S A S + shift I by four ways under one contract, S diagonal: each has `pivots`, `nnz` and `solve`.
+
+None of them pivots off the diagonal, so that the signs of the pivots are those of the eigenvalues (Sylvester's law of
+inertia). A factorisation that meets a pivot which is not positive stops: `pivots` is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from deepcd.solvers.preconditioners.factors.plan import Plan, pattern
+
+Vector = NDArray[np.float64]
+
+
+class Factors(Protocol):
+    """Factors of a matrix."""
+
+    pivots: Vector | None
+    """The pivots, all positive; None if there is one that is not."""
+    nnz: int
+    """Number of entries that are kept."""
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k), a new array."""
+
+
+def factorise(plan: Plan, A: sp.csr_array, scaling: Vector, shift: float = 0.0) -> Factors:
+    """Factor S A S + shift I.
+
+    Parameters
+    ----------
+    plan : Plan
+        That of the pattern of A, complete.
+    A : csr_array of float64, shape (n, n)
+        Symmetric, with a positive diagonal.
+    scaling : ndarray of float64, shape (n,)
+        The diagonal of S.
+    shift : float, default 0
+        What is added to the diagonal.
+    """
+    kinds: dict[str, Callable[..., Factors]] = {"tridiagonal": Tridiagonal, "banded": Banded, "sparse": Sparse}
+    return kinds[plan.kind](plan, A, scaling, shift)
+
+
+class Tridiagonal:
+    """L D L' of a tridiagonal matrix by LAPACK."""
+
+    def __init__(self, plan: Plan, A: sp.csr_array, scaling: Vector, shift: float) -> None:
+        from scipy.linalg.lapack import dpttrf
+
+        below = A.diagonal(1) * scaling[1:] * scaling[:-1]
+        D, self._below, info = dpttrf(A.diagonal() * scaling**2 + shift, below, overwrite_d=True, overwrite_e=True)
+        self.pivots = D if info == 0 else None
+        self.nnz = 2 * plan.n - 1
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k)."""
+        from scipy.linalg.lapack import dpttrs
+
+        return dpttrs(self.pivots, self._below, B)[0]
+
+
+class Banded:
+    """The Cholesky factor of a band matrix by LAPACK."""
+
+    def __init__(self, plan: Plan, A: sp.csr_array, scaling: Vector, shift: float) -> None:
+        from scipy.linalg.lapack import dpbtrf
+
+        n, width = plan.n, plan.width
+        row = np.repeat(np.arange(n), np.diff(A.indptr))
+        lower = A.indices <= row
+        row, column = row[lower], A.indices[lower]
+        band = np.zeros((n, width + 1))
+        band.reshape(-1)[column * width + row] = A.data[lower] * scaling[row] * scaling[column]
+        band[:, 0] += shift
+        self._factor, info = dpbtrf(band.T, lower=True, overwrite_ab=True)
+        self.pivots = self._factor[0] ** 2 if info == 0 else None
+        self.nnz = n * (width + 1)
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k)."""
+        from scipy.linalg.lapack import dpbtrs
+
+        return dpbtrs(self._factor, B, lower=True)[0]
+
+
+class Sparse:
+    """L D L' of a sparse matrix, P A P' in the order of the plan."""
+
+    def __init__(self, plan: Plan, A: sp.csr_array, scaling: Vector, shift: float) -> None:
+        from deepcd.solvers.kernels import ldl
+
+        n, (indptr, indices) = plan.n, pattern(A)
+        assert plan.order is not None
+        self._order = plan.order
+        pointers, columns, values = np.empty(n + 1, np.int32), np.empty(A.nnz, np.int32), np.empty(A.nnz)
+        data = np.require(A.data, np.float64, "CW")
+        ldl.permute(indptr, indices, data, scaling, shift, plan.order, pointers, columns, values)
+        parent, self._starts = np.empty(n, np.int32), np.empty(n + 1, np.int64)
+        entries = ldl.analyse(pointers, columns, parent, self._starts)
+        self._rows, self._L, D = np.empty(entries, np.int32), np.empty(entries), np.empty(n)
+        least = ldl.factor(pointers, columns, values, parent, self._starts, self._rows, self._L, D)
+        self.pivots = D if least > 0 else None
+        self.nnz = entries + n
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k)."""
+        from deepcd.solvers.kernels import ldl
+
+        factors = self._starts, self._rows, self._L, self.pivots, self._order
+        X, work = np.empty(B.shape), np.empty(B.shape)
+        if B.shape[1] == 1:
+            ldl.solve(*factors, B.reshape(-1), X.reshape(-1), work.reshape(-1))
+        else:
+            ldl.solve_columns(*factors, np.ascontiguousarray(B), X, work)
+        return X
