@@ -20,11 +20,13 @@ SINGULAR = [name for name, case in SYSTEMS.items() if case.sign == 1 and case.nu
 INDEFINITE = [name for name, case in SYSTEMS.items() if case.sign == 0]
 
 
-@pytest.fixture(autouse=True, params=["band", "sparse"])
+@pytest.fixture(autouse=True, params=["band", "sparse", "supernodal"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small matrices are narrow bands; everything holds for sparse factors, too."""
-    if request.param == "sparse":
+    """Small matrices are narrow bands; everything holds for sparse factors of both kinds, too."""
+    if request.param != "band":
         monkeypatch.setattr(plan, "WIDEST", -1)
+    if request.param == "supernodal":
+        monkeypatch.setattr(plan, "DENSE", -1)
     return str(request.param)
 
 
@@ -153,5 +155,5 @@ def test_a_pivot_that_rounding_may_have_made_is_not_divided_by() -> None:
 
 
 def test_is_described(kind: str) -> None:
-    expected = {"band": "tridiagonal factors, 5 entries", "sparse": "sparse factors, 5 entries"}[kind]
-    assert str(Direct(line(3))) == f"direct: {expected}, of 3 unknowns"
+    expected = {"band": "tridiagonal factors, 5", "sparse": "sparse factors, 5", "supernodal": "supernodal factors, 9"}
+    assert str(Direct(line(3))) == f"direct: {expected[kind]} entries, of 3 unknowns"

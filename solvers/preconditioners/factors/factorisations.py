@@ -1,4 +1,4 @@
-"""Factors of S A S + shift I by four ways under one contract, S diagonal: each has `pivots`, `nnz` and `solve`.
+"""Factors of S A S + shift I in four ways under one contract, S diagonal: each has `pivots`, `nnz` and `solve`.
 
 None of them pivots off the diagonal, so that the signs of the pivots are those of the eigenvalues (Sylvester's law of
 inertia). A factorisation that meets a pivot which is not positive stops: `pivots` is None.
@@ -7,7 +7,7 @@ inertia). A factorisation that meets a pivot which is not positive stops: `pivot
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,8 +44,7 @@ def factorise(plan: Plan, A: sp.csr_array, scaling: Vector, shift: float = 0.0) 
     shift : float, default 0
         What is added to the diagonal.
     """
-    kinds: dict[str, Callable[..., Factors]] = {"tridiagonal": Tridiagonal, "banded": Banded, "sparse": Sparse}
-    return kinds[plan.kind](plan, A, scaling, shift)
+    return _KINDS[plan.kind](plan, A, scaling, shift)
 
 
 class Tridiagonal:
@@ -96,16 +95,14 @@ class Sparse:
     def __init__(self, plan: Plan, A: sp.csr_array, scaling: Vector, shift: float) -> None:
         from deepcd.solvers.kernels import ldl
 
-        n, (indptr, indices) = plan.n, pattern(A)
+        n = plan.n
         assert plan.order is not None
         self._order = plan.order
-        pointers, columns, values = np.empty(n + 1, np.int32), np.empty(A.nnz, np.int32), np.empty(A.nnz)
-        data = np.require(A.data, np.float64, "CW")
-        ldl.permute(indptr, indices, data, scaling, shift, plan.order, pointers, columns, values)
+        lower = _lower(A, scaling, shift, plan.order)
         parent, self._starts = np.empty(n, np.int32), np.empty(n + 1, np.int64)
-        entries = ldl.analyse(pointers, columns, parent, self._starts)
+        entries = ldl.analyse(*lower[:2], parent, self._starts)
         self._rows, self._L, D = np.empty(entries, np.int32), np.empty(entries), np.empty(n)
-        least = ldl.factor(pointers, columns, values, parent, self._starts, self._rows, self._L, D)
+        least = ldl.factor(*lower, parent, self._starts, self._rows, self._L, D)
         self.pivots = D if least > 0 else None
         self.nnz = entries + n
 
@@ -113,10 +110,60 @@ class Sparse:
         """Return the solution for right-hand sides (n, k)."""
         from deepcd.solvers.kernels import ldl
 
-        factors = self._starts, self._rows, self._L, self.pivots, self._order
-        X, work = np.empty(B.shape), np.empty(B.shape)
-        if B.shape[1] == 1:
-            ldl.solve(*factors, B.reshape(-1), X.reshape(-1), work.reshape(-1))
-        else:
-            ldl.solve_columns(*factors, np.ascontiguousarray(B), X, work)
-        return X
+        return _solve(ldl, (self._starts, self._rows, self._L, self.pivots, self._order), B)
+
+
+class Supernodal:
+    """The Cholesky factor of a sparse matrix by dense blocks, P A P' in an order as good as the plan's."""
+
+    def __init__(self, plan: Plan, A: sp.csr_array, scaling: Vector, shift: float) -> None:
+        from deepcd.solvers.kernels import cholesky, ldl, supernodes
+
+        n = plan.n
+        assert plan.order is not None
+        self._order = supernodes.postorder(*_lower(A, scaling, shift, plan.order)[:2], plan.order)
+        lower = _lower(A, scaling, shift, self._order)
+        parent, heights = np.empty(n, np.int32), np.empty(n + 1, np.int64)
+        ldl.analyse(*lower[:2], parent, heights)
+        begins = supernodes.supernodes(parent, np.diff(heights), _WIDEST)
+        owner, starts, rows = supernodes.structure(*lower[:2], begins, parent)
+        places = cholesky.blocks(begins, starts)
+        L, self.pivots = np.empty(places[-1]), None
+        self._blocks, self.nnz = (begins, starts, rows, places, L), L.size
+        if cholesky.factor(*lower, begins, owner, starts, rows, places, L) > 0:
+            self.pivots = np.empty(n)
+            cholesky.pivots(begins, starts, places, L, self.pivots)
+
+    def solve(self, B: Vector) -> Vector:
+        """Return the solution for right-hand sides (n, k)."""
+        from deepcd.solvers.kernels import cholesky
+
+        return _solve(cholesky, (*self._blocks, self._order), B)
+
+
+def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
+    """Return the lower triangle of P (S A S + shift I) P' by rows: pointers, columns, values."""
+    from deepcd.solvers.kernels import ldl
+
+    lower = np.empty(len(order) + 1, np.int32), np.empty(A.nnz, np.int32), np.empty(A.nnz)
+    ldl.permute(*pattern(A), np.require(A.data, np.float64, "CW"), scaling, shift, order, *lower)
+    return lower
+
+
+def _solve(kernels: Any, factors: tuple[Any, ...], B: Vector) -> Vector:
+    """Return the solution for right-hand sides (n, k) by compiled factors."""
+    X, work = np.empty(B.shape), np.empty(B.shape)
+    if B.shape[1] == 1:
+        kernels.solve(*factors, B.reshape(-1), X.reshape(-1), work.reshape(-1))
+    else:
+        kernels.solve_columns(*factors, np.ascontiguousarray(B), X, work)
+    return X
+
+
+_WIDEST = 48  # columns of a supernode: its block of columns stays in a cache
+_KINDS: dict[str, Callable[..., Factors]] = {
+    "tridiagonal": Tridiagonal,
+    "banded": Banded,
+    "sparse": Sparse,
+    "supernodal": Supernodal,
+}

@@ -10,9 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-Kind = Literal["tridiagonal", "banded", "sparse"]
+Kind = Literal["tridiagonal", "banded", "sparse", "supernodal"]
 
 WIDEST = 32  # half bandwidth up to which a band is factored as one: in less time than an ordering takes
+DENSE = 40  # flops per entry from which columns are taken together
 _LARGEST = np.iinfo(np.int32).max
 
 
@@ -23,7 +24,7 @@ class Plan:
     Attributes
     ----------
     kind : str
-        "tridiagonal", "banded" or "sparse".
+        "tridiagonal" or "banded", by LAPACK; "sparse", column by column; "supernodal", many columns at a time.
     n : int
         Number of unknowns.
     width : int
@@ -89,4 +90,5 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
 
     order = np.empty(n, np.int32)
     entries, flops, complete = minimum_degree(*pattern(A), most, order)
-    return Plan("sparse", n, width, order if complete else None, entries, flops, complete)
+    kind = "supernodal" if flops > DENSE * entries else "sparse"
+    return Plan(kind, n, width, order if complete else None, entries, flops, complete)
