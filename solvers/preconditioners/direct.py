@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from deepcd.solvers.preconditioners.factors.factorisations import Factors, factorise
 from deepcd.solvers.preconditioners.factors.plan import Plan
@@ -23,7 +24,7 @@ Vector = NDArray[np.floating[Any]]
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALL = 1e-2  # pivot of the scaled matrix from which its smallest eigenvalue may be at the level of rounding
-_SHIFT = 1024  # roundoffs that are added to the diagonal of the scaled matrix where it is
+_ROUNDING = 8  # roundoffs by which those of the entries may move an eigenvalue of the scaled matrix
 _MOST = 64  # largest number of null vectors to look for
 
 
@@ -73,12 +74,16 @@ class Direct:
         self._scaling = 1 / np.sqrt(A.diagonal())
         self.null = np.zeros((self._n, 0))
         self._factors: Factors = factorise(self._plan, A, self._scaling)
-        eps = max(eps, _EPS)
-        if self._lowest() <= 16 * math.sqrt(self._n) * eps:
-            self._factors = factorise(self._plan, A, self._scaling, _SHIFT * eps)
+        eps, regular, lowest = max(eps, _EPS), self._factors, self._lowest()
+        # Beyond the rounding of the factors, whose rows are so long; sums of k roundoffs are some sqrt(k) of them.
+        shift = 64 * math.sqrt(self._plan.entries / self._n) * eps
+        if lowest <= shift:
+            self._factors = factorise(self._plan, A, self._scaling, shift)
             if self._factors.pivots is None:
                 raise NotPositiveDefiniteError("Factoring the diagonally scaled A met a negative pivot.")
-            self.null = self._null_space(_SHIFT * eps)
+            self.null = self._null_space(shift)
+            if not self.null.size and lowest > _ROUNDING * eps:
+                self._factors = regular
 
     def _lowest(self) -> float:
         """Return an estimate of the smallest eigenvalue of the scaled A; minus infinity if a pivot is not positive.
@@ -113,15 +118,18 @@ class Direct:
         while True:
             basis = rng.standard_normal((self._n, min(count, self._n)))
             for _ in range(3):
-                basis = np.linalg.qr(self._factors.solve(basis))[0]
-            image = self._scaling[:, None] * (self._A @ (self._scaling[:, None] * basis))
-            values, turn = np.linalg.eigh(basis.T @ image)
-            zero = values <= 4 * math.sqrt(self._n) * _EPS
+                basis = _orthonormal(self._factors.solve(basis))
+            basis = basis @ np.linalg.eigh(basis.T @ self._image(basis))[1]
+            zero = (basis * self._image(basis)).sum(axis=0) <= _ROUNDING * _EPS  # sharper than what eigh calls values
             if not zero.all() or count >= self._n:
-                return np.linalg.qr((basis @ turn[:, zero]) * self._scaling[:, None])[0]
+                return _orthonormal(basis[:, zero] * self._scaling[:, None])
             if count >= _MOST:
                 return none
             count *= 4
+
+    def _image(self, block: Vector) -> Vector:
+        """Return the scaled A times a block of vectors."""
+        return self._scaling[:, None] * (self._A @ (self._scaling[:, None] * block))
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,); k times that for k columns."""
@@ -147,3 +155,8 @@ class Direct:
     def __str__(self) -> str:
         """Return what it is."""
         return f"direct: {self._plan.kind} factors, {self._factors.nnz} entries, of {self._n} unknowns"
+
+
+def _orthonormal(B: Vector) -> NDArray[np.float64]:
+    """Return an orthonormal basis of the range of B, shape (n, k); NumPy takes six times as long where n is large."""
+    return qr(B, mode="economic", overwrite_a=True, check_finite=False)[0]
