@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from deepcd.solvers.preconditioners.factors.factorisations import Factors, factorise
+from deepcd.solvers.preconditioners.factors.memory import available, refuse_what_does_not_fit
 from deepcd.solvers.preconditioners.factors.plan import Plan
 from deepcd.solvers.preconditioners.factors.plan import plan as plan_of
 
@@ -25,6 +26,7 @@ Vector = NDArray[np.floating[Any]]
 _EPS = float(np.finfo(np.float64).eps)
 _SMALL = 1e-2  # pivot of the scaled matrix from which its smallest eigenvalue may be at the level of rounding
 _ROUNDING = 8  # roundoffs by which those of the entries may move an eigenvalue of the scaled matrix
+_FEW = 100_000  # unknowns up to which factors are planned without asking how much memory there is
 _MOST = 64  # largest number of null vectors to look for
 
 
@@ -53,6 +55,8 @@ class Direct:
     ------
     NotPositiveDefiniteError
         If A has a negative eigenvalue that rounding of its entries does not explain.
+    FactorsTooLargeError
+        If the factors do not fit into memory: a MemoryError.
 
     Examples
     --------
@@ -70,13 +74,14 @@ class Direct:
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
         self._n, self._k, self._A = A.shape[0], 1, A
-        self._plan = plan_of(A) if plan is None else plan
+        self._plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
+        refuse_what_does_not_fit(self._plan)
         self._scaling = 1 / np.sqrt(A.diagonal())
         self.null = np.zeros((self._n, 0))
         self._factors: Factors = factorise(self._plan, A, self._scaling)
         eps, regular, lowest = max(eps, _EPS), self._factors, self._lowest()
         # Beyond the rounding of the factors, whose rows are so long; sums of k roundoffs are some sqrt(k) of them.
-        shift = 64 * math.sqrt(self._plan.entries / self._n) * eps
+        shift = 64 * math.sqrt(self._plan.entries / max(self._n, 1)) * eps
         if lowest <= shift:
             self._factors = factorise(self._plan, A, self._scaling, shift)
             if self._factors.pivots is None:

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 Kind = Literal["tridiagonal", "banded", "sparse", "supernodal"]
 
 WIDEST = 32  # half bandwidth up to which a band is factored as one: in less time than an ordering takes
-DENSE = 40  # flops per entry from which columns are taken together
+DENSE = 64  # flops per entry from which columns are taken together
+# Measured: per factorisation, unknown, entry and flop; per solve, unknown and entry. Bytes per unknown and entry.
+_SET_UP = {
+    "tridiagonal": (12e3, 17, 0, 0),
+    "banded": (18e3, 68, 9, 0),
+    "sparse": (12e3, 60, 20, 0.42),
+    "supernodal": (30e3, 300, 35, 0.045),
+}
+_SOLVE = {"tridiagonal": (3e3, 15, 0), "banded": (4e3, 28, 1), "sparse": (3e3, 14, 1.4), "supernodal": (3e3, 65, 1)}
+_MEMORY = {"tridiagonal": (64, 0), "banded": (64, 8), "sparse": (300, 12), "supernodal": (600, 11)}
+_BALL = 8000  # unknowns of a part that is taken for the whole
 _LARGEST = np.iinfo(np.int32).max
 
 
@@ -36,8 +46,8 @@ class Plan:
     flops : float
         Sum of the squares of their numbers per column.
     complete : bool
-        False if counting was given up at more entries than allowed: `entries` and `flops` are lower bounds, and there
-        is no order.
+        False if counting was given up at more entries than allowed, or was not begun because parts of a large matrix
+        promise more: `entries` and `flops` are lower bounds, all but certain ones in the second case, without an order.
     """
 
     kind: Kind
@@ -47,6 +57,28 @@ class Plan:
     entries: float
     flops: float
     complete: bool = True
+
+    @property
+    def work(self) -> float:
+        """Time to factor with this plan, in entries of a CSR product whose matrix lies in a cache (0.7 to 1 ns each).
+
+        From a half to twice what is measured, random access to much memory included.
+        """
+        constant, n, entries, flops = _SET_UP[self.kind]
+        factors = constant + n * self.n + entries * self.entries + flops * self.flops
+        return factors + 2 * self.work_per_solve  # by which small eigenvalues are looked for
+
+    @property
+    def work_per_solve(self) -> float:
+        """Time to solve for a right-hand side with the factors, in the same unit."""
+        constant, n, entries = _SOLVE[self.kind]
+        return constant + n * self.n + entries * self.entries
+
+    @property
+    def bytes(self) -> float:
+        """Memory that factoring takes, at its peak, without that of A."""
+        row, entry = _MEMORY[self.kind]
+        return row * self.n + entry * self.entries
 
 
 def pattern(A: sp.csr_array) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -67,7 +99,7 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     Raises
     ------
     OverflowError
-        If A has more than 2^31 - 1 entries.
+        If A has more than 2^31 - 1 entries: compiled passes count them in 32 bits.
 
     Examples
     --------
@@ -86,9 +118,53 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
         entries = n * (width + 1.0)
         kind: Kind = "tridiagonal" if width == 1 else "banded"
         return Plan(kind, n, width, None, entries, entries * (width + 1), entries <= most)
-    from deepcd.solvers.kernels.ordering import minimum_degree
-
-    order = np.empty(n, np.int32)
-    entries, flops, complete = minimum_degree(*pattern(A), most, order)
+    order, entries, flops, complete = _ordered(*pattern(A), most)
     kind = "supernodal" if flops > DENSE * entries else "sparse"
     return Plan(kind, n, width, order if complete else None, entries, flops, complete)
+
+
+def _ordered(
+    indptr: NDArray[np.int32], indices: NDArray[np.int32], most: float
+) -> tuple[NDArray[np.int32], float, float, bool]:
+    """Return an order, and what it costs; first come the branches of trees, which need no minimum degree."""
+    from deepcd.solvers.kernels import ordering
+
+    order = np.empty(indptr.size - 1, np.int32)
+    count, roots = ordering.peel(indptr, indices, order)
+    entries, flops, complete = 2.0 * count - roots, 4.0 * count - 3 * roots, True
+    if count < order.size:
+        kept, rest = order[count:].copy(), np.empty(order.size - count, np.int32)
+        if count:
+            indptr, indices = ordering.restrict(indptr, indices, kept)
+        likely = _likely(indptr, indices) if math.isfinite(most) else 0.0
+        if likely > most:
+            return order, likely, likely**2 / order.size, False
+        more, work, complete = ordering.minimum_degree(indptr, indices, most - entries, rest)
+        order[count:], entries, flops = kept[rest] if complete else 0, entries + more, flops + work
+    return order, entries, flops, complete and entries <= most
+
+
+def _likely(indptr: NDArray[np.int32], indices: NDArray[np.int32]) -> float:
+    """Return what the factors of a large matrix have at least in all likelihood: entries that its parts let expect.
+
+    Per unknown they grow like the logarithm of the size in two dimensions, and faster in more. So the growth from small
+    balls to larger ones is continued like the logarithm. The balls that promise the fewest count, and half of what they
+    promise: the factors of a long channel grow like those of a cube at first, but not on.
+    """
+    n = indptr.size - 1
+    if n < 16 * _BALL:
+        return 0.0
+    promised = []
+    for centre in (n // 5, n // 2, n - n // 5):
+        small, large = (_per_unknown(indptr, indices, centre, size) for size in (_BALL // 8, _BALL))
+        promised.append(large + max(large - small, 0.0) * math.log(n / _BALL, 8))
+    return 0.5 * n * min(promised)
+
+
+def _per_unknown(indptr: NDArray[np.int32], indices: NDArray[np.int32], centre: int, size: int) -> float:
+    """Return the entries per unknown of the factors of the unknowns around one."""
+    from deepcd.solvers.kernels import ordering
+
+    kept = ordering.ball(indptr, indices, centre, size)
+    part = ordering.restrict(indptr, indices, kept)
+    return ordering.minimum_degree(*part, math.inf, np.empty(kept.size, np.int32))[0] / kept.size
