@@ -83,7 +83,7 @@ def test_the_product_of_the_factors(name: str, widest: int) -> None:
 def test_subtrees_are_contiguous_and_the_fill_stays(name: str) -> None:
     A = MATRICES[name]
     first = np.empty(A.shape[0], np.int32)
-    _, entries, *_ = first, *minimum_degree(A.indptr, A.indices, np.inf, first)
+    entries = minimum_degree(A.indptr, A.indices, np.inf, first)[0]
     factors = Factored(A)
     assert sorted(factors.order) == list(range(A.shape[0]))
     np.testing.assert_array_equal(factors.heights + 1, counts(A, factors.order))

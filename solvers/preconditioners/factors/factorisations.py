@@ -146,7 +146,7 @@ def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int
     from deepcd.solvers.kernels import ldl
 
     lower = np.empty(len(order) + 1, np.int32), np.empty(A.nnz, np.int32), np.empty(A.nnz)
-    ldl.permute(*pattern(A), np.require(A.data, np.float64, "CW"), scaling, shift, order, *lower)
+    ldl.permute(*pattern(A), np.require(A.data, np.float64, ["C", "W"]), scaling, shift, order, *lower)
     return lower
 
 

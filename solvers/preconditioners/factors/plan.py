@@ -83,7 +83,7 @@ class Plan:
 
 def pattern(A: sp.csr_array) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return indptr and indices of a csr_array for compiled code: of one type, which may be written to."""
-    return np.require(A.indptr, np.int32, "CW"), np.require(A.indices, np.int32, "CW")
+    return np.require(A.indptr, np.int32, ["C", "W"]), np.require(A.indices, np.int32, ["C", "W"])
 
 
 def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
@@ -127,15 +127,15 @@ def _ordered(
     indptr: NDArray[np.int32], indices: NDArray[np.int32], most: float
 ) -> tuple[NDArray[np.int32], float, float, bool]:
     """Return an order, and what it costs; first come the branches of trees, which need no minimum degree."""
-    from deepcd.solvers.kernels import ordering
+    from deepcd.solvers.kernels import ordering, subgraphs
 
     order = np.empty(indptr.size - 1, np.int32)
-    count, roots = ordering.peel(indptr, indices, order)
+    count, roots = subgraphs.peel(indptr, indices, order)
     entries, flops, complete = 2.0 * count - roots, 4.0 * count - 3 * roots, True
     if count < order.size:
         kept, rest = order[count:].copy(), np.empty(order.size - count, np.int32)
         if count:
-            indptr, indices = ordering.restrict(indptr, indices, kept)
+            indptr, indices = subgraphs.restrict(indptr, indices, kept)
         likely = _likely(indptr, indices) if math.isfinite(most) else 0.0
         if likely > most:
             return order, likely, likely**2 / order.size, False
@@ -163,8 +163,8 @@ def _likely(indptr: NDArray[np.int32], indices: NDArray[np.int32]) -> float:
 
 def _per_unknown(indptr: NDArray[np.int32], indices: NDArray[np.int32], centre: int, size: int) -> float:
     """Return the entries per unknown of the factors of the unknowns around one."""
-    from deepcd.solvers.kernels import ordering
+    from deepcd.solvers.kernels import ordering, subgraphs
 
-    kept = ordering.ball(indptr, indices, centre, size)
-    part = ordering.restrict(indptr, indices, kept)
+    kept = subgraphs.ball(indptr, indices, centre, size)
+    part = subgraphs.restrict(indptr, indices, kept)
     return ordering.minimum_degree(*part, math.inf, np.empty(kept.size, np.int32))[0] / kept.size
