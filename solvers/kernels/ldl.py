@@ -12,6 +12,8 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 
+ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+
 
 @njit(cache=True, nogil=True)
 def permute(indptr, indices, data, scaling, shift, order, pointers, columns, values):
@@ -157,27 +159,35 @@ def solve(starts, rows, L, D, order, b, x, y):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def solve_columns(starts, rows, L, D, order, B, X, y):
-    """X <- the solutions for the columns of B, shape (n, k); y, of the same shape, is work space."""
+    """X <- the solutions for the columns of B, shape (n, k), four at a time; y, of the same size, is work space."""
     n, width = B.shape
-    value = np.empty(width)
-    for k in range(n):
-        for j in range(width):
-            y[k, j] = B[order[k], j]
-    for k in range(n):
-        for j in range(width):
-            value[j] = y[k, j]
-        for e in range(starts[k], starts[k + 1]):
-            row, entry = rows[e], L[e]
-            for j in range(width):
-                y[row, j] -= entry * value[j]
-    for back in range(n):
-        k = n - 1 - back
-        for j in range(width):
-            value[j] = y[k, j] / D[k]
-        for e in range(starts[k], starts[k + 1]):
-            row, entry = rows[e], L[e]
-            for j in range(width):
-                value[j] -= entry * y[row, j]
-        for j in range(width):
-            y[k, j] = value[j]
-            X[order[k], j] = value[j]
+    for j in range(width - width % 4, width):
+        solve(starts, rows, L, D, order, B[:, j], X[:, j], y.reshape(-1)[:n])
+    block = y.reshape(-1)[: 4 * n]
+    for j in range(0, width - width % 4, 4):
+        for k in range(n):
+            for i in range(4):
+                block[4 * k + i] = B[order[k], j + i]
+        for k in range(n):
+            at = np.uint64(4 * k)
+            a, b, c, d = block[at], block[at + ONE], block[at + TWO], block[at + THREE]
+            for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
+                to, entry = np.uint64(rows[e]) * FOUR, L[e]
+                block[to] -= entry * a
+                block[to + ONE] -= entry * b
+                block[to + TWO] -= entry * c
+                block[to + THREE] -= entry * d
+        for back in range(n):
+            k = n - 1 - back
+            at, pivot = np.uint64(4 * k), D[k]
+            a, b, c, d = block[at] / pivot, block[at + ONE] / pivot, block[at + TWO] / pivot, block[at + THREE] / pivot
+            for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
+                other, entry = np.uint64(rows[e]) * FOUR, L[e]
+                a -= entry * block[other]
+                b -= entry * block[other + ONE]
+                c -= entry * block[other + TWO]
+                d -= entry * block[other + THREE]
+            block[at], block[at + ONE], block[at + TWO], block[at + THREE] = a, b, c, d
+        for k in range(n):
+            for i in range(4):
+                X[order[k], j + i] = block[4 * k + i]

@@ -78,36 +78,21 @@ class Direct:
         refuse_what_does_not_fit(self._plan)
         self._scaling = 1 / np.sqrt(A.diagonal())
         self.null = np.zeros((self._n, 0))
-        self._factors: Factors = factorise(self._plan, A, self._scaling)
-        eps, regular, lowest = max(eps, _EPS), self._factors, self._lowest()
-        # Beyond the rounding of the factors, whose rows are so long; sums of k roundoffs are some sqrt(k) of them.
+        eps = max(eps, _EPS)
+        # The constant bounds the smallest eigenvalue from above: where it is in the null space, this is known at once.
+        regular, lowest = None, float(A.data.sum() / max(A.diagonal().sum(), 1e-300))
+        if lowest > _ROUNDING * eps:
+            regular = factorise(self._plan, A, self._scaling)
+            lowest = _lowest(regular, self._n)
+        # Rounding in the factors of rows of k entries is some sqrt(k) roundoffs, and the shift well above.
         shift = 64 * math.sqrt(self._plan.entries / max(self._n, 1)) * eps
-        if lowest <= shift:
-            self._factors = factorise(self._plan, A, self._scaling, shift)
+        if regular is None or lowest <= shift / 4:
+            self._factors: Factors = factorise(self._plan, A, self._scaling, shift)
             if self._factors.pivots is None:
                 raise NotPositiveDefiniteError("Factoring the diagonally scaled A met a negative pivot.")
             self.null = self._null_space(shift)
-            if not self.null.size and lowest > _ROUNDING * eps:
-                self._factors = regular
-
-    def _lowest(self) -> float:
-        """Return an estimate of the smallest eigenvalue of the scaled A; minus infinity if a pivot is not positive.
-
-        The smallest pivot bounds it from above. In a singular matrix that pivot is rounding, over the square of the
-        component of the unit null vector in its row: it is small, but how small depends on where the row lies.
-        Inverse iteration tells; it is spared where no pivot is small.
-        """
-        pivots = self._factors.pivots
-        if pivots is None:
-            return -math.inf
-        lowest = float(pivots.min())
-        if lowest <= _SMALL:
-            v = np.random.default_rng(0).standard_normal((self._n, 1))
-            for _ in range(2):
-                v /= np.linalg.norm(v)
-                v = self._factors.solve(v)
-            lowest = min(lowest, 1 / float(np.linalg.norm(v)))
-        return lowest
+        if regular is not None and not self.null.size and lowest > _ROUNDING * eps:
+            self._factors = regular
 
     def _null_space(self, shift: float) -> NDArray[np.float64]:
         """Return the null space of A, found by inverse subspace iteration on ever more vectors.
@@ -119,7 +104,7 @@ class Direct:
         assert self._factors.pivots is not None
         if np.count_nonzero(self._factors.pivots <= 1e4 * shift) > _MOST:
             return none
-        rng, count = np.random.default_rng(0), 4
+        rng, count = np.random.default_rng(0), 2
         while True:
             basis = rng.standard_normal((self._n, min(count, self._n)))
             for _ in range(3):
@@ -130,7 +115,7 @@ class Direct:
                 return _orthonormal(basis[:, zero] * self._scaling[:, None])
             if count >= _MOST:
                 return none
-            count *= 4
+            count = min(4 * count, _MOST)
 
     def _image(self, block: Vector) -> Vector:
         """Return the scaled A times a block of vectors."""
@@ -165,3 +150,22 @@ class Direct:
 def _orthonormal(B: Vector) -> NDArray[np.float64]:
     """Return an orthonormal basis of the range of B, shape (n, k); NumPy takes six times as long where n is large."""
     return qr(B, mode="economic", overwrite_a=True, check_finite=False)[0]
+
+
+def _lowest(factors: Factors, n: int) -> float:
+    """Return an estimate of the smallest eigenvalue of the factored matrix; minus infinity if it is not positive.
+
+    The smallest pivot bounds it from above. In a singular matrix that pivot is rounding, over the square of the component
+    of the unit null vector in its row: it is small, but how small depends on where the row lies. Inverse iteration
+    tells; it is spared where no pivot is small.
+    """
+    if factors.pivots is None:
+        return -math.inf
+    lowest = float(factors.pivots.min())
+    if lowest <= _SMALL:
+        v = np.random.default_rng(0).standard_normal((n, 1))
+        for _ in range(2):
+            v /= np.linalg.norm(v)
+            v = factors.solve(v)
+        lowest = min(lowest, 1 / float(np.linalg.norm(v)))
+    return lowest
