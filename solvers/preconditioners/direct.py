@@ -1,9 +1,8 @@
-"""The exact inverse of a small matrix by sparse factors, its inertia, and its null space if it has one.
+"""The exact inverse of a matrix by sparse factors, its inertia, and its null space if it has one.
 
-SuperLU (Demmel, Eisenstat, Gilbert, Li and Liu, SIAM J. Matrix Anal. Appl. 20, 1999) without pivoting off the diagonal
-gives P A P' = L D L': the signs of D are those of the eigenvalues (Sylvester's law of inertia). Everything happens on
-the diagonally scaled matrix, whose condition number no other diagonal scaling improves by more than a factor n (van
-der Sluis, Numerische Mathematik 14, 1969).
+Without pivoting off the diagonal, P A P' = L D L', and the signs of D are those of the eigenvalues (Sylvester's law of
+inertia). Everything happens on the diagonally scaled matrix, whose condition number no other diagonal scaling improves
+by more than a factor n (van der Sluis, Numerische Mathematik 14, 1969).
 """
 
 from __future__ import annotations
@@ -15,11 +14,20 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import splu
+from scipy.linalg import qr
+
+from deepcd.solvers.preconditioners.factors.factorisations import Factors, factorise
+from deepcd.solvers.preconditioners.factors.memory import available, refuse_what_does_not_fit
+from deepcd.solvers.preconditioners.factors.plan import Plan
+from deepcd.solvers.preconditioners.factors.plan import plan as plan_of
 
 Vector = NDArray[np.floating[Any]]
 
 _EPS = float(np.finfo(np.float64).eps)
+_SMALL = 1e-2  # pivot of the scaled matrix from which its smallest eigenvalue may be at the level of rounding
+_ROUNDING = 8  # roundoffs by which those of the entries may move an eigenvalue of the scaled matrix
+_FEW = 100_000  # unknowns up to which factors are planned without asking how much memory there is
+_MOST = 64  # largest number of null vectors to look for
 
 
 class NotPositiveDefiniteError(ValueError):
@@ -35,6 +43,8 @@ class Direct:
         Symmetric positive (semi)definite with a positive diagonal.
     eps : float, default 2.2e-16
         Unit roundoff that the entries of A carry.
+    plan : Plan, optional
+        How to factor it, see `factors.plan.plan`; default: that is found out.
 
     Attributes
     ----------
@@ -45,6 +55,8 @@ class Direct:
     ------
     NotPositiveDefiniteError
         If A has a negative eigenvalue that rounding of its entries does not explain.
+    FactorsTooLargeError
+        If the factors do not fit into memory: a MemoryError.
 
     Examples
     --------
@@ -60,33 +72,54 @@ class Direct:
     symmetric, linear = True, False
     work = 2.0
 
-    def __init__(self, A: sp.csr_array, eps: float = _EPS) -> None:
-        self._n, self._k = A.shape[0], 1
+    def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
+        self._n, self._k, self._A = A.shape[0], 1, A
+        self._plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
+        refuse_what_does_not_fit(self._plan)
         self._scaling = 1 / np.sqrt(A.diagonal())
-        S = sp.diags_array(self._scaling)
-        self._scaled = sp.csc_array(S @ A @ S)
         self.null = np.zeros((self._n, 0))
-        self._factors = _Factors(self._scaled)
-        # A pivot at the level of rounding may be the rounding of a zero, or of less.
-        if self._factors.least <= 100 * self._n * max(eps, _EPS):
-            shift = 1024 * max(eps, _EPS)
-            self._factors = _Factors(sp.csc_array(self._scaled + shift * sp.eye_array(self._n)))
-            if self._factors.least <= 0:
+        eps = max(eps, _EPS)
+        # The constant bounds the smallest eigenvalue from above: where it is in the null space, this is known at once.
+        regular, lowest = None, float(A.data.sum() / max(A.diagonal().sum(), 1e-300))
+        if lowest > _ROUNDING * eps:
+            regular = factorise(self._plan, A, self._scaling)
+            lowest = _lowest(regular, self._n)
+        # Rounding in the factors of rows of k entries is some sqrt(k) roundoffs, and the shift well above.
+        shift = 64 * math.sqrt(self._plan.entries / max(self._n, 1)) * eps
+        if regular is None or lowest <= shift / 4:
+            self._factors: Factors = factorise(self._plan, A, self._scaling, shift)
+            if self._factors.pivots is None:
                 raise NotPositiveDefiniteError("Factoring the diagonally scaled A met a negative pivot.")
-            self.null = self._null_space()
+            self.null = self._null_space(shift)
+        if regular is not None and not self.null.size and lowest > _ROUNDING * eps:
+            self._factors = regular
 
-    def _null_space(self) -> NDArray[np.float64]:
-        """Return the null space of A, found by inverse subspace iteration on ever more vectors."""
-        rng, count = np.random.default_rng(0), 4
+    def _null_space(self, shift: float) -> NDArray[np.float64]:
+        """Return the null space of A, found by inverse subspace iteration on ever more vectors.
+
+        There are no more null vectors than pivots near the shift. Where these are very many, as in a matrix of many
+        blocks, none is returned: a basis would take n numbers for each, and A remains shifted.
+        """
+        none = np.zeros((self._n, 0))
+        assert self._factors.pivots is not None
+        if np.count_nonzero(self._factors.pivots <= 1e4 * shift) > _MOST:
+            return none
+        rng, count = np.random.default_rng(0), 2
         while True:
             basis = rng.standard_normal((self._n, min(count, self._n)))
             for _ in range(3):
-                basis = np.linalg.qr(self._factors.solve(basis))[0]
-            values, turn = np.linalg.eigh(basis.T @ (self._scaled @ basis))
-            zero = values <= 4 * math.sqrt(self._n) * _EPS
+                basis = _orthonormal(self._factors.solve(basis))
+            basis = basis @ np.linalg.eigh(basis.T @ self._image(basis))[1]
+            zero = (basis * self._image(basis)).sum(axis=0) <= _ROUNDING * _EPS  # sharper than what eigh calls values
             if not zero.all() or count >= self._n:
-                return np.linalg.qr((basis @ turn[:, zero]) * self._scaling[:, None])[0]
-            count *= 4
+                return _orthonormal(basis[:, zero] * self._scaling[:, None])
+            if count >= _MOST:
+                return none
+            count = min(4 * count, _MOST)
+
+    def _image(self, block: Vector) -> Vector:
+        """Return the scaled A times a block of vectors."""
+        return self._scaling[:, None] * (self._A @ (self._scaling[:, None] * block))
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,); k times that for k columns."""
@@ -111,35 +144,28 @@ class Direct:
 
     def __str__(self) -> str:
         """Return what it is."""
-        return f"direct: sparse factors, {self._factors.nnz} entries, of {self._n} unknowns"
+        return f"direct: {self._plan.kind} factors, {self._factors.nnz} entries, of {self._n} unknowns"
 
 
-class _Factors:
-    """The sparse factors of a matrix, which SuperLU cannot store: copies and pickles factor anew.
+def _orthonormal(B: Vector) -> NDArray[np.float64]:
+    """Return an orthonormal basis of the range of B, shape (n, k); NumPy takes six times as long where n is large."""
+    return qr(B, mode="economic", overwrite_a=True, check_finite=False)[0]
 
-    Attributes
-    ----------
-    least : float
-        The smallest pivot; minus infinity if there are no factors without pivoting off the diagonal.
+
+def _lowest(factors: Factors, n: int) -> float:
+    """Return an estimate of the smallest eigenvalue of the factored matrix; minus infinity if it is not positive.
+
+    The smallest pivot bounds it from above. In a singular matrix that pivot is rounding, over the square of the component
+    of the unit null vector in its row: it is small, but how small depends on where the row lies. Inverse iteration
+    tells; it is spared where no pivot is small.
     """
-
-    def __init__(self, A: sp.csc_array) -> None:
-        self._A, self.least = A, -math.inf
-        try:
-            self._factors = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        except RuntimeError:  # a pivot is exactly zero
-            return
-        if np.array_equal(self._factors.perm_r, self._factors.perm_c):
-            self.least = float(self._factors.U.diagonal().min())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Factors, (self._A,)
-
-    @property
-    def nnz(self) -> int:
-        """Number of entries."""
-        return int(self._factors.nnz)
-
-    def solve(self, B: Vector) -> Vector:
-        """Return the solution for right-hand sides (n, k)."""
-        return self._factors.solve(B)
+    if factors.pivots is None:
+        return -math.inf
+    lowest = float(factors.pivots.min())
+    if lowest <= _SMALL:
+        v = np.random.default_rng(0).standard_normal((n, 1))
+        for _ in range(2):
+            v /= np.linalg.norm(v)
+            v = factors.solve(v)
+        lowest = min(lowest, 1 / float(np.linalg.norm(v)))
+    return lowest
