@@ -8,7 +8,6 @@ der Sluis, Numerische Mathematik 14, 1969).
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -61,7 +60,7 @@ class Direct:
     work = 2.0
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS) -> None:
-        self._n, self._k = A.shape[0], 1
+        self._n = A.shape[0]
         self._scaling = 1 / np.sqrt(A.diagonal())
         S = sp.diags_array(self._scaling)
         self._scaled = sp.csc_array(S @ A @ S)
@@ -89,25 +88,20 @@ class Direct:
             count *= 4
 
     def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n,); k times that for k columns."""
-        return np.zeros(self._n * self._k)
-
-    def columns(self, k: int) -> Direct:
-        """Return the same M on k interleaved right-hand sides."""
-        twin = copy.copy(self)
-        twin._k = k
-        return twin
+        """Return a new zero vector, float64 of shape (n,)."""
+        return np.zeros(self._n)
 
     def apply(self, r: Vector, z: Vector) -> float:
-        """Set z <- M r and return r.z."""
-        scaling, right = self._scaling[:, None], r.reshape(-1, self._k)
-        answer = scaling * self._factors.solve(scaling * self._in_range(right))
-        z.reshape(-1, self._k)[...] = self._in_range(answer)
+        """Set z <- M r and return r.z.
+
+        SuperLU gains too little from several right-hand sides to be given them at once.
+        """
+        z[:] = self._in_range(self._scaling * self._factors.solve(self._scaling * self._in_range(r)))
         return float(r @ z)
 
-    def _in_range(self, block: Vector) -> Vector:
-        """Return a block without its part in the null space, which the shift would magnify."""
-        return block - self.null @ (self.null.T @ block) if self.null.size else block
+    def _in_range(self, v: Vector) -> Vector:
+        """Return a vector without its part in the null space, which the shift would magnify."""
+        return v - self.null @ (self.null.T @ v) if self.null.size else v
 
     def __str__(self) -> str:
         """Return what it is."""
@@ -141,5 +135,5 @@ class _Factors:
         return int(self._factors.nnz)
 
     def solve(self, B: Vector) -> Vector:
-        """Return the solution for right-hand sides (n, k)."""
+        """Return the solution for right-hand sides (n,) or (n, k)."""
         return self._factors.solve(B)

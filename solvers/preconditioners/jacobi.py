@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.preconditioners.columnwise import ScaledColumns
+
 Vector = NDArray[np.floating[Any]]
 
 
@@ -38,6 +40,10 @@ class Jacobi:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._inverse.size)
+
+    def columns(self, k: int) -> ScaledColumns:
+        """Return the same M on k right-hand sides."""
+        return ScaledColumns(self._inverse, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to r / diag(A) and return r.z."""
