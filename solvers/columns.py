@@ -131,10 +131,11 @@ class _Block:
         state[passes.GOAL] = np.maximum(reached, _ROUND * sizes / units)
         state[passes.BELIEVED] = np.maximum(state[passes.GOAL], _EPS * norm)
         state[passes.LIVE] = live = (norm > state[passes.GOAL]) & (beyond <= goals) & np.isfinite(initial)
-        state[[passes.ALIGNED, passes.BEST]] = 1
+        self.state[[passes.ALIGNED, passes.BEST]] = 1
         self.norms: list[NDArray[np.float64]] = []  # of each iteration, in the order of the columns
         self.lengths = np.where(live, -1, 0)  # iterations that a column was there for; none counts if it is dropped
         self.initial = initial
+        self.recomputed = False  # the residual of a column is not that of the recursion
 
     def _take(self, width: int) -> None:
         """Take passes for so many columns."""
@@ -161,8 +162,9 @@ class _Block:
         """Iterate until no column is left, and write the answers to X; return why it ended, MAXITER if it converged."""
         status = Status.MAXITER
         while status is Status.MAXITER and len(self.norms) < limits.maxiter and self.state[passes.LIVE].any():
-            if self._advance():
-                self._settle()
+            met = self._advance()
+            if met:
+                self._settle(met)
             if limits.callback is not None:
                 told = self.X.copy()
                 self._write(told, self.live, self.x)
@@ -173,45 +175,51 @@ class _Block:
             self._leave(self.live, best=status is not Status.CALLBACK)
         return status
 
-    def _advance(self) -> bool:
-        """Do one iteration; return whether a column may be at its end."""
+    def _advance(self) -> int:
+        """Do one iteration; return what there is to be looked at, see `passes`."""
         A, state, x, r, p, q, z = self.A, self.state, self.x, self.r, self.p, self.q, self.z
-        first, moved = not self.norms, False
-        if not state[passes.ALIGNED].all():  # what p can do is done before the next direction leaves it
-            moved = True
+        recomputed, self.recomputed = self.recomputed, False
+        if recomputed:  # what p can do is done before the next direction leaves it
             alpha = np.where(state[passes.ALIGNED] > 0, 0.0, A.dot(r, p) / state[passes.PQ])
             passes.step(_ALL, self.wide, alpha, p, q, x, r, self.sums)
         rz = self.M.apply(r, z)
         if A.project(z):  # which rounds z, and the product is that of the z that is used
             rz = A.dot(r, z)
-        passes.turn(_ALL, self.wide, state, rz, self.parts.M.linear, first, q, z, p, self.sums)
+        passes.turn(_ALL, self.wide, state, rz, self.parts.M.linear, not self.norms, q, z, p, self.sums)
         pq = A.product(p, q)
-        rp = A.dot(r, p) if moved else rz
+        rp = A.dot(r, p) if recomputed else rz
         met = passes.advance(_ALL, self.wide, state, rp, pq, p, q, x, r, self.best, self.sums)
         norms = np.zeros(self.columns.size + 1)
         norms[self.column] = state[passes.NORM]
         self.norms.append(norms)
-        return met > 0
+        return int(met)
 
-    def _settle(self) -> None:
-        """Look at the true residuals of columns that may have converged; let those at their end leave."""
+    def _settle(self, met: int) -> None:
+        """Let columns that broke down leave, and those at their end, which the true residuals tell."""
+        if met & passes.BROKEN:
+            self._gone(~self.live & (self.column < self.columns.size), 0)
+        if met & passes.DOUBTFUL:
+            self._recompute()
+        if self.live.any():
+            self._narrow()
+
+    def _recompute(self) -> None:
+        """Compute the residuals of columns that may have converged anew; let those at their end leave."""
         state, norm = self.state, self.state[passes.NORM]
-        self._gone(~self.live & (self.column < self.columns.size), 0)
         doubtful = self.live & (norm <= state[passes.BELIEVED])
-        if doubtful.any():
-            norm[doubtful] = np.sqrt(self.A.residual(self.b, self.x, self.z))[doubtful]
+        np.sqrt(self.A.residual(self.b, self.x, self.z), out=norm, where=doubtful)
+        self.norms[-1][self.column] = norm
+        # What the recursion said before is void.
+        state[passes.LOWEST, doubtful], state[passes.BEST, doubtful] = norm[doubtful], 1
+        ended = doubtful & ((norm <= state[passes.GOAL]) | (norm > 0.5 * state[passes.ANCHOR]))
+        again = doubtful & ~ended
+        if again.any():
+            self.recomputed = True
             self.A.project(self.z)
-            self.norms[-1][self.column] = norm
-            ended = doubtful & ((norm <= state[passes.GOAL]) | (norm > 0.5 * state[passes.ANCHOR]))
-            again = doubtful & ~ended
             self.A.block(self.r)[:, again] = self.A.block(self.z)[:, again]
             state[passes.ALIGNED, again], state[passes.ANCHOR, again] = 0, norm[again]
             state[passes.BELIEVED, again] = np.maximum(state[passes.GOAL], 0.1 * norm)[again]
-            # What the recursion said before is void.
-            state[passes.LOWEST, doubtful], state[passes.BEST, doubtful] = norm[doubtful], 1
-            self._leave(ended)
-        if self.live.any():
-            self._narrow()
+        self._leave(ended)
 
     def _gone(self, places: NDArray[np.bool_], length: int) -> None:
         """Take note that the columns at these places have left after so many iterations, 0 to do them again."""

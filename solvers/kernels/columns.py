@@ -132,22 +132,22 @@ def step(lanes, wide, alpha, p, q, x, r, squares):
     add_up(wide, squares)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def turn(lanes, wide, state, rz, linear, first, q, z, p, beta):
     """p <- z + beta p, conjugate to the direction before, q = A p of which is given; `beta` (k,) is scratch."""
-    short = linear and not first
+    flexible = False
     for j in range(beta.size):
-        short = short and state[ALIGNED, j] > 0
-    beta[:] = 0.0
-    if not (first or short):
+        if state[LIVE, j] > 0 and not (linear and state[ALIGNED, j] > 0):
+            flexible = True
+    if flexible and not first:
         dot(lanes, wide, q, z, beta)
     for j in range(beta.size):
-        if linear and not first and state[ALIGNED, j] > 0:
-            beta[j] = rz[j] / state[RZ, j]
-        elif not first:
-            beta[j] = -beta[j] / state[PQ, j]
-        if not state[LIVE, j] > 0:
+        if first or not state[LIVE, j] > 0:
             beta[j] = 0.0
+        elif linear and state[ALIGNED, j] > 0:
+            beta[j] = rz[j] / state[RZ, j]
+        else:
+            beta[j] = -beta[j] / state[PQ, j]
         state[RZ, j] = rz[j]
     repeat(beta, wide)
     factor = load(wide, 0, lanes)
@@ -155,7 +155,7 @@ def turn(lanes, wide, state, rz, linear, first, q, z, p, beta):
         store(p, i, load(z, i, lanes) + factor * load(p, i, lanes))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def advance(lanes, wide, state, rp, pq, p, q, x, r, before, alpha):
     """Go along p, and look at the residuals; `alpha` (k,) is scratch. Returns what has to be looked at.
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.preconditioners.columnwise import ScaledColumns
+from deepcd.solvers.kernels import columns
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 
 Vector = NDArray[np.floating[Any]]
 
@@ -36,9 +37,9 @@ class Identity:
         """Return the identity: it has no work vectors."""
         return self
 
-    def columns(self, k: int) -> ScaledColumns:
+    def columns(self, k: int) -> PassOverColumns:
         """Return the identity on k right-hand sides."""
-        return ScaledColumns(np.ones(self._n), k)
+        return PassOverColumns(columns.scale, (np.ones(self._n),), k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- r and return r.z."""

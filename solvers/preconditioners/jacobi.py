@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.preconditioners.columnwise import ScaledColumns
+from deepcd.solvers.kernels import columns
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 
 Vector = NDArray[np.floating[Any]]
 
@@ -41,9 +42,9 @@ class Jacobi:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._inverse.size)
 
-    def columns(self, k: int) -> ScaledColumns:
+    def columns(self, k: int) -> PassOverColumns:
         """Return the same M on k right-hand sides."""
-        return ScaledColumns(self._inverse, k)
+        return PassOverColumns(columns.scale, (self._inverse,), k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to r / diag(A) and return r.z."""
