@@ -61,18 +61,14 @@ class Parts:
         with np.errstate(over="ignore"):
             x[self.alone] = np.where(empty, x[self.alone], b[self.alone] / np.where(empty, 1.0, diagonal))
 
-    def spread(self, v: NDArray[np.floating[Any]], factor: Any, x: NDArray[np.float64], operator: Any = None) -> None:
-        """Add factor * v, a vector of the operator, to the rows of x, shape (n,), in place.
-
-        For k columns: a vector of `operator`, its ``columns(k)``, factors (k,) and x (n, k).
-        """
-        operator = operator or self.operator
-        assert operator is not None
+    def spread(self, v: NDArray[np.floating[Any]], factor: Any, x: NDArray[np.float64]) -> None:
+        """Add factor * v, a vector of the operator, to the rows of x, shape (n,), in place."""
+        assert self.operator is not None
         if isinstance(self.rows, slice) and x.flags.c_contiguous:
-            operator.spread(v, factor, x)
+            self.operator.spread(v, factor, x)
         else:
             part = np.ascontiguousarray(x[self.rows])
-            operator.spread(v, factor, part)
+            self.operator.spread(v, factor, part)
             x[self.rows] = part
 
     def precondition(self, v: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -191,8 +191,8 @@ class Solution(tuple[NDArray[np.floating[Any]], int]):
         failed = [j for j, column in enumerate(columns) if column.info]
         worst = columns[failed[0]] if failed else columns[0]
         histories = [column.residuals for column in columns]
-        length = max(map(len, histories))
-        padded = np.array([np.pad(history, (0, length - len(history)), mode="edge") for history in histories])
+        iterates = np.arange(max(map(len, histories)))
+        padded = np.array([history[np.minimum(iterates, len(history) - 1)] for history in histories])
         detail = f"{len(failed)} of {len(columns)} columns failed, the first one is {failed[0]}. " if failed else ""
         return cls(
             x,

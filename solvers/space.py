@@ -182,32 +182,54 @@ class MatrixOperator(RowOperator, Protocol):
     """An operator of a matrix without a grid."""
 
     def columns(self, k: int) -> BlockOperator:
-        """Return A on k right-hand sides at once, which interleave in its vectors."""
+        """Return A on k right-hand sides at once: 1, 2, 4 or 8."""
 
     def with_null_space(self, null: list[Vector]) -> Self:
         """Return the same operator with the null space that these orthonormal vectors span; it had none before."""
 
 
-class BlockOperator(Operator, Protocol):
-    """I (x) A on k right-hand sides: entry (i, j) of a block of shape (n, k) is entry i * k + j of a vector."""
+class BlockOperator(Protocol):
+    """A on a block of k right-hand sides, shape (n, k): entry (i, j) of the block is entry i * k + j of a vector.
 
-    @property
-    def squares(self) -> NDArray[np.float64]:
-        """Squares of the norms of the columns of the last r that `step`, `residual` or `norm` saw, shape (k,)."""
+    What an iteration has one of for each column, such as an inner product, is an array of shape (k,), which belongs to
+    the operator and lasts until its next call.
+    """
 
-    def embed(self, v: Vector, scale: float | Vector = 1.0, out: Vector | None = None) -> Vector:
-        """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a vector."""
+    def zeros(self) -> Vector:
+        """Return a new zero vector."""
 
-    def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
-        """Add the columns of v, each times its factor, to x, shape (n, k), in place."""
+    def block(self, v: Vector) -> NDArray[np.float64]:
+        """Return a vector as the block that it is, shape (n, k), in the same memory."""
+
+    def embed(self, V: NDArray[np.float64], scale: float | NDArray[np.float64] = 1.0) -> Vector:
+        """Return the columns of V, shape (n, m), m <= k, each times scale, a float or of shape (m,), as a vector."""
+
+    def project(self, v: Vector) -> bool:
+        """Remove the null space of A from v in place; return whether A has one."""
+
+    def product(self, p: Vector, q: Vector) -> NDArray[np.float64]:
+        """Set q <- A p and return p.q."""
+
+    def residual(self, b: Vector, x: Vector, r: Vector) -> NDArray[np.float64]:
+        """Set r <- b - A x and return r.r."""
+
+    def dot(self, u: Vector, v: Vector) -> NDArray[np.float64]:
+        """Return u.v."""
+
+
+class BlockPreconditioner(Protocol):
+    """M on a block of right-hand sides."""
+
+    def apply(self, r: Vector, z: Vector) -> NDArray[np.float64]:
+        """Set z to M r and return r.z of each column."""
 
 
 class Preconditioner(Protocol):
     """An approximate inverse M of A; symmetric positive definite unless `symmetric` is False.
 
-    One that can do better for k interleaved vectors than one after the other has ``columns(k)``, see `columnwise.py`;
-    one on a grid that is used by several threads at a time has ``twin(threads)``, the same M with work vectors of its
-    own.
+    One that can do better for k right-hand sides at once than one after the other has ``columns(k)``, a
+    `BlockPreconditioner`; one on a grid that several threads use at a time has ``twin(threads)``, the same M with work
+    vectors of its own.
     """
 
     @property

@@ -110,19 +110,6 @@ def test_bad_scaling_does_no_harm(decades: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["dominant", "chambers"])
-def test_columns_are_answered_like_single_ones(name: str) -> None:
-    A = SYSTEMS[name].A
-    M, n = Direct(A), A.shape[0]
-    B = np.random.default_rng(1).standard_normal((n, 3))
-    block = M.columns(3)
-    assert block.zeros().shape == (3 * n,)
-    assert M.zeros().shape == (n,)
-    Z = apply(block, B.reshape(-1)).reshape(n, 3)
-    for b, z in zip(B.T, Z.T, strict=True):
-        np.testing.assert_allclose(z, apply(M, b.copy()), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["dominant", "chambers"])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda M: pickle.loads(pickle.dumps(M))])
 def test_copies_and_pickles_answer_alike(name: str, duplicate: object) -> None:
     A = SYSTEMS[name].A

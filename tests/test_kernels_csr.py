@@ -39,22 +39,6 @@ def test_products_in_two_parts(index: Any, value: Any) -> None:
     assert squares == pytest.approx(r @ r)
 
 
-@pytest.mark.parametrize(("index", "value"), TYPES)
-@pytest.mark.parametrize("k", [1, 3])
-def test_products_with_columns(k: int, index: Any, value: Any) -> None:
-    A, dense = matrix((N, N), index, value)
-    P, B = vectors(2, N * k).reshape(2, N, k)
-    Q, R = np.full((2, N * k), np.nan)
-    total = sum(csr.matvec_columns(*A, k, P.ravel(), Q, *part) for part in ((0, 5), (5, N)))
-    np.testing.assert_allclose(Q.reshape(N, k), dense @ P, rtol=1e-12)
-    assert total == pytest.approx(np.sum(P * (dense @ P)))
-    squares = np.zeros(k)
-    for part in ((0, 5), (5, N)):
-        csr.residual_columns(*A, k, B.ravel(), P.ravel(), R, squares, *part)
-    np.testing.assert_allclose(R.reshape(N, k), B - dense @ P, rtol=1e-12)
-    np.testing.assert_allclose(squares, np.sum((B - dense @ P) ** 2, axis=0))
-
-
 @pytest.mark.parametrize("narrow", [np.float32, np.float64])
 def test_passes_over_vectors_keep_to_their_rows(narrow: Any) -> None:
     p, q, x, r = vectors(4)
@@ -69,32 +53,6 @@ def test_passes_over_vectors_keep_to_their_rows(narrow: Any) -> None:
     for changed, original in ((d, q), (x2, x), (r2, r)):
         np.testing.assert_array_equal(np.delete(changed, range(2, 9)), np.delete(original, range(2, 9)))
     assert csr.dot(z, q, 2, 9) == pytest.approx(float(np.sum(z[2:9] * q[2:9])), rel=1e-6)
-
-
-def test_columns_of_vectors() -> None:
-    k = 3
-    p, q, x, r = vectors(4, N * k)
-    x2, r2, squares = x.copy(), r.copy(), np.zeros(k)
-    csr.update_columns(-0.4, p, q, x2, r2, squares, 0, N)
-    np.testing.assert_allclose(x2, x - 0.4 * p)
-    np.testing.assert_allclose(r2, r + 0.4 * q)
-    expected = np.sum(r2.reshape(N, k) ** 2, axis=0)
-    np.testing.assert_allclose(squares, expected)
-    again = np.ones(k)
-    csr.square_columns(r2, again, 0, N)
-    np.testing.assert_allclose(again, 1 + expected)
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_means_are_removed_component_by_component(k: int) -> None:
-    component = np.array([0, 1, 0, 2, 2, 0], dtype=np.int32)
-    v = vectors(1, 6 * k)[0]
-    before = v.reshape(6, k).copy()
-    csr.remove_means(component, np.array([1 / 3, 0.0, 1 / 2]), np.empty((3, k)), v)
-    after = v.reshape(6, k)
-    np.testing.assert_array_equal(after[1], before[1])
-    for rows in ([0, 2, 5], [3, 4]):
-        np.testing.assert_allclose(after[rows], before[rows] - before[rows].mean(axis=0))
 
 
 @pytest.fixture(params=TYPES, ids=str)
@@ -123,38 +81,35 @@ def test_split(level: tuple[Any, ...]) -> None:
     np.testing.assert_array_equal(U, L.T)  # to the last bit: the cycle's symmetry rests on it
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_cycle_passes(level: tuple[Any, ...], k: int) -> None:
+def test_cycle_passes(level: tuple[Any, ...]) -> None:
     lower, upper, _, P, transfer = level
     L, U = (sp.csr_array((T[2], T[1], T[0]), shape=(N, N)).toarray().astype(np.float64) for T in (lower, upper))
-    B, X = vectors(2, N * k).reshape(2, N, k)
-    x = np.full(N * k, np.nan)
-    csr.forward_from_zero(*lower, k, B.ravel(), x)
-    first = np.linalg.solve(np.eye(N) + L, B)
-    np.testing.assert_allclose(x.reshape(N, k), first, rtol=1e-10)
+    b, before = vectors(2)
+    x = np.full(N, np.nan)
+    csr.forward_from_zero(*lower, b, x)
+    first = np.linalg.solve(np.eye(N) + L, b)
+    np.testing.assert_allclose(x, first, rtol=1e-10)
 
-    coarse = np.full(M * k, np.nan)
-    csr.restrict_residual(*upper, *P, k, x, np.empty(k), coarse)
-    residual = B - (np.eye(N) + L + U) @ first
-    np.testing.assert_allclose(coarse.reshape(M, k), transfer.T.astype(np.float64) @ residual, atol=1e-12)
+    coarse = np.full(M, np.nan)
+    csr.restrict_residual(*upper, *P, x, coarse)
+    residual = b - (np.eye(N) + L + U) @ first
+    np.testing.assert_allclose(coarse, transfer.T.astype(np.float64) @ residual, atol=1e-12)
 
-    csr.prolong_add(*P, k, coarse, x)
-    second = first + transfer.astype(np.float64) @ coarse.reshape(M, k)
-    np.testing.assert_allclose(x.reshape(N, k), second, atol=1e-12)
+    csr.prolong_add(*P, coarse, x)
+    np.testing.assert_allclose(x, first + transfer.astype(np.float64) @ coarse, atol=1e-12)
 
-    x = X.ravel().copy()
-    csr.backward(*lower, *upper, k, B.ravel(), x)
-    np.testing.assert_allclose(x.reshape(N, k), np.linalg.solve(np.eye(N) + U, B - L @ X), rtol=1e-10, atol=1e-12)
+    x = before.copy()
+    csr.backward(*lower, *upper, b, x)
+    np.testing.assert_allclose(x, np.linalg.solve(np.eye(N) + U, b - L @ before), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_in_and_out_of_a_cycle(k: int) -> None:
+def test_in_and_out_of_a_cycle() -> None:
     rng = np.random.default_rng(3)
     order, scale = rng.permutation(N).astype(np.int32), rng.uniform(1, 2, N)
-    R, X = vectors(2, N * k).reshape(2, N, k)
-    b, z = np.full((2, N * k), np.nan)
-    csr.gather_scaled(order, scale, k, R.ravel(), b)
-    np.testing.assert_allclose(b.reshape(N, k), scale[:, None] * R[order])
-    rz = csr.scatter_scaled(order, scale, k, X.ravel(), R.ravel(), z)
-    np.testing.assert_allclose(z.reshape(N, k)[order], scale[:, None] * X)
-    np.testing.assert_allclose(rz, R.ravel() @ z)
+    r, x = vectors(2)
+    b, z = np.full((2, N), np.nan)
+    csr.gather_scaled(order, scale, r, b)
+    np.testing.assert_allclose(b, scale * r[order])
+    rz = csr.scatter_scaled(order, scale, x, r, z)
+    np.testing.assert_allclose(z[order], scale * x)
+    np.testing.assert_allclose(rz, r @ z)

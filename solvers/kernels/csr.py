@@ -2,8 +2,7 @@
 
 Indices are int32 or int64, values float32 or float64, every sum is float64. Indices are unsigned inside the loops:
 signed ones cost a test for negative ones. Each function works on rows start .. stop - 1, so that threads share a pass,
-and returns its part of the inner product. The vectors of k right-hand sides interleave: entry (i, j) of the (n, k)
-block lies at i * k + j, so that an entry of the matrix is read once for all of them.
+and returns its part of the inner product. `columns.py` has the same for several right-hand sides at once.
 """
 
 from __future__ import annotations
@@ -33,15 +32,6 @@ def subtract_row(indptr, indices, data, i, x, value):
     for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
         value -= data[e] * x[np.uint64(indices[e])]
     return value
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def subtract_row_columns(indptr, indices, data, i, width, x, row):
-    """row <- row - (A x)_i for interleaved vectors; `row` (k,). A call: inlined, it takes half as long again."""
-    for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-        value, column = np.float64(data[e]), np.uint64(indices[e]) * width
-        for j in range(width):
-            row[j] -= value * x[column + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -97,72 +87,8 @@ def dot(u, v, start, stop):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def remove_means(component, weights, sums, v):
-    """Subtract weights[c] times the sum of v over component c from v there; `sums` (components, k) is scratch."""
-    k = sums.shape[1]
-    sums[:] = 0.0
-    for i in range(component.size):
-        for j in range(k):
-            sums[component[i], j] += v[i * k + j]
-    for i in range(component.size):
-        for j in range(k):
-            v[i * k + j] -= weights[component[i]] * sums[component[i], j]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def matvec_columns(indptr, indices, data, k, p, q, start, stop):
-    """q <- A p for k interleaved vectors; returns p.q over all of them."""
-    width, total = np.uint64(k), 0.0
-    for i in range(np.uint64(start), np.uint64(stop)):
-        row = q[i * width : (i + np.uint64(1)) * width]
-        row[:] = 0.0
-        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-            value, column = data[e], np.uint64(indices[e]) * width
-            for j in range(width):
-                row[j] += value * p[column + j]
-        for j in range(width):
-            total += row[j] * p[i * width + j]
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def residual_columns(indptr, indices, data, k, b, x, r, squares, start, stop):
-    """r <- b - A x for k interleaved vectors; adds r.r of each to `squares` (k,)."""
-    width = np.uint64(k)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        row = r[i * width : (i + np.uint64(1)) * width]
-        row[:] = b[i * width : (i + np.uint64(1)) * width]
-        subtract_row_columns(indptr, indices, data, i, width, x, row)
-        for j in range(width):
-            squares[j] += row[j] * row[j]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def update_columns(alpha, p, q, x, r, squares, start, stop):
-    """x <- x + alpha p, r <- r - alpha q for interleaved vectors; adds r.r of each to `squares` (k,)."""
-    width = np.uint64(squares.size)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        for j in range(width):
-            h = i * width + j
-            x[h] += alpha * p[h]
-            value = r[h] - alpha * q[h]
-            r[h] = value
-            squares[j] += value * value
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def square_columns(r, squares, start, stop):
-    """Add r.r of each of the interleaved vectors to `squares` (k,)."""
-    width = np.uint64(squares.size)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        for j in range(width):
-            squares[j] += np.float64(r[i * width + j]) * np.float64(r[i * width + j])
-
-
 # The cycle of algebraic multigrid, on levels scaled to unit diagonal: A = L + I + U, both triangles on their own.
-# Gauss-Seidel is sequential, so these take all rows. Vectors are of k interleaved columns as above; a single one keeps
-# its sums in registers.
+# Gauss-Seidel is sequential, so these take all rows.
 
 
 @njit(cache=True, nogil=True)
@@ -197,91 +123,58 @@ def split_triangles(indptr, indices, data, scale, lower, lower_indices, lower_da
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def forward_from_zero(indptr, indices, data, k, b, x):
+def forward_from_zero(indptr, indices, data, b, x):
     """(I + L) x = b: one forward Gauss-Seidel sweep from x = 0."""
-    one, width = np.uint64(1), np.uint64(k)
     for i in range(np.uint64(indptr.size - 1)):
-        if k == 1:
-            x[i] = subtract_row(indptr, indices, data, i, x, b[i])
-        else:
-            row = x[i * width : (i + one) * width]
-            row[:] = b[i * width : (i + one) * width]
-            subtract_row_columns(indptr, indices, data, i, width, x, row)
+        x[i] = subtract_row(indptr, indices, data, i, x, b[i])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def restrict_residual(indptr, indices, data, p_indptr, p_indices, p_data, k, x, row, coarse):
-    """coarse <- P' r with r = -U x, the residual that a forward sweep from zero leaves; `row` (k,) is scratch."""
-    one, width = np.uint64(1), np.uint64(k)
+def restrict_residual(indptr, indices, data, p_indptr, p_indices, p_data, x, coarse):
+    """coarse <- P' r with r = -U x, the residual that a forward sweep from zero leaves."""
     coarse[:] = 0.0
     for i in range(np.uint64(indptr.size - 1)):
-        if k == 1:
-            value = subtract_row(indptr, indices, data, i, x, 0.0)
-            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
-                coarse[np.uint64(p_indices[e])] += p_data[e] * value
-        else:
-            row[:] = 0.0
-            subtract_row_columns(indptr, indices, data, i, width, x, row)
-            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
-                value, column = np.float64(p_data[e]), np.uint64(p_indices[e]) * width
-                for j in range(width):
-                    coarse[column + j] += value * row[j]
+        value = subtract_row(indptr, indices, data, i, x, 0.0)
+        for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + np.uint64(1)])):
+            coarse[np.uint64(p_indices[e])] += p_data[e] * value
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def prolong_add(p_indptr, p_indices, p_data, k, coarse, x):
+def prolong_add(p_indptr, p_indices, p_data, coarse, x):
     """x <- x + P e."""
-    one, width = np.uint64(1), np.uint64(k)
     for i in range(np.uint64(p_indptr.size - 1)):
-        if k == 1:
-            value = x[i]
-            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
-                value += p_data[e] * coarse[np.uint64(p_indices[e])]
-            x[i] = value
-        else:
-            row = x[i * width : (i + one) * width]
-            for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + one])):
-                value, column = np.float64(p_data[e]), np.uint64(p_indices[e]) * width
-                for j in range(width):
-                    row[j] += value * coarse[column + j]
+        value = x[i]
+        for e in range(np.uint64(p_indptr[i]), np.uint64(p_indptr[i + np.uint64(1)])):
+            value += p_data[e] * coarse[np.uint64(p_indices[e])]
+        x[i] = value
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def backward(l_indptr, l_indices, l_data, u_indptr, u_indices, u_data, k, b, x):
+def backward(l_indptr, l_indices, l_data, u_indptr, u_indices, u_data, b, x):
     """One backward Gauss-Seidel sweep: (I + U) x <- b - L x."""
-    one, width, n = np.uint64(1), np.uint64(k), l_indptr.size - 1
+    n = l_indptr.size - 1
     for step in range(n):
         i = np.uint64(n - 1 - step)
-        if k == 1:
-            value = subtract_row(l_indptr, l_indices, l_data, i, x, b[i])
-            x[i] = subtract_row(u_indptr, u_indices, u_data, i, x, value)
-        else:
-            row = x[i * width : (i + one) * width]
-            row[:] = b[i * width : (i + one) * width]
-            subtract_row_columns(l_indptr, l_indices, l_data, i, width, x, row)
-            subtract_row_columns(u_indptr, u_indices, u_data, i, width, x, row)
+        value = subtract_row(l_indptr, l_indices, l_data, i, x, b[i])
+        x[i] = subtract_row(u_indptr, u_indices, u_data, i, x, value)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def gather_scaled(order, scale, k, r, b):
+def gather_scaled(order, scale, r, b):
     """b <- diag(scale) r[order]."""
-    width = np.uint64(k)
     for i in range(np.uint64(order.size)):
-        row = np.uint64(order[i]) * width
-        for j in range(width):
-            b[i * width + j] = scale[i] * r[row + j]
+        b[i] = scale[i] * r[np.uint64(order[i])]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def scatter_scaled(order, scale, k, x, r, z):
+def scatter_scaled(order, scale, x, r, z):
     """z[order] <- diag(scale) x; returns r.z."""
-    width, rz = np.uint64(k), 0.0
+    rz = 0.0
     for i in range(np.uint64(order.size)):
-        row = np.uint64(order[i]) * width
-        for j in range(width):
-            value = scale[i] * x[i * width + j]
-            z[row + j] = value
-            rz += r[row + j] * value
+        row = np.uint64(order[i])
+        value = scale[i] * x[i]
+        z[row] = value
+        rz += r[row] * value
     return rz
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.rows import load, store, zero
 
 
 @njit(cache=True, nogil=True)
@@ -76,3 +77,26 @@ def solve(indptr, indices, data, r, z):
         z[k] = value
         total += value * r[k]
     return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def solve_columns(lanes, indptr, indices, data, r, z, rz):
+    """z <- (U'U)^-1 r, rz <- r.z for several right-hand sides; see `columns.py`."""
+    n = len(indptr) - 1
+    z[:] = r
+    for k in range(n):
+        first = np.uint64(indptr[k])
+        row = data[first] * load(z, k, lanes)
+        store(z, k, row)
+        for e in range(first + np.uint64(1), np.uint64(indptr[k + 1])):
+            store(z, indices[e], load(z, indices[e], lanes) - data[e] * row)
+    total = zero(lanes)
+    for k in range(n - 1, -1, -1):
+        first = np.uint64(indptr[k])
+        row = load(z, k, lanes)
+        for e in range(first + np.uint64(1), np.uint64(indptr[k + 1])):
+            row -= data[e] * load(z, indices[e], lanes)
+        row = data[first] * row
+        store(z, k, row)
+        total += row * load(r, k, lanes)
+    store(rz, 0, total)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import csr
+from deepcd.solvers.kernels import columns, csr
+from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.operators.null_space import Constants, NullSpace, Span
 from deepcd.solvers.operators.plain import PlainOperator
 
@@ -63,7 +63,7 @@ class CSROperator(PlainOperator):
         return 0 if self.null_space is None else self.null_space.nullity
 
     def columns(self, k: int) -> CSRColumns:
-        """Return A on k right-hand sides at once, which interleave in its vectors."""
+        """Return A on k right-hand sides at once: 1, 2, 4 or 8."""
         return CSRColumns(self, k)
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
@@ -75,59 +75,71 @@ class CSROperator(PlainOperator):
         return csr.matvec(*self._matrix, p, q, 0, self._n)
 
 
-class CSRColumns(CSROperator):
-    """I (x) A on k right-hand sides: entry (i, j) of the (n, k) block is entry i * k + j of a vector.
+class CSRColumns:
+    """A on a block of k right-hand sides, shape (n, k): entry (i, j) of the block is entry i * k + j of a vector.
+
+    A vector ends with zeros that make its length a multiple of eight. What there is one of for each column, such as an
+    inner product, is an array of shape (k,), which belongs to the operator and lasts until its next call.
 
     Parameters
     ----------
     operator : CSROperator
         A and its null space.
-    k : int
-        Number of right-hand sides, at least 1.
+    k : {1, 2, 4, 8}
+        Number of right-hand sides.
 
-    Attributes
-    ----------
-    squares : ndarray of float64, shape (k,)
-        Squares of the norms of the columns of the last r that `step`, `residual` or `norm` saw.
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from deepcd.solvers.operators.csr import CSROperator
+    >>> A = CSROperator(sp.csr_array([[2.0, -1.0], [-1.0, 2.0]])).columns(2)
+    >>> p, q = A.embed(np.array([[1.0, 0.0], [2.0, 1.0]])), A.zeros()
+    >>> A.product(p, q).tolist(), A.block(q).tolist()
+    ([6.0, 2.0], [[0.0, -1.0], [3.0, 2.0]])
     """
 
     def __init__(self, operator: CSROperator, k: int) -> None:
-        super().__init__(operator.A)
+        self._matrix = (operator.A.indptr, operator.A.indices, operator.A.data)
         self.null_space = operator.null_space and operator.null_space.columns(k)
-        self._k, self._size, self.squares = k, self._n * k, np.empty(k)
+        self._n, self._k = operator.A.shape[0], k
+        self._lanes, self._sums = lanes(k), np.empty(k)
 
-    def embed(self, v: Vector, scale: float | Vector = 1.0, out: Vector | None = None) -> Vector:
-        """Return the columns of v, shape (n, k), each times scale, a float or of shape (k,), as a vector."""
-        block = None if out is None else out.reshape(self._n, self._k)
-        return np.multiply(v, scale, dtype=np.float64, order="C", out=block).reshape(-1)
+    def zeros(self) -> Vector:
+        """Return a new zero vector."""
+        return np.zeros(-(-self._n * self._k // columns.LANES) * columns.LANES)
 
-    def spread(self, v: Vector, factor: float | Vector, x: Vector) -> None:
-        """Add the columns of v, each times its factor, to x, shape (n, k), in place."""
-        x += np.multiply(v.reshape(self._n, self._k), factor)
+    def block(self, v: Vector) -> Vector:
+        """Return a vector as the block that it is, shape (n, k), in the same memory."""
+        return v[: self._n * self._k].reshape(self._n, self._k)
 
-    def residual(self, b: Vector, x: Vector, r: Vector) -> float:
-        """Set r <- b - A x and return the largest r.r of a column."""
-        self.squares[:] = 0
-        csr.residual_columns(*self._matrix, self._k, b, x, r, self.squares, 0, self._n)
-        return float(self.squares.max())
+    def embed(self, V: Vector, scale: float | Vector = 1.0) -> Vector:
+        """Return the columns of V, shape (n, m), m <= k, each times scale, a float or of shape (m,), as a vector."""
+        v = self.zeros()
+        np.multiply(V, scale, out=self.block(v)[:, : V.shape[1]])
+        return v
 
-    def apply(self, p: Vector, q: Vector) -> float:
-        """Set q <- A p and return p.q, over all columns."""
-        return csr.matvec_columns(*self._matrix, self._k, p, q, 0, self._n)
+    def project(self, v: Vector) -> bool:
+        """Remove the null space from v, in place; return whether one is known."""
+        if self.null_space is None:
+            return False
+        self.null_space.remove(v[: self._n * self._k])
+        return True
 
-    def step(self, alpha: float, p: Vector, x: Vector, r: Vector, *, first: bool = False) -> float:
-        """Set x <- x + alpha p and r <- r - alpha A p, p that of the last `conjugate`; return the largest r.r."""
-        if first:
-            x[:] = 0
-        self.squares[:] = 0
-        csr.update_columns(alpha, p, self._q, x, r, self.squares, 0, self._n)
-        return float(self.squares.max())
+    def product(self, p: Vector, q: Vector) -> Vector:
+        """Set q <- A p and return p.q."""
+        columns.matvec(*self._matrix, self._lanes, p, q, self._sums)
+        return self._sums
 
-    def norm(self, r: Vector) -> float:
-        """Return the largest Euclidean norm of a column of r."""
-        self.squares[:] = 0
-        csr.square_columns(r, self.squares, 0, self._n)
-        return math.sqrt(self.squares.max())
+    def residual(self, b: Vector, x: Vector, r: Vector) -> Vector:
+        """Set r <- b - A x and return r.r."""
+        columns.residual(*self._matrix, self._lanes, b, x, r, self._sums)
+        return self._sums
+
+    def dot(self, u: Vector, v: Vector) -> Vector:
+        """Return u.v."""
+        uv = np.empty(self._k)
+        columns.dot(lanes(columns.LANES), np.empty(columns.LANES), u, v, uv)
+        return uv
 
 
 def _null_space(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import csr
+from deepcd.solvers.kernels import columns
+from deepcd.solvers.kernels.rows import lanes
 
 Vector = NDArray[np.floating[Any]]
 
@@ -26,15 +27,16 @@ class Constants:
     """
 
     def __init__(self, component: NDArray[np.integer[Any]], weights: NDArray[np.float64], k: int = 1) -> None:
-        self._component, self._weights, self._sums = component, weights, np.empty((weights.size, k))
+        self._component, self._weights = component, weights
+        self._lanes, self._sums = lanes(k), np.empty(weights.size * k)
 
     def remove(self, v: Vector) -> None:
         """Subtract the mean on each sealed component from v, in place."""
         if self._weights.size == 1:
-            block = v.reshape(-1, self._sums.shape[1])
+            block = v.reshape(-1, self._sums.size)
             block -= self._weights * block.sum(axis=0)
         else:
-            csr.remove_means(self._component, self._weights, self._sums, v)
+            columns.remove_means(self._component, self._weights, self._lanes, self._sums, v)
 
     def columns(self, k: int) -> Constants:
         """Return those of k interleaved vectors."""

@@ -22,7 +22,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from deepcd.solvers.kernels import csr
+from deepcd.solvers.kernels import columns, csr
+from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 
 Vector = NDArray[np.floating[Any]]
@@ -111,7 +112,7 @@ class AlgebraicMultigrid:
         coarse = bool(self._transfers) or self._bottom is not None
         self.name = f"pyamg-{method}" if coarse else "gauss-seidel"
         self._rows = np.arange(A.shape[0], dtype=np.int32) if self._order is None else self._order
-        self._vectors = _Vectors(self, 1)
+        self._b, self._x = ([np.zeros(size) for size in self.sizes] for _ in range(2))
 
     def fits(self, A: sp.csr_array) -> bool:
         """Return whether A has entries where the matrix of this preconditioner has."""
@@ -167,48 +168,75 @@ class AlgebraicMultigrid:
             read += 2 * (level.lower[1].size + level.upper[1].size + (0 if level.P is None else level.P[1].size))
         self.work = 1 + read / max(operators[0].nnz, 1)
 
-    def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n,), or (n k,) for k columns."""
-        return np.zeros(self._scale.size * self._vectors.k)
+    @property
+    def sizes(self) -> list[int]:
+        """Number of unknowns of each level."""
+        sizes = [level.lower[0].size - 1 for level in self._levels]
+        return sizes if self._bottom is None else [*sizes, len(self._bottom)]
 
-    def columns(self, k: int) -> AlgebraicMultigrid:
-        """Return I (x) M on k vectors that interleave: the same matrices, read once for all columns."""
-        twin = copy.copy(self)
-        twin._vectors = _Vectors(self, k)
-        return twin
+    def zeros(self) -> Vector:
+        """Return a new zero vector, float64 of shape (n,)."""
+        return np.zeros(self._scale.size)
+
+    def columns(self, k: int) -> MultigridColumns:
+        """Return M on k right-hand sides: the same matrices, read once for all columns."""
+        return MultigridColumns(self, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- M r and return r.z."""
-        vectors = self._vectors
-        k, b, x = vectors.k, vectors.b, vectors.x
-        csr.gather_scaled(self._rows, self._scale, k, r, b[0])
+        b, x = self._b, self._x
+        csr.gather_scaled(self._rows, self._scale, r, b[0])
         for depth, level in enumerate(self._levels):
-            csr.forward_from_zero(*level.lower, k, b[depth], x[depth])
+            csr.forward_from_zero(*level.lower, b[depth], x[depth])
             if level.P is not None:
-                csr.restrict_residual(*level.upper, *level.P, k, x[depth], vectors.row, b[depth + 1])
+                csr.restrict_residual(*level.upper, *level.P, x[depth], b[depth + 1])
         if self._bottom is not None:
-            np.matmul(self._bottom, b[-1].reshape(-1, k), out=x[-1].reshape(-1, k))
+            np.matmul(self._bottom, b[-1], out=x[-1])
         for depth in reversed(range(len(self._levels))):
             level = self._levels[depth]
             if level.P is not None:
-                csr.prolong_add(*level.P, k, x[depth + 1], x[depth])
-            csr.backward(*level.lower, *level.upper, k, b[depth], x[depth])
-        return float(csr.scatter_scaled(self._rows, self._scale, k, x[0], r, z))
+                csr.prolong_add(*level.P, x[depth + 1], x[depth])
+            csr.backward(*level.lower, *level.upper, b[depth], x[depth])
+        return float(csr.scatter_scaled(self._rows, self._scale, x[0], r, z))
 
     def __str__(self) -> str:
         """Return the smoother and the unknowns per level."""
-        sizes = " > ".join(str(b.size // self._vectors.k) for b in self._vectors.b)
+        sizes = " > ".join(map(str, self.sizes))
         return f"{self.name}: V(1,1) by forward and backward Gauss-Seidel, levels {sizes}"
 
 
-class _Vectors:
-    """Right-hand side b and iterate x of every level, for k interleaved columns."""
+class MultigridColumns:
+    """The cycle on a block of k right-hand sides: entry (i, j) of the block is entry i * k + j of a vector.
+
+    Parameters
+    ----------
+    M : AlgebraicMultigrid
+        The cycle; its matrices are shared.
+    k : int
+        Number of right-hand sides.
+    """
 
     def __init__(self, M: AlgebraicMultigrid, k: int) -> None:
-        sizes = [level.lower[0].size - 1 for level in M._levels] + ([] if M._bottom is None else [len(M._bottom)])
-        self.k = k
-        self.b, self.x = ([np.zeros(size * k) for size in sizes] for _ in range(2))
-        self.row = np.zeros(k)
+        self._M, self._k, self._lanes, self._rz = M, k, lanes(k), np.empty(k)
+        self._b, self._x = ([np.zeros(size * k) for size in M.sizes] for _ in range(2))
+
+    def apply(self, r: Vector, z: Vector) -> Vector:
+        """Set z <- M r and return r.z of each column."""
+        M, k, width, b, x = self._M, self._k, self._lanes, self._b, self._x
+        columns.gather_scaled(width, M._rows, M._scale, r, b[0])
+        for depth, level in enumerate(M._levels):
+            columns.forward_from_zero(*level.lower, width, b[depth], x[depth])
+            if level.P is not None:
+                columns.restrict_residual(*level.upper, *level.P, width, x[depth], b[depth + 1])
+        if M._bottom is not None:
+            np.matmul(M._bottom, b[-1].reshape(-1, k), out=x[-1].reshape(-1, k))
+        for depth in reversed(range(len(M._levels))):
+            level = M._levels[depth]
+            if level.P is not None:
+                columns.prolong_add(*level.P, width, x[depth + 1], x[depth])
+            columns.backward(*level.lower, *level.upper, width, b[depth], x[depth])
+        columns.scatter_scaled(width, M._rows, M._scale, x[0], r, z, self._rz)
+        return self._rz
 
 
 def choose(A: sp.csr_array) -> Literal["sa", "rs"]:

@@ -1,46 +1,36 @@
-"""A preconditioner of vectors on several that interleave: in its own way, or one after the other."""
+"""Preconditioners on several right-hand sides at once that are a single compiled pass."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.space import Preconditioner
+from deepcd.solvers.kernels.rows import lanes
 
 Vector = NDArray[np.floating[Any]]
 
 
-def columns(M: Preconditioner, k: int) -> Preconditioner:
-    """Return I (x) M on k right-hand sides: what M itself has for it as ``columns(k)``, or `Columnwise`."""
-    own: Preconditioner = M.columns(k) if hasattr(M, "columns") else Columnwise(M, k)
-    return own
-
-
-class Columnwise:
-    """I (x) M on k right-hand sides: entry (i, j) of the (n, k) block is entry i * k + j of a vector.
+class PassOverColumns:
+    """M on k right-hand sides, shape (n, k): entry (i, j) of the block is entry i * k + j of a vector.
 
     Parameters
     ----------
-    M : Preconditioner
-        What is applied to one column after the other.
+    kernel : callable
+        ``kernel(lanes, *arguments, r, z, rz)`` sets z to M r, and rz to r.z of each column; see `kernels/rows.py`.
+    arguments : tuple
+        What M consists of.
     k : int
         Number of right-hand sides.
     """
 
-    def __init__(self, M: Preconditioner, k: int) -> None:
-        self._M, self._k = M, k
-        self.name, self.symmetric, self.linear, self.work = M.name, M.symmetric, M.linear, M.work
+    def __init__(self, kernel: Callable[..., None], arguments: tuple[Any, ...], k: int) -> None:
+        self._kernel, self._arguments = kernel, (lanes(k), *arguments)
+        self._rz = np.empty(k)
 
-    def zeros(self) -> Vector:
-        """Return a new zero vector, (n k,)."""
-        return np.repeat(self._M.zeros(), self._k)
-
-    def apply(self, r: Vector, z: Vector) -> float:
-        """Set z to M r, column by column, and return r.z."""
-        total, own = 0.0, self._M.zeros()
-        for j in range(self._k):
-            total += self._M.apply(np.ascontiguousarray(r[j :: self._k]), own)
-            z[j :: self._k] = own
-        return total
+    def apply(self, r: Vector, z: Vector) -> Vector:
+        """Set z to M r and return r.z of each column."""
+        self._kernel(*self._arguments, r, z, self._rz)
+        return self._rz

@@ -73,7 +73,7 @@ class Direct:
     work = 2.0
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
-        self._n, self._k, self._A = A.shape[0], 1, A
+        self._n, self._A = A.shape[0], A
         self._plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
         refuse_what_does_not_fit(self._plan)
         self._scaling = 1 / np.sqrt(A.diagonal())
@@ -122,21 +122,22 @@ class Direct:
         return self._scaling[:, None] * (self._A @ (self._scaling[:, None] * block))
 
     def zeros(self) -> Vector:
-        """Return a new zero vector, float64 of shape (n,); k times that for k columns."""
-        return np.zeros(self._n * self._k)
+        """Return a new zero vector, float64 of shape (n,)."""
+        return np.zeros(self._n)
 
-    def columns(self, k: int) -> Direct:
-        """Return the same M on k interleaved right-hand sides."""
-        twin = copy.copy(self)
-        twin._k = k
-        return twin
+    def columns(self, k: int) -> DirectColumns:
+        """Return the same M on k right-hand sides."""
+        return DirectColumns(self, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- M r and return r.z."""
-        scaling, right = self._scaling[:, None], r.reshape(-1, self._k)
-        answer = scaling * self._factors.solve(scaling * self._in_range(right))
-        z.reshape(-1, self._k)[...] = self._in_range(answer)
+        z[:] = self.answer(r[:, None])[:, 0]
         return float(r @ z)
+
+    def answer(self, block: Vector) -> Vector:
+        """Return M times a block of vectors, shape (n, k)."""
+        scaling = self._scaling[:, None]
+        return self._in_range(scaling * self._factors.solve(scaling * self._in_range(block)))
 
     def _in_range(self, block: Vector) -> Vector:
         """Return a block without its part in the null space, which the shift would magnify."""
@@ -145,6 +146,19 @@ class Direct:
     def __str__(self) -> str:
         """Return what it is."""
         return f"direct: {self._plan.kind} factors, {self._factors.nnz} entries, of {self._n} unknowns"
+
+
+class DirectColumns:
+    """M on a block of right-hand sides, for which the factors are read once."""
+
+    def __init__(self, M: Direct, k: int) -> None:
+        self._M, self._k = M, k
+
+    def apply(self, r: Vector, z: Vector) -> NDArray[np.float64]:
+        """Set z to M r, vectors of k interleaved columns, and return r.z of each column."""
+        R, Z = r.reshape(-1, self._k), z.reshape(-1, self._k)
+        Z[:] = self._M.answer(R)
+        return np.einsum("ij,ij->j", R, Z)
 
 
 def _orthonormal(B: Vector) -> NDArray[np.float64]:

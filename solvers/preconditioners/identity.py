@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.kernels import columns
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
+
 Vector = NDArray[np.floating[Any]]
 
 
@@ -34,9 +37,9 @@ class Identity:
         """Return the identity: it has no work vectors."""
         return self
 
-    def columns(self, k: int) -> Identity:
-        """Return the identity on k interleaved vectors."""
-        return Identity(self._n * k)
+    def columns(self, k: int) -> PassOverColumns:
+        """Return the identity on k right-hand sides."""
+        return PassOverColumns(columns.scale, (np.ones(self._n),), k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- r and return r.z."""

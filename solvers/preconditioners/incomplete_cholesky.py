@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import incomplete_cholesky
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 
 Vector = NDArray[np.floating[Any]]
 
@@ -77,6 +78,10 @@ class IncompleteCholesky:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
+
+    def columns(self, k: int) -> PassOverColumns:
+        """Return the same M on k right-hand sides, for all of which the factors are read once."""
+        return PassOverColumns(incomplete_cholesky.solve_columns, self._factors, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to M r and return r.z."""

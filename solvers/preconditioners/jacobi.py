@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import jacobi
+from deepcd.solvers.kernels import columns, jacobi
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 
 Vector = NDArray[np.floating[Any]]
 
@@ -46,6 +47,10 @@ class Jacobi:
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._inverse.size)
+
+    def columns(self, k: int) -> PassOverColumns:
+        """Return the same M on k right-hand sides."""
+        return PassOverColumns(columns.scale, (self._inverse,), k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z to r / diag(A) and return r.z."""
