@@ -15,6 +15,7 @@ from deepcd.pde.domains import half_space as half_space
 from deepcd.pde.domains import height_field as height_field
 from deepcd.pde.extrapolation import extrapolate as extrapolate
 from deepcd.pde.extrapolation import extrapolate_velocity as extrapolate_velocity
+from deepcd.pde.filling import filling as filling
 from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement
 from deepcd.pde.grids import Cell as Cell
@@ -42,6 +43,7 @@ from deepcd.pde.smoke import SmokeState as SmokeState
 from deepcd.pde.smoke import SmokeStepper as SmokeStepper
 from deepcd.pde.smoke import Source as Source
 from deepcd.pde.stepping import Step as Step
+from deepcd.pde.turning import together as together
 from deepcd.pde.turning import turning as turning
 from deepcd.pde.vtk import write_pvd as write_pvd
 from deepcd.pde.vtk import write_vti as write_vti

@@ -156,7 +156,7 @@ class SmokeStepper(Stepper[SmokeState]):
         if not (np.isfinite(epsilon) and epsilon >= 0):
             raise ValueError(f"epsilon must be finite and from 0 up, got {epsilon!r}")
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
-        self.sources = [(_cells(source.region, grid, "the region of a source"), source) for source in sources]
+        self.sources = [(cells_of(source.region, grid, "the region of a source"), source) for source in sources]
         for _, source in self.sources:
             _check_source(source, len(grid.shape))
         self.obstacle = obstacle
@@ -208,7 +208,7 @@ class SmokeStepper(Stepper[SmokeState]):
         moved[-1][...] += dt * buoyancy(density, temperature, self.alpha, self.beta)
         for region, source in self.sources:
             for axis, speed in enumerate(() if source.velocity is None else source.velocity):
-                moved[axis][_faces(region, axis)] = speed
+                moved[axis][faces_of(region, self.grid, axis)] = speed
         cut = no_penetration(after.grid, moved, after.motion)
         velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve)
         new = SmokeState(velocity, density, temperature, pressure, state.time + dt, state.frame + 1)
@@ -224,7 +224,7 @@ class SmokeStepper(Stepper[SmokeState]):
         if self.obstacle is None:
             return _Place(self.grid, None)
         region, motion = self.obstacle(time)
-        moving = _cells(region, self.grid, "the obstacle")
+        moving = cells_of(region, self.grid, "the obstacle")
         cells = np.where(moving, np.uint8(Cell.SOLID), self.grid.cells)
         shapes = face_shapes(self.grid)
         if len(motion) != len(shapes):
@@ -237,7 +237,7 @@ class SmokeStepper(Stepper[SmokeState]):
                     f"the velocity of the obstacle along axis {axis} must be a finite float or an array of shape "
                     f"{shape}, got {speed!r}"
                 )
-            own.append(np.where(_faces(moving, axis), array, 0.0))  # solids of the grid stay at rest
+            own.append(np.where(faces_of(moving, self.grid, axis), array, 0.0))  # solids of the grid stay at rest
         if last is not None and np.array_equal(cells, last.grid.cells):
             last.motion = own
             return last
@@ -257,8 +257,8 @@ class _Place:
         return poisson(self.grid)
 
 
-def _cells(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
-    """Return the cells of a region."""
+def cells_of(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
+    """Return the cells of a region, whose name messages use."""
     if isinstance(region, Shape):
         return np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
     mask = np.asarray(region, dtype=bool)
@@ -277,7 +277,7 @@ def _check_source(source: Source, ndim: int) -> None:
         )
 
 
-def _faces(cells: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+def faces_of(cells: NDArray[np.bool_], grid: Grid, axis: int) -> NDArray[np.bool_]:
     """Mark the faces of an axis with a marked cell on either side."""
     padded = np.pad(cells, [(int(d == axis),) * 2 for d in range(cells.ndim)])
     low, high = (
