@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,9 +141,10 @@ class LiquidStepper(Stepper[LiquidState]):
 
     def _advance(self, state: LiquidState, velocity: Velocity, dt: float) -> Step[LiquidState]:
         start = perf_counter()
-        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, threads=self.threads)
+        how: dict[str, Any] = {"periodic": self.grid.periodic, "threads": self.threads}
+        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, **how)
         wet = (state.phi < 0) & ~self._solid
-        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, threads=self.threads)
+        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, **how)
         seconds = perf_counter() - start
         volume = max(state.volume - dt * self._outflow(velocity, wet), 0.0)
         phi = shift_to_volume(self.grid, self._distance(phi), volume)
@@ -162,9 +164,10 @@ class LiquidStepper(Stepper[LiquidState]):
 
     def _distance(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the signed distance; inside solids it is extrapolated from the cells beside them."""
-        open_cells = ~self._solid
-        distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=self._layers * self.grid.spacing)
-        return extrapolate(distance, open_cells) if self._solid.any() else distance
+        open_cells, around = ~self._solid, self.grid.periodic
+        reach = self._layers * self.grid.spacing
+        distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=reach, periodic=around)
+        return extrapolate(distance, open_cells, periodic=around) if self._solid.any() else distance
 
     def _continued(self, grid: Grid, flow: Velocity) -> Velocity:
         """Return the velocity of the liquid beyond its faces, but not through the faces of solids."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +88,7 @@ class SmokeStepper(Stepper[SmokeState]):
     Parameters
     ----------
     grid : Grid
-        Grid of fluid and solid cells; its walls are "solid" or "air".
+        Grid of fluid and solid cells.
     solve : callable
         ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. As long as no obstacle
         moves, the system is the same object in every step, so that its solver needs to be prepared only once.
@@ -180,6 +181,7 @@ class SmokeStepper(Stepper[SmokeState]):
 
     def _advance(self, state: SmokeState, velocity: Velocity, dt: float) -> Step[SmokeState]:
         h = self.grid.spacing
+        around = self.grid.periodic
         before = self._at(state.time)
         start = perf_counter()
         fluid = before.grid.fluid
@@ -187,9 +189,10 @@ class SmokeStepper(Stepper[SmokeState]):
         if not fluid.all():
             layers = math.ceil(self.cfl) + 1  # traces end at most so far inside a solid, and interpolate beyond that
             velocity = extrapolate_velocity(before.grid, velocity, layers)
-            scalars = [extrapolate(scalar, fluid, layers) for scalar in scalars]
-        density, temperature = advect_scalars(scalars, velocity, dt, h, inside=fluid, threads=self.threads)
-        moved = advect_velocity(velocity, dt, h, inside=fluid, threads=self.threads)
+            scalars = [extrapolate(scalar, fluid, layers, around) for scalar in scalars]
+        how: dict[str, Any] = {"inside": fluid, "periodic": around, "threads": self.threads}
+        density, temperature = advect_scalars(scalars, velocity, dt, h, **how)
+        moved = advect_velocity(velocity, dt, h, **how)
         seconds = perf_counter() - start
         if self.epsilon > 0:
             push = vorticity_confinement(before.grid, velocity, self.epsilon, self.threads)
@@ -205,7 +208,8 @@ class SmokeStepper(Stepper[SmokeState]):
         if not after.grid.fluid.all():
             density[~after.grid.fluid] = 0.0
             temperature[~after.grid.fluid] = 0.0
-        moved[-1][...] += dt * buoyancy(density, temperature, self.alpha, self.beta)
+        upward = buoyancy(density, temperature, self.alpha, self.beta, periodic=len(self.grid.shape) - 1 in around)
+        moved[-1][...] += dt * upward
         for region, source in self.sources:
             for axis, speed in enumerate(() if source.velocity is None else source.velocity):
                 moved[axis][faces_of(region, self.grid, axis)] = speed
@@ -279,7 +283,8 @@ def _check_source(source: Source, ndim: int) -> None:
 
 def faces_of(cells: NDArray[np.bool_], grid: Grid, axis: int) -> NDArray[np.bool_]:
     """Mark the faces of an axis with a marked cell on either side."""
-    padded = np.pad(cells, [(int(d == axis),) * 2 for d in range(cells.ndim)])
+    beyond = [(int(d == axis),) * 2 for d in range(cells.ndim)]
+    padded = np.pad(cells, beyond, mode="wrap" if axis in grid.periodic else "constant")
     low, high = (
         tuple(part if d == axis else slice(None) for d in range(cells.ndim)) for part in (slice(-1), slice(1, None))
     )
