@@ -17,7 +17,7 @@ import codecs
 import re
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,15 +168,16 @@ def _sparse(header: Header, pieces: Iterator[NDArray[np.float64]]) -> csr_array:
     """Build a matrix from its triples, piece by piece, since indices take less memory than numbers."""
     rows, columns = header.shape
     dtype = np.int32 if max(header.shape) < 2**31 else np.int64
-    parts, done = [], 0
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]] = []
+    done = 0
     for p in pieces:
         row = _indices(p, 0, "row", rows, done).astype(dtype)
         column = _indices(p, 1, "column", columns, done).astype(dtype)
         parts.append((row, column, np.ones(len(p)) if header.pattern else p[:, 2].copy()))
         done += len(p)
-    row, column, value = map(np.concatenate, zip(*parts, strict=True))
+    row, column, value = (np.concatenate([part[i] for part in parts]) for i in range(3))
     del parts
-    both = header.symmetric and bool((row < column).any() and (row > column).any())
+    both = header.symmetric and bool(np.less(row, column).any() and np.greater(row, column).any())
     if header.symmetric:
         mirrored = row != column
         row, column = np.concatenate([row, column[mirrored]]), np.concatenate([column, row[mirrored]])

@@ -20,6 +20,7 @@ from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement
 from deepcd.pde.grids import Cell as Cell
 from deepcd.pde.grids import Grid as Grid
+from deepcd.pde.inflow import Inflow as Inflow
 from deepcd.pde.level_set import liquid_volume as liquid_volume
 from deepcd.pde.level_set import redistance as redistance
 from deepcd.pde.level_set import shift_to_volume as shift_to_volume

@@ -263,6 +263,16 @@ def face_shapes(grid: Grid) -> list[tuple[int, ...]]:
     return [tuple(n + (d == axis) for d, n in enumerate(grid.shape)) for axis in range(len(grid.shape))]
 
 
+def faces_of(cells: NDArray[np.bool_], grid: Grid, axis: int) -> NDArray[np.bool_]:
+    """Mark the faces of an axis with a marked cell on either side."""
+    beyond = [(int(d == axis),) * 2 for d in range(cells.ndim)]
+    padded = np.pad(cells, beyond, mode="wrap" if axis in grid.periodic else "constant")
+    low, high = (
+        tuple(part if d == axis else slice(None) for d in range(cells.ndim)) for part in (slice(-1), slice(1, None))
+    )
+    return np.asarray(padded[low] | padded[high])
+
+
 def checked_velocity(grid: Grid, velocity: Sequence[ArrayLike]) -> Velocity:
     """Return face velocities as float64 arrays; refuse them unless they fit the grid.
 

@@ -25,7 +25,8 @@ from deepcd.pde.domains import Shape, domain
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.forces import buoyancy, vorticity_confinement
 from deepcd.pde.grids import Cell, Grid
-from deepcd.pde.mac import Velocity, face_shapes, no_penetration
+from deepcd.pde.inflow import Inflow, Openings
+from deepcd.pde.mac import Velocity, face_shapes, faces_of, no_penetration
 from deepcd.pde.poisson import PoissonSystem, poisson
 from deepcd.pde.projection import SolveFunction, pressure_step
 from deepcd.pde.stepping import Step, Stepper
@@ -104,6 +105,8 @@ class SmokeStepper(Stepper[SmokeState]):
         Strength of the vorticity confinement, in units of 1 / time.
     sources : sequence of Source, default ()
         Regions in which smoke, heat or velocity is set in every step.
+    inflows : sequence of Inflow, default ()
+        Parts of walls through which fluid enters or leaves.
     obstacle : callable, optional
         ``obstacle(time)`` returns two things: a :class:`Shape` or the bool array of the cells of a solid, which is
         added to those of the grid, and its velocity, one entry per axis, each a float or an array over the faces of
@@ -145,6 +148,7 @@ class SmokeStepper(Stepper[SmokeState]):
         beta: float = 1.0,
         epsilon: float = 0.0,
         sources: Sequence[Source] = (),
+        inflows: Sequence[Inflow] = (),
         obstacle: Obstacle | None = None,
         threads: int = 1,
     ) -> None:
@@ -160,8 +164,15 @@ class SmokeStepper(Stepper[SmokeState]):
         self.sources = [(cells_of(source.region, grid, "the region of a source"), source) for source in sources]
         for _, source in self.sources:
             _check_source(source, len(grid.shape))
+        self.openings = Openings(grid, inflows)
+        for inflow, layer in zip(self.openings.inflows, self.openings.layers(self.dt, cfl), strict=True):
+            brought = Source(layer, inflow.density, inflow.temperature, inflow.velocity)
+            _check_source(brought, len(grid.shape))
+            self.sources.append((layer, brought))
         self.obstacle = obstacle
         self._now = (0.0, self._place(0.0, None))
+        if self.openings:
+            self.openings.check(self._now[1].system)
 
     def start(self) -> SmokeState:
         """Return clear air at rest.
@@ -214,6 +225,7 @@ class SmokeStepper(Stepper[SmokeState]):
             for axis, speed in enumerate(() if source.velocity is None else source.velocity):
                 moved[axis][faces_of(region, self.grid, axis)] = speed
         cut = no_penetration(after.grid, moved, after.motion)
+        self.openings.prescribe(cut)
         velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve)
         new = SmokeState(velocity, density, temperature, pressure, state.time + dt, state.frame + 1)
         return Step(new, solved, seconds)
@@ -279,13 +291,3 @@ def _check_source(source: Source, ndim: int) -> None:
         raise ValueError(
             f"the velocity of a source must be one finite component per axis ({ndim}), got {source.velocity!r}"
         )
-
-
-def faces_of(cells: NDArray[np.bool_], grid: Grid, axis: int) -> NDArray[np.bool_]:
-    """Mark the faces of an axis with a marked cell on either side."""
-    beyond = [(int(d == axis),) * 2 for d in range(cells.ndim)]
-    padded = np.pad(cells, beyond, mode="wrap" if axis in grid.periodic else "constant")
-    low, high = (
-        tuple(part if d == axis else slice(None) for d in range(cells.ndim)) for part in (slice(-1), slice(1, None))
-    )
-    return np.asarray(padded[low] | padded[high])

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.domains import Shape
 from deepcd.pde.grids import Grid
-from deepcd.pde.mac import face_shapes
-from deepcd.pde.smoke import Obstacle, cells_of, faces_of
+from deepcd.pde.mac import face_shapes, faces_of
+from deepcd.pde.smoke import Obstacle, cells_of
 
 
 def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float) -> Obstacle:

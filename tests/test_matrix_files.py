@@ -139,7 +139,7 @@ class TestWhatIsRead:
             b"%%MatrixMarket matrix coordinate integer general\r\n%\r\n2 2 4\r\n1 1 2\r\n2 1 -1\r\n2 2 2\r\n2 1 -.5\r",
             b"%%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 2 2 1 -1.5\n2 2\n2\n",
             b"%%MatrixMarket matrix array real general\n2 2\n2\n-1.5\n0\n2\n",
-            b"\xef\xbb\xbf%MatrixMarket matrix coordinate real general\n2 2 3 % n\n1 1 .2D1\n% \xe9\n2 1 -15.d-1\n2 2 2D0% 1",
+            b"\xef\xbb\xbf%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 .2D1\n%\xe9\n2 1 -15.d-1\n2 2 2D0%1",
         ],
     )
     def test_liberties_of_other_writers(self, tmp_path: Path, content: bytes) -> None:

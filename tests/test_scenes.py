@@ -135,7 +135,8 @@ class TestContent:
             "mesh": 'name = "icosphere", fit = [[0.25, 0.25, 0.25], [0.75, 0.75, 0.75]]',
         }[solid]
         table = f"{solid} = {{ {numbers} }}\n"
-        scene = read(tmp_path, f"{SMOKE}[obstacle]\n{table}[[source]]\n{table}density = 2\nvelocity = [0, 0, 1]\n")
+        with pytest.warns(SceneWarning, match="lies inside of obstacles"):
+            scene = read(tmp_path, f"{SMOKE}[obstacle]\n{table}[[source]]\n{table}density = 2\nvelocity = [0, 0, 1]\n")
         solids = np.equal(grid_of(scene).cells, Cell.SOLID)
         assert 0 < solids.sum() < solids.size
         stepper = scene.stepper(never)
@@ -181,6 +182,7 @@ class TestContent:
         assert np.count_nonzero(np.equal(stepper.grid.cells, Cell.SOLID)) == 2 * 64
         assert stepper.obstacle is not None
         cells, (u, v, w) = stepper.obstacle(0.0)
+        assert isinstance(cells, np.ndarray)
         np.testing.assert_array_equal(np.unique(np.argwhere(cells)[:, 1]), [1, 5])
         assert not np.any(w)
         assert (np.asarray(v)[1, 1, 0] < 0) != (np.asarray(v)[1, 5, 0] < 0)  # they turn against each other
@@ -194,6 +196,19 @@ class TestContent:
         stepper = scene.stepper(never)
         assert isinstance(stepper, SmokeStepper)
         assert stepper.obstacle is not None
+
+    def test_inflows_enter_through_walls(self, tmp_path: Path) -> None:
+        east = '[[inflow]]\naxis = 0\nend = "low"\nvelocity = [1, 0, 0]\n'
+        text = SMOKE + 'walls = [["solid", "air"], "periodic", "solid"]\n' + east + "density = 2.0\n" + BALL
+        stepper = read(tmp_path, text.replace("[0.5, 0.5, 0.5]", "[0, 0.5, 0.5]")).stepper(never)
+        assert isinstance(stepper, SmokeStepper)
+        assert stepper.grid.periodic == (1,)
+        (cells,), (inflow,) = stepper.openings.cells, stepper.openings.inflows
+        assert (inflow.velocity, inflow.density, inflow.temperature) == ([1, 0, 0], 2.0, None)
+        assert 4 <= np.count_nonzero(cells) == np.count_nonzero(cells[0]) <= 16
+        liquid = read(tmp_path, LIQUID + FILL + east.replace("[1, 0, 0]", "[1, 0]")).stepper(never)
+        assert isinstance(liquid, LiquidStepper)
+        assert np.argwhere(liquid.openings.cells[0])[:, 1].tolist() == list(range(8))
 
     def test_smoke_starts_at_rest(self, tmp_path: Path) -> None:
         state = start_of(read(tmp_path, SMOKE + "[[source]]\n" + BALL))
@@ -309,6 +324,15 @@ MALFORMED = [
         "obstacle.turn is for .* in smoke",
     ),
     (FLAT + "[obstacle]\nball = { center = [0, 0], radius = 1 }\nturn = {}", "in three dimensions"),
+    # inflows
+    (SMOKE + "[inflow]", r"inflow must be a list of tables, \[\[inflow\]\]"),
+    (SMOKE + "[[inflow]]", "inflow.axis is missing"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"', "inflow.velocity is missing"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = 1', "inflow.velocity must be a list of 3 numbers"),
+    (SMOKE + '[[inflow]]\naxis = 0.0\nend = "low"\nvelocity = [1, 0, 0]', "inflow.axis must be a whole number"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "left"\nvelocity = [1, 0, 0]', "low. or .high., got 0 and 'left'"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = [1, 0, 0]', "enters, and nothing lets it out"),
+    (LIQUID + FILL + "[[inflow]]\ndensity = 1", "unknown key density in inflow"),
     # fills
     (SMOKE + "fill = []", "unknown key fill in the scene"),
     (LIQUID + "fill = 3", r"fill must be a list of tables, \[\[fill\]\], got 3"),

@@ -5,7 +5,7 @@
     frames = 100
     dt = 0.02                           # longest time step; the unit of length is the edge of the box along axis 0
     cfl = 2.0                           # cells per step that the flow may cross
-    walls = ["solid", "solid", ["solid", "air"]]
+    walls = ["periodic", "solid", ["solid", "air"]]  # per axis, or per end of an axis
     tol = 1e-6                          # tolerance of the pressure solves
     view = 1                            # axis along which pictures are seen
     beta = 1.0                          # smoke: alpha, beta, epsilon; liquid: gravity
@@ -14,6 +14,12 @@
     ball = { center = [0.5, 0.5, 0.2], radius = 0.1 }
     density = 1.0
     temperature = 1.0
+
+    [[inflow]]                          # through a solid wall; a shape, as of a source, limits it to a part of the wall
+    axis = 0                            # the wall is at one end of an axis, "low" or "high"
+    end = "low"
+    velocity = [1.0, 0.0, 0.0]          # fluid leaves where this points out of the box
+    density = 1.0                       # smoke: density and temperature that it brings along
 
     [[fill]]                            # liquid: what is full at the start
     box = { low = [0, 0, 0], high = [0.3, 1, 0.6] }
@@ -46,6 +52,7 @@ from numpy.typing import NDArray
 from deepcd.pde import (
     Cell,
     Grid,
+    Inflow,
     LiquidState,
     LiquidStepper,
     Shape,
@@ -65,11 +72,12 @@ from deepcd.solvers.simulation.tables import SceneError, at, known, listed, numb
 State = SmokeState | LiquidState
 Turn = tuple[tuple[float, float], float]
 
-COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle")
+COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle", "inflow")
 PLACES = {"smoke": "source", "liquid": "fill"}
 # Options that are passed on to the stepper. It has defaults of its own, except for those of REQUIRED.
 OPTIONS = {"smoke": ("dt", "cfl", "alpha", "beta", "epsilon"), "liquid": ("dt", "cfl", "gravity")}
 REQUIRED = {"smoke": {"dt": 0.02}, "liquid": {"dt": 0.02, "gravity": 1.0}}
+BRINGS: dict[str, tuple[str, ...]] = {"smoke": ("density", "temperature"), "liquid": ()}  # what an inflow may carry
 
 
 class SceneWarning(UserWarning):
@@ -100,8 +108,10 @@ class Scene:
         Where smoke and heat flow in; none for a liquid.
     fills : tuple of Part
         What is full of liquid at the start; nothing for smoke.
+    inflows : tuple of Inflow
+        Where fluid enters through walls.
     others : tuple of Part
-        The shapes of the sources.
+        The shapes of the sources and inflows.
     options : dict of str to float
         Options of the stepper, as `dt` and `cfl`.
     record : dict
@@ -119,6 +129,7 @@ class Scene:
     obstacles: tuple[tuple[Part, Turn | None], ...]
     sources: tuple[Source, ...]
     fills: tuple[Part, ...]
+    inflows: tuple[Inflow, ...]
     others: tuple[Part, ...]
     options: Mapping[str, float]
     record: Mapping[str, Any]
@@ -141,7 +152,7 @@ class Scene:
         still = [part.shape for part, turn in self.obstacles if turn is None]
         solid = functools.reduce(Shape.__or__, still) if still else None
         grid = domain(self.shape, solid=solid, walls=self.walls, spacing=1.0 / self.shape[0])
-        options: dict[str, Any] = {"threads": threads, **self.options}
+        options: dict[str, Any] = {"threads": threads, "inflows": self.inflows, **self.options}
         if self.kind == "liquid":
             return LiquidStepper(grid, solve, **options)
         moving = [turning(part.shape, grid, *turn) for part, turn in self.obstacles if turn is not None]
@@ -171,7 +182,8 @@ class Scene:
             yield part.loss(cells, grid.spacing)
             if cells.any() and taken[cells].all():
                 yield f"{part.where} lies inside of obstacles, so that it has no effect"
-        if isinstance(stepper, LiquidStepper) and not (np.less(self.start(stepper).phi, 0) & ~taken).any():
+        state = self.start(stepper)
+        if isinstance(state, LiquidState) and not (np.less(state.phi, 0) & ~taken).any():
             yield "no cell is full of liquid, so that there is nothing to simulate; enlarge the fills"
 
     def _cells(self, part: Part, grid: Grid) -> NDArray[np.bool_]:
@@ -251,6 +263,7 @@ class _Reader:
         if self.kind == "liquid" and not fills:
             raise SceneError("a liquid needs at least one [[fill]]")
         sources = [self._source(table, where) for where, table in listed(tables.get("source", []), "source")]
+        inflows = [self._inflow(table, where) for where, table in listed(tables.get("inflow", []), "inflow")]
         several = tables.get("obstacle", [])
         obstacles = listed(several, "obstacle") if isinstance(several, list) else [("obstacle", several)]
         return Scene(
@@ -264,7 +277,8 @@ class _Reader:
             obstacles=tuple(self._obstacle(table, where) for where, table in obstacles),
             sources=tuple(source for source, _ in sources),
             fills=fills,
-            others=tuple(part for _, part in sources),
+            inflows=tuple(inflow for inflow, _ in inflows),
+            others=tuple(part for _, part in [*sources, *inflows] if part is not None),
             options=REQUIRED[self.kind]
             | {name: numbers(tables[name], name) for name in OPTIONS[self.kind] if name in tables},
             record=tables | {"shape": list(self.shape)},
@@ -292,8 +306,22 @@ class _Reader:
 
     def _source(self, table: Any, where: str) -> tuple[Source, Part]:
         known(table, (*SOLIDS, "density", "temperature", "velocity"), where)
-        for name, count in (("density", 1), ("temperature", 1), ("velocity", len(self.shape))):
-            if name in table:
-                numbers(table[name], f"{where}.{name}", count)
+        values = self._values(table, where, "density", "temperature", "velocity")
         part = self._shape(table, where)
-        return Source(part.shape, *(table.get(name) for name in ("density", "temperature", "velocity"))), part
+        return Source(part.shape, **values), part
+
+    def _inflow(self, table: Any, where: str) -> tuple[Inflow, Part | None]:
+        brings = BRINGS[self.kind]
+        known(table, ("axis", "end", "velocity", *SOLIDS, *brings), where)
+        values = self._values(table, where, "velocity", *brings)
+        part = self._shape(table, where) if any(name in table for name in SOLIDS) else None
+        with at(where):
+            axis, end, velocity = table["axis"], table["end"], values.pop("velocity")
+        if type(axis) is not int:
+            raise SceneError(f"{where}.axis must be a whole number, got {axis!r}")
+        return Inflow(axis, end, velocity, None if part is None else part.shape, **values), part
+
+    def _values(self, table: Mapping[str, Any], where: str, *names: str) -> dict[str, Any]:
+        """Return the values that are given of density, temperature and velocity."""
+        given = [name for name in names if name in table]
+        return {n: numbers(table[n], f"{where}.{n}", len(self.shape) if n == "velocity" else 1) for n in given}
