@@ -37,7 +37,7 @@ class Inflow:
     region : Shape, optional
         The part of the wall: the cells beside it whose centres are inside. Default: all of the wall.
     density, temperature : float, optional
-        Of smoke: what the fluid that enters brings along.
+        What the fluid that enters brings along, for smoke only.
     """
 
     axis: int
