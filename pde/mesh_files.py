@@ -21,7 +21,8 @@ from deepcd.pde.stl import StlError, triangles_of_stl
 
 POLYGONS = ("triangle", "quad", "polygon")
 # The format's first description says vertex_index, but meshio knows only the other name in use.
-PLY_WORDS = {"vertex_index": "vertex_indices", "char": "int8", "ushort": "uint16"}
+PLY_WORDS = {"vertex_index": "vertex_indices", "char": "int8", "ushort": "uint16", "int16": "short"}
+PLY_FACES = re.compile(rb"(element face \d+\nproperty list \w+ \w+ vertex_indices\n)((?:property .*\n)*)")
 Surface = tuple[NDArray[np.float64], NDArray[np.int64]]  # vertices, shape (n, 3), and triangles, shape (m, 3)
 
 
@@ -108,7 +109,11 @@ def _read_ply(path: Path) -> Surface:
         if int(count[:20]) > len(body):  # meshio allocates memory for them
             raise _UnusableError(f"claims {int(count[:20])} elements, but holds {len(body)} bytes")
     if b"\nformat ascii" in header:
-        body = b"\n".join(line for line in body.splitlines() if line.strip())
+        lines = [line for line in body.splitlines() if line.strip()]
+        if PLY_FACES.search(header):  # whatever follows the vertices of a face, such as textures, is left out
+            header, first = PLY_FACES.sub(rb"\1", header), int(re.findall(rb"element vertex (\d+)", header)[0])
+            lines[first:] = [b" ".join((words := line.split())[: int(words[0]) + 1]) for line in lines[first:]]
+        body = b"\n".join(lines)
     return _surface(meshio.ply.read(io.BytesIO(header + b"end_header\n" + body)))
 
 

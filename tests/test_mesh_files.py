@@ -121,6 +121,10 @@ class TestWhatIsRead:
             b"\r\n".join([*header, *edges, lines[body], b"\n".join(lines[body + 1 :]).replace(b"\n", b"\n\n"), b"0 1"])
         )
         assert read_mesh(path).volume == 8
+        textured = [*lines[:body], b"property list uchar float texcoord", lines[body]]
+        textured += lines[body + 1 : body + 9] + [line + b" 2 0.5 0.5" for line in lines[body + 9 :] if line]
+        path.write_bytes(b"\n".join(textured))
+        assert read_mesh(path).volume == 8
         refused(path, b"\n".join([lines[0], lines[1], *edges[:2], *lines[2:]]), "holds elements called 'edge'")
 
     def test_liberties_in_obj(self, tmp_path: Path) -> None:

@@ -209,6 +209,8 @@ class TestContent:
         liquid = read(tmp_path, LIQUID + FILL + east.replace("[1, 0, 0]", "[1, 0]")).stepper(never)
         assert isinstance(liquid, LiquidStepper)
         assert np.argwhere(liquid.openings.cells[0])[:, 1].tolist() == list(range(8))
+        there = read(tmp_path, LIQUID + FILL + "[[inflow]]\nvelocity = [1, -2]\n").inflows
+        assert [(inflow.axis, inflow.end) for inflow in there] == [(1, "high")]
 
     def test_smoke_starts_at_rest(self, tmp_path: Path) -> None:
         state = start_of(read(tmp_path, SMOKE + "[[source]]\n" + BALL))
@@ -326,10 +328,10 @@ MALFORMED = [
     (FLAT + "[obstacle]\nball = { center = [0, 0], radius = 1 }\nturn = {}", "in three dimensions"),
     # inflows
     (SMOKE + "[inflow]", r"inflow must be a list of tables, \[\[inflow\]\]"),
-    (SMOKE + "[[inflow]]", "inflow.axis is missing"),
-    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"', "inflow.velocity is missing"),
+    (SMOKE + "[[inflow]]", "inflow.velocity is missing"),
     (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = 1', "inflow.velocity must be a list of 3 numbers"),
     (SMOKE + '[[inflow]]\naxis = 0.0\nend = "low"\nvelocity = [1, 0, 0]', "inflow.axis must be a whole number"),
+    (SMOKE + "[[inflow]]\naxis = 3\nvelocity = [1, 0, 0]", "inflow.axis must be a whole number from 0 to 2, got 3"),
     (SMOKE + '[[inflow]]\naxis = 0\nend = "left"\nvelocity = [1, 0, 0]', "low. or .high., got 0 and 'left'"),
     (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = [1, 0, 0]', "enters, and nothing lets it out"),
     (LIQUID + FILL + "[[inflow]]\ndensity = 1", "unknown key density in inflow"),

@@ -16,9 +16,9 @@
     temperature = 1.0
 
     [[inflow]]                          # through a solid wall; a shape, as of a source, limits it to a part of the wall
-    axis = 0                            # the wall is at one end of an axis, "low" or "high"
-    end = "low"
     velocity = [1.0, 0.0, 0.0]          # fluid leaves where this points out of the box
+    axis = 0                            # the wall is at one end of an axis, "low" or "high"; if it is not said, at that
+    end = "low"                         # from which the largest component of the velocity points into the box
     density = 1.0                       # smoke: density and temperature that it brings along
 
     [[fill]]                            # liquid: what is full at the start
@@ -316,9 +316,11 @@ class _Reader:
         values = self._values(table, where, "velocity", *brings)
         part = self._shape(table, where) if any(name in table for name in SOLIDS) else None
         with at(where):
-            axis, end, velocity = table["axis"], table["end"], values.pop("velocity")
-        if type(axis) is not int:
-            raise SceneError(f"{where}.axis must be a whole number, got {axis!r}")
+            velocity = values.pop("velocity")
+        axis = table.get("axis", int(np.argmax(np.abs(velocity))))
+        if type(axis) is not int or axis not in range(len(self.shape)):
+            raise SceneError(f"{where}.axis must be a whole number from 0 to {len(self.shape) - 1}, got {axis!r}")
+        end = table.get("end", "low" if velocity[axis] >= 0 else "high")
         return Inflow(axis, end, velocity, None if part is None else part.shape, **values), part
 
     def _values(self, table: Mapping[str, Any], where: str, *names: str) -> dict[str, Any]:
