@@ -1,4 +1,4 @@
-"""Fluid that enters through a part of a solid wall at a given velocity, or leaves through it.
+"""Fluid that enters at a given velocity, or leaves, through a part of a solid wall or one side of a solid.
 
 The faces of that part keep their velocity as the faces of a moving solid do, so the pressure system stays the same, and
 its right-hand side gets what they let in. In a chamber without air, as much has to leave as enters; there is no flow
@@ -24,18 +24,20 @@ UNEVEN = 1e-9  # net flow into a chamber without air that counts as none, relati
 
 @dataclass(frozen=True, eq=False)
 class Inflow:
-    """A part of a wall through which fluid enters.
+    """A part of a wall, or a nozzle, through which fluid enters.
 
     Parameters
     ----------
     axis : int
-        The axis at whose end the wall stands.
+        The axis along which fluid enters.
     end : {"low", "high"}
-        Which of the two ends.
+        The end of the axis at which the wall, or the nozzle, lies behind the fluid.
     velocity : sequence of float
-        One component per axis, in units of velocity; fluid leaves where it points out of the box.
+        One component per axis, in units of velocity; fluid leaves where it points out of the box, or into the nozzle.
     region : Shape, optional
         The part of the wall: the cells beside it whose centres are inside. Default: all of the wall.
+    nozzle : bool, default False
+        Whether the region is a solid of the grid instead, which lets fluid out on one side.
     density, temperature : float, optional
         What the fluid that enters brings along, for smoke only.
     """
@@ -44,6 +46,7 @@ class Inflow:
     end: Literal["low", "high"]
     velocity: Sequence[float]
     region: Shape | None = None
+    nozzle: bool = False
     density: float | None = None
     temperature: float | None = None
 
@@ -73,7 +76,7 @@ class Openings:
         self.cells = [_beside(grid, inflow) for inflow in inflows]
         for i, one in enumerate(self.inflows):  # of those at the same place the last counts
             for other, cells in zip(self.inflows[i + 1 :], self.cells[i + 1 :], strict=True):
-                if (one.axis, one.end) == (other.axis, other.end):
+                if (one.axis, one.end, one.nozzle) == (other.axis, other.end, other.nozzle):
                     self.cells[i] = self.cells[i] & ~cells
 
     def __bool__(self) -> bool:
@@ -81,10 +84,11 @@ class Openings:
         return bool(self.inflows)
 
     def prescribe(self, velocity: Velocity) -> None:
-        """Set the velocity on the faces of the walls, in place."""
+        """Set the velocity on the faces through which fluid enters, in place."""
         for inflow, cells in zip(self.inflows, self.cells, strict=True):
-            inside, faces = (_end(array, inflow) for array in (cells, velocity[inflow.axis]))
-            faces[inside] = inflow.velocity[inflow.axis]
+            faces = np.moveaxis(velocity[inflow.axis], inflow.axis, 0)
+            behind = faces[:-1] if inflow.end == "low" else faces[1:]
+            behind[np.moveaxis(cells, inflow.axis, 0)] = inflow.velocity[inflow.axis]
 
     def rate(self, wet: NDArray[np.bool_]) -> float:
         """Return the volume that enters per time, less what leaves, through the cells that are wet."""
@@ -97,10 +101,9 @@ class Openings:
         result = []
         for inflow, cells in zip(self.inflows, self.cells, strict=True):
             crossed = min(inflow.inward * dt / self.grid.spacing, most)
-            step = 1 if inflow.end == "low" else -1
             layer = front = cells if crossed > 0 else np.zeros_like(cells)
             for _ in range(1, min(int(np.ceil(crossed)), self.grid.shape[inflow.axis])):
-                front = np.roll(front, step, inflow.axis) & np.not_equal(self.grid.cells, Cell.SOLID)
+                front = _ahead(front, inflow) & np.not_equal(self.grid.cells, Cell.SOLID)
                 layer = layer | front
             result.append(layer)
         return result
@@ -129,13 +132,19 @@ class Openings:
             )
 
 
-def _end(array: NDArray[np.generic], inflow: Inflow) -> NDArray[np.generic]:
-    """Return a view of the entries at the wall."""
-    return np.moveaxis(array, inflow.axis, 0)[0 if inflow.end == "low" else -1]
+def _ahead(cells: NDArray[np.bool_], inflow: Inflow) -> NDArray[np.bool_]:
+    """Return the cells one further away from where fluid enters."""
+    result, beside = np.zeros_like(cells), np.moveaxis(cells, inflow.axis, 0)
+    ahead = np.moveaxis(result, inflow.axis, 0)
+    if inflow.end == "low":
+        ahead[1:] = beside[:-1]
+    else:
+        ahead[:-1] = beside[1:]
+    return result
 
 
 def _beside(grid: Grid, inflow: Inflow) -> NDArray[np.bool_]:
-    """Return the open cells at the wall of an inflow."""
+    """Return the open cells that an inflow enters."""
     ndim = len(grid.shape)
     if inflow.axis not in range(ndim) or inflow.end not in ("low", "high"):
         raise ValueError(f'an inflow needs an axis from 0 to {ndim - 1} and an end, "low" or "high", got '
@@ -144,18 +153,20 @@ def _beside(grid: Grid, inflow: Inflow) -> NDArray[np.bool_]:
         raise ValueError(f"the velocity of an inflow must be one finite component per axis ({ndim}), got "
                          f"{inflow.velocity!r}")  # fmt: skip
     kind = grid.walls[inflow.axis][inflow.end == "high"]
-    if kind != "solid":
+    if kind != "solid" and not inflow.nozzle:
         raise ValueError(
             f'an inflow needs a solid wall, but that at the {inflow.end} end of axis {inflow.axis} is "{kind}"'
         )
-    region = inflow.region
+    region, solid = inflow.region, np.equal(grid.cells, Cell.SOLID)
     covered = np.ones(grid.shape, dtype=bool)
     if region is not None:
         covered = np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
-    cells = np.zeros(grid.shape, dtype=bool)
-    _end(cells, inflow)[...] = _end(covered & np.not_equal(grid.cells, Cell.SOLID), inflow)
+    if inflow.nozzle:
+        cells, where = _ahead(covered & solid, inflow) & ~solid, "beside its nozzle"
+    else:
+        wall = np.zeros(grid.shape, dtype=bool)
+        np.moveaxis(wall, inflow.axis, 0)[0 if inflow.end == "low" else -1] = True
+        cells, where = covered & wall & ~solid, f"at the {inflow.end} end of axis {inflow.axis}"
     if not cells.any():
-        raise ValueError(
-            f"an inflow covers no open cell at the {inflow.end} end of axis {inflow.axis}; move or enlarge it"
-        )
+        raise ValueError(f"an inflow covers no open cell {where}; move or enlarge it")
     return cells

@@ -120,6 +120,28 @@ def test_a_tank_fills_by_what_enters_and_empties_by_what_leaves() -> None:
     assert float(np.clip(0.5 - state.phi, 0, 1).sum()) == pytest.approx(volumes[-1], rel=0.02)
 
 
+def test_a_nozzle_lets_fluid_out_on_one_side() -> None:
+    tap = box((4, 5), (7, 8))
+    grid = domain((10, 10), solid=tap, walls=["solid", ("air", "solid")])
+    inflow = Inflow(1, "high", (0.0, -2.0), region=tap, nozzle=True, density=1.0)
+    openings = Openings(grid, [inflow])
+    assert np.argwhere(openings.cells[0]).tolist() == [[4, 4], [5, 4], [6, 4]]
+    (layer,) = openings.layers(1.0, most=9.0)
+    assert sorted({int(j) for _, j in np.argwhere(layer)}) == [3, 4]
+    state = blow(SmokeStepper(grid, exact, dt=0.5, inflows=[inflow]), 20)
+    assert state.velocity[1][4:7, 5].tolist() == [-2.0] * 3
+    assert not state.velocity[1][4:7, 8].any()
+    assert state.velocity[1][:, 0].sum() == pytest.approx(-6.0)  # it leaves through the open bottom
+    assert state.density[5, 0] > 0.5
+    cells = np.zeros((12, 10))
+    cells[0:2, 6:8] = Cell.SOLID
+    tap = box((0, 6), (2, 8))
+    _, volumes = pour(cells, 8, Inflow(0, "low", (1.5, 0.0), region=tap, nozzle=True))
+    np.testing.assert_allclose(np.diff(volumes), 2 * 1.5 * 0.25, rtol=1e-12)
+    with pytest.raises(ValueError, match="covers no open cell beside its nozzle"):
+        Openings(Grid(np.zeros((6, 4))), [Inflow(0, "low", (1.0, 0.0), region=tap, nozzle=True)])
+
+
 def test_a_full_tank_is_said_so() -> None:
     with pytest.raises(ValueError, match="since its chamber is full and closed"):
         pour(np.zeros((4, 4)), 1, Inflow(0, "low", (1.0, 0.0)), level=9.0)

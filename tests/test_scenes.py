@@ -209,6 +209,14 @@ class TestContent:
         liquid = read(tmp_path, LIQUID + FILL + east.replace("[1, 0, 0]", "[1, 0]")).stepper(never)
         assert isinstance(liquid, LiquidStepper)
         assert np.argwhere(liquid.openings.cells[0])[:, 1].tolist() == list(range(8))
+        text = SMOKE + 'walls = ["solid", "solid", "air"]\n[[inflow]]\nvelocity = [0, -1, 0]\n' + BALL
+        scene = read(tmp_path, text)
+        assert [part.where for part in scene.nozzles] == ["inflow.ball"]
+        assert [(i.axis, i.end, i.nozzle) for i in scene.inflows] == [(1, "high", True)]
+        stepper = scene.stepper(never)
+        assert isinstance(stepper, SmokeStepper)
+        assert np.equal(stepper.grid.cells, Cell.SOLID)[stepper.openings.cells[0].nonzero()].sum() == 0
+        assert np.equal(stepper.grid.cells, Cell.SOLID).any()
         there = read(tmp_path, LIQUID + FILL + "[[inflow]]\nvelocity = [1, -2]\n").inflows
         assert [(inflow.axis, inflow.end) for inflow in there] == [(1, "high")]
 

@@ -15,10 +15,10 @@
     density = 1.0
     temperature = 1.0
 
-    [[inflow]]                          # through a solid wall; a shape, as of a source, limits it to a part of the wall
-    velocity = [1.0, 0.0, 0.0]          # fluid leaves where this points out of the box
-    axis = 0                            # the wall is at one end of an axis, "low" or "high"; if it is not said, at that
-    end = "low"                         # from which the largest component of the velocity points into the box
+    [[inflow]]                          # through the solid wall from which the velocity points into the box; a shape,
+    velocity = [1.0, 0.0, 0.0]          # as of a source, limits it to a part of the wall, or is a nozzle inside the box
+    axis = 0                            # optional: the wall at the "low" or "high" end of this axis, also where the
+    end = "low"                         # velocity points out of the box and fluid leaves
     density = 1.0                       # smoke: density and temperature that it brings along
 
     [[fill]]                            # liquid: what is full at the start
@@ -109,9 +109,11 @@ class Scene:
     fills : tuple of Part
         What is full of liquid at the start; nothing for smoke.
     inflows : tuple of Inflow
-        Where fluid enters through walls.
+        Where fluid enters.
+    nozzles : tuple of Part
+        The shapes of inflows inside the box, which are solid.
     others : tuple of Part
-        The shapes of the sources and inflows.
+        The shapes of the sources and of the other inflows.
     options : dict of str to float
         Options of the stepper, as `dt` and `cfl`.
     record : dict
@@ -130,6 +132,7 @@ class Scene:
     sources: tuple[Source, ...]
     fills: tuple[Part, ...]
     inflows: tuple[Inflow, ...]
+    nozzles: tuple[Part, ...]
     others: tuple[Part, ...]
     options: Mapping[str, float]
     record: Mapping[str, Any]
@@ -150,6 +153,7 @@ class Scene:
             If a number is out of range.
         """
         still = [part.shape for part, turn in self.obstacles if turn is None]
+        still += [part.shape for part in self.nozzles]
         solid = functools.reduce(Shape.__or__, still) if still else None
         grid = domain(self.shape, solid=solid, walls=self.walls, spacing=1.0 / self.shape[0])
         options: dict[str, Any] = {"threads": threads, "inflows": self.inflows, **self.options}
@@ -171,7 +175,7 @@ class Scene:
         stepper = self.stepper(lambda system, b, x0: x0)
         grid = stepper.grid
         taken = np.equal(grid.cells, Cell.SOLID)
-        for part, _ in self.obstacles:
+        for part in (*(part for part, _ in self.obstacles), *self.nozzles):
             cells = self._cells(part, grid)
             yield part.loss(cells, grid.spacing)
         if taken.all():
@@ -262,7 +266,8 @@ class _Reader:
         fills = tuple(self._part(table, where) for where, table in listed(tables.get("fill", []), "fill"))
         if self.kind == "liquid" and not fills:
             raise SceneError("a liquid needs at least one [[fill]]")
-        sources = [self._source(table, where) for where, table in listed(tables.get("source", []), "source")]
+        pairs = [self._source(table, where) for where, table in listed(tables.get("source", []), "source")]
+        sources, parts = [source for source, _ in pairs], [part for _, part in pairs]
         inflows = [self._inflow(table, where) for where, table in listed(tables.get("inflow", []), "inflow")]
         several = tables.get("obstacle", [])
         obstacles = listed(several, "obstacle") if isinstance(several, list) else [("obstacle", several)]
@@ -275,10 +280,11 @@ class _Reader:
             view=view,
             walls=[tuple(w) if isinstance(w, list) else w for w in walls],
             obstacles=tuple(self._obstacle(table, where) for where, table in obstacles),
-            sources=tuple(source for source, _ in sources),
+            sources=tuple(sources),
             fills=fills,
             inflows=tuple(inflow for inflow, _ in inflows),
-            others=tuple(part for _, part in [*sources, *inflows] if part is not None),
+            nozzles=tuple(part for inflow, part in inflows if part is not None and inflow.nozzle),
+            others=(*parts, *(part for inflow, part in inflows if part is not None and not inflow.nozzle)),
             options=REQUIRED[self.kind]
             | {name: numbers(tables[name], name) for name in OPTIONS[self.kind] if name in tables},
             record=tables | {"shape": list(self.shape)},
@@ -321,7 +327,12 @@ class _Reader:
         if type(axis) is not int or axis not in range(len(self.shape)):
             raise SceneError(f"{where}.axis must be a whole number from 0 to {len(self.shape) - 1}, got {axis!r}")
         end = table.get("end", "low" if velocity[axis] >= 0 else "high")
-        return Inflow(axis, end, velocity, None if part is None else part.shape, **values), part
+        if part is None:
+            return Inflow(axis, end, velocity, **values), None
+        h = 1.0 / self.shape[0]
+        away = part.low[axis] > 0.5 * h if end == "low" else part.high[axis] < (self.shape[axis] - 0.5) * h
+        nozzle = bool(away) and "axis" not in table and "end" not in table
+        return Inflow(axis, end, velocity, part.shape, nozzle, **values), part
 
     def _values(self, table: Mapping[str, Any], where: str, *names: str) -> dict[str, Any]:
         """Return the values that are given of density, temperature and velocity."""
