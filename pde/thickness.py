@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepcd.pde.meshes import Mesh
 
 PAIRS = 4_000_000  # number of pairs of a ray and a triangle that are tried
-RAYS = (50, 500)  # least and largest number of rays
+RAYS = (20, 500)  # least and largest number of rays
 
 
 def wall_thickness(mesh: Mesh, seed: int = 0) -> NDArray[np.float64]:
