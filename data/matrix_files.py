@@ -69,12 +69,12 @@ def read_matrix(path: str | os.PathLike[str]) -> csr_array:
            [-1.,  2.]])
     """
     path = Path(path)
-    if path.name.endswith(MARKET):
+    if path.name.lower().endswith(MARKET):
         with _reading(path, "a Matrix Market file") as (stream, size):
             header = matrix_market.read_header(stream)
             _check_shape(header.shape, header.entries)
             A = csr_array(matrix_market.read_entries(stream, header, size))
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         with _reading(path, "a sparse matrix written by scipy.sparse.save_npz") as (stream, size):
             A = csr_array(_read_npz(stream, size))
             A.sum_duplicates()
@@ -114,13 +114,13 @@ def read_vector(path: str | os.PathLike[str], n: int) -> NDArray[np.float64]:
     array([0., 1., 2.])
     """
     path = Path(path)
-    if path.name.endswith(MARKET):
+    if path.name.lower().endswith(MARKET):
         with _reading(path, "a Matrix Market file") as (stream, size):
             header = matrix_market.read_header(stream)
             _check_length(header.shape, n)
             entries = matrix_market.read_entries(stream, header, size)
             return (entries if isinstance(entries, np.ndarray) else entries.toarray()).reshape(n)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         raise MatrixFileError(f"{path}: b must be a .npy, .mtx or .mtx.gz file")
     with _reading(path, "an array written by numpy.save, without pickled objects") as (stream, size):
         array = _read_npy_header(stream)
@@ -139,7 +139,7 @@ def _reading(path: Path, expected: str) -> Iterator[tuple[BinaryIO, int]]:
     with stream:
         size = os.fstat(stream.fileno()).st_size
         try:
-            if path.suffix == ".gz":
+            if path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=stream) as unpacked:
                     yield unpacked, size  # type: ignore[misc]
             else:

@@ -15,10 +15,12 @@ from deepcd.pde.domains import half_space as half_space
 from deepcd.pde.domains import height_field as height_field
 from deepcd.pde.extrapolation import extrapolate as extrapolate
 from deepcd.pde.extrapolation import extrapolate_velocity as extrapolate_velocity
+from deepcd.pde.filling import filling as filling
 from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement
 from deepcd.pde.grids import Cell as Cell
 from deepcd.pde.grids import Grid as Grid
+from deepcd.pde.inflow import Inflow as Inflow
 from deepcd.pde.level_set import liquid_volume as liquid_volume
 from deepcd.pde.level_set import redistance as redistance
 from deepcd.pde.level_set import shift_to_volume as shift_to_volume
@@ -42,6 +44,7 @@ from deepcd.pde.smoke import SmokeState as SmokeState
 from deepcd.pde.smoke import SmokeStepper as SmokeStepper
 from deepcd.pde.smoke import Source as Source
 from deepcd.pde.stepping import Step as Step
+from deepcd.pde.turning import together as together
 from deepcd.pde.turning import turning as turning
 from deepcd.pde.vtk import write_pvd as write_pvd
 from deepcd.pde.vtk import write_vti as write_vti

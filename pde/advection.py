@@ -9,6 +9,7 @@ Journal of Scientific Computing 35, 2008). It is of second order wherever the li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.kernels.boxes import by_slabs, three_axes, three_components
 from deepcd.pde.mac import Velocity
+from deepcd.pde.periodic import narrowed, widened
 
 CENTRES = 3  # the kernels' number for cell centres, in the place of the axis of a face
 
@@ -28,6 +30,7 @@ def advect_scalars(
     *,
     maccormack: bool = True,
     inside: ArrayLike | None = None,
+    periodic: Sequence[int] = (),
     threads: int = 1,
 ) -> tuple[NDArray[np.float64], ...]:
     """Carry cell-centred scalars along a velocity for a time step.
@@ -48,6 +51,8 @@ def advect_scalars(
     inside : array_like of bool, shape of the grid, optional
         The cells whose values are valid. Traces that end in another cell or outside the box are semi-Lagrangian.
         Default: all cells.
+    periodic : sequence of int, default ()
+        The axes along which the box repeats; see `Grid.periodic`.
     threads : int, default 1
         Number of threads, which share the planes; the result does not depend on it.
 
@@ -76,7 +81,13 @@ def advect_scalars(
     fields = [_finite(scalar, "a scalar") for scalar in scalars]
     if any(field.shape != shape for field in fields):
         raise ValueError(f"scalars must have the shape of the grid, {shape}, got {[field.shape for field in fields]}")
-    return _advect(np.stack(fields), CENTRES, flow, shape, dt / spacing, maccormack, _cells(inside, shape), threads)
+    c, cells = dt / spacing, _cells(inside, shape)
+    if periodic:
+        reach = _reach(flow, c)
+        fields = [widened(field, periodic, reach) for field in fields]
+        flow, cells = _widened(flow, periodic, reach), widened(cells, periodic, reach)
+    result = _advect(np.stack(fields), CENTRES, flow, cells.shape, c, maccormack, cells, threads)
+    return tuple(narrowed(field, periodic, reach) for field in result) if periodic else result
 
 
 def advect_velocity(
@@ -86,13 +97,14 @@ def advect_velocity(
     *,
     maccormack: bool = True,
     inside: ArrayLike | None = None,
+    periodic: Sequence[int] = (),
     threads: int = 1,
 ) -> Velocity:
     """Carry a face velocity along itself for a time step.
 
     Parameters
     ----------
-    velocity, dt, spacing, maccormack, inside, threads
+    velocity, dt, spacing, maccormack, inside, periodic, threads
         As in :func:`advect_scalars`.
 
     Returns
@@ -114,12 +126,17 @@ def advect_velocity(
     True
     """
     flow, shape = _checked_flow(velocity, dt, spacing, threads)
-    cells = _cells(inside, shape)
+    cells, c = _cells(inside, shape), dt / spacing
+    if periodic:
+        reach = _reach(flow, c)
+        flow, cells = _widened(flow, periodic, reach), widened(cells, periodic, reach)
     last = len(shape) - 1
     result: list[NDArray[np.float64]] = []
     for axis, component in enumerate(flow):
         place = 2 if axis == last else axis  # in 2D the middle axis is the missing one
-        result += _advect(component[None], place, flow, shape, dt / spacing, maccormack, cells, threads)
+        result += _advect(component[None], place, flow, cells.shape, c, maccormack, cells, threads)
+    if periodic:
+        result = [narrowed(component, periodic, reach, axis) for axis, component in enumerate(result)]
     return tuple(result)
 
 
@@ -145,6 +162,15 @@ def _advect(
         predicted, result = result, np.empty_like(flat)
         by_slabs(kernels.correct, planes, threads, *given, flat, predicted, low, high, result)
     return tuple(result.reshape(fields.shape))
+
+
+def _reach(flow: Velocity, c: float) -> int:
+    """Return how many cells away a value can come from: there and back, and a cell for each interpolation."""
+    return 2 * (math.ceil(max(float(np.abs(component).max()) for component in flow) * c) + 2)
+
+
+def _widened(flow: Velocity, periodic: Sequence[int], reach: int) -> Velocity:
+    return tuple(widened(component, periodic, reach, axis) for axis, component in enumerate(flow))
 
 
 def _checked_flow(

@@ -26,10 +26,17 @@ class Shape:
     ----------
     contains : callable
         Maps the coordinates of points, one broadcastable array per axis, to a bool array.
+    distance : callable, optional
+        Maps them to the distance from the surface, negative inside; near the surface it must be right to first order.
     """
 
-    def __init__(self, contains: Callable[[Points], NDArray[np.bool_]]) -> None:
+    def __init__(
+        self,
+        contains: Callable[[Points], NDArray[np.bool_]],
+        distance: Callable[[Points], NDArray[np.float64]] | None = None,
+    ) -> None:
         self.contains = contains
+        self.distance = distance
 
     def __or__(self, other: Shape) -> Shape:
         """Return the union."""
@@ -75,7 +82,11 @@ def box(low: Sequence[float], high: Sequence[float]) -> Shape:
             inside = inside & (from_low >= 0) & (from_high < 0)
         return inside
 
-    return Shape(contains)
+    def distance(x: Points) -> NDArray[np.float64]:
+        pairs = zip(_relative(x, lo), _relative(x, hi), strict=True)
+        return functools.reduce(np.maximum, [side for low, high in pairs for side in (-low, high)])
+
+    return Shape(contains, distance)
 
 
 def ball(center: Sequence[float], radius: float) -> Shape:
@@ -98,7 +109,7 @@ def ball(center: Sequence[float], radius: float) -> Shape:
         If an argument is malformed.
     """
     c, r = _point(center, "center"), _radius(radius)
-    return Shape(lambda x: _sum(d**2 for d in _relative(x, c)) < r * r)
+    return _round(lambda x: _sum(d**2 for d in _relative(x, c)), r)
 
 
 def cylinder(center: Sequence[float], radius: float, axis: int = -1) -> Shape:
@@ -125,7 +136,7 @@ def cylinder(center: Sequence[float], radius: float, axis: int = -1) -> Shape:
     """
     c, r = _point(center, "center"), _radius(radius)
     along = _axis(axis, len(c))
-    return Shape(lambda x: _sum(d**2 for i, d in enumerate(_relative(x, c)) if i != along) < r * r)
+    return _round(lambda x: _sum(d**2 for i, d in enumerate(_relative(x, c)) if i != along), r)
 
 
 def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
@@ -246,6 +257,11 @@ def _relative(x: Points, point: NDArray[np.float64]) -> list[NDArray[np.float64]
     if len(x) != len(point):
         raise ValueError(f"a shape in {len(point)}D, at {point.tolist()}, was put on a grid in {len(x)}D")
     return [a - p for a, p in zip(x, point, strict=True)]
+
+
+def _round(square: Callable[[Points], NDArray[np.float64]], r: float) -> Shape:
+    """Return the points whose squared distance from a centre or an axis is less than r^2."""
+    return Shape(lambda x: square(x) < r * r, lambda x: np.sqrt(square(x)) - r)
 
 
 def _sum(terms: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

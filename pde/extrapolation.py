@@ -14,9 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.kernels.boxes import three_axes
 from deepcd.pde.mac import Velocity, checked_velocity, sides
+from deepcd.pde.periodic import narrowed, widened, widened_grid
 
 
-def extrapolate(field: ArrayLike, known: ArrayLike, layers: int | None = None) -> NDArray[np.float64]:
+def extrapolate(
+    field: ArrayLike, known: ArrayLike, layers: int | None = None, periodic: Sequence[int] = ()
+) -> NDArray[np.float64]:
     """Continue a field from the entries where it is known.
 
     Parameters
@@ -27,6 +30,8 @@ def extrapolate(field: ArrayLike, known: ArrayLike, layers: int | None = None) -
         Marks the entries that are known.
     layers : int, optional
         Number of layers to fill, in entries along the axes. Default: all that can be reached.
+    periodic : sequence of int, default ()
+        The axes along which the box repeats, if these are values at the centres of its cells.
 
     Returns
     -------
@@ -55,6 +60,10 @@ def extrapolate(field: ArrayLike, known: ArrayLike, layers: int | None = None) -
     if layers is not None and layers < 0:
         raise ValueError(f"layers must be a number from 0 up, got {layers!r}")
     reach = result.size if layers is None else layers
+    if periodic:
+        width = min(reach + 1, max(result.shape))
+        wide = extrapolate(widened(result, periodic, width), widened(state, periodic, width), layers)
+        return narrowed(wide, periodic, width)
     kernels.extrapolate(three_axes(result.shape), state.reshape(-1).view(np.uint8), result.reshape(-1), reach)
     return result
 
@@ -89,6 +98,11 @@ def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int 
     >>> u.ravel().tolist()
     [2.0, 4.0, 4.0, 4.0]
     """
+    if grid.periodic:
+        width = max(grid.shape) if layers is None else layers + 1
+        flow = [widened(c, grid.periodic, width, axis) for axis, c in enumerate(checked_velocity(grid, velocity))]
+        wide = extrapolate_velocity(widened_grid(grid, width), flow, layers)
+        return tuple(narrowed(c, grid.periodic, width, axis) for axis, c in enumerate(wide))
     result = []
     for axis, component in enumerate(checked_velocity(grid, velocity)):
         low, high = sides(grid, axis)

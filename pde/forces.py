@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.grids import Grid
 from deepcd.pde.kernels.boxes import by_slabs, three_axes
 from deepcd.pde.mac import Velocity, checked_velocity
+from deepcd.pde.periodic import narrowed, widened, widened_grid
 
 
-def buoyancy(density: ArrayLike, temperature: ArrayLike, alpha: float, beta: float) -> NDArray[np.float64]:
+def buoyancy(
+    density: ArrayLike, temperature: ArrayLike, alpha: float, beta: float, *, periodic: bool = False
+) -> NDArray[np.float64]:
     """Return the upward acceleration -alpha density + beta temperature on the faces of the last axis.
 
     Parameters
@@ -26,6 +29,8 @@ def buoyancy(density: ArrayLike, temperature: ArrayLike, alpha: float, beta: flo
         Temperature above that of the surrounding air, at the centres of cells.
     alpha, beta : float
         Downward acceleration per unit of density, and upward acceleration per unit of temperature.
+    periodic : bool, default False
+        Whether the box repeats along the last axis.
 
     Returns
     -------
@@ -52,6 +57,8 @@ def buoyancy(density: ArrayLike, temperature: ArrayLike, alpha: float, beta: flo
     np.add(force[..., 1:], force[..., :-1], out=result[..., 1:-1])
     result[..., 1:-1] *= 0.5
     result[..., 0], result[..., -1] = force[..., 0], force[..., -1]
+    if periodic:
+        result[..., [0, -1]] = 0.5 * (force[..., :1] + force[..., -1:])
     return result
 
 
@@ -96,6 +103,11 @@ def vorticity_confinement(grid: Grid, velocity: Sequence[ArrayLike], epsilon: fl
         raise ValueError(f"epsilon must be finite and from 0 up, got {epsilon!r}")
     if threads < 1:
         raise ValueError(f"threads must be a number from 1 up, got {threads!r}")
+    if grid.periodic:
+        axes, width = grid.periodic, 3  # a force depends on velocities two cells away and a half
+        wide = [widened(face, axes, width, axis) for axis, face in enumerate(faces)]
+        push = vorticity_confinement(widened_grid(grid, width), wide, epsilon, threads)
+        return tuple(narrowed(face, axes, width, axis) for axis, face in enumerate(push))
     n0, n1, n2 = n = three_axes(grid.shape)
     shapes = (n0 + 1, n1, n2), (n0, n1 + 1, n2), (n0, n1, n2 + 1)
     flow = list(faces) if len(faces) == 3 else [faces[0], np.zeros(shapes[1]), faces[1]]

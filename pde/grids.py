@@ -38,7 +38,7 @@ class Grid:
         Cell types, values of :class:`Cell`. Each axis may have any size from 1 up.
     walls : str or sequence, default "solid"
         The cells beyond the faces of the box: "solid" or "air" for all, or one entry per axis, each of them a str or a
-        pair (low, high).
+        pair (low, high). Along an axis that is "periodic", of at least three cells, the box repeats.
     spacing : float, default 1.0
         Edge length h of a cell, in units of length.
     air_at : {"center", "face"}, default "center"
@@ -83,7 +83,10 @@ class Grid:
         fixed = np.array(array, dtype=np.uint8, order="C")
         fixed.setflags(write=False)
         object.__setattr__(self, "cells", fixed)
-        object.__setattr__(self, "walls", _wall_pairs(walls, array.ndim))
+        pairs = _wall_pairs(walls, array.ndim)
+        if any("periodic" in pair and n < 3 for pair, n in zip(pairs, array.shape, strict=True)):
+            raise ValueError(f"a periodic axis needs at least three cells, got shape {array.shape}")
+        object.__setattr__(self, "walls", pairs)
         object.__setattr__(self, "spacing", float(spacing))
         object.__setattr__(self, "air_at", air_at)
 
@@ -91,6 +94,11 @@ class Grid:
     def shape(self) -> tuple[int, ...]:
         """Number of cells per axis."""
         return self.cells.shape
+
+    @property
+    def periodic(self) -> tuple[int, ...]:
+        """The axes along which the box repeats."""
+        return tuple(axis for axis, pair in enumerate(self.walls) if "periodic" in pair)
 
     @property
     def fluid(self) -> NDArray[np.bool_]:
@@ -148,7 +156,9 @@ class Grid:
             for end, kind in zip((0, -1), pair, strict=True):
                 face: list[int | slice] = [*inner]
                 face[axis] = end
-                full[tuple(face)] = Cell[kind.upper()]
+                other: list[int | slice] = [slice(None)] * full.ndim
+                other[axis] = -1 - end  # beyond a periodic end come the cells of the other end
+                full[tuple(face)] = self.cells[tuple(other)] if kind == "periodic" else Cell[kind.upper()]
         return full
 
 
@@ -159,6 +169,6 @@ def _wall_pairs(walls: Walls, ndim: int) -> tuple[tuple[str, str], ...]:
         raise ValueError(f"walls needs one entry per axis ({ndim}), got {len(entries)}: {walls!r}")
     pairs = tuple((e, e) if isinstance(e, str) else tuple(e) for e in entries)
     for pair in pairs:
-        if len(pair) != 2 or any(kind not in ("solid", "air") for kind in pair):
-            raise ValueError(f'each wall is "solid", "air" or a pair of them, got {pair!r}')
+        if pair != ("periodic", "periodic") and (len(pair) != 2 or any(kind not in ("solid", "air") for kind in pair)):
+            raise ValueError(f'each wall is "solid", "air" or a pair of them, or an axis is "periodic", got {pair!r}')
     return pairs  # type: ignore[return-value]

@@ -6,16 +6,24 @@ orders over the upwind differences of |grad phi| = 1, from the cells beside the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.kernels.boxes import three_axes
+from deepcd.pde.periodic import narrowed, widened
 from deepcd.pde.projection import require_positive
 
 
 def redistance(
-    phi: ArrayLike, spacing: float = 1.0, *, inside: ArrayLike | None = None, reach: float = np.inf
+    phi: ArrayLike,
+    spacing: float = 1.0,
+    *,
+    inside: ArrayLike | None = None,
+    reach: float = np.inf,
+    periodic: Sequence[int] = (),
 ) -> NDArray[np.float64]:
     """Return the signed distance to the surface phi = 0.
 
@@ -30,6 +38,8 @@ def redistance(
         all cells.
     reach : float, optional
         Distance in units of length at which the result is cut off, which saves time. Default: no limit.
+    periodic : sequence of int, default ()
+        The axes along which the box repeats.
 
     Returns
     -------
@@ -61,6 +71,11 @@ def redistance(
     count = np.ones(function.shape, dtype=bool) if inside is None else np.ascontiguousarray(inside, dtype=bool)
     if count.shape != function.shape:
         raise ValueError(f"inside must have the shape of phi, {function.shape}, got {count.shape}")
+    if periodic:
+        width = int(min(np.ceil(reach / spacing) + 2, max(function.shape)))
+        wide = [widened(array, periodic, width) for array in (function, count)]
+        signed = redistance(wide[0], spacing, inside=None if inside is None else wide[1], reach=reach)
+        return narrowed(signed, periodic, width)
     n = three_axes(function.shape)
     distance, fixed = np.empty(n), np.empty(n, dtype=bool)
     far = min(float(sum(function.shape)), reach / spacing)

@@ -14,8 +14,10 @@ has no pressure either and may vanish, and walls hold on to the liquid, so that 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,8 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.advection import advect_scalars, advect_velocity
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.grids import Cell, Grid
+from deepcd.pde.inflow import Inflow, Openings
 from deepcd.pde.level_set import liquid_volume, redistance, shift_to_volume
-from deepcd.pde.mac import Velocity, face_shapes, no_penetration, sides
+from deepcd.pde.mac import Velocity, face_shapes, faces_of, no_penetration, sides
 from deepcd.pde.poisson import poisson
 from deepcd.pde.projection import SolveFunction, pressure_step
 from deepcd.pde.stepping import Step, Stepper
@@ -76,6 +79,9 @@ class LiquidStepper(Stepper[LiquidState]):
         Longest time step, in units of time.
     cfl : float, default 1.0
         Number of cells that the fastest component of the velocity may cross in a step; longer steps are shortened.
+    inflows : sequence of Inflow, default ()
+        Parts of walls through which liquid enters, or leaves, as long as there is any. The cells beside the former are
+        full at all times.
     threads : int, default 1
         Number of threads for advection; results do not depend on it.
 
@@ -104,13 +110,22 @@ class LiquidStepper(Stepper[LiquidState]):
     fields = ("phi", "pressure")
 
     def __init__(
-        self, grid: Grid, solve: SolveFunction, *, gravity: float, dt: float, cfl: float = 1.0, threads: int = 1
+        self,
+        grid: Grid,
+        solve: SolveFunction,
+        *,
+        gravity: float,
+        dt: float,
+        cfl: float = 1.0,
+        inflows: Sequence[Inflow] = (),
+        threads: int = 1,
     ) -> None:
         super().__init__(grid, solve, dt=dt, cfl=cfl, threads=threads)
         if not np.isfinite(gravity):
             raise ValueError(f"gravity must be finite, got {gravity!r}")
         self.gravity = float(gravity)
         self._solid = np.equal(grid.cells, Cell.SOLID)
+        self.openings = Openings(grid, inflows)
         self._layers = math.ceil(cfl) + 2  # a trace ends at most `cfl` cells away and interpolates beyond that
 
     def start(self, phi: ArrayLike) -> LiquidState:
@@ -134,22 +149,25 @@ class LiquidStepper(Stepper[LiquidState]):
         function = np.asarray(phi, dtype=np.float64)
         if function.shape != self.grid.shape:
             raise ValueError(f"phi must have the shape of the grid, {self.grid.shape}, got {function.shape}")
-        distance = self._distance(function)
+        distance = self._distance(self._fed(function))
         rest = tuple(np.zeros(shape) for shape in face_shapes(self.grid))
         return LiquidState(rest, distance, liquid_volume(self.grid, distance), np.zeros(self.grid.shape))
 
     def _advance(self, state: LiquidState, velocity: Velocity, dt: float) -> Step[LiquidState]:
         start = perf_counter()
-        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, threads=self.threads)
+        how: dict[str, Any] = {"periodic": self.grid.periodic, "threads": self.threads}
+        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, **how)
         wet = (state.phi < 0) & ~self._solid
-        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, threads=self.threads)
+        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, **how)
         seconds = perf_counter() - start
         volume = max(state.volume - dt * self._outflow(velocity, wet), 0.0)
-        phi = shift_to_volume(self.grid, self._distance(phi), volume)
-
+        phi = self._fed(shift_to_volume(self.grid, self._distance(self._fed(phi)), volume))
+        self._push(moved)
         moved[-1][...] -= dt * self.gravity
         system = poisson(self._filled(phi))
+        self.openings.check(system)
         cut = no_penetration(system.grid, moved)
+        self.openings.prescribe(cut)
         flow, pressure, solved = pressure_step(system, cut, state.pressure, self.solve)
         new = LiquidState(self._continued(system.grid, flow), phi, volume, pressure, state.time + dt, state.frame + 1)
         return Step(new, solved, seconds)
@@ -162,9 +180,10 @@ class LiquidStepper(Stepper[LiquidState]):
 
     def _distance(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the signed distance; inside solids it is extrapolated from the cells beside them."""
-        open_cells = ~self._solid
-        distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=self._layers * self.grid.spacing)
-        return extrapolate(distance, open_cells) if self._solid.any() else distance
+        open_cells, around = ~self._solid, self.grid.periodic
+        reach = self._layers * self.grid.spacing
+        distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=reach, periodic=around)
+        return extrapolate(distance, open_cells, periodic=around) if self._solid.any() else distance
 
     def _continued(self, grid: Grid, flow: Velocity) -> Velocity:
         """Return the velocity of the liquid beyond its faces, but not through the faces of solids."""
@@ -177,11 +196,25 @@ class LiquidStepper(Stepper[LiquidState]):
         for axis, (component, cut) in enumerate(zip(wide, no_penetration(grid, wide), strict=True)):
             low, high = sides(grid, axis)
             result.append(np.where((low == Cell.SOLID) & (high == Cell.SOLID), component, cut))
+        self.openings.prescribe(tuple(result))
         return tuple(result)
 
+    def _fed(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the level set with the cells full in which liquid enters."""
+        for inflow, cells in zip(self.openings.inflows, self.openings.cells, strict=True):
+            if inflow.inward > 0:
+                phi = np.where(cells, np.minimum(phi, -0.5 * self.grid.spacing), phi)
+        return phi
+
+    def _push(self, velocity: Velocity) -> None:
+        """Give the liquid that enters its velocity, in place."""
+        for inflow, cells in zip(self.openings.inflows, self.openings.cells, strict=True):
+            for axis, speed in enumerate(inflow.velocity if inflow.inward > 0 else ()):
+                velocity[axis][faces_of(cells, self.grid, axis)] = speed
+
     def _outflow(self, velocity: Velocity, wet: NDArray[np.bool_]) -> float:
-        """Return the volume per time that leaves through open walls."""
-        total = 0.0
+        """Return the volume per time that leaves through open walls and inflows, less what enters."""
+        total = -self.openings.rate(wet)
         for axis, (component, walls) in enumerate(zip(velocity, self.grid.walls, strict=True)):
             for end, sign, kind in zip((0, -1), (-1.0, 1.0), walls, strict=True):
                 if kind == "air":

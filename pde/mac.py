@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.grids import Cell, Grid
+from deepcd.pde.periodic import joined
 from deepcd.pde.poisson import PoissonSystem
 
 Velocity = tuple[NDArray[np.float64], ...]
@@ -107,7 +108,8 @@ def no_penetration(
     grid : Grid
         A grid in two or three dimensions.
     velocity : sequence of array_like
-        One array per axis, shape of the grid but one longer along its own axis, in units of velocity.
+        One array per axis, shape of the grid but one longer along its own axis, in units of velocity. Where the box
+        repeats, the first and the last face are the same, and the first counts.
     solid_velocity : sequence, optional
         Velocity of the obstacles, one entry per axis: a float, or an array over the faces of that axis. By default they
         are at rest. The walls around the box are always at rest.
@@ -139,6 +141,8 @@ def no_penetration(
         for end, kind in zip((0, -1), grid.walls[axis], strict=True):
             if kind == "solid":
                 component[_at(axis, end, component.ndim)] = 0.0
+        if axis in grid.periodic:
+            joined(component, axis)
     return result
 
 
@@ -241,6 +245,9 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
     grid = system.grid
     result = tuple(component.copy() for component in checked_velocity(grid, velocity))
     field = np.pad(system.to_field(pressure), 1)
+    for axis in grid.periodic:
+        ends = np.moveaxis(field, axis, 0)
+        ends[0], ends[-1] = ends[-2], ends[1]
     for axis, component in enumerate(result):
         low, high = sides(grid, axis)
         # The distance to p = 0 at the face of an air cell is only half a cell.
@@ -254,6 +261,16 @@ def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: Arra
 def face_shapes(grid: Grid) -> list[tuple[int, ...]]:
     """Return the shapes of the arrays of face velocities, one per axis."""
     return [tuple(n + (d == axis) for d, n in enumerate(grid.shape)) for axis in range(len(grid.shape))]
+
+
+def faces_of(cells: NDArray[np.bool_], grid: Grid, axis: int) -> NDArray[np.bool_]:
+    """Mark the faces of an axis with a marked cell on either side."""
+    beyond = [(int(d == axis),) * 2 for d in range(cells.ndim)]
+    padded = np.pad(cells, beyond, mode="wrap" if axis in grid.periodic else "constant")
+    low, high = (
+        tuple(part if d == axis else slice(None) for d in range(cells.ndim)) for part in (slice(-1), slice(1, None))
+    )
+    return np.asarray(padded[low] | padded[high])
 
 
 def checked_velocity(grid: Grid, velocity: Sequence[ArrayLike]) -> Velocity:

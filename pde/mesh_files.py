@@ -1,6 +1,7 @@
 """Surface meshes from files that anybody may have written: STL, PLY and Wavefront OBJ.
 
-meshio reads them, by its reader of the file's format: its general reader prints errors and ends the process.
+`deepcd.pde.stl` reads STL. meshio reads the others, by its reader of the file's format, since its general reader
+prints errors and ends the process; before that, their text is brought into the one form that it takes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ from numpy.typing import NDArray
 
 from deepcd.pde.extras import require
 from deepcd.pde.meshes import Mesh, MeshError
+from deepcd.pde.stl import StlError, triangles_of_stl
 
 POLYGONS = ("triangle", "quad", "polygon")
+# The format's first description says vertex_index, but meshio knows only the other name in use.
+PLY_WORDS = {"vertex_index": "vertex_indices", "char": "int8", "ushort": "uint16", "int16": "short"}
+PLY_FACES = re.compile(rb"(element face \d+\nproperty list \w+ \w+ vertex_indices\n)((?:property .*\n)*)")
+Surface = tuple[NDArray[np.float64], NDArray[np.int64]]  # vertices, shape (n, 3), and triangles, shape (m, 3)
 
 
 class _UnusableError(Exception):
@@ -63,7 +69,8 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     reader = {".stl": _read_stl, ".ply": _read_ply, ".obj": _read_obj}.get(path.suffix.lower())
     if reader is None:
         raise MeshError(f"{path}: a mesh must be a .stl, .ply or .obj file")
-    require("meshio", extra="simulate", by="read_mesh")
+    if reader is not _read_stl:
+        require("meshio", extra="simulate", by="read_mesh")
     expected = f"a surface mesh in the {path.suffix[1:].upper()} format"
     try:
         if not path.exists():
@@ -71,18 +78,10 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
         if not path.is_file():  # reading a pipe may wait for ever, and a device may have no end
             raise _UnusableError("is not a regular file")
         with np.errstate(over="ignore"):  # damaged headers claim any size
-            content = reader(path)
-        polygons = [np.asarray(block.data, dtype=np.int64) for block in content.cells if block.type in POLYGONS]
-        if not polygons:
-            raise _UnusableError("has no triangles")
-        points = np.asarray(content.points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] < 3:
-            raise _UnusableError("has vertices without three coordinates")
-        # Some programs write colours after the coordinates.
-        points, triangles = _merged(points[:, :3], np.vstack([_fans(block) for block in polygons]))
+            points, triangles = _merged(*reader(path))
     except OSError as error:
         raise MeshError(f"{path}: cannot be read ({error.strerror}); give {expected}") from error
-    except _UnusableError as error:
+    except (_UnusableError, StlError) as error:
         raise MeshError(f"{path}: {error}; give {expected}") from error
     except MemoryError as error:
         raise MeshError(f"{path}: does not fit into memory; give a coarser mesh") from error
@@ -91,35 +90,83 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     return Mesh(points, triangles, str(path)).oriented()
 
 
-def _read_stl(path: Path) -> Any:
-    import meshio
+def _read_stl(path: Path) -> Surface:
+    corners = triangles_of_stl(path.read_bytes(), str(path))
+    if not len(corners):
+        raise _UnusableError("has no triangles")
+    return corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3)
 
-    return meshio.stl.read(path)
 
-
-def _read_ply(path: Path) -> Any:
+def _read_ply(path: Path) -> Surface:
     import meshio
 
     content = path.read_bytes()
     end = re.search(rb"^[ \t]*end_header[ \t\r]*\n", content, re.MULTILINE)
     if end is None:  # meshio would never stop looking for it
         raise _UnusableError("is no PLY file, or cut off in its header: it has no line end_header")
-    header, rest = content[: end.start()], content[end.start() :]
-    for count in re.findall(rb"element \w+ +(\d+)", header):
-        if int(count[:20]) > len(rest):  # meshio allocates memory for them
-            raise _UnusableError(f"claims {int(count[:20])} elements, but holds {len(rest)} bytes")
-    # The format's first description says vertex_index, but meshio knows only the other name in use.
-    return meshio.ply.read(io.BytesIO(re.sub(rb"\bvertex_index\b", b"vertex_indices", header) + rest))
+    header, body = _plain_header(content[: end.start()]), content[end.end() :]
+    for count in re.findall(rb"element \w+ (\d+)", header):
+        if int(count[:20]) > len(body):  # meshio allocates memory for them
+            raise _UnusableError(f"claims {int(count[:20])} elements, but holds {len(body)} bytes")
+    if b"\nformat ascii" in header:
+        lines = [line for line in body.splitlines() if line.strip()]
+        if PLY_FACES.search(header):  # whatever follows the vertices of a face, such as textures, is left out
+            header, first = PLY_FACES.sub(rb"\1", header), int(re.findall(rb"element vertex (\d+)", header)[0])
+            lines[first:] = [b" ".join((words := line.split())[: int(words[0]) + 1]) for line in lines[first:]]
+        body = b"\n".join(lines)
+    return _surface(meshio.ply.read(io.BytesIO(header + b"end_header\n" + body)))
 
 
-def _read_obj(path: Path) -> Any:
+def _plain_header(header: bytes) -> bytes:
+    """Write the header of a PLY file as meshio takes it; elements after the faces, such as edges, are left out."""
+    lines: list[str] = []
+    elements: list[str] = []
+    for line in header.decode("latin-1").splitlines():
+        words = [PLY_WORDS.get(word, word) for word in line.split()]
+        if not words or words[0] in ("comment", "obj_info"):
+            continue
+        if words[0] == "element":
+            elements += words[1:2]
+            if elements != ["vertex", "face"][: len(elements)] and elements[:2] != ["vertex", "face"]:
+                raise _UnusableError(f"holds elements called {' and '.join(elements)!r}, not vertex and then face")
+        if len(elements) <= 2:
+            lines.append(" ".join(words) + "\n")
+    return "".join(lines).encode("latin-1")
+
+
+def _read_obj(path: Path) -> Surface:
     import meshio
 
     # Only comments and names may be in another encoding.
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        # Normals and textures are left out: they are numbered separately, but meshio wants one of each per vertex.
-        lines = [line for line in stream if line.split(maxsplit=1)[:1] in (["v"], ["f"])]
-    return meshio.obj.read(io.StringIO("".join(lines)))
+    text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
+    # Normals and textures are left out: they are numbered separately, but meshio wants one of each per vertex.
+    lines, count = [], 0
+    for number, line in enumerate(text.split("\n"), 1):
+        kind, *words = line.split() or [""]
+        try:
+            if kind == "v":
+                lines.append(f"v {' '.join(str(float(word)) for word in words[:3])}\n")
+                count += 1
+            elif kind == "f":
+                corners = [int(word.split("/")[0]) for word in words]
+                # Negative numbers count from the last vertex before the face.
+                lines.append(f"f {' '.join(str(i if i >= 0 else count + 1 + i) for i in corners)}\n")
+        except ValueError:
+            wanted = "three coordinates" if kind == "v" else "numbers of vertices"
+            raise _UnusableError(f"is damaged in line {number}, {line.strip()[:60]!r}: expected {wanted}") from None
+    return _surface(meshio.obj.read(io.StringIO("".join(lines))))
+
+
+def _surface(content: Any) -> Surface:
+    """Return what meshio read."""
+    polygons = [np.asarray(block.data, dtype=np.int64) for block in content.cells if block.type in POLYGONS]
+    if not polygons:
+        raise _UnusableError("has no triangles")
+    points = np.asarray(content.points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise _UnusableError("has vertices without three coordinates")
+    # Some programs write colours after the coordinates.
+    return points[:, :3], np.vstack([_fans(block) for block in polygons])
 
 
 def _fans(polygons: NDArray[np.int64]) -> NDArray[np.int64]:

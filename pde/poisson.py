@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
-from deepcd.pde.grids import Cell, Grid
+from deepcd.pde.grids import Grid
 
 NAMED = 5  # number of chambers and of isolated cells that `describe` lists; it counts the others
 
@@ -45,6 +46,8 @@ class PoissonSystem:
     @cached_property
     def component(self) -> NDArray[np.int32]:
         """Connected component of each unknown, shape (n,): 0, 1, ... in the order of the components' first cells."""
+        if self.grid.periodic:  # whose regions go on at the other end
+            return np.asarray(connected_components(self.A, directed=False)[1], dtype=np.int32)
         member = np.zeros(self.grid.shape, dtype=bool)
         member.reshape(-1)[self.cells] = True
         labels, _ = ndimage.label(member)
@@ -177,17 +180,18 @@ def poisson(grid: Grid) -> PoissonSystem:
     kind = full.reshape(-1)
     weight = np.array([1, 0, 2 if grid.air_at == "face" else 1], dtype=np.uint8)[kind]
 
-    position = np.flatnonzero(kind == Cell.FLUID)
+    fluid = np.flatnonzero(grid.fluid)
+    position = np.ravel_multi_index([i + 1 for i in np.unravel_index(fluid, grid.shape)], full.shape)
     diagonal = np.zeros(position.shape, dtype=np.uint8)
     for offset in before + after:
         diagonal += weight[position + offset]
-    fluid = np.flatnonzero(grid.fluid)
     alone = diagonal == 0
     isolated, cells = fluid[alone], fluid[~alone]
     position, diagonal = position[~alone], diagonal[~alone]
 
     unknown = np.zeros(kind.shape, dtype=np.uint8)
     unknown[position] = 1
+    _continue(unknown.reshape(full.shape), grid.periodic)
     entries = np.ones(position.shape, dtype=np.uint8)
     for offset in before + after:
         entries += unknown[position + offset]
@@ -196,6 +200,7 @@ def poisson(grid: Grid) -> PoissonSystem:
 
     number = np.full(kind.shape, -1, dtype=index)
     number[position] = np.arange(len(position), dtype=index)
+    _continue(number.reshape(full.shape), grid.periodic)
     indptr = np.zeros(len(position) + 1, dtype=index)
     np.cumsum(entries, dtype=index, out=indptr[1:])
     scale = grid.spacing**-2
@@ -210,8 +215,17 @@ def poisson(grid: Grid) -> PoissonSystem:
             data[slot] = diagonal * scale
         np.add(slot, there, out=slot)
     A = csr_array((data, indices, indptr), shape=(len(position), len(position)))
+    if grid.periodic:  # a neighbour beyond an end comes before or after all others
+        A.sort_indices()
     A.has_canonical_format = True  # saves SciPy a pass over the matrix
     return PoissonSystem(A=A, grid=grid, cells=cells, isolated=isolated)
+
+
+def _continue(padded: NDArray[np.generic], axes: tuple[int, ...]) -> None:
+    """Set the rings beyond both ends of axes to the entries at the other ends."""
+    for axis in axes:
+        entries = np.moveaxis(padded, axis, 0)
+        entries[0], entries[-1] = entries[-2], entries[1]
 
 
 def _count(n: int, noun: str) -> str:

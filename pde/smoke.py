@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,8 @@ from deepcd.pde.domains import Shape, domain
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.forces import buoyancy, vorticity_confinement
 from deepcd.pde.grids import Cell, Grid
-from deepcd.pde.mac import Velocity, face_shapes, no_penetration
+from deepcd.pde.inflow import Inflow, Openings
+from deepcd.pde.mac import Velocity, face_shapes, faces_of, no_penetration
 from deepcd.pde.poisson import PoissonSystem, poisson
 from deepcd.pde.projection import SolveFunction, pressure_step
 from deepcd.pde.stepping import Step, Stepper
@@ -87,7 +89,7 @@ class SmokeStepper(Stepper[SmokeState]):
     Parameters
     ----------
     grid : Grid
-        Grid of fluid and solid cells; its walls are "solid" or "air".
+        Grid of fluid and solid cells.
     solve : callable
         ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. As long as no obstacle
         moves, the system is the same object in every step, so that its solver needs to be prepared only once.
@@ -103,6 +105,8 @@ class SmokeStepper(Stepper[SmokeState]):
         Strength of the vorticity confinement, in units of 1 / time.
     sources : sequence of Source, default ()
         Regions in which smoke, heat or velocity is set in every step.
+    inflows : sequence of Inflow, default ()
+        Parts of walls through which fluid enters or leaves.
     obstacle : callable, optional
         ``obstacle(time)`` returns two things: a :class:`Shape` or the bool array of the cells of a solid, which is
         added to those of the grid, and its velocity, one entry per axis, each a float or an array over the faces of
@@ -144,6 +148,7 @@ class SmokeStepper(Stepper[SmokeState]):
         beta: float = 1.0,
         epsilon: float = 0.0,
         sources: Sequence[Source] = (),
+        inflows: Sequence[Inflow] = (),
         obstacle: Obstacle | None = None,
         threads: int = 1,
     ) -> None:
@@ -156,11 +161,18 @@ class SmokeStepper(Stepper[SmokeState]):
         if not (np.isfinite(epsilon) and epsilon >= 0):
             raise ValueError(f"epsilon must be finite and from 0 up, got {epsilon!r}")
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
-        self.sources = [(_cells(source.region, grid, "the region of a source"), source) for source in sources]
+        self.sources = [(cells_of(source.region, grid, "the region of a source"), source) for source in sources]
         for _, source in self.sources:
             _check_source(source, len(grid.shape))
+        self.openings = Openings(grid, inflows)
+        for inflow, layer in zip(self.openings.inflows, self.openings.layers(self.dt, cfl), strict=True):
+            brought = Source(layer, inflow.density, inflow.temperature, inflow.velocity)
+            _check_source(brought, len(grid.shape))
+            self.sources.append((layer, brought))
         self.obstacle = obstacle
         self._now = (0.0, self._place(0.0, None))
+        if self.openings:
+            self.openings.check(self._now[1].system)
 
     def start(self) -> SmokeState:
         """Return clear air at rest.
@@ -180,6 +192,7 @@ class SmokeStepper(Stepper[SmokeState]):
 
     def _advance(self, state: SmokeState, velocity: Velocity, dt: float) -> Step[SmokeState]:
         h = self.grid.spacing
+        around = self.grid.periodic
         before = self._at(state.time)
         start = perf_counter()
         fluid = before.grid.fluid
@@ -187,9 +200,10 @@ class SmokeStepper(Stepper[SmokeState]):
         if not fluid.all():
             layers = math.ceil(self.cfl) + 1  # traces end at most so far inside a solid, and interpolate beyond that
             velocity = extrapolate_velocity(before.grid, velocity, layers)
-            scalars = [extrapolate(scalar, fluid, layers) for scalar in scalars]
-        density, temperature = advect_scalars(scalars, velocity, dt, h, inside=fluid, threads=self.threads)
-        moved = advect_velocity(velocity, dt, h, inside=fluid, threads=self.threads)
+            scalars = [extrapolate(scalar, fluid, layers, around) for scalar in scalars]
+        how: dict[str, Any] = {"inside": fluid, "periodic": around, "threads": self.threads}
+        density, temperature = advect_scalars(scalars, velocity, dt, h, **how)
+        moved = advect_velocity(velocity, dt, h, **how)
         seconds = perf_counter() - start
         if self.epsilon > 0:
             push = vorticity_confinement(before.grid, velocity, self.epsilon, self.threads)
@@ -205,11 +219,13 @@ class SmokeStepper(Stepper[SmokeState]):
         if not after.grid.fluid.all():
             density[~after.grid.fluid] = 0.0
             temperature[~after.grid.fluid] = 0.0
-        moved[-1][...] += dt * buoyancy(density, temperature, self.alpha, self.beta)
+        upward = buoyancy(density, temperature, self.alpha, self.beta, periodic=len(self.grid.shape) - 1 in around)
+        moved[-1][...] += dt * upward
         for region, source in self.sources:
             for axis, speed in enumerate(() if source.velocity is None else source.velocity):
-                moved[axis][_faces(region, axis)] = speed
+                moved[axis][faces_of(region, self.grid, axis)] = speed
         cut = no_penetration(after.grid, moved, after.motion)
+        self.openings.prescribe(cut)
         velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve)
         new = SmokeState(velocity, density, temperature, pressure, state.time + dt, state.frame + 1)
         return Step(new, solved, seconds)
@@ -224,7 +240,7 @@ class SmokeStepper(Stepper[SmokeState]):
         if self.obstacle is None:
             return _Place(self.grid, None)
         region, motion = self.obstacle(time)
-        moving = _cells(region, self.grid, "the obstacle")
+        moving = cells_of(region, self.grid, "the obstacle")
         cells = np.where(moving, np.uint8(Cell.SOLID), self.grid.cells)
         shapes = face_shapes(self.grid)
         if len(motion) != len(shapes):
@@ -237,7 +253,7 @@ class SmokeStepper(Stepper[SmokeState]):
                     f"the velocity of the obstacle along axis {axis} must be a finite float or an array of shape "
                     f"{shape}, got {speed!r}"
                 )
-            own.append(np.where(_faces(moving, axis), array, 0.0))  # solids of the grid stay at rest
+            own.append(np.where(faces_of(moving, self.grid, axis), array, 0.0))  # solids of the grid stay at rest
         if last is not None and np.array_equal(cells, last.grid.cells):
             last.motion = own
             return last
@@ -257,8 +273,8 @@ class _Place:
         return poisson(self.grid)
 
 
-def _cells(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
-    """Return the cells of a region."""
+def cells_of(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
+    """Return the cells of a region, whose name messages use."""
     if isinstance(region, Shape):
         return np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
     mask = np.asarray(region, dtype=bool)
@@ -275,12 +291,3 @@ def _check_source(source: Source, ndim: int) -> None:
         raise ValueError(
             f"the velocity of a source must be one finite component per axis ({ndim}), got {source.velocity!r}"
         )
-
-
-def _faces(cells: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Mark the faces of an axis with a marked cell on either side."""
-    padded = np.pad(cells, [(int(d == axis),) * 2 for d in range(cells.ndim)])
-    low, high = (
-        tuple(part if d == axis else slice(None) for d in range(cells.ndim)) for part in (slice(-1), slice(1, None))
-    )
-    return np.asarray(padded[low] | padded[high])

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.domains import Shape
 from deepcd.pde.grids import Grid
-from deepcd.pde.smoke import Obstacle
+from deepcd.pde.mac import face_shapes, faces_of
+from deepcd.pde.smoke import Obstacle, cells_of
 
 
 def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float) -> Obstacle:
@@ -67,5 +68,37 @@ def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float
             return still.contains([a + cosine * u + sine * v, b - sine * u + cosine * v, *x[2:]])
 
         return Shape(contains), [*along, 0.0]
+
+    return at
+
+
+def together(obstacles: Sequence[Obstacle], grid: Grid) -> Obstacle:
+    """Return several obstacles of a :class:`SmokeStepper` as one.
+
+    Parameters
+    ----------
+    obstacles : sequence of callable
+        At least one; see :class:`SmokeStepper`.
+    grid : Grid
+        The grid of the simulation.
+
+    Returns
+    -------
+    callable
+        ``obstacle(time)`` returns the union of their cells and its velocity; on a face that belongs to several, it is
+        that of the last one.
+    """
+    if len(obstacles) == 1:
+        return obstacles[0]
+
+    def at(time: float) -> tuple[NDArray[np.bool_], Sequence[ArrayLike]]:
+        union, motion = np.zeros(grid.shape, dtype=bool), [np.zeros(shape) for shape in face_shapes(grid)]
+        for obstacle in obstacles:
+            region, own = obstacle(time)
+            cells = cells_of(region, grid, "an obstacle")
+            union |= cells
+            for axis, (component, speed) in enumerate(zip(motion, own, strict=True)):
+                np.copyto(component, speed, where=faces_of(cells, grid, axis))
+        return union, motion
 
     return at

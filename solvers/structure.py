@@ -222,9 +222,9 @@ def _find_grid(
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
     _announce()
-    if grid is not None:
-        return UnitStencilOperator(*embed(grid), config.threads), ""
     try:
+        if grid is not None:
+            return UnitStencilOperator(*embed(grid), config.threads), ""
         # In A's own precision: what counts as equal depends on it.
         found = discover(A if dtype == np.float64 else A.astype(dtype), scanned)
         return UnitStencilOperator(*found, config.threads), ""

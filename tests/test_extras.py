@@ -84,7 +84,7 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
         ("torch", "pinn", "deepcd.pde.problems", "import deepcd.pde.problems"),
         ("torch", "train", "deepcd.solvers.training", "from deepcd.solvers.training import train"),
         ("torch", "train", 'DeepCD(preconditioner="dcdm")', f"{BOX}; DeepCD(preconditioner='dcdm').setup(A)"),
-        ("meshio", "simulate", "read_mesh", "from deepcd.pde import read_mesh; read_mesh('a.stl')"),
+        ("meshio", "simulate", "read_mesh", "from deepcd.pde import read_mesh; read_mesh('a.ply')"),
         ("meshio", "simulate", "write_vtu", "from deepcd.pde import *; write_vtu('a.vtu', icosphere(1))"),
     ],
 )

@@ -129,6 +129,8 @@ class TestWhatIsRead:
         for chunk in (1, 2, 7, 64):
             monkeypatch.setattr("deepcd.data.matrix_market.CHUNK", chunk)
             assert_reads(tmp_path / "A.mtx", market(A), A)
+            commented = b" % 12 1 1 % 3\n".join(market(A).split(b"\n"))
+            assert_reads(tmp_path / "A.mtx", commented, A)
 
     @pytest.mark.parametrize(
         "content",
@@ -137,10 +139,15 @@ class TestWhatIsRead:
             b"%%MatrixMarket matrix coordinate integer general\r\n%\r\n2 2 4\r\n1 1 2\r\n2 1 -1\r\n2 2 2\r\n2 1 -.5\r",
             b"%%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 2 2 1 -1.5\n2 2\n2\n",
             b"%%MatrixMarket matrix array real general\n2 2\n2\n-1.5\n0\n2\n",
+            b"\xef\xbb\xbf%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 .2D1\n%\xe9\n2 1 -15.d-1\n2 2 2D0%1",
         ],
     )
     def test_liberties_of_other_writers(self, tmp_path: Path, content: bytes) -> None:
         assert_reads(tmp_path / "A.mtx", content, [[2, 0], [-1.5, 2]])
+
+    def test_patterns(self, tmp_path: Path) -> None:
+        banner = BANNER.replace(b"real general", b"pattern symmetric")
+        assert_reads(tmp_path / "A.MTX", banner + b"2 2 2\n1 1\n2 1\n", [[1, 1], [1, 0]])
 
     @pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 5)])
     def test_vectors(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
@@ -292,40 +299,54 @@ class TestContent:
         ("old", "new", "says"),
         [
             (b"matrix", b"vector", "does not begin"),
-            (b"%%Mat", b"%Mat", "does not begin"),
+            (b"%%Mat", b"%%%Mat", "does not begin"),
+            (b"%%Mat", b"\xff\xfe%\0", "UTF-16"),
             (b"general", b"", "does not begin"),
             (b"coordinate", b"elemental", "its kind is 'elemental real general'"),
             (b"real", b"quaternion", "its kind is"),
             (b"general", b"lopsided", "its kind is"),
             (b"real", b"complex", "must be real, but holds complex numbers"),
-            (b"real", b"pattern", "must be real, but holds the pattern"),
+            (
+                b"real",
+                b"pattern",
+                "line 5, '2 2 2': there are more than the 3 entries that its header claims (an entry",
+            ),
+            (b"coordinate real", b"array pattern", "its kind is 'array pattern general'"),
             (b"general", b"skew-symmetric", "never positive definite"),
             (b"2 2 3", b"2 3 3", "must be square and not empty, got shape (2, 3)"),
             (b"2 2 3", b"0 0 0", "must be square and not empty"),
-            (b"2 1 -1", b"3 1 -1", "row 3 is not one of 1 to 2"),
+            (b"2 1 -1", b"3 1 -1", "is damaged in line 4, '3 1 -1': row 3 is not one of 1 to 2; give"),
             (b"2 1 -1", b"2 0 -1", "column 0 is not one of 1 to 2"),
             (b"2 1 -1", b"2 -1 -1", "column -1 is not"),
             (b"2 1 -1", b"2 18446744073709551617 -1", "column 1.84467e+19 is not"),
             (b"2 1 -1", b"1.5 1 -1", "row 1.5 is not"),
             (b"2 1 -1", b"nan 1 -1", "row nan is not"),
-            (b"2 1 -1", b"2 1 -1d0", "could not convert string to float: b'-1d0'"),
-            (b"2 1 -1", b"2 1 0x10", "could not convert"),
-            (b"2 1 -1", b"2 1 1.0.0", "could not convert"),
-            (b"2 1 -1", b"2 1 1_0", "underscore"),
-            (b"2 1 -1", b"% now\n2 1 -1", "could not convert string to float: b'%'"),
-            (b"2 1 -1", b"2 1 -1 \xff\x00\x1b[2J", "could not convert"),
-            (b"2 1 -1", b"2 1 -1 0", "row 0 is not"),
+            (b"2 1 -1", b"2 1 -1d", "line 4, '2 1 -1d': '-1d' is not a number"),
+            (b"2 1 -1", b"2 1 -1,5", "line 4, '2 1 -1,5': '-1,5' is not a number"),
+            (b"2 1 -1", b"2 1 0x10", "'0x10' is not a number"),
+            (b"2 1 -1", b"2 1 1.0.0", "'1.0.0' is not a number"),
+            (b"2 1 -1", b"2 1 1_0", "'1_0' is not a number: it has an underscore"),
+            (b"2 1 -1", b"% 7\n\n2 1 -1 % 8\n2 x -1", "line 7, '2 x -1': 'x' is not a number"),
+            (b"2 1 -1", b"2 1 -1 \xff\x00\x1b[2J", "is not a number"),
+            (
+                b"2 1 -1",
+                b"2 1 -1 0",
+                "line 4, '2 1 -1 0': row 0 is not one of 1 to 2 (an entry has 3 numbers, this line 4)",
+            ),
         ],
     )
     def test_matrix_market(self, tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
         content = BANNER + b"2 2 3\n1 1 2\n2 1 -1\n2 2 2\n"
         assert old in content
         refused(tmp_path / "A.mtx", content.replace(old, new, 1), says)
+        refused(tmp_path / "A.mtx.gz", gzip.compress(content.replace(old, new, 1)), says)
 
     def test_a_symmetric_file_gives_one_triangle(self, tmp_path: Path) -> None:
         banner = BANNER.replace(b"general", b"symmetric")
         assert_reads(tmp_path / "A.mtx", banner + b"2 2 2\n1 1 2\n1 2 -1\n", [[2, -1], [-1, 0]])
-        refused(tmp_path / "A.mtx", banner + b"2 2 3\n1 1 2\n1 2 -1\n2 1 -1\n", "above and below the diagonal")
+        with pytest.warns(UserWarning, match="above and below the diagonal"):
+            assert_reads(tmp_path / "A.mtx", banner + b"2 2 3\n1 1 2\n1 2 -1\n2 1 -1\n", [[2, -2], [-2, 0]])
+        assert_reads(tmp_path / "A.mtx", banner + b"2 2 4\n1 1 2\n2 1 -1\n1 1 2\n2 1 -4\n", [[4, -5], [-5, 0]])
         refused(tmp_path / "A.mtx", banner + b"2 3 1\n1 1 2\n", "symmetric, but of shape (2, 3)")
 
     def test_archives(self, tmp_path: Path) -> None:

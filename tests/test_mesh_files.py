@@ -110,6 +110,35 @@ class TestWhatIsRead:
         path.write_bytes(coloured.replace(b"\n", b"\r\n") + b"\ng other\n")
         assert read_mesh(path).volume == 8
 
+    def test_liberties_in_ply(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.ply"
+        lines = content("text.ply", CUBE, tmp_path).split(b"\n")
+        body = lines.index(b"end_header")
+        header = [line.replace(b" ", b" \t ") for line in lines[:body]]
+        header.insert(2, b"comment caf\xe9\nobj_info x")
+        edges = [b"element edge 1", b"property int vertex1", b"property int vertex2"]
+        path.write_bytes(
+            b"\r\n".join([*header, *edges, lines[body], b"\n".join(lines[body + 1 :]).replace(b"\n", b"\n\n"), b"0 1"])
+        )
+        assert read_mesh(path).volume == 8
+        textured = [*lines[:body], b"property list uchar float texcoord", lines[body]]
+        textured += lines[body + 1 : body + 9] + [line + b" 2 0.5 0.5" for line in lines[body + 9 :] if line]
+        path.write_bytes(b"\n".join(textured))
+        assert read_mesh(path).volume == 8
+        refused(path, b"\n".join([lines[0], lines[1], *edges[:2], *lines[2:]]), "holds elements called 'edge'")
+
+    def test_liberties_in_obj(self, tmp_path: Path) -> None:
+        """Faces may follow the vertices that they count from, blank lines, comments and quads among them."""
+        path = tmp_path / "a.obj"
+        parts = []
+        for shift in (0, 5):
+            parts += [f"v {x + shift} {y} \\\n {z} 0.5\n\n" for x, y, z in CUBE.vertices]
+            parts += [f"f {' '.join(f'{i - 8}//{i - 8}' for i in quad)} # quad\r\n" for quad in QUADS]
+        path.write_text("\ufeff# two cubes\n" + "".join(parts).replace(" # quad", ""), encoding="utf-8")
+        assert read_mesh(path).volume == 16
+        refused(path, b"v 0 0 0\n\nv 0 1,5 0\n", "is damaged in line 3, 'v 0 1,5 0': expected three coordinates")
+        refused(path, b"v 0 0 0\nf 1 x 2\n", "is damaged in line 2, 'f 1 x 2': expected numbers of vertices")
+
     def test_vertices_become_one(self, tmp_path: Path) -> None:
         """Zeros of either sign too, and those of no triangle are left out."""
         soup, path = CUBE.vertices[CUBE.triangles].reshape(-1, 3) + 1, tmp_path / "a.obj"
@@ -178,8 +207,7 @@ class TestWhatIsRefused:
         faces = CUBE.triangles + 1
         refused(tmp_path / "a.obj", obj(CUBE.vertices, np.where(faces == 8, 9, faces)), "a face has vertex 9 of 8")
         refused(tmp_path / "a.obj", obj(CUBE.vertices, np.where(faces == 8, 0, faces)), "a face has vertex 0 of 8")
-        relative = np.where(faces == 8, -1, faces)
-        refused(tmp_path / "a.obj", obj(CUBE.vertices, relative), "vertex -1", "relative numbers are not supported")
+        refused(tmp_path / "a.obj", obj(CUBE.vertices, np.where(faces == 8, -9, faces)), "a face has vertex 0 of 8")
         refused(tmp_path / "a.obj", obj(CUBE.vertices[:, :2], faces), "has vertices without three coordinates")
         refused(tmp_path / "a.obj", obj(CUBE.vertices, [(1, 2)]), "has faces of shape (2,)")
 
@@ -191,7 +219,7 @@ class TestWhatIsRefused:
                 refused(tmp_path / name, wrong, "claims 99999999999999 elements, but holds")
         binary = bytearray(content("binary.stl", CUBE, tmp_path))
         binary[80:84] = b"\xff" * 4
-        refused(tmp_path / "binary.stl", bytes(binary), "is not a surface mesh in the STL format")
+        refused(tmp_path / "binary.stl", bytes(binary[:-1]), "claims 4294967295 triangles", "has 683 bytes")
 
     @pytest.mark.parametrize("name", WRITERS)
     def test_truncations(self, tmp_path: Path, name: str) -> None:

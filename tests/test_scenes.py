@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 
 from deepcd.data import SCENES
-from deepcd.pde import Cell, Grid, LiquidState, LiquidStepper, SmokeStepper
+from deepcd.pde import Cell, Grid, LiquidState, LiquidStepper, SmokeStepper, icosphere
 from deepcd.solvers.simulation.scenes import (
     COMMON,
-    MESHES,
     OPTIONS,
     PLACES,
     REQUIRED,
-    SHAPES,
-    SOLIDS,
     Scene,
-    SceneError,
+    SceneWarning,
     State,
     read_scene,
 )
+from deepcd.solvers.simulation.shapes import MESHES, SHAPES, SOLIDS
+from deepcd.solvers.simulation.tables import SceneError
 
 SMOKE = 'kind = "smoke"\nshape = [8, 8, 8]\n'
 FLAT = 'kind = "smoke"\nshape = [10, 6]\n'
@@ -63,10 +62,14 @@ class TestShipped:
         assert scene.record == written | {"shape": list(scene.shape)}
         assert set(scene.options.items()) >= {(name, written[name]) for name in OPTIONS[scene.kind] if name in written}
         assert len(scene.sources) == len(written.get("source", []))
-        assert scene.fills == tuple((fill["box"]["low"], fill["box"]["high"]) for fill in written.get("fill", []))
-        assert (scene.obstacle is None) == ("obstacle" not in written)
-        assert (scene.turn is None) == ("turn" not in written.get("obstacle", {}))
-        assert not all(np.equal(grid_of(scene).cells, Cell.FLUID).flat) or scene.turn is not None
+        boxes = [(fill["box"]["low"], fill["box"]["high"]) for fill in written.get("fill", [])]
+        assert [(part.low.tolist(), part.high.tolist()) for part in scene.fills] == boxes
+        written_obstacles = written.get("obstacle", [])
+        if isinstance(written_obstacles, dict):
+            written_obstacles = [written_obstacles]
+        assert [turn is not None for _, turn in scene.obstacles] == ["turn" in table for table in written_obstacles]
+        still = any(turn is None for _, turn in scene.obstacles)
+        assert still == (not all(np.equal(grid_of(scene).cells, Cell.FLUID).flat))
         assert isinstance(scene.stepper(never), STEPPERS[scene.kind])
 
 
@@ -76,7 +79,7 @@ class TestDefaults:
         scene = read(tmp_path, text)
         assert (scene.title, scene.frames, scene.tol, scene.view) == ("own", 100, 1e-6, 1)
         assert scene.walls == ["solid"] * len(scene.shape)
-        assert (scene.obstacle, scene.turn) == (None, None)
+        assert scene.obstacles == ()
         assert scene.sources == ()
         assert scene.options == REQUIRED[scene.kind]
 
@@ -132,7 +135,8 @@ class TestContent:
             "mesh": 'name = "icosphere", fit = [[0.25, 0.25, 0.25], [0.75, 0.75, 0.75]]',
         }[solid]
         table = f"{solid} = {{ {numbers} }}\n"
-        scene = read(tmp_path, f"{SMOKE}[obstacle]\n{table}[[source]]\n{table}density = 2\nvelocity = [0, 0, 1]\n")
+        with pytest.warns(SceneWarning, match="lies inside of obstacles"):
+            scene = read(tmp_path, f"{SMOKE}[obstacle]\n{table}[[source]]\n{table}density = 2\nvelocity = [0, 0, 1]\n")
         solids = np.equal(grid_of(scene).cells, Cell.SOLID)
         assert 0 < solids.sum() < solids.size
         stepper = scene.stepper(never)
@@ -162,14 +166,59 @@ class TestContent:
         scene = read(tmp_path, SMOKE + '[obstacle]\nmesh = { file = "solid.obj" }\n')
         assert 0.05 < np.equal(grid_of(scene).cells, Cell.SOLID).mean() < 0.3
 
+    def test_several_obstacles_are_one_solid(self, tmp_path: Path) -> None:
+        other = BALL.replace("0.5, 0.5", "0.2, 0.8")
+        both = grid_of(read(tmp_path, f"{SMOKE}[[obstacle]]\n{BALL}[[obstacle]]\n{other}")).cells
+        one, two = (grid_of(read(tmp_path, f"{SMOKE}[obstacle]\n{table}")).cells for table in (BALL, other))
+        np.testing.assert_array_equal(both, one | two)
+        assert 0 < np.count_nonzero(one) < np.count_nonzero(both)
+
+    def test_obstacles_turn_and_stand_side_by_side(self, tmp_path: Path) -> None:
+        paddle = "[[obstacle]]\nbox = {{ low = [0.1, {0}, 0], high = [0.5, {1}, 1] }}\n"
+        paddle += "turn = {{ center = [0.3, {2}], period = {3} }}\n"
+        text = f"{SMOKE}{paddle.format(0.1, 0.3, 0.2, 4)}{paddle.format(0.6, 0.8, 0.7, -4)}[[obstacle]]\n"
+        stepper = read(tmp_path, text + "box = { low = [0.8, 0, 0], high = [1, 1, 1] }\n").stepper(never)
+        assert isinstance(stepper, SmokeStepper)
+        assert np.count_nonzero(np.equal(stepper.grid.cells, Cell.SOLID)) == 2 * 64
+        assert stepper.obstacle is not None
+        cells, (u, v, w) = stepper.obstacle(0.0)
+        assert isinstance(cells, np.ndarray)
+        np.testing.assert_array_equal(np.unique(np.argwhere(cells)[:, 1]), [1, 5])
+        assert not np.any(w)
+        assert (np.asarray(v)[1, 1, 0] < 0) != (np.asarray(v)[1, 5, 0] < 0)  # they turn against each other
+        assert not np.any(np.asarray(u)[5:])
+
     def test_what_turns_is_no_part_of_the_grid(self, tmp_path: Path) -> None:
         text = SMOKE + "[obstacle]\n" + BALL + "turn = { center = [0.5, 0.25], period = 2 }\n"
         scene = read(tmp_path, text)
-        assert scene.turn == ((0.5, 0.25), 2.0)
+        assert [turn for _, turn in scene.obstacles] == [((0.5, 0.25), 2.0)]
         assert np.equal(grid_of(scene).cells, Cell.FLUID).all()
         stepper = scene.stepper(never)
         assert isinstance(stepper, SmokeStepper)
         assert stepper.obstacle is not None
+
+    def test_inflows_enter_through_walls(self, tmp_path: Path) -> None:
+        east = '[[inflow]]\naxis = 0\nend = "low"\nvelocity = [1, 0, 0]\n'
+        text = SMOKE + 'walls = [["solid", "air"], "periodic", "solid"]\n' + east + "density = 2.0\n" + BALL
+        stepper = read(tmp_path, text.replace("[0.5, 0.5, 0.5]", "[0, 0.5, 0.5]")).stepper(never)
+        assert isinstance(stepper, SmokeStepper)
+        assert stepper.grid.periodic == (1,)
+        (cells,), (inflow,) = stepper.openings.cells, stepper.openings.inflows
+        assert (inflow.velocity, inflow.density, inflow.temperature) == ([1, 0, 0], 2.0, None)
+        assert 4 <= np.count_nonzero(cells) == np.count_nonzero(cells[0]) <= 16
+        liquid = read(tmp_path, LIQUID + FILL + east.replace("[1, 0, 0]", "[1, 0]")).stepper(never)
+        assert isinstance(liquid, LiquidStepper)
+        assert np.argwhere(liquid.openings.cells[0])[:, 1].tolist() == list(range(8))
+        text = SMOKE + 'walls = ["solid", "solid", "air"]\n[[inflow]]\nvelocity = [0, -1, 0]\n' + BALL
+        scene = read(tmp_path, text)
+        assert [part.where for part in scene.nozzles] == ["inflow.ball"]
+        assert [(i.axis, i.end, i.nozzle) for i in scene.inflows] == [(1, "high", True)]
+        stepper = scene.stepper(never)
+        assert isinstance(stepper, SmokeStepper)
+        assert np.equal(stepper.grid.cells, Cell.SOLID)[stepper.openings.cells[0].nonzero()].sum() == 0
+        assert np.equal(stepper.grid.cells, Cell.SOLID).any()
+        there = read(tmp_path, LIQUID + FILL + "[[inflow]]\nvelocity = [1, -2]\n").inflows
+        assert [(inflow.axis, inflow.end) for inflow in there] == [(1, "high")]
 
     def test_smoke_starts_at_rest(self, tmp_path: Path) -> None:
         state = start_of(read(tmp_path, SMOKE + "[[source]]\n" + BALL))
@@ -178,12 +227,27 @@ class TestContent:
     def test_liquid_fills_its_boxes(self, tmp_path: Path) -> None:
         text = LIQUID + FILL + FILL.replace("[0.5, 1]", "[1, 0.25]")
         scene = read(tmp_path, text)
-        assert scene.fills == (([0, 0], [0.5, 1]), ([0, 0], [1, 0.25]))
+        assert [part.high.tolist() for part in scene.fills] == [[0.5, 1], [1, 0.25]]
         state = start_of(scene)
         assert isinstance(state, LiquidState)
         inside = np.zeros((8, 8), dtype=bool)
         inside[:4], inside[:, :2] = True, True
         np.testing.assert_array_equal(state.phi < 0, inside)
+
+    @pytest.mark.parametrize("solid", SOLIDS)
+    def test_liquid_fills_every_shape(self, tmp_path: Path, solid: str) -> None:
+        numbers = {
+            "ball": "center = [0.5, 0.5, 0.5], radius = 0.3",
+            "box": "low = [0.25, 0, 0.5], high = [0.75, 0.5, 1]",
+            "cylinder": "center = [0.5, 0.5, 0], radius = 0.3",
+            "mesh": 'name = "icosphere", fit = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]',
+        }[solid]
+        table = f"{solid} = {{ {numbers} }}\n"
+        state = start_of(read(tmp_path, f'kind = "liquid"\nshape = [16, 16, 16]\n[[fill]]\n{table}'))
+        assert isinstance(state, LiquidState)
+        sphere = 4 / 3 * np.pi * 0.3**3
+        volume = {"ball": sphere, "box": 0.125, "cylinder": np.pi * 0.09, "mesh": sphere}[solid]
+        assert state.volume == pytest.approx(volume, rel=0.06)
 
 
 MALFORMED = [
@@ -270,18 +334,79 @@ MALFORMED = [
         "obstacle.turn is for .* in smoke",
     ),
     (FLAT + "[obstacle]\nball = { center = [0, 0], radius = 1 }\nturn = {}", "in three dimensions"),
+    # inflows
+    (SMOKE + "[inflow]", r"inflow must be a list of tables, \[\[inflow\]\]"),
+    (SMOKE + "[[inflow]]", "inflow.velocity is missing"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = 1', "inflow.velocity must be a list of 3 numbers"),
+    (SMOKE + '[[inflow]]\naxis = 0.0\nend = "low"\nvelocity = [1, 0, 0]', "inflow.axis must be a whole number"),
+    (SMOKE + "[[inflow]]\naxis = 3\nvelocity = [1, 0, 0]", "inflow.axis must be a whole number from 0 to 2, got 3"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "left"\nvelocity = [1, 0, 0]', "low. or .high., got 0 and 'left'"),
+    (SMOKE + '[[inflow]]\naxis = 0\nend = "low"\nvelocity = [1, 0, 0]', "enters, and nothing lets it out"),
+    (LIQUID + FILL + "[[inflow]]\ndensity = 1", "unknown key density in inflow"),
     # fills
     (SMOKE + "fill = []", "unknown key fill in the scene"),
     (LIQUID + "fill = 3", r"fill must be a list of tables, \[\[fill\]\], got 3"),
     (LIQUID + "fill = [3]", "fill must be a table, got 3"),
-    (LIQUID + "[[fill]]\nball = {}", "unknown key ball in fill; known: box"),
-    (LIQUID + "[[fill]]", "fill.box must be a table, got None"),
+    (LIQUID + "[[fill]]\nball = {}", "fill.ball.center is missing"),
+    (LIQUID + "[[fill]]", "fill must hold one of ball, box, cylinder, mesh, got none"),
     (LIQUID + "[[fill]]\nbox = { low = [0, 0], top = 1 }", "unknown key top in fill.box"),
-    (LIQUID + "[[fill]]\nbox = { low = [0, 0] }", "fill.box needs low and high of 2 numbers each, .* and None"),
-    (LIQUID + "[[fill]]\nbox = { low = 0, high = 1 }", "fill.box needs low and high of 2 numbers each, got 0 and 1"),
-    (LIQUID + '[[fill]]\nbox = { low = "ab", high = [1, 1] }', "fill.box needs low and high of 2 numbers each"),
-    (LIQUID + '[[fill]]\nbox = { low = ["a", "b"], high = [1, 1] }', "fill.box needs low and high of 2 numbers"),
+    (LIQUID + "[[fill]]\nbox = { low = [0, 0] }", "fill.box.high is missing"),
+    (LIQUID + "[[fill]]\nbox = { low = 0, high = 1 }", "fill.box.low must be a list of 2 numbers, got 0"),
+    (LIQUID + '[[fill]]\nbox = { low = "ab", high = [1, 1] }', "fill.box.low must be a list of 2 numbers"),
+    (LIQUID + '[[fill]]\nbox = { low = ["a", "b"], high = [1, 1] }', "fill.box.low must be a list of 2 numbers"),
+    (LIQUID + FILL + '[[fill]]\nmesh = { name = "knot" }', "fill 2.mesh: knot: fit must be"),
 ]
+
+
+class TestWhatIsLost:
+    """Nothing vanishes in silence: one warning for each thing, with its size in cells."""
+
+    def warned(self, folder: Path, text: str) -> list[str]:
+        with pytest.warns(SceneWarning) as caught:
+            read(folder, text)
+        return [str(warning.message).removeprefix(f"scene {folder / 'own.toml'}: ") for warning in caught]
+
+    def test_a_plate_that_no_centre_lies_in(self, tmp_path: Path) -> None:
+        text = SMOKE + "[[obstacle]]\nbox = { low = [0, 0.49, 0], high = [1, 0.51, 2] }\n[[obstacle]]\n" + BALL
+        (lost,) = self.warned(tmp_path, text)
+        assert lost.startswith("obstacle 1.box covers no cell: it is 8 x 0.16 x 8 cells large")
+        assert lost.endswith("100 % of it is 0.16 cells thick; make it thicker than a cell, or give the box 7 times as "
+                             "many cells per axis")  # fmt: skip
+
+    def test_a_plate_that_becomes_a_cell_thick(self, tmp_path: Path) -> None:
+        (lost,) = self.warned(tmp_path, SMOKE + "[obstacle]\nbox = { low = [0, 0.4, 0], high = [1, 0.45, 1] }\n")
+        assert "obstacle.box is thinner than a cell and loses parts: it is 8 x 0.4 x 8" in lost
+
+    def test_a_shell_of_a_mesh(self, tmp_path: Path) -> None:
+        outer = icosphere(2)
+        vertices = np.concatenate([outer.vertices, 0.97 * outer.vertices])
+        triangles = np.concatenate([outer.triangles, outer.triangles[:, ::-1] + len(outer.vertices)]) + 1
+        lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [f"f {a} {b} {c}" for a, b, c in triangles]
+        (tmp_path / "shell.obj").write_text("\n".join(lines))
+        (lost,) = self.warned(tmp_path, SMOKE + '[obstacle]\nmesh = { file = "shell.obj" }\n')
+        assert "obstacle.mesh is thinner than a cell and loses parts: it is 8 x 8 x 8 cells large" in lost
+        assert "100 % of it is 0.12 cells thick" in lost
+
+    def test_what_lies_outside_or_inside_of_obstacles(self, tmp_path: Path) -> None:
+        text = SMOKE + "[obstacle]\nball = { center = [0.5, 0.5, 2], radius = 0.4 }\n[[source]]\n" + BALL
+        assert self.warned(tmp_path, text) == ["obstacle.ball lies outside of the box, which spans 0 to 1 x 1 x 1"]
+        text = SMOKE + "[obstacle]\nbox = { low = [0, 0, 0], high = [1, 1, 0.9] }\n[[source]]\n" + BALL
+        assert self.warned(tmp_path, text) == ["source.ball lies inside of obstacles, so that it has no effect"]
+
+    def test_nothing_to_simulate(self, tmp_path: Path) -> None:
+        text = SMOKE + "[obstacle]\nbox = { low = [0, 0, 0], high = [1, 1, 1] }\n"
+        assert "the obstacles fill the whole box" in self.warned(tmp_path, text)[0]
+        lost = self.warned(tmp_path, LIQUID + "[[fill]]\nball = { center = [0.5, 0.5], radius = 0.01 }\n")
+        assert "fill.ball covers no cell: it is 0.16 x 0.16 cells large" in lost[0]
+        assert "no cell is full of liquid" in lost[1]
+
+    @pytest.mark.filterwarnings("error")
+    def test_nothing_is_said_of_what_is_there(self, tmp_path: Path) -> None:
+        read(
+            tmp_path, SMOKE + "[[obstacle]]\n" + BALL + "[[obstacle]]\ncylinder = { center = [0, 0, 0], radius = 0.2 }"
+        )
+        for file in SCENES.glob("*.toml"):
+            read_scene(file, 0.5)
 
 
 class TestMalformed:

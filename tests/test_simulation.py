@@ -17,10 +17,11 @@ from deepcd.pde import icosphere, write_vtu
 from deepcd.solvers.simulation import running
 from deepcd.solvers.simulation.pressure import NotConvergedError, PressureAnswer
 from deepcd.solvers.simulation.running import Progress, Row, run
-from deepcd.solvers.simulation.scenes import Scene, SceneError, read_scene
+from deepcd.solvers.simulation.scenes import Scene, SceneWarning, read_scene
+from deepcd.solvers.simulation.tables import SceneError
 
 pytestmark = pytest.mark.compiled
-NAMES = ("plume", "paddle", "dam_break")
+NAMES = ("plume", "paddle", "dam_break", "tunnel")
 SMOKE = 'kind = "smoke"\nshape = [16, 16, 16]\n'
 
 
@@ -97,7 +98,9 @@ def test_a_frame_without_unknowns_takes_no_solver(tmp_path: Path) -> None:
     def never(*_: object) -> PressureAnswer:
         raise AssertionError
 
-    for row in run(read_scene(written(tmp_path, text)), tmp_path / "out", pressure=never).rows:
+    with pytest.warns(SceneWarning, match="fill the whole box, so that there is nothing to simulate"):
+        scene = read_scene(written(tmp_path, text))
+    for row in run(scene, tmp_path / "out", pressure=never).rows:
         assert (row["unknowns"], row["iterations"], row["setup_s"], row["solve_s"]) == (0, 0, 0, 0)
 
 
@@ -141,7 +144,7 @@ def test_an_obstacle_comes_from_a_mesh_file(tmp_path: Path) -> None:
             "period of a turn must be finite and not 0",
         ),
         ('kind = "liquid"\nshape = [8, 8]', "at least one"),
-        ('kind = "liquid"\nshape = [8, 8]\n[[fill]]\nbox = { low = [0], high = [1] }', "2 numbers each"),
+        ('kind = "liquid"\nshape = [8, 8]\n[[fill]]\nbox = { low = [0], high = [1] }', "a list of 2 numbers"),
     ],
 )
 def test_a_scene_that_cannot_be_is_refused_with_file_and_key(text: str, message: str, tmp_path: Path) -> None:
@@ -197,7 +200,16 @@ def test_the_command_prints_a_line_per_frame_and_json(tmp_path: Path) -> None:
     assert "is there already" in result.stderr
     result = CliRunner().invoke(app, ["simulate", "teapot"])
     assert result.exit_code == 2
-    assert "dam_break, paddle, plume" in result.stderr
+    assert "dam_break, paddle, plume, tunnel" in result.stderr
+
+
+def test_the_command_says_what_a_scene_loses(tmp_path: Path) -> None:
+    text = SMOKE + "frames = 2\n[[obstacle]]\nbox = { low = [0, 0.501, 0], high = [1, 0.502, 1] }\n"
+    path, out = written(tmp_path, text), str(tmp_path / "o")
+    result = CliRunner().invoke(app, ["simulate", str(path), "--threads", "1", "--out", out])
+    assert result.exit_code == 0, result.output
+    assert [line[:9] for line in result.stderr.splitlines()].count("warning: ") == 1
+    assert f"warning: scene {path}: obstacle.box covers no cell: it is 16 x 0.016 x 16 cells large" in result.stderr
 
 
 def test_a_mesh_can_be_looked_at_in_paraview(tmp_path: Path) -> None:

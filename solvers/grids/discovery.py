@@ -97,7 +97,7 @@ def embed(grid: Grid) -> tuple[Embedding, UnitStencil]:
     Raises
     ------
     NotAGrid
-        If no two fluid cells touch.
+        If no two fluid cells touch, or the box repeats.
 
     Examples
     --------
@@ -108,6 +108,8 @@ def embed(grid: Grid) -> tuple[Embedding, UnitStencil]:
     array([[2, 2, 0],
            [1, 0, 0]], dtype=uint8)
     """
+    if grid.periodic:
+        raise NotAGrid(f"the box repeats along axis {grid.periodic[0]}: the matrix is solved as any other")
     kept = [axis for axis, size in enumerate(grid.shape) if size > 1]
     shape = (1,) * (2 - len(kept)) + tuple(grid.shape[axis] for axis in kept)
     neighbours, dirichlet = grid.couplings()

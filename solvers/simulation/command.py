@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from deepcd.solvers.console import plain_console
 from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
 from deepcd.solvers.simulation.running import run as run_scene
-from deepcd.solvers.simulation.scenes import SceneError, read_scene
+from deepcd.solvers.simulation.scenes import read_scene
+from deepcd.solvers.simulation.tables import SceneError
 
 HEADER = "frame    time  unknowns  iter.  advection   setup   solve    rest  divergence"
 
@@ -53,12 +55,16 @@ def run(
         if not path.exists():
             known = ", ".join(sorted(file.stem for file in SCENES.glob("*.toml")))
             raise SceneError(f"there is no scene {name!r}; give a .toml file or one of {known}")
-    scene = read_scene(path, scale)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scene = read_scene(path, scale)
     if frames is not None:
         scene = replace(scene, frames=frames)
     number = usable_threads() if threads is None else threads
     folder = Path("out") / path.stem if out is None else out
     console = plain_console(stderr=True)
+    for warning in caught:
+        console.print(f"warning: {warning.message}")
     console.print(f"{scene.title}: {' x '.join(map(str, scene.shape))} cells, {scene.frames} frames", style="bold")
     console.print(HEADER, style="bold")
 

@@ -5,7 +5,7 @@
     frames = 100
     dt = 0.02                           # longest time step; the unit of length is the edge of the box along axis 0
     cfl = 2.0                           # cells per step that the flow may cross
-    walls = ["solid", "solid", ["solid", "air"]]
+    walls = ["periodic", "solid", ["solid", "air"]]  # per axis, or per end of an axis
     tol = 1e-6                          # tolerance of the pressure solves
     view = 1                            # axis along which pictures are seen
     beta = 1.0                          # smoke: alpha, beta, epsilon; liquid: gravity
@@ -15,70 +15,73 @@
     density = 1.0
     temperature = 1.0
 
-    [[fill]]                            # liquid: a box that is full at the start
+    [[inflow]]                          # through the solid wall from which the velocity points into the box; a shape,
+    velocity = [1.0, 0.0, 0.0]          # as of a source, limits it to a part of the wall, or is a nozzle inside the box
+    axis = 0                            # optional: the wall at the "low" or "high" end of this axis, also where the
+    end = "low"                         # velocity points out of the box and fluid leaves
+    density = 1.0                       # smoke: density and temperature that it brings along
+
+    [[fill]]                            # liquid: what is full at the start
     box = { low = [0, 0, 0], high = [0.3, 1, 0.6] }
 
-    [obstacle]                          # one of ball, box, cylinder, mesh
+    [[obstacle]]                        # as many as needed
     mesh = { name = "knot", fit = [[0.2, 0.2, 0.5], [0.8, 0.8, 1.1]] }
 
     [obstacle.turn]                     # smoke in 3D only: turns around a vertical axis
     center = [0.5, 0.5]
     period = 2.0
 
-A mesh has either a `file` (STL, PLY or OBJ, relative to the scene) or the `name` of a mesh that the code makes, and it
-is fitted into a box. Unknown keys are refused.
+Sources, fills and obstacles have one of `ball`, `box`, `cylinder` and `mesh` each. A mesh has either a `file` (STL,
+PLY or OBJ, relative to the scene) or the `name` of a mesh that the code makes, and it is fitted into a box. Unknown
+keys are refused, and a warning names whatever the grid is too coarse for.
 """
 
 from __future__ import annotations
 
+import functools
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepcd.pde import (
+    Cell,
+    Grid,
+    Inflow,
     LiquidState,
     LiquidStepper,
-    Mesh,
     Shape,
     SmokeState,
     SmokeStepper,
     Source,
-    ball,
-    box,
-    cylinder,
     domain,
-    icosphere,
-    knot,
-    read_mesh,
-    torus,
+    filling,
+    together,
     turning,
 )
 from deepcd.pde.projection import SolveFunction
 from deepcd.pde.stepping import Stepper
+from deepcd.solvers.simulation.shapes import SOLIDS, Part, read_shape
+from deepcd.solvers.simulation.tables import SceneError, at, known, listed, numbers
 
 State = SmokeState | LiquidState
+Turn = tuple[tuple[float, float], float]
 
-SHAPES: dict[str, tuple[Callable[..., Shape], tuple[str, ...]]] = {
-    "ball": (ball, ("center", "radius")),
-    "box": (box, ("low", "high")),
-    "cylinder": (cylinder, ("center", "radius", "axis")),
-}
-MESHES: dict[str, Callable[[], Mesh]] = {"knot": knot, "torus": torus, "icosphere": icosphere}
-SOLIDS = (*SHAPES, "mesh")
-COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle")
+COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle", "inflow")
 PLACES = {"smoke": "source", "liquid": "fill"}
 # Options that are passed on to the stepper. It has defaults of its own, except for those of REQUIRED.
 OPTIONS = {"smoke": ("dt", "cfl", "alpha", "beta", "epsilon"), "liquid": ("dt", "cfl", "gravity")}
 REQUIRED = {"smoke": {"dt": 0.02}, "liquid": {"dt": 0.02, "gravity": 1.0}}
+BRINGS: dict[str, tuple[str, ...]] = {"smoke": ("density", "temperature"), "liquid": ()}  # what an inflow may carry
 
 
-class SceneError(ValueError):
-    """A scene cannot be used; the message names the file, the key and the reason."""
+class SceneWarning(UserWarning):
+    """A part of a scene gets lost on its grid; the message names the file, the key and the size in cells."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,18 @@ class Scene:
         Axis along which pictures are seen.
     walls : sequence
         The walls of the grid, see `deepcd.pde.domain`.
-    obstacle : Shape or None
-        The solid in the box; where it turns, the solid at time 0.
-    turn : tuple of center and period, or None
-        How the obstacle turns, see `deepcd.pde.turning`.
+    obstacles : tuple of (Part, turn)
+        The solids in the box at time 0, and how each turns: None, or center and period, see `deepcd.pde.turning`.
     sources : tuple of Source
         Where smoke and heat flow in; none for a liquid.
-    fills : tuple of (low, high)
-        The boxes that are full of liquid at the start; none for smoke.
+    fills : tuple of Part
+        What is full of liquid at the start; nothing for smoke.
+    inflows : tuple of Inflow
+        Where fluid enters.
+    nozzles : tuple of Part
+        The shapes of inflows inside the box, which are solid.
+    others : tuple of Part
+        The shapes of the sources and of the other inflows.
     options : dict of str to float
         Options of the stepper, as `dt` and `cfl`.
     record : dict
@@ -121,10 +128,12 @@ class Scene:
     tol: float
     view: int
     walls: Sequence[Any]
-    obstacle: Shape | None
-    turn: tuple[tuple[float, float], float] | None
+    obstacles: tuple[tuple[Part, Turn | None], ...]
     sources: tuple[Source, ...]
-    fills: tuple[tuple[Sequence[float], Sequence[float]], ...]
+    fills: tuple[Part, ...]
+    inflows: tuple[Inflow, ...]
+    nozzles: tuple[Part, ...]
+    others: tuple[Part, ...]
     options: Mapping[str, float]
     record: Mapping[str, Any]
 
@@ -143,27 +152,46 @@ class Scene:
         ValueError
             If a number is out of range.
         """
-        still = None if self.turn else self.obstacle
-        grid = domain(self.shape, solid=still, walls=self.walls, spacing=1.0 / self.shape[0])
-        options: dict[str, Any] = {"threads": threads, **self.options}
+        still = [part.shape for part, turn in self.obstacles if turn is None]
+        still += [part.shape for part in self.nozzles]
+        solid = functools.reduce(Shape.__or__, still) if still else None
+        grid = domain(self.shape, solid=solid, walls=self.walls, spacing=1.0 / self.shape[0])
+        options: dict[str, Any] = {"threads": threads, "inflows": self.inflows, **self.options}
         if self.kind == "liquid":
             return LiquidStepper(grid, solve, **options)
-        moving = turning(self.obstacle, grid, *self.turn) if self.turn and self.obstacle else None
-        return SmokeStepper(grid, solve, sources=self.sources, obstacle=moving, **options)
+        moving = [turning(part.shape, grid, *turn) for part, turn in self.obstacles if turn is not None]
+        obstacle = together(moving, grid) if moving else None
+        return SmokeStepper(grid, solve, sources=self.sources, obstacle=obstacle, **options)
 
     def start(self, stepper: Stepper[Any]) -> State:
         """Return the state that the scene begins with."""
         if isinstance(stepper, SmokeStepper):
             return stepper.start()
         assert isinstance(stepper, LiquidStepper)
-        x = np.meshgrid(*((np.arange(n) + 0.5) * stepper.grid.spacing for n in self.shape), indexing="ij", sparse=True)
-        phi = np.full(self.shape, np.inf)
-        for low, high in self.fills:
-            whole = np.full(self.shape, -np.inf)
-            for v, a, b in zip(x, low, high, strict=True):
-                whole = np.maximum(whole, np.maximum(a - v, v - b))
-            phi = np.minimum(phi, whole)
-        return stepper.start(phi)
+        return stepper.start(filling([part.shape for part in self.fills], stepper.grid))
+
+    def losses(self) -> Iterator[str]:
+        """Say what the grid loses of the scene, in one sentence each."""
+        stepper = self.stepper(lambda system, b, x0: x0)
+        grid = stepper.grid
+        taken = np.equal(grid.cells, Cell.SOLID)
+        for part in (*(part for part, _ in self.obstacles), *self.nozzles):
+            cells = self._cells(part, grid)
+            yield part.loss(cells, grid.spacing)
+        if taken.all():
+            yield "the obstacles fill the whole box, so that there is nothing to simulate; make room for fluid"
+            return
+        for part in (*self.fills, *self.others):
+            cells = self._cells(part, grid)
+            yield part.loss(cells, grid.spacing)
+            if cells.any() and taken[cells].all():
+                yield f"{part.where} lies inside of obstacles, so that it has no effect"
+        state = self.start(stepper)
+        if isinstance(state, LiquidState) and not (np.less(state.phi, 0) & ~taken).any():
+            yield "no cell is full of liquid, so that there is nothing to simulate; enlarge the fills"
+
+    def _cells(self, part: Part, grid: Grid) -> NDArray[np.bool_]:
+        return np.equal(domain(grid.shape, solid=part.shape, spacing=grid.spacing).cells, Cell.SOLID)
 
 
 def read_scene(path: Path, scale: float = 1.0) -> Scene:
@@ -184,6 +212,11 @@ def read_scene(path: Path, scale: float = 1.0) -> Scene:
     ------
     SceneError
         If the file cannot be read, has unknown keys, or holds values that are out of range.
+
+    Warns
+    -----
+    SceneWarning
+        Once for each thing that is lost, in whole or in part, because the cells are too large for it.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -193,10 +226,12 @@ def read_scene(path: Path, scale: float = 1.0) -> Scene:
         raise SceneError(f"scene {path}: is no TOML ({error})") from error
     try:
         scene = _Reader(path, tables, scale).scene()
-        scene.stepper(lambda system, b, x0: x0)  # refuses numbers that are out of range
+        losses = [loss for loss in scene.losses() if loss]  # this refuses numbers that are out of range, too
     except (KeyError, TypeError, AttributeError, ValueError, MemoryError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SceneError(f"scene {path}: {what}") from error
+    for loss in losses:
+        warnings.warn(f"scene {path}: {loss}", SceneWarning, stacklevel=2)
     return scene
 
 
@@ -208,7 +243,7 @@ class _Reader:
         self.kind = str(tables.get("kind"))
         if self.kind not in PLACES:
             raise SceneError(f"kind must be one of {', '.join(PLACES)}, got {tables.get('kind')!r}")
-        _known(tables, (*COMMON, *OPTIONS[self.kind], PLACES[self.kind]), "the scene")
+        known(tables, (*COMMON, *OPTIONS[self.kind], PLACES[self.kind]), "the scene")
         shape = tables["shape"]
         if not (isinstance(shape, list) and len(shape) in (2, 3) and all(type(n) is int for n in shape)):
             raise SceneError(f"shape must be two or three whole numbers of cells, got {shape!r}")
@@ -228,10 +263,14 @@ class _Reader:
         walls = tables.get("walls", ["solid"] * len(self.shape))
         if not isinstance(walls, list):
             raise SceneError(f"walls must be a list with one entry per axis, got {walls!r}")
-        fills = tuple(self._fill(part) for part in self._list("fill"))
+        fills = tuple(self._part(table, where) for where, table in listed(tables.get("fill", []), "fill"))
         if self.kind == "liquid" and not fills:
             raise SceneError("a liquid needs at least one [[fill]]")
-        obstacle, turn = self._obstacle(tables["obstacle"]) if "obstacle" in tables else (None, None)
+        pairs = [self._source(table, where) for where, table in listed(tables.get("source", []), "source")]
+        sources, parts = [source for source, _ in pairs], [part for _, part in pairs]
+        inflows = [self._inflow(table, where) for where, table in listed(tables.get("inflow", []), "inflow")]
+        several = tables.get("obstacle", [])
+        obstacles = listed(several, "obstacle") if isinstance(several, list) else [("obstacle", several)]
         return Scene(
             title=str(tables.get("title", self.path.stem)),
             kind=self.kind,
@@ -240,111 +279,62 @@ class _Reader:
             tol=tol,
             view=view,
             walls=[tuple(w) if isinstance(w, list) else w for w in walls],
-            obstacle=obstacle,
-            turn=turn,
-            sources=tuple(self._source(table) for table in self._list("source")),
+            obstacles=tuple(self._obstacle(table, where) for where, table in obstacles),
+            sources=tuple(sources),
             fills=fills,
+            inflows=tuple(inflow for inflow, _ in inflows),
+            nozzles=tuple(part for inflow, part in inflows if part is not None and inflow.nozzle),
+            others=(*parts, *(part for inflow, part in inflows if part is not None and not inflow.nozzle)),
             options=REQUIRED[self.kind]
-            | {name: _numbers(tables[name], name) for name in OPTIONS[self.kind] if name in tables},
+            | {name: numbers(tables[name], name) for name in OPTIONS[self.kind] if name in tables},
             record=tables | {"shape": list(self.shape)},
         )
 
-    def _list(self, name: str) -> list[Any]:
-        """Return the tables of that name."""
-        tables = self.tables.get(name, [])
-        if not isinstance(tables, list):
-            raise SceneError(f"{name} must be a list of tables, [[{name}]], got {tables!r}")
-        return tables
-
-    def _obstacle(self, table: Any) -> tuple[Shape, tuple[tuple[float, float], float] | None]:
-        _known(table, (*SOLIDS, "turn"), "obstacle")
-        shape = self._shape(table, "obstacle")
+    def _obstacle(self, table: Any, where: str) -> tuple[Part, Turn | None]:
+        known(table, (*SOLIDS, "turn"), where)
+        part = self._shape(table, where)
         if "turn" not in table:
-            return shape, None
+            return part, None
         if self.kind != "smoke" or len(self.shape) != 3 or "mesh" in table:
-            raise SceneError("obstacle.turn is for a ball, box or cylinder in smoke, in three dimensions")
+            raise SceneError(f"{where}.turn is for a ball, box or cylinder in smoke, in three dimensions")
         turn = table["turn"]
-        _known(turn, ("center", "period"), "obstacle.turn")
-        with _at("obstacle.turn"):
-            a, b = _numbers(turn["center"], "obstacle.turn.center", 2)
-            return shape, ((float(a), float(b)), float(_numbers(turn["period"], "obstacle.turn.period")))
+        known(turn, ("center", "period"), f"{where}.turn")
+        with at(f"{where}.turn"):
+            a, b = numbers(turn["center"], f"{where}.turn.center", 2)
+            return part, ((float(a), float(b)), float(numbers(turn["period"], f"{where}.turn.period")))
 
-    def _shape(self, table: Mapping[str, Any], where: str) -> Shape:
-        kinds = [name for name in SOLIDS if name in table]
-        if len(kinds) != 1:
-            raise SceneError(f"{where} must hold one of {', '.join(SOLIDS)}, got {', '.join(kinds) or 'none'}")
-        own, where = table[kinds[0]], f"{where}.{kinds[0]}"
-        with _at(where):
-            if kinds[0] == "mesh":
-                return self._mesh(own, where).shape()
-            make, names = SHAPES[kinds[0]]
-            _known(own, names, where)
-            for name in (*names[:2], *own):  # the third has a default
-                _numbers(own[name], f"{where}.{name}", 1 if name in ("radius", "axis") else len(self.shape))
-            return make(**own)
+    def _part(self, table: Any, where: str) -> Part:
+        known(table, SOLIDS, where)
+        return self._shape(table, where)
 
-    def _mesh(self, table: Mapping[str, Any], where: str) -> Mesh:
-        _known(table, ("file", "name", "fit", "rotation"), where)
-        if ("file" in table) == ("name" in table):
-            raise SceneError(f"{where} must have either a file or a name ({', '.join(MESHES)})")
-        if "name" in table and table["name"] not in tuple(MESHES):
-            raise SceneError(f"{where}.name must be one of {', '.join(MESHES)}, got {table['name']!r}")
-        if not isinstance(table.get("file", ""), str):
-            raise SceneError(f"{where}.file must be a path, got {table['file']!r}")
-        mesh = MESHES[table["name"]]() if "name" in table else read_mesh(self.path.parent / table["file"])
-        everything = ([0.0] * 3, [n / self.shape[0] for n in self.shape])
-        turned, rotation = None, table.get("rotation")
-        if rotation is not None:
-            _known(rotation, ("axis", "degrees"), f"{where}.rotation")
-            with _at(f"{where}.rotation"):
-                turned = rotation["axis"], rotation["degrees"]
-        return mesh.placed(rotation=turned, fit=table.get("fit", everything), within=everything)
+    def _shape(self, table: Mapping[str, Any], where: str) -> Part:
+        return read_shape(table, where, self.shape, self.path.parent)
 
-    def _source(self, table: Mapping[str, Any]) -> Source:
-        _known(table, (*SOLIDS, "density", "temperature", "velocity"), "source")
-        for name, count in (("density", 1), ("temperature", 1), ("velocity", len(self.shape))):
-            if name in table:
-                _numbers(table[name], f"source.{name}", count)
-        values = (table.get(name) for name in ("density", "temperature", "velocity"))
-        return Source(self._shape(table, "source"), *values)
+    def _source(self, table: Any, where: str) -> tuple[Source, Part]:
+        known(table, (*SOLIDS, "density", "temperature", "velocity"), where)
+        values = self._values(table, where, "density", "temperature", "velocity")
+        part = self._shape(table, where)
+        return Source(part.shape, **values), part
 
-    def _fill(self, table: Any) -> tuple[Sequence[float], Sequence[float]]:
-        _known(table, ("box",), "fill")
-        _known(table.get("box"), ("low", "high"), "fill.box")
-        low, high = (table["box"].get(name) for name in ("low", "high"))
-        if not all(_are_numbers(corner, len(self.shape)) for corner in (low, high)):
-            raise SceneError(f"fill.box needs low and high of {len(self.shape)} numbers each, got {low!r} and {high!r}")
-        return low, high
+    def _inflow(self, table: Any, where: str) -> tuple[Inflow, Part | None]:
+        brings = BRINGS[self.kind]
+        known(table, ("axis", "end", "velocity", *SOLIDS, *brings), where)
+        values = self._values(table, where, "velocity", *brings)
+        part = self._shape(table, where) if any(name in table for name in SOLIDS) else None
+        with at(where):
+            velocity = values.pop("velocity")
+        axis = table.get("axis", int(np.argmax(np.abs(velocity))))
+        if type(axis) is not int or axis not in range(len(self.shape)):
+            raise SceneError(f"{where}.axis must be a whole number from 0 to {len(self.shape) - 1}, got {axis!r}")
+        end = table.get("end", "low" if velocity[axis] >= 0 else "high")
+        if part is None:
+            return Inflow(axis, end, velocity, **values), None
+        h = 1.0 / self.shape[0]
+        away = part.low[axis] > 0.5 * h if end == "low" else part.high[axis] < (self.shape[axis] - 0.5) * h
+        nozzle = bool(away) and "axis" not in table and "end" not in table
+        return Inflow(axis, end, velocity, part.shape, nozzle, **values), part
 
-
-@contextmanager
-def _at(key: str) -> Iterator[None]:
-    """Name the key in what is raised about its value."""
-    try:
-        yield
-    except SceneError:
-        raise
-    except KeyError as error:
-        raise SceneError(f"{key}.{error.args[0]} is missing") from error
-    except (TypeError, ValueError) as error:
-        raise SceneError(f"{key}: {error}") from error
-
-
-def _are_numbers(values: Any, count: int) -> bool:
-    return isinstance(values, list) and len(values) == count and all(type(value) in (int, float) for value in values)
-
-
-def _numbers(value: Any, where: str, count: int = 1) -> Any:
-    """Return a number, or a list of as many numbers as there should be; refuse anything else."""
-    if not _are_numbers([value] if count == 1 else value, count):
-        raise SceneError(f"{where} must be {'a number' if count == 1 else f'a list of {count} numbers'}, got {value!r}")
-    return value
-
-
-def _known(table: Any, names: Sequence[str], where: str) -> None:
-    """Refuse what is no table, and unknown keys."""
-    if not isinstance(table, Mapping):
-        raise SceneError(f"{where} must be a table, got {table!r}")
-    unknown = [key for key in table if key not in names]
-    if unknown:
-        raise SceneError(f"unknown key {', '.join(unknown)} in {where}; known: {', '.join(names)}")
+    def _values(self, table: Mapping[str, Any], where: str, *names: str) -> dict[str, Any]:
+        """Return the values that are given of density, temperature and velocity."""
+        given = [name for name in names if name in table]
+        return {n: numbers(table[n], f"{where}.{n}", len(self.shape) if n == "velocity" else 1) for n in given}

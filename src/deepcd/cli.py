@@ -320,7 +320,7 @@ def bench(
 @app.command()
 def simulate(
     scene: Annotated[
-        str, typer.Argument(help="A .toml file, or the name of a shipped scene: plume, paddle or dam_break.")
+        str, typer.Argument(help="A .toml file, or the name of a shipped scene: plume, paddle, tunnel or dam_break.")
     ],
     *,
     out: Annotated[
