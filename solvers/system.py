@@ -144,8 +144,8 @@ class System:
             else:
                 outcomes, X = self._strategy.solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
-                columns = tuple(self._solution(outcome, outcome.x, elapsed) for outcome in outcomes)
-                solution = Solution.of_columns(columns, X.astype(dtype, copy=False))
+                columns = tuple(self._solution(outcome, backend.back(outcome.x, b), elapsed) for outcome in outcomes)
+                solution = Solution.of_columns(columns, backend.back(X.astype(dtype, copy=False), b))
         if options.residuals is not None:
             options.residuals[:] = solution.residuals.tolist()
         return solution
