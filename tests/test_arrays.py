@@ -72,6 +72,15 @@ class TestTensors:
         assert np.shares_memory(as_given(x, b).numpy(), x)
         assert as_given(x, RIGHT) is x
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_belong_to_the_caller(self, kind: str, torch: Any) -> None:
+        T = tensor_of(A, kind)
+        system = DeepCD("jacobi", threads=1).setup(T)
+        values = T if kind == "dense" else T._values() if kind.startswith("coo") else T.values()
+        values.mul_(2)
+        assert abs(system.A - A).max() <= 1e-15
+        assert torch.count_nonzero(values)
+
     def test_start_a_solve_and_follow_it(self, torch: Any) -> None:
         seen: list[Any] = []
         b = torch.from_numpy(RIGHT)
