@@ -100,7 +100,7 @@ class _Call:
         A, self._own = _in_double("A", A)
         self._given = b
         right = as_vector("b", b, A.shape[0], real=False)
-        self.dtype = _common(self._own, right.dtype)
+        self.dtype, self._eps = _common(self._own, right.dtype), float(np.finfo(right.dtype).eps)
         self._double = np.dtype(np.complex128 if self.dtype.kind == "c" else np.float64)
         right = right.astype(self._double, copy=False)
         self._b = right.view(np.float64)
@@ -132,7 +132,8 @@ class _Call:
         maxiter = max(10 * self._A.shape[0], 1) if maxiter is None else count("maxiter", maxiter)
         check_callback(callback)
         told = None if callback is None else lambda x: callback(as_given(x.view(self.dtype), self._given))
-        return Limits(max(rtol * norm(self._b), atol) if self._b.any() else 0.0, maxiter, math.inf, told)
+        target = max(rtol * norm(self._b), atol) if self._b.any() else 0.0
+        return Limits(target, maxiter, math.inf, told, self._eps)
 
     def start(self, x0: ArrayLike | str | None) -> NDArray[np.float64] | None:
         """Return where to start; None for zero."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import Vector
 
@@ -67,9 +69,12 @@ class Limits:
         Value of `time.perf_counter` after which no iteration starts.
     callback : callable or None
         Called with x, shape (n,), after each iteration; returning True stops.
+    eps : float
+        Unit roundoff that b carries: a part of b of that size may have been made by rounding it.
     """
 
     target: float
     maxiter: int
     deadline: float
     callback: Callback | None
+    eps: float = float(np.finfo(np.float64).eps)

@@ -142,7 +142,7 @@ class Strategy:
             rest = 0 if stopped in _STOPPED else max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
             told = None if tell is None else _tell_all(tell, X, j, dtype)
             x0 = None if not before.residuals and start is None else X[:, j].copy()
-            own = Limits(float(targets[j]), rest, limits.deadline, told)
+            own = replace(limits, target=float(targets[j]), maxiter=rest, callback=told)
             after = self.solve(np.ascontiguousarray(B[:, j]), x0, own, dtype)
             if rest == 0 and after.status is Status.MAXITER:
                 after = replace(after, status=stopped)
@@ -174,7 +174,7 @@ class Strategy:
 
         def work(first: int) -> None:
             for j in range(first, B.shape[1], count):
-                own = self._patient(Limits(float(targets[j]), limits.maxiter, limits.deadline, None))
+                own = self._patient(replace(limits, target=float(targets[j]), callback=None))
                 outcome = self._twins[first].solve(B[:, j], X[:, j].copy() if started else None, own, dtype)
                 outcomes[j] = _placed(outcome, X[:, j], dtype)
 

@@ -136,7 +136,9 @@ class System:
         targets = np.maximum(options.tol * sizes, options.atol)
         tell = options.callback
         told = None if tell is None else lambda x: tell(backend.back(x, b))
-        limits = Limits(float(targets[0]), options.iterations(n), options.deadline, told)
+        limits = Limits(
+            float(targets[0]), options.iterations(n), options.deadline, told, float(np.finfo(right.dtype).eps)
+        )
         with self._exclusive():
             if b64.ndim == 1:
                 outcome = self._strategy.solve(b64, x64, limits, dtype)
