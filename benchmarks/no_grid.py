@@ -28,8 +28,9 @@ import pyamg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.io import mmread
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import cKDTree
 
+from benchmarks.auto_systems import simplex_elements
 from benchmarks.peers import pyamg_solve
 from benchmarks.problems import save_results
 from deepcd import DeepCD
@@ -41,16 +42,7 @@ EXAMPLES = ("airfoil", "bar", "knot", "local_disc_galerkin_diffusion", "unit_cub
 
 def simplex_laplacian(points: NDArray[np.float64], boundary: NDArray[np.bool_]) -> sp.csr_array:
     """Assemble -Laplace by linear elements on the Delaunay mesh of points, Dirichlet data eliminated."""
-    cells = Delaunay(points).simplices
-    d = points.shape[1]
-    edges = points[cells[:, 1:]] - points[cells[:, :1]]
-    volume = np.abs(np.linalg.det(edges)) / [1, 1, 2, 6][d]
-    cells, edges, volume = (array[volume > 1e-9 * np.median(volume)] for array in (cells, edges, volume))
-    inverse = np.linalg.inv(edges)
-    gradients = np.concatenate([-inverse.sum(axis=2)[:, :, None], inverse], axis=2)
-    local = np.einsum("cdi,cdj,c->cij", gradients, gradients, volume)
-    rows, columns = np.repeat(cells, d + 1, axis=1).ravel(), np.tile(cells, d + 1).ravel()
-    A = sp.coo_array((local.ravel(), (rows, columns)), shape=(len(points), len(points))).tocsr()
+    A = simplex_elements(points)[0]
     inner = np.flatnonzero(~boundary & (A.diagonal() > 0))
     return sp.csr_array(A[inner][:, inner])
 

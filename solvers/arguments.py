@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from deepcd.solvers.backends.arrays import refuse_device
+from deepcd.solvers.backends.arrays import host_array
 
 
 def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
@@ -20,8 +20,8 @@ def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
 
     Parameters
     ----------
-    A : sparse array or matrix, or array_like, shape (n, n)
-        Real. Shares its memory with the result where it has that form already.
+    A : sparse array or matrix, array_like, or tensor of torch on the CPU, shape (n, n)
+        Real; see `host_array`. Shares its memory with the result where it has that form already.
 
     Returns
     -------
@@ -38,9 +38,8 @@ def as_csr(A: Any) -> tuple[sp.csr_array, np.dtype[Any]]:
     """
     if isinstance(A, LinearOperator) or callable(A):
         raise TypeError("A must be a sparse or dense matrix, got an operator without entries: use deepcd.cg")
-    refuse_device("A", A.values() if is_sparse_tensor(A) else A)
+    A = host_array("A", A, "a matrix of real numbers", sparse=True)
     if not sp.issparse(A):
-        A = np.asarray(A)
         A = A.astype(np.float32) if A.dtype == np.float16 else A  # scipy.sparse knows no half precision
     refuse_type("A", A.dtype)
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
@@ -57,8 +56,8 @@ def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: b
     ----------
     name : str
         What the caller calls it, for the error message.
-    v : array_like, shape (n,) or (n, 1)
-        Real and finite. Integers and half precision become float64.
+    v : array_like or tensor of torch on the CPU, shape (n,) or (n, 1)
+        Real and finite; see `host_array`. Integers and half precision become float64.
     n : int
         Number of rows of A.
     columns : bool, default False
@@ -76,10 +75,9 @@ def as_vector(name: str, v: ArrayLike, n: int, *, columns: bool = False, real: b
     TypeError
         If v is not numeric, or complex though it is to be real.
     ValueError
-        If v has another shape, or holds NaN or infinity.
+        If v has another shape, holds NaN or infinity, or has masked entries.
     """
-    refuse_device(name, v)
-    array = np.asarray(v)
+    array = host_array(name, v, f"a vector of {'real ' * real}numbers")
     refuse_type(name, array.dtype, real=real)
     several = array.ndim == 2 and array.shape[0] == n and array.shape[1] > 1
     if array.shape not in ((n,), (n, 1)) and not (columns and several):
@@ -131,11 +129,6 @@ def as_null_space(nullspace: ArrayLike | str, A: sp.csr_array, eps: float) -> ND
         j = int(np.argmax(left > rounding))
         raise ValueError(f"nullspace must be mapped to zero by A, but |A v| reaches {left[j]:.3g} for its column {j}")
     return null
-
-
-def is_sparse_tensor(A: Any) -> bool:
-    """Return whether A is a sparse CSR tensor of torch; torch is not imported for that."""
-    return str(getattr(A, "layout", None)) == "torch.sparse_csr"
 
 
 def refuse_type(name: str, dtype: np.dtype[Any], *, real: bool = True) -> None:

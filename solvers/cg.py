@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from deepcd.solvers.arguments import as_vector, count, magnitude, norm, refuse_type, tolerance
+from deepcd.solvers.backends.arrays import as_given, host_array
 from deepcd.solvers.diagnosis import as_singular, is_asymmetric
 from deepcd.solvers.options import check_callback
 from deepcd.solvers.outcome import Limits, Outcome
@@ -49,7 +50,7 @@ def cg(
     A : sparse array, sparse matrix, array_like or LinearOperator, shape (n, n)
         Symmetric or, if complex, Hermitian positive definite. This is not checked beforehand.
     b : array_like, shape (n,) or (n, 1)
-        Right-hand side.
+        Right-hand side. A tensor of torch on the CPU, too, for which x is a tensor; so may A and M be, dense or sparse.
     x0 : array_like, shape (n,), or "Mb", optional
         Where to start; default zero. "Mb" is M b. Not changed.
     rtol, atol : float, default 1e-5 and 0.0
@@ -88,7 +89,7 @@ def cg(
     outcome = call.solve(call.start(x0), call.limits(rtol, atol, maxiter, callback))
     M = call.parts.M
     elapsed = time.perf_counter() - start
-    x, history = outcome.x.view(call.dtype), outcome.residuals
+    x, history = as_given(outcome.x.view(call.dtype), b), outcome.residuals
     return Solution(x, outcome.status, history, M.name, M.work, solve_time=elapsed, detail=outcome.detail)
 
 
@@ -97,8 +98,9 @@ class _Call:
 
     def __init__(self, A: Any, b: ArrayLike, M: Any) -> None:
         A, self._own = _in_double("A", A)
+        self._given = b
         right = as_vector("b", b, A.shape[0], real=False)
-        self.dtype = _common(self._own, right.dtype)
+        self.dtype, self._eps = _common(self._own, right.dtype), float(np.finfo(right.dtype).eps)
         self._double = np.dtype(np.complex128 if self.dtype.kind == "c" else np.float64)
         right = right.astype(self._double, copy=False)
         self._b = right.view(np.float64)
@@ -129,8 +131,9 @@ class _Call:
         rtol, atol = _tolerance("rtol", rtol), _tolerance("atol", atol)
         maxiter = max(10 * self._A.shape[0], 1) if maxiter is None else count("maxiter", maxiter)
         check_callback(callback)
-        told = None if callback is None else lambda x: callback(x.view(self.dtype))
-        return Limits(max(rtol * norm(self._b), atol) if self._b.any() else 0.0, maxiter, math.inf, told)
+        told = None if callback is None else lambda x: callback(as_given(x.view(self.dtype), self._given))
+        target = max(rtol * norm(self._b), atol) if self._b.any() else 0.0
+        return Limits(target, maxiter, math.inf, told, self._eps)
 
     def start(self, x0: ArrayLike | str | None) -> NDArray[np.float64] | None:
         """Return where to start; None for zero."""
@@ -172,8 +175,8 @@ def _in_double(name: str, A: Any) -> tuple[Any, np.dtype[Any]]:
     """Return a square matrix as csr_array or ndarray in double precision, or an operator as it is, and its dtype."""
     if not sp.issparse(A) and hasattr(A, "matvec"):
         A = aslinearoperator(A)
-    elif not sp.issparse(A):
-        A = np.asarray(A)
+    else:
+        A = host_array(name, A, "a matrix of numbers", sparse=True)
     refuse_type(name, np.dtype(A.dtype), real=False)
     if len(A.shape) != 2 or A.shape[0] != A.shape[1]:
         raise ValueError(f"{name} must be square, got shape {A.shape}")

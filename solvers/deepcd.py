@@ -139,8 +139,9 @@ class DeepCD:
         Parameters
         ----------
         A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
-            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. It is copied:
-            for new values there is `System.update`.
+            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Tensors of torch
+            on the CPU are taken, dense or sparse (CSR, CSC, COO). It is copied: for new values there is
+            `System.update`.
         grid : Grid, optional
             The grid that A was assembled on; it is compared with A entry by entry instead of being looked for.
         nullspace : array_like, shape (n, m), or "constant", optional
@@ -188,7 +189,8 @@ class DeepCD:
         Parameters
         ----------
         A : sparse array, sparse matrix, array_like or Grid, shape (n, n)
-            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Not changed.
+            Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Tensors of torch
+            on the CPU are taken, dense or sparse (CSR, CSC, COO). Not changed.
         {options}
         grid, nullspace, B, check
             See `setup`.

@@ -19,7 +19,7 @@ from deepcd.solvers.forecast import Steps, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import exchange, prepare
-from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
+from deepcd.solvers.prepared import F64, DType, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, RELAXATION, Recipe
 from deepcd.solvers.solution import Attempt
 from deepcd.solvers.structure import Structure, with_grid

@@ -19,7 +19,9 @@ from deepcd.solvers.recipes import AUTOMATIC, RECIPES, Recipe
 
 # What the docstrings of `DeepCD.solve` and `System.solve` say of the options they share.
 _SHARED = """b : array_like, shape (n,), (n, 1) or (n, k)
-            Right-hand side, or k of them, which are solved for together.
+            Right-hand side, or k of them, which are solved for together. A tensor of torch on the CPU is taken, too,
+            and x is a tensor then; gradients do not flow through a solve. Entries of pandas objects count by position,
+            whatever their index says, as in SciPy.
         tol : float, default 1e-6
             Relative tolerance, positive.
         rtol : float, optional

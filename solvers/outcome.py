@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deepcd.solvers.forecast import Watch
 from deepcd.solvers.solution import Attempt, Status
 from deepcd.solvers.space import Vector
@@ -74,6 +76,8 @@ class Limits:
         Called with x, shape (n,), after each iteration; returning True stops.
     watch : callable or None
         Told how the iteration goes now and then; returning True ends it. See `forecast`.
+    eps : float
+        Unit roundoff that b carries: a part of b of that size may have been made by rounding it.
     """
 
     target: float
@@ -81,3 +85,4 @@ class Limits:
     deadline: float
     callback: Callback | None
     watch: Watch | None = None
+    eps: float = float(np.finfo(np.float64).eps)

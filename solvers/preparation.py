@@ -174,7 +174,7 @@ def _matrix_parts(
 def _coupled(
     A: sp.csr_array, eps: float, seen: Survey | None, by_levels: bool
 ) -> tuple[Any, sp.csr_array, float, Survey]:
-    """Return the rows of A with off-diagonal entries, A there divided by a scale, that scale, and a look at the rows."""
+    """Return the rows of A with off-diagonal entries, A there divided by a scale, the scale, and a look at the rows."""
     from deepcd.solvers import survey
 
     rows, part, scale = slice(None), A, 1.0

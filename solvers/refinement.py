@@ -102,6 +102,12 @@ class _Refinement:
         if self.residuals[0] <= target:
             return self._outcome(self.space.cast(self.x, self.dtype), Status.CONVERGED)
         self.lost, self.detail = _solve_alone(parts, b, self.x, target)
+        if self.lost > target:
+            # Nothing that is done for the other rows would help: the caller is told at once.
+            answer = self.space.cast(self.x, self.dtype)
+            self.residuals = [self.space.norm(self._left(answer))]
+            finite = math.isfinite(self.residuals[0])
+            return self._outcome(answer, Status.ZERO_DIAGONAL if finite else Status.NOT_FINITE)
         # What the rows solved on their own leave in their columns moves to the right-hand side.
         if x0 is not None or parts.alone.size:
             self.r = self._left(self.x)
@@ -194,10 +200,9 @@ class _Refinement:
         reached = status in (Status.CONVERGED, Status.ATTAINABLE_ACCURACY)
         if not (reached or (self.residuals[-1] <= 1.01 * self.beyond.norm and not stopped)):
             return status
-        if self.lost > self.limits.target:
-            return Status.ZERO_DIAGONAL
         # As much as rounding makes of it there may be of any b.
-        if not self.beyond.certain or self.beyond.norm <= 64 * _rounding(self.parts, self.b, self.x):
+        rounding = _rounding(self.parts, self.b, self.x, self.limits.eps)
+        if not self.beyond.certain or self.beyond.norm <= 64 * rounding:
             return Status.ATTAINABLE_ACCURACY
         return Status.INCONSISTENT
 
@@ -273,11 +278,11 @@ def _project(parts: Parts, right: Vector, unit: float, lost: float, target: floa
     return Beyond(beyond, is_beyond_reach(operator, null, part, max(target - lost, 0.0) / unit))
 
 
-def _rounding(parts: Parts, b: Vector, x: Vector) -> float:
-    """Return about how much rounding makes of b - A x."""
+def _rounding(parts: Parts, b: Vector, x: Vector, eps: float) -> float:
+    """Return about how much rounding makes of b - A x, where b carries a unit roundoff of its own."""
     operator, space = parts.operator, space_of(b)
     size = 0.0 if operator is None else spectral_norm(operator, operator.workspace(parts.M).p)
-    return _EPS * (space.norm(b) + parts.scale * size * space.norm(x[parts.rows]))
+    return eps * space.norm(b) + _EPS * parts.scale * size * space.norm(x[parts.rows])
 
 
 def _solve_alone(parts: Parts, b: Vector, x: Vector, target: float) -> tuple[float, str]:
@@ -290,4 +295,5 @@ def _solve_alone(parts: Parts, b: Vector, x: Vector, target: float) -> tuple[flo
     if lost <= target:
         return lost, ""
     row = int(rows[int(np.argmax(np.abs(b[rows])))])
-    return lost, f"Row {row} of A is empty, but b[{row}] = {b[row]:.6g}."
+    told = f"Row {row} of A is empty, but b[{row}] = {b[row]:.6g}."
+    return lost, f"{told} Rows with couplings were not solved: leave the empty ones out, or set b to zero there."

@@ -1,9 +1,9 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
 On a grid: the learned cycle; after `PATIENCE` iterations its progress is looked at, and Ruge-Stueben coarsening takes
-over where more iterations are left than its set-up is worth. Without a grid: over-relaxation, which costs nothing to set
-up, is watched, and left for what promises to be cheaper in all (`ladder.py`). A solve that fails all the same is examined
-for a null vector. Several right-hand sides: together or side by side, then one after the other.
+over where more iterations are left than its set-up is worth. Without a grid: over-relaxation, which costs nothing to
+set up, is watched, and left for what promises to be cheaper in all (`ladder.py`). A solve that fails all the same is
+examined for a null vector. Several right-hand sides: together or side by side, then one after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import prepare
 from deepcd.solvers.prepared import F64, DType, Prepared
 from deepcd.solvers.recipes import ALGEBRAIC, RECIPES
-from deepcd.solvers.solution import Attempt, Status
+from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure
 
@@ -153,7 +153,7 @@ class Strategy:
             rest = 0 if stopped in _STOPPED else max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
             told = None if tell is None else _tell_all(tell, X, j, dtype)
             x0 = None if not before.residuals and start is None else X[:, j].copy()
-            own = Limits(float(targets[j]), rest, limits.deadline, told)
+            own = replace(limits, target=float(targets[j]), maxiter=rest, callback=told)
             after = self.solve(np.ascontiguousarray(B[:, j]), x0, own, dtype)
             if rest == 0 and after.status is Status.MAXITER:
                 after = replace(after, status=stopped)
@@ -185,7 +185,7 @@ class Strategy:
 
         def work(first: int) -> None:
             for j in range(first, B.shape[1], count):
-                own = self._patient(Limits(float(targets[j]), limits.maxiter, limits.deadline, None))
+                own = self._patient(replace(limits, target=float(targets[j]), callback=None))
                 outcome = self._twins[first].solve(B[:, j], X[:, j].copy() if started else None, own, dtype)
                 outcomes[j] = _placed(outcome, X[:, j], dtype)
 

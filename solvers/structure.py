@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde import Grid, poisson
 from deepcd.solvers.arguments import as_columns, as_csr, as_null_space
+from deepcd.solvers.backends.arrays import is_tensor
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import alone
 from deepcd.solvers.recipes import DIRECT, FEW, RELAXATION, SMALL
@@ -248,7 +249,9 @@ def _is_negative(A: sp.csr_array) -> bool:
 
 def _shared(matrix: sp.csr_array, A: Any) -> bool:
     """Return whether the matrix that A was converted to may share memory with it."""
-    return sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
+    return is_tensor(A) or (
+        sp.issparse(A) and (matrix is A or np.may_share_memory(matrix.data, getattr(A, "data", None)))
+    )
 
 
 def _match_pattern(A: sp.csr_array, pattern: Pattern | None, previous: Structure) -> None:

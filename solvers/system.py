@@ -136,7 +136,9 @@ class System:
         targets = np.maximum(options.tol * sizes, options.atol)
         tell = options.callback
         told = None if tell is None else lambda x: tell(backend.back(x, b))
-        limits = Limits(float(targets[0]), options.iterations(n), options.deadline, told)
+        limits = Limits(
+            float(targets[0]), options.iterations(n), options.deadline, told, float(np.finfo(right.dtype).eps)
+        )
         with self._exclusive():
             if b64.ndim == 1:
                 outcome = self._strategy.solve(b64, x64, limits, dtype)
@@ -144,8 +146,8 @@ class System:
             else:
                 outcomes, X = self._strategy.solve_block(b64, x64, targets, limits, dtype)
                 elapsed = time.perf_counter() - start
-                columns = tuple(self._solution(outcome, outcome.x, elapsed) for outcome in outcomes)
-                solution = Solution.of_columns(columns, X.astype(dtype, copy=False))
+                columns = tuple(self._solution(outcome, backend.back(outcome.x, b), elapsed) for outcome in outcomes)
+                solution = Solution.of_columns(columns, backend.back(X.astype(dtype, copy=False), b))
         if options.residuals is not None:
             options.residuals[:] = solution.residuals.tolist()
         return solution

@@ -78,7 +78,7 @@ class TestMatrices:
             (np.array([["a"]]), TypeError, "A must hold real numbers, got dtype <U1"),
             (sp.eye_array(2, dtype=complex), TypeError, "A must be real, got complex128; deepcd.cg solves"),
             (lambda v: v, TypeError, "operator without entries: use deepcd.cg"),
-            (None, TypeError, "A must hold real numbers, got dtype object"),
+            (None, TypeError, "A must be a matrix of real numbers, got None"),
         ],
     )
     def test_what_is_none_is_refused(self, A: Any, error: type[Exception], match: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from deepcd import DeepCD, cg
 from deepcd.solvers.operators.csr import CSROperator
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -182,9 +183,24 @@ def test_rows_on_their_own() -> None:
 def test_an_empty_row_is_named_by_its_number() -> None:
     outcome = solve(with_lone_rows(chain(8), [2.0, 0.0]), np.ones(10))
     assert outcome.status is Status.ZERO_DIAGONAL
-    assert outcome.detail == "Row 1 of A is empty, but b[1] = 1."
-    assert outcome.residuals[-1] == pytest.approx(1.0)
+    assert outcome.detail.startswith("Row 1 of A is empty, but b[1] = 1. ")
+    np.testing.assert_array_equal(outcome.x, np.r_[0.5, np.zeros(9)])
+    assert outcome.residuals == [pytest.approx(3.0)]  # before any iteration
     assert solve(with_lone_rows(chain(8), [2.0, 0.0]), np.r_[1.0, 0.0, np.ones(8)]).status is Status.CONVERGED
+
+
+def test_b_of_single_precision_is_rounded_and_not_inconsistent(b: np.ndarray) -> None:
+    A, eps = chain(closed=True), float(np.finfo(np.float32).eps)
+    consistent = (b - b.mean()).astype(np.float32).astype(float)
+    assert abs(consistent.sum()) > 1e-9 * np.linalg.norm(b), "rounding has brought it out of the range"
+    assert solve(parts_of(A), consistent, 1e-12, eps=eps).status is Status.ATTAINABLE_ACCURACY
+    assert solve(parts_of(A), consistent, 1e-12).status is Status.INCONSISTENT
+    assert solve(parts_of(A), consistent + 1e-3, 1e-12, eps=eps).status is Status.INCONSISTENT
+    for first in (DeepCD("jacobi", threads=1).solve, cg):
+        for dtype in (np.float32, np.float64):
+            solution = first(A.astype(dtype), consistent.astype(np.float32), rtol=1e-12)
+            assert solution.status is Status.ATTAINABLE_ACCURACY
+        assert first(A, consistent, rtol=1e-12).status is Status.INCONSISTENT
 
 
 @pytest.mark.parametrize("started", [False, True])

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.solvers.arguments import as_vector
+from deepcd.solvers.backends.arrays import as_given
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.recipes import Recipe
 
@@ -37,8 +38,8 @@ class Host:
         return as_vector(name, v, n, columns=columns)
 
     def back(self, x: Any, like: Any) -> Any:
-        """Return x."""
-        return x
+        """Return x, as a tensor if the right-hand side was one."""
+        return as_given(x, like)
 
     def place(self, parts: Parts) -> Parts:
         """Return the parts."""

@@ -7,7 +7,6 @@ by more than a factor n (van der Sluis, Numerische Mathematik 14, 1969).
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 

@@ -100,7 +100,7 @@ def relaxation_parameter(dominance: float, disorder: float, n: int) -> tuple[flo
     n : int
         Number of unknowns: a singular A is taken for one with mu = n.
     """
-    mu = 1 / max(dominance, 1 / n) if dominance == dominance else 1.0
+    mu = 1 / max(dominance, 1 / n)
     w = np.linspace(1.0, _LARGEST, 96)
     bound = (1 + (2 - w) ** 2 / (4 * w) * mu + w * max(disorder, 0.0) * mu) / (2 - w)
     best = int(np.argmin(bound))

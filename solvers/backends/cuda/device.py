@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from deepcd.solvers.arguments import as_vector, is_sparse_tensor
-from deepcd.solvers.backends.arrays import is_on_device
+from deepcd.solvers.arguments import as_vector
+from deepcd.solvers.backends.arrays import is_on_device, is_sparse_tensor, refuse_gradient
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.recipes import RECIPES, Recipe
 
@@ -100,6 +100,7 @@ def as_cuda_vector(name: str, v: Any, n: int, sums: Sums) -> CudaVector:
     """
     from deepcd.solvers.backends.cuda.vector import CudaVector
 
+    refuse_gradient(name, v)
     if not is_on_device(v):
         return CudaVector.upload(as_vector(name, v, n), sums)
     array = view(v)
