@@ -69,3 +69,16 @@ def grid_setup(size: Size) -> float:
 def grid_cycle(size: Size) -> float:
     """Return the cost of an iteration with the learned cycle."""
     return 2e5 + 8 * size.entries
+
+
+def planning(size: Size) -> float:
+    """Return the cost of planning factors of rows numbered by levels: a minimum degree ordering."""
+    return size.scattered * 120 * size.entries
+
+
+def likely_factors(size: Size, levels: int) -> float:
+    """Return about what the flops of factors cost at least, for a graph of so many levels.
+
+    A level separates the graph: the last of the fronts that nested dissection leaves is about as large.
+    """
+    return 0.3 * (size.n / max(levels, 1)) ** 3

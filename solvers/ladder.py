@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,15 +20,22 @@ from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import exchange, prepare
 from deepcd.solvers.prepared import F64, DType, Solvable
-from deepcd.solvers.recipes import ALGEBRAIC, RELAXATION, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Recipe
 from deepcd.solvers.solution import Attempt
 from deepcd.solvers.structure import Structure, with_grid
+
+if TYPE_CHECKING:
+    from deepcd.solvers.preconditioners.factors.plan import Plan
 
 Rung = Literal["levels", "grid", "multigrid", "factors"]
 
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
+_EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
+_EXACTLY = 30  # how many times more factors may cost then
+_SPARSE = 4.3  # entries per row up to which factors may be sparse whatever the levels say, as those of trees are
+_LEAST = 20  # least cost of an entry of factors
 _CLEARLY = 1.5  # how many times cheaper another method must promise to be than a cycle that is at work
 
 
@@ -60,6 +67,8 @@ class Ladder:
         self._structure, self._config, self._check, self._once = structure, config, check, once
         self._levels, self._recipe, self._extra = False, config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
+        self._plan: Plan | None = None  # of factors
+        self._exacting = False
         if previous is not None and previous._climbs:
             self._levels, self._recipe = previous._levels, previous._recipe
         before = None if previous is None else previous.prepared
@@ -97,6 +106,7 @@ class Ladder:
         """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`."""
         if not self._climbs:
             return self.prepared.solve(b, x0, limits, dtype)
+        self._exacting = limits.target < _EXACT * float(np.linalg.norm(b))
         outcome = self._run(b, x0, limits, dtype)
         done = len(outcome.residuals) - 1
         if outcome.is_puzzling and self._check:
@@ -139,40 +149,58 @@ class Ladder:
     def _look(self, steps: Steps) -> bool:
         """Return whether to climb, and keep in mind where to and why."""
         remaining = left(steps)
-        rung = (
-            self._better_than_relaxation(steps, remaining)
-            if self.prepared.is_simple
-            else self._better(steps, remaining)
-        )
+        rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
             more = f"About {remaining:.0f} more" if remaining < 1e6 else "Very many more"
             self._next = rung, f"{more} iterations were to be expected."
         return rung is not None
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
-        """Return what promises to be cheaper than `remaining` iterations with over-relaxation."""
+        """Return what promises to be cheaper than `remaining` simple iterations."""
         size, share = self._size, 1 if self._once else SOLVES
         digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
-        cycles = costs.multigrid_iterations(digits)
         diagonal = self.prepared.preconditioner == "jacobi"
         step = costs.diagonal(size) if diagonal else costs.relaxation(size, by_levels=self._levels)
         here = remaining * step
-        multigrid = costs.multigrid_setup(size, classical=False) / share + cycles * costs.multigrid_cycle(size)
-        if self._structure.unsought:
-            grid = costs.grid_setup(size) + digits * costs.grid_cycle(size)
-            if here > grid:
-                self._structure = with_grid(self._structure, self._config)
-                if self._structure.on_grid is not None:
-                    return "grid"
+        if self._exacting and self._factors(_EXACTLY * (remaining + steps.count) * step, share) < math.inf:
+            return "factors"
+        if self._structure.unsought and here > costs.grid_setup(size) + digits * costs.grid_cycle(size):
+            self._structure = with_grid(self._structure, self._config)
+            if self._structure.on_grid is not None:
+                return "grid"
         if not self._levels:
             gain = _RELAXED if diagonal else math.sqrt(self.prepared.parts.M.penalty)
             there = remaining / gain * costs.relaxation(size, by_levels=True)
-            return "levels" if here > there + costs.numbering(size, ordered=diagonal or gain < 1.2) / share else None
+            numbering = costs.numbering(size, ordered=diagonal or gain < 1.2)
+            return "levels" if here > there + numbering / share else None
+        cycles = costs.multigrid_iterations(digits)
+        multigrid = costs.multigrid_setup(size, classical=False) / share + cycles * costs.multigrid_cycle(size)
+        if self._factors(min(here, multigrid), share) < min(here, multigrid):
+            return "factors"
         return "multigrid" if here > multigrid else None
 
-    def _better(self, steps: Steps, remaining: float) -> Rung | None:
+    def _better(self, remaining: float) -> Rung | None:
         """Return what promises to be clearly cheaper than `remaining` cycles of algebraic multigrid."""
-        return None
+        here = remaining * costs.multigrid_cycle(self._size) / _CLEARLY
+        return "factors" if self._factors(here, 1 if self._once else SOLVES) < here else None
+
+    def _factors(self, worth: float, share: int) -> float:
+        """Return what factors cost, infinity where planning them does not promise to be worth so much."""
+        from deepcd.solvers.kernels.survey import count_levels
+        from deepcd.solvers.preconditioners.factors.memory import available
+        from deepcd.solvers.preconditioners.factors.plan import plan
+
+        size, A = self._size, self.prepared.parts.operator.A
+        if self._plan is None:
+            sparse = size.entries <= _SPARSE * size.n
+            if costs.planning(size) > share * worth:
+                return math.inf
+            if not sparse and self._levels and costs.likely_factors(size, count_levels(A.indptr, A.indices)) > worth:
+                return math.inf
+            self._plan = plan(A, share * worth / _LEAST)
+        if not self._plan.complete or 2 * self._plan.bytes > available():
+            return math.inf
+        return self._plan.work / share + self._plan.work_per_solve
 
     def _climb(self) -> None:
         """Replace the preparation by what `_look` found to be better."""
@@ -185,10 +213,12 @@ class Ladder:
             self._levels, self._recipe = True, RELAXATION
             self.prepared = prepare(self._structure, self._config, recipe=RELAXATION, check=False, by_levels=True)
             return
-        self._exchange(ALGEBRAIC)
+        self._exchange(DIRECT if rung == "factors" else ALGEBRAIC)
 
     def _exchange(self, recipe: Recipe) -> None:
         assert isinstance(self.prepared, Solvable)
         self._recipe = recipe
-        self.prepared = exchange(self.prepared, self._structure, self._config, recipe, check=self._check)
+        self.prepared = exchange(
+            self.prepared, self._structure, self._config, recipe, check=self._check, plan=self._plan
+        )
         self._check = False

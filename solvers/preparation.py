@@ -17,11 +17,12 @@ from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
-from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, FEW, RECIPES, RELAXATION, Part, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, FEW, FEW_ENTRIES, RECIPES, RELAXATION, Part, Recipe
 from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
 
 if TYPE_CHECKING:
+    from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
 
@@ -83,7 +84,13 @@ def prepare(
 
 
 def exchange(
-    prepared: Solvable, structure: Structure, config: Config, recipe: Recipe | None, *, check: bool
+    prepared: Solvable,
+    structure: Structure,
+    config: Config,
+    recipe: Recipe | None,
+    *,
+    check: bool,
+    plan: Plan | None = None,
 ) -> Prepared:
     """Build another preconditioner for the parts of a matrix without a grid; `prepared` is not changed.
 
@@ -95,6 +102,8 @@ def exchange(
         See `prepare`.
     recipe : Recipe or None
         What to build; None: the preconditioner stays.
+    plan : Plan, optional
+        How to factor the matrix.
 
     Returns
     -------
@@ -106,7 +115,7 @@ def exchange(
             _probe(parts.operator.A, parts.operator.A.diagonal(), structure.eps)
         if recipe is None:
             return prepared
-        return _solvable(_equipped(parts, structure, config, recipe), config, on_grid=False)
+        return _solvable(_equipped(parts, structure, config, recipe, plan=plan), config, on_grid=False)
     except _Fault as fault:
         return _unsolvable(structure, config, fault)
 
@@ -152,10 +161,8 @@ def _matrix_parts(
     _refuse(seen.diagonal, rows)
     begins = recipe is None
     if recipe is None:
-        recipe = _off_grids(structure, config, part)
-    if begins and recipe is RELAXATION and seen.dominance > _DOMINANT:
-        recipe = RECIPES["jacobi"]
-    if check and not (begins and RELAXATION in config.candidates and recipe not in (DIRECT, ALGEBRAIC)):
+        recipe = _off_grids(structure, config, part, seen)
+    if check and not (begins and config.recipe is None and recipe not in (DIRECT, ALGEBRAIC)):
         _probe(part, seen.diagonal, eps)
     from deepcd.solvers.operators.csr import CSROperator
     from deepcd.solvers.survey import constant_null_space
@@ -194,15 +201,25 @@ def _coupled(
     return rows, part, scale, seen
 
 
-def _off_grids(structure: Structure, config: Config, part: sp.csr_array) -> Recipe:
+def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: Survey) -> Recipe:
     """Return the candidate for a matrix without a grid: for "auto", what to begin with."""
-    for recipe in config.candidates:
-        few = part.shape[0] <= FEW or recipe is not DIRECT
-        # Who gives a near null space has decided for algebraic multigrid.
-        begins = structure.near_null is None or recipe is not RELAXATION
-        if not recipe.needs_grid and (config.recipe is not None or (few and begins)):
-            return recipe
-    raise AssertionError("a configuration without grids has a candidate for any matrix")
+    others = [recipe for recipe in config.candidates if not recipe.needs_grid]
+    if config.recipe is not None or len(others) == 1:
+        return others[0]
+    n, entries = part.shape[0], part.nnz
+    if n <= FEW and entries <= FEW_ENTRIES:
+        return DIRECT
+    if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
+        return ALGEBRAIC
+    if seen.dominance > _DOMINANT:
+        return RECIPES["jacobi"]
+    return DIRECT if entries <= 3 * n and _is_tridiagonal(part) else RELAXATION
+
+
+def _is_tridiagonal(A: sp.csr_array) -> bool:
+    """Return whether a sorted matrix with a full diagonal has no entries but on three diagonals."""
+    rows = np.arange(A.shape[0])
+    return bool((rows - A.indices[A.indptr[:-1]] <= 1).all() and (A.indices[A.indptr[1:] - 1] - rows <= 1).all())
 
 
 def _equipped(
@@ -212,11 +229,12 @@ def _equipped(
     recipe: Recipe,
     seen: Survey | None = None,
     previous: Any = None,
+    plan: Plan | None = None,
 ) -> Parts:
     """Return the parts of a matrix with what a recipe builds as M, and the null space that M may have found."""
     A, operator = parts.operator.A, parts.operator
     near_null = None if structure.near_null is None else structure.near_null[parts.rows]
-    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, seen, previous)
+    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, plan, seen, previous)
     M: Any
     try:
         M = recipe.build(part)

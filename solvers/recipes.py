@@ -22,9 +22,10 @@ from deepcd.solvers.space import Preconditioner
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.stencils import UnitStencil
+    from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
-FEW = 2000  # unknowns up to which "auto" factors a matrix: even with factors without zeros, a third of a second
+FEW, FEW_ENTRIES = 2000, 100_000  # unknowns and entries up to which "auto" factors a matrix before anything else
 SMALL = 20_000  # unknowns up to which a single solve may take less time than to look for a grid
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
 
@@ -49,6 +50,8 @@ class Part:
         Weight file that the caller gave.
     threads : int
         Number of threads to compute with.
+    plan : Plan or None
+        How to factor A, where that has been planned.
     seen : Survey or None
         What a look at the entries of A has told, where somebody has looked.
     previous : Preconditioner or None
@@ -62,6 +65,7 @@ class Part:
     near_null: NDArray[np.float64] | None = None
     weights: str | Path | None = None
     threads: int = 1
+    plan: Plan | None = None
     seen: Survey | None = None
     previous: Preconditioner | None = None
 
@@ -132,7 +136,10 @@ def _direct(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.direct import Direct
 
     assert part.A is not None
-    return Direct(part.A, part.eps)
+    plan = part.plan
+    if plan is None and isinstance(part.previous, Direct) and part.previous.fits(part.A):
+        plan = part.previous.plan
+    return Direct(part.A, part.eps, plan)
 
 
 def _algebraic_multigrid(part: Part, method: Literal["auto", "sa", "rs"] = "auto") -> Preconditioner:

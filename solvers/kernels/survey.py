@@ -108,7 +108,7 @@ def reaches_all(indptr, indices, reached):
 
 @njit(cache=True, nogil=True)
 def number_by_levels(indptr, indices, order, component):
-    """Number rows by their distance from the first one of their component; return the number of components.
+    """Sort rows by their distance from the first one of their component; return the number of components.
 
     Parameters
     ----------
@@ -137,6 +137,20 @@ def number_by_levels(indptr, indices, order, component):
                     order[tail] = j
                     tail += 1
         count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def count_levels(indptr, indices):
+    """Return the number of levels of a sorted matrix whose rows are numbered by levels, of all components together."""
+    n, count = indptr.size - 1, 0
+    level, before = np.empty(n, dtype=np.int32), -1
+    for i in range(n):
+        # The first row that a row is coupled to is where it was reached from: in the level before.
+        first = indices[indptr[i]]
+        level[i] = level[first] + 1 if first < i else 0
+        count += level[i] != before
+        before = level[i]
     return count
 
 

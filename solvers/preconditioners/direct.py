@@ -73,20 +73,20 @@ class Direct:
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
         self._n, self._A = A.shape[0], A
-        self._plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
-        refuse_what_does_not_fit(self._plan)
+        self.plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
+        refuse_what_does_not_fit(self.plan)
         self._scaling = 1 / np.sqrt(A.diagonal())
         self.null = np.zeros((self._n, 0))
         eps = max(eps, _EPS)
         # The constant bounds the smallest eigenvalue from above: where it is in the null space, this is known at once.
         regular, lowest = None, float(A.data.sum() / max(A.diagonal().sum(), 1e-300))
         if lowest > _ROUNDING * eps:
-            regular = factorise(self._plan, A, self._scaling)
+            regular = factorise(self.plan, A, self._scaling)
             lowest = _lowest(regular, self._n)
         # Rounding in the factors of rows of k entries is some sqrt(k) roundoffs, and the shift well above.
-        shift = 64 * math.sqrt(self._plan.entries / max(self._n, 1)) * eps
+        shift = 64 * math.sqrt(self.plan.entries / max(self._n, 1)) * eps
         if regular is None or lowest <= shift / 4:
-            self._factors: Factors = factorise(self._plan, A, self._scaling, shift)
+            self._factors: Factors = factorise(self.plan, A, self._scaling, shift)
             if self._factors.pivots is None:
                 raise NotPositiveDefiniteError("Factoring the diagonally scaled A met a negative pivot.")
             self.null = self._null_space(shift)
@@ -120,6 +120,10 @@ class Direct:
         """Return the scaled A times a block of vectors."""
         return self._scaling[:, None] * (self._A @ (self._scaling[:, None] * block))
 
+    def fits(self, A: sp.csr_array) -> bool:
+        """Return whether A has entries where the matrix of this preconditioner has, so that the plan is good for it."""
+        return np.array_equal(self._A.indptr, A.indptr) and np.array_equal(self._A.indices, A.indices)
+
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._n)
@@ -144,7 +148,7 @@ class Direct:
 
     def __str__(self) -> str:
         """Return what it is."""
-        return f"direct: {self._plan.kind} factors, {self._factors.nnz} entries, of {self._n} unknowns"
+        return f"direct: {self.plan.kind} factors, {self._factors.nnz} entries, of {self._n} unknowns"
 
 
 class DirectColumns:
