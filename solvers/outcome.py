@@ -74,15 +74,15 @@ class Limits:
         Value of `time.perf_counter` after which no iteration starts.
     callback : callable or None
         Called with x, shape (n,), after each iteration; returning True stops.
-    watch : callable or None
-        Told how the iteration goes now and then; returning True ends it. See `forecast`.
     eps : float
         Unit roundoff that b carries: a part of b of that size may have been made by rounding it.
+    watch : callable or None
+        Told how the iteration goes now and then; returning True ends it. See `forecast`.
     """
 
     target: float
     maxiter: int
     deadline: float
     callback: Callback | None
-    watch: Watch | None = None
     eps: float = float(np.finfo(np.float64).eps)
+    watch: Watch | None = None

@@ -265,8 +265,9 @@ def _probe(A: sp.csr_array, diagonal: NDArray[np.float64], eps: float) -> None:
     u.A v = v.A u for Gaussian u and v, scaled by the diagonal so that no part of A hides behind larger coefficients.
     """
     scaling = 1 / np.sqrt(diagonal)
-    u, v = np.random.default_rng(0).standard_normal((2, A.shape[0]))
-    Au, Av = (scaling * (A @ (scaling * w)) for w in (u, v))
+    W = np.random.default_rng(0).standard_normal((2, A.shape[0]))
+    u, v = W
+    Au, Av = scaling * (A @ (scaling * W).T).T
     if is_asymmetric(u, Au, v, Av, eps):
         raise _Fault(Status.NONSYMMETRIC)
     if min(float(u @ Au), float(v @ Av)) < -math.sqrt(eps) * max(norm(Au), norm(Av)):

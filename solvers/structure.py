@@ -150,7 +150,7 @@ def analyse(
     null = None if nullspace is None else as_null_space(nullspace, matrix, eps)
     near_null = None if B is None else as_columns("B", B, n)
 
-    sign = -1 if _is_negative(matrix) else 1
+    sign = -1 if n and _is_negative(matrix, seen) else 1
     signed = matrix if sign > 0 else -matrix
     found, no_grid = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "")
     kept: sp.csr_array | GridMatrix = signed
@@ -237,14 +237,15 @@ def _find_grid(
         return None, str(error)
 
 
-def _is_negative(A: sp.csr_array) -> bool:
+def _is_negative(A: sp.csr_array, seen: Survey | None) -> bool:
     """Return whether the diagonal says that -A is meant: the Laplacian has two signs in use."""
-    if not A.shape[0]:
-        return False
-    diagonal = A[:1].diagonal()  # a look at one row tells whether a look at all of them is worth it
-    if diagonal[0] <= 0:
-        diagonal = A.diagonal()
-    return bool(diagonal.max() <= 0 and diagonal.min() < 0)
+    if seen is not None:
+        diagonal = seen.diagonal
+    else:  # of what may be a grid; a look at one row tells whether a look at all of them is worth it
+        diagonal = A[:1].diagonal()
+        if diagonal[0] <= 0:
+            diagonal = A.diagonal()
+    return bool(diagonal.max(initial=-1.0) <= 0 and diagonal.min(initial=1.0) < 0)
 
 
 def _shared(matrix: sp.csr_array, A: Any) -> bool:

@@ -83,6 +83,27 @@ def rows(indptr, indices, data, eps, diagonal, is_open, sums):
 
 
 @njit(cache=True, nogil=True)
+def couplings(indptr, indices, data, weak):
+    """Return the share of positive off-diagonal entries in the sum of magnitudes, and that of weak ones in their number.
+
+    An entry is weak if it is positive, or smaller than `weak` times the largest of the negative ones of its row.
+    """
+    positive, total, few, count = 0.0, 0.0, 0, 0
+    for i in range(indptr.size - 1):
+        strongest = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            if indices[e] != i:
+                strongest = max(strongest, -data[e])
+        for e in range(indptr[i], indptr[i + 1]):
+            if indices[e] != i:
+                positive += max(data[e], 0.0)
+                total += abs(data[e])
+                few += -data[e] < weak * strongest
+                count += 1
+    return positive / max(total, 1e-300), few / max(count, 1)
+
+
+@njit(cache=True, nogil=True)
 def reaches_all(indptr, indices, reached):
     """Return whether each row is coupled, over however many others, to one that is `reached` (n,) at first.
 

@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from deepcd.solvers.kernels import columns, csr
+from deepcd.solvers.kernels import columns, csr, survey
 from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 
@@ -34,6 +34,8 @@ _FEW = 150  # number of unknowns down to which PyAMG coarsens
 _DENSE = 500
 _MANY = 50_000  # number of unknowns from which on their numbering matters
 _POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
+_WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
+_UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-Stueben coarsening
 _ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
 _SMOOTH = [("jacobi", {"omega": 4 / 3, "weighting": weighting}) for weighting in ("local", "diagonal")]
@@ -240,12 +242,12 @@ class MultigridColumns:
 
 
 def choose(A: sp.csr_array) -> Literal["sa", "rs"]:
-    """Return the coarsening that suits A, by the signs and the number of its off-diagonal entries.
+    """Return the coarsening that suits A, by the signs, the number and the spread of its off-diagonal entries.
 
-    Ruge-Stueben interpolates along negative couplings: where positive ones make up no more than 0.18 of the sum of
-    absolute values it needs the fewest iterations, whatever the jumps or the anisotropy. With more of them, as in
-    elasticity or between obtuse tetrahedra, it converges slowly, and smoothed aggregation asks for no signs. With more
-    than 15 entries per row its coarse operators cost more to set up than they save, and smoothed aggregation is taken.
+    Smoothed aggregation is cheaper to set up, and as quick in all where couplings are alike. Where many are far weaker
+    than others of their row, as with strong anisotropy or jumps of many decades, it takes many iterations, and
+    Ruge-Stueben coarsening, which looks for strong couplings, takes few. That asks for negative couplings, and for no
+    more than 15 entries per row: its coarse operators cost more than they save otherwise.
 
     Parameters
     ----------
@@ -255,10 +257,9 @@ def choose(A: sp.csr_array) -> Literal["sa", "rs"]:
     -------
     {"sa", "rs"}
     """
-    row = np.repeat(np.arange(A.shape[0], dtype=A.indices.dtype), np.diff(A.indptr))
-    couplings = A.data[A.indices != row]
-    mostly_negative = couplings.sum() <= (2 * _POSITIVE - 1) * np.abs(couplings).sum()
-    return "rs" if mostly_negative and A.nnz <= _ENTRIES * A.shape[0] else "sa"
+    positive, weak = survey.couplings(A.indptr, A.indices, A.data, _WEAK)
+    classical = positive <= _POSITIVE and weak >= _UNEQUAL and A.nnz <= _ENTRIES * A.shape[0]
+    return "rs" if classical else "sa"
 
 
 def _order(A: sp.csr_array) -> NDArray[np.int32] | None:
