@@ -69,17 +69,17 @@ class Ladder:
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors
         self._exacting = False
-        if previous is not None and previous._climbs:
+        if previous is not None and previous.climbs:
             self._levels, self._recipe = previous._levels, previous._recipe
         before = None if previous is None else previous.prepared
         self.prepared = prepare(
             structure, config, recipe=self._recipe, check=check, previous=before, by_levels=self._levels
         )
-        if previous is None and not once and self._climbs and self.prepared.is_simple:
+        if previous is None and not once and self.climbs and self.prepared.is_simple:
             self._try()
 
     @property
-    def _climbs(self) -> bool:
+    def climbs(self) -> bool:
         """Whether the preparation may change."""
         automatic = self._config.recipe is None and ALGEBRAIC in self._config.candidates
         return automatic and self.prepared.solvable and not self.prepared.on_grid
@@ -104,7 +104,7 @@ class Ladder:
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
         """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`."""
-        if not self._climbs:
+        if not self.climbs:
             return self.prepared.solve(b, x0, limits, dtype)
         self._exacting = limits.target < _EXACT * float(np.linalg.norm(b))
         outcome = self._run(b, x0, limits, dtype)
@@ -126,7 +126,7 @@ class Ladder:
                 done = 0 if outcome is None else len(outcome.residuals) - 1 - sum(a.iterations for a in attempts)
                 attempts.append(Attempt(self.prepared.preconditioner, done, self._next[1]))
                 self._climb()
-            now = self.prepared.solve(b, x0, replace(limits, watch=self._look if self._climbs else None), dtype)
+            now = self.prepared.solve(b, x0, replace(limits, watch=self._look if self.climbs else None), dtype)
             outcome = now if outcome is None else outcome.then(now)
             if self._next is None:
                 return replace(outcome, attempts=tuple(attempts))

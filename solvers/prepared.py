@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.columns import iterate_together
 from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -81,6 +80,8 @@ class Solvable:
         """
         if self.on_grid or self.parts.operator is None:
             return None
+        from deepcd.solvers.columns import iterate_together  # which loads the compiler
+
         return iterate_together(self.parts, B, X, targets, limits)
 
     def twin(self) -> Solvable:

@@ -143,55 +143,92 @@ class Strategy:
             B = _by_columns(B)
             start = None if start is None else _by_columns(start)
         X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
-        tell = limits.callback
-        outcomes = self._at_once(B, X, start is not None, targets, limits, dtype)
-        halted: Status | None = None
+        block = _Columns(B, X, start is not None, targets, limits, dtype)
+        undecided = self._ladder.climbs and self.prepared.is_simple
+        pilot = int(np.argmax(B.any(axis=0))) if undecided else None
+        first = None
+        if pilot is not None:  # which method suits the matrix is found out with one column
+            first = block.solve(pilot, _not_begun(X[:, pilot]), self.solve)
+        outcomes = self._at_once(block, pilot)
         for j, before in enumerate(outcomes):
-            if before.status is Status.CONVERGED:
-                continue
-            stopped = halted if halted is not None else before.status
-            rest = 0 if stopped in _STOPPED else max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
-            told = None if tell is None else _tell_all(tell, X, j, dtype)
-            x0 = None if not before.residuals and start is None else X[:, j].copy()
-            own = replace(limits, target=float(targets[j]), maxiter=rest, callback=told)
-            after = self.solve(np.ascontiguousarray(B[:, j]), x0, own, dtype)
-            if rest == 0 and after.status is Status.MAXITER:
-                after = replace(after, status=stopped)
-            if after.status in _STOPPED:
-                halted = after.status  # of the others, no iteration starts
-            after = _placed(after, X[:, j], dtype)
-            outcomes[j] = before.then(after) if before.residuals else after
+            if j == pilot and first is not None:
+                outcomes[j] = first
+            elif before.status is not Status.CONVERGED:
+                outcomes[j] = block.solve(j, before, self.solve)
         return outcomes, X
 
-    def _at_once(self, B: F64, X: F64, started: bool, targets: F64, limits: Limits, dtype: DType) -> list[Outcome]:
-        """Do for all columns together what can be done so; X holds where to start, and the answers afterwards."""
+    def _at_once(self, block: _Columns, done: int | None) -> list[Outcome]:
+        """Do for all columns together what can be done so, but for one that is done; X has the answers afterwards."""
+        B, X, limits, dtype = block.B, block.X, block.limits, block.dtype
         signed, tell = B if self._structure.sign > 0 else -B, limits.callback
+        if block.halted is not None:
+            return [_not_begun(x) for x in X.T]
         if self.prepared.on_grid and tell is None and self._config.threads > 1:
-            return self._side_by_side(signed, X, started, targets, limits, dtype)
-        told = limits if tell is None else replace(limits, callback=lambda block: tell(block.astype(dtype)))
+            return self._side_by_side(signed, block)
+        told = limits if tell is None else replace(limits, callback=lambda iterate: tell(iterate.astype(dtype)))
+        targets = block.targets.copy()
+        if done is not None:
+            targets[done] = math.inf
         together = self.prepared.together(signed, X, targets, self._patient(told))
-        return [Outcome(x, Status.MAXITER, []) for x in X.T] if together is None else together
+        return [_not_begun(x) for x in X.T] if together is None else together
 
-    def _side_by_side(self, B: F64, X: F64, started: bool, targets: F64, limits: Limits, dtype: DType) -> list[Outcome]:
+    def _side_by_side(self, B: F64, block: _Columns) -> list[Outcome]:
         """Solve for the columns on a grid, each by one thread alone: no thread waits for another at every pass.
 
         Several columns in one pass, interleaved, are slower than one after the other: what bounds a pass is memory, and
         the vectors of one column are more likely to stay in a cache.
         """
+        X, limits, dtype = block.X, block.limits, block.dtype
         count = min(self._config.threads, B.shape[1])
         while len(self._twins) < count:
             self._twins.append(self.prepared.twin())
-        outcomes: list[Outcome] = [Outcome(x, Status.MAXITER, []) for x in B.T]
+        outcomes = [_not_begun(x) for x in B.T]
 
         def work(first: int) -> None:
             for j in range(first, B.shape[1], count):
-                own = self._patient(replace(limits, target=float(targets[j]), callback=None))
-                outcome = self._twins[first].solve(B[:, j], X[:, j].copy() if started else None, own, dtype)
+                own = self._patient(replace(limits, target=float(block.targets[j]), callback=None))
+                outcome = self._twins[first].solve(B[:, j], X[:, j].copy() if block.started else None, own, dtype)
                 outcomes[j] = _placed(outcome, X[:, j], dtype)
 
         with ThreadPoolExecutor(count, "deepcd") as pool:
             list(pool.map(work, range(count)))
         return outcomes
+
+
+class _Columns:
+    """Several right-hand sides, and what has become of them.
+
+    Attributes
+    ----------
+    halted : Status or None
+        Why no further iteration starts, if that is so.
+    """
+
+    def __init__(self, B: F64, X: F64, started: bool, targets: F64, limits: Limits, dtype: DType) -> None:
+        self.B, self.X, self.started, self.targets = B, X, started, targets
+        self.limits, self.dtype = limits, dtype
+        self.halted: Status | None = None
+
+    def solve(self, j: int, before: Outcome, solve: Callable[[F64, F64 | None, Limits, DType], Outcome]) -> Outcome:
+        """Solve for column j alone, from where it is; return its whole outcome."""
+        X, limits, dtype, tell = self.X, self.limits, self.dtype, self.limits.callback
+        stopped = self.halted if self.halted is not None else before.status
+        rest = 0 if stopped in _STOPPED else max(limits.maxiter - max(len(before.residuals) - 1, 0), 0)
+        told = None if tell is None else _tell_all(tell, X, j, dtype)
+        x0 = None if not before.residuals and not self.started else X[:, j].copy()
+        own = replace(limits, target=float(self.targets[j]), maxiter=rest, callback=told)
+        after = solve(np.ascontiguousarray(self.B[:, j]), x0, own, dtype)
+        if rest == 0 and after.status is Status.MAXITER:
+            after = replace(after, status=stopped)
+        if after.status in _STOPPED:
+            self.halted = after.status  # of the others, no iteration starts
+        after = _placed(after, X[:, j], dtype)
+        return before.then(after) if before.residuals else after
+
+
+def _not_begun(x: F64) -> Outcome:
+    """Return the outcome of a column for which nothing has been done."""
+    return Outcome(x, Status.MAXITER, [])
 
 
 def _tell_all(

@@ -84,7 +84,7 @@ def rows(indptr, indices, data, eps, diagonal, is_open, sums):
 
 @njit(cache=True, nogil=True)
 def couplings(indptr, indices, data, weak):
-    """Return the share of positive off-diagonal entries in the sum of magnitudes, and that of weak ones in their number.
+    """Return the share of positive off-diagonal entries in all magnitudes, and that of weak ones in their number.
 
     An entry is weak if it is positive, or smaller than `weak` times the largest of the negative ones of its row.
     """

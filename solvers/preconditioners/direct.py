@@ -159,7 +159,8 @@ class DirectColumns:
 
     def apply(self, r: Vector, z: Vector) -> NDArray[np.float64]:
         """Set z to M r, vectors of k interleaved columns, and return r.z of each column."""
-        R, Z = r.reshape(-1, self._k), z.reshape(-1, self._k)
+        n, k = self._M.zeros().size, self._k
+        R, Z = (v[: n * k].reshape(n, k) for v in (r, z))
         Z[:] = self._M.answer(R)
         return np.einsum("ij,ij->j", R, Z)
 
@@ -172,9 +173,9 @@ def _orthonormal(B: Vector) -> NDArray[np.float64]:
 def _lowest(factors: Factors, n: int) -> float:
     """Return an estimate of the smallest eigenvalue of the factored matrix; minus infinity if it is not positive.
 
-    The smallest pivot bounds it from above. In a singular matrix that pivot is rounding, over the square of the component
-    of the unit null vector in its row: it is small, but how small depends on where the row lies. Inverse iteration
-    tells; it is spared where no pivot is small.
+    The smallest pivot bounds it from above. In a singular matrix that pivot is rounding, over the square of the
+    component of the unit null vector in its row: it is small, but how small depends on where the row lies. Inverse
+    iteration tells; it is spared where no pivot is small.
     """
     if factors.pivots is None:
         return -math.inf

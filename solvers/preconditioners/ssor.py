@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import ssor
+from deepcd.solvers.kernels import incomplete_cholesky, ssor
+from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 from deepcd.solvers.survey import Survey
 
 Vector = NDArray[np.floating[Any]]
@@ -58,7 +59,7 @@ class SSOR:
         middle = np.empty(n, dtype=A.indptr.dtype)
         ssor.locate_diagonal(A.indptr, A.indices, middle)
         self._matrix = (A.indptr, A.indices, A.data, middle, seen.diagonal, self.omega)
-        self._vectors = np.zeros((2, n))
+        self._vectors, self._A = np.zeros((2, n)), A
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
@@ -70,6 +71,14 @@ class SSOR:
         square: float = ssor.start(*self._matrix, r, s, p)
         ssor.backward(*self._matrix, s, 0.0, p, z)
         return square
+
+    def columns(self, k: int) -> PassOverColumns:
+        """Return the same M on k right-hand sides: (R'R)^-1 with R = D^(-1/2) (D / omega + U)."""
+        R = sp.triu(self._A, format="csr")
+        root = np.sqrt(self._matrix[-2])
+        data = R.data / np.repeat(root, np.diff(R.indptr))
+        data[R.indptr[:-1]] = self.omega / root  # reciprocals, as the kernel asks for
+        return PassOverColumns(incomplete_cholesky.solve_columns, (R.indptr, R.indices, data), k)
 
     def begin(self, vectors: Vector) -> float:
         """Prepare vectors (8, n), the third of which is r, for `iterate`; return r.M r."""
