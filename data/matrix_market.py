@@ -7,8 +7,8 @@ The format is that of Boisvert, Pozo, Remington, "The Matrix Market Exchange For
 2. Every word must be a number: ``0x10`` and ``-1,5``, which SciPy reads as 0 and -1, are refused with their line, as is
    a fourth column. Exponents of Fortran count: ``1.5D3`` is 1500, where SciPy takes the 1.5 and leaves the rest.
 3. Comments may stand anywhere, also after the entries, and a byte order mark before the banner.
-4. SciPy 1.17 ends the process with a segmentation fault if the last byte is a carriage return, as in a file with
-   Windows line ends that lost its last byte.
+4. SciPy 1.17 ends the process with a segmentation fault if the last byte is a blank or a carriage return, as in a file
+   with Windows line ends that lost its last byte, and it fills up a dense symmetric matrix that is cut off.
 """
 
 from __future__ import annotations

@@ -55,6 +55,9 @@ class Shape:
         return Shape(lambda x: ~self.contains(x))
 
 
+Region = Shape | ArrayLike
+
+
 def box(low: Sequence[float], high: Sequence[float]) -> Shape:
     """Return the axis-parallel box low <= x < high.
 
@@ -250,6 +253,36 @@ def domain(
         if region is not None:
             cells[np.broadcast_to(region.contains(centres), cells.shape)] = kind
     return Grid(cells, walls=walls, spacing=spacing, air_at=air_at)
+
+
+def cells_of(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
+    """Return the cells of a grid that belong to a region.
+
+    Parameters
+    ----------
+    region : Shape or array_like of bool, shape of the grid
+        The region.
+    grid : Grid
+        The grid, of which the shape and the spacing are used.
+    name : str
+        Name of the region in messages.
+
+    Returns
+    -------
+    ndarray of bool, shape of the grid
+        A mask of the cells.
+
+    Raises
+    ------
+    ValueError
+        If the region is neither a shape nor of the shape of the grid.
+    """
+    if isinstance(region, Shape):
+        return np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
+    mask = np.asarray(region, dtype=bool)
+    if mask.shape != grid.shape:
+        raise ValueError(f"{name} must be a Shape or a bool array of shape {grid.shape}, got shape {mask.shape}")
+    return mask
 
 
 def _relative(x: Points, point: NDArray[np.float64]) -> list[NDArray[np.float64]]:

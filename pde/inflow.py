@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.pde.domains import Shape, domain
+from deepcd.pde.domains import Shape, cells_of
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.mac import Velocity, divergence, face_shapes
 from deepcd.pde.poisson import PoissonSystem
@@ -158,9 +158,7 @@ def _beside(grid: Grid, inflow: Inflow) -> NDArray[np.bool_]:
             f'an inflow needs a solid wall, but that at the {inflow.end} end of axis {inflow.axis} is "{kind}"'
         )
     region, solid = inflow.region, np.equal(grid.cells, Cell.SOLID)
-    covered = np.ones(grid.shape, dtype=bool)
-    if region is not None:
-        covered = np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
+    covered = np.ones(grid.shape, dtype=bool) if region is None else cells_of(region, grid, "the region of an inflow")
     if inflow.nozzle:
         cells, where = _ahead(covered & solid, inflow) & ~solid, "beside its nozzle"
     else:

@@ -115,7 +115,12 @@ class Mesh:
         edges = self._edges
         for wrong, what, like, remedy in (
             (edges.degree == 1, "is open", "with one triangle only", "fill its holes"),
-            (edges.degree > 2, "is not a surface", "with more than two triangles", "take its parts apart"),
+            (
+                edges.degree > 2,
+                "is not a surface",
+                "with more than two triangles",
+                self._copies or "take its parts apart",
+            ),
             (
                 edges.balance != 0,
                 "turns inside out",
@@ -128,6 +133,12 @@ class Mesh:
                 count = f"{number} edge{'s' if number > 1 else ''}"
                 return f"{what}: {count} {like}, such as that from {_text(a)} to {_text(b)}; {remedy}"
         return ""
+
+    @property
+    def _copies(self) -> str:
+        """Say what to do about triangles that are there more than once, or return an empty string."""
+        more = len(self.triangles) - len(np.unique(np.sort(self.triangles, axis=1), axis=0))
+        return f"remove the copies of triangles that it has more than once, {more} in all" if more else ""
 
     def oriented(self) -> Mesh:
         """Return the surface with all triangles turned counterclockwise seen from outside.

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.advection import advect_scalars, advect_velocity
-from deepcd.pde.domains import Shape, domain
+from deepcd.pde.domains import Region, cells_of
 from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
 from deepcd.pde.forces import buoyancy, vorticity_confinement
 from deepcd.pde.grids import Cell, Grid
@@ -31,7 +31,6 @@ from deepcd.pde.poisson import PoissonSystem, poisson
 from deepcd.pde.projection import SolveFunction, pressure_step
 from deepcd.pde.stepping import Step, Stepper
 
-Region = Shape | ArrayLike
 Obstacle = Callable[[float], tuple[Region, Sequence[ArrayLike]]]
 
 
@@ -271,16 +270,6 @@ class _Place:
     @cached_property
     def system(self) -> PoissonSystem:
         return poisson(self.grid)
-
-
-def cells_of(region: Region, grid: Grid, name: str) -> NDArray[np.bool_]:
-    """Return the cells of a region, whose name messages use."""
-    if isinstance(region, Shape):
-        return np.equal(domain(grid.shape, solid=region, spacing=grid.spacing).cells, Cell.SOLID)
-    mask = np.asarray(region, dtype=bool)
-    if mask.shape != grid.shape:
-        raise ValueError(f"{name} must be a Shape or a bool array of shape {grid.shape}, got shape {mask.shape}")
-    return mask
 
 
 def _check_source(source: Source, ndim: int) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.pde.domains import Shape
+from deepcd.pde.domains import Shape, cells_of
 from deepcd.pde.grids import Grid
 from deepcd.pde.mac import face_shapes, faces_of
-from deepcd.pde.smoke import Obstacle, cells_of
+from deepcd.pde.smoke import Obstacle
 
 
 def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float) -> Obstacle:

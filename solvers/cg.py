@@ -133,7 +133,7 @@ class _Call:
         check_callback(callback)
         told = None if callback is None else lambda x: callback(as_given(x.view(self.dtype), self._given))
         target = max(rtol * norm(self._b), atol) if self._b.any() else 0.0
-        return Limits(target, maxiter, math.inf, told, self._eps)
+        return Limits(target, maxiter, math.inf, told, eps=self._eps)
 
     def start(self, x0: ArrayLike | str | None) -> NDArray[np.float64] | None:
         """Return where to start; None for zero."""

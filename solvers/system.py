@@ -137,7 +137,7 @@ class System:
         tell = options.callback
         told = None if tell is None else lambda x: tell(backend.back(x, b))
         limits = Limits(
-            float(targets[0]), options.iterations(n), options.deadline, told, float(np.finfo(right.dtype).eps)
+            float(targets[0]), options.iterations(n), options.deadline, told, eps=float(np.finfo(right.dtype).eps)
         )
         with self._exclusive():
             if b64.ndim == 1:

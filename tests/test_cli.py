@@ -133,7 +133,7 @@ class TestBadInput:
             (b"hello", "is not a Matrix Market file"),
             (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n", "is truncated: it holds 0 of the 1 entries"),
             (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 1.0\n", "row 3 is not one of 1 to 2"),
-            (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 x\n", "could not convert"),
+            (b"%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 x\n", "is not a number"),
             (b"%%MatrixMarket matrix coordinate real general\n2 3 1\n1 1 1.0\n", "must be square and not empty"),
             (b"%%MatrixMarket matrix coordinate real general\n0 0 0\n", "must be square and not empty"),
             (b"%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1 1\n", "must be real"),

@@ -65,6 +65,10 @@ class TestFlaws:
         with pytest.raises(MeshError, match=r"^pair: is not a surface"):
             pair.oriented()
 
+    def test_triangles_that_are_there_twice(self) -> None:
+        doubled = Mesh(CUBE.vertices, np.concatenate([CUBE.triangles, CUBE.triangles[:3]]))
+        assert doubled.flaw.endswith("remove the copies of triangles that it has more than once, 3 in all")
+
     def test_turned_inside_out(self) -> None:
         mesh = turned(CUBE, [4])
         assert "turns inside out: 3 edges that both triangles run along the same way" in mesh.flaw

@@ -47,11 +47,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcd.pde import (
     Cell,
-    Grid,
     Inflow,
     LiquidState,
     LiquidStepper,
@@ -64,6 +62,7 @@ from deepcd.pde import (
     together,
     turning,
 )
+from deepcd.pde.domains import cells_of
 from deepcd.pde.projection import SolveFunction
 from deepcd.pde.stepping import Stepper
 from deepcd.solvers.simulation.shapes import SOLIDS, Part, read_shape
@@ -176,22 +175,19 @@ class Scene:
         grid = stepper.grid
         taken = np.equal(grid.cells, Cell.SOLID)
         for part in (*(part for part, _ in self.obstacles), *self.nozzles):
-            cells = self._cells(part, grid)
-            yield part.loss(cells, grid.spacing)
-        if taken.all():
+            yield part.loss(cells_of(part.shape, grid, part.where), grid.spacing)
+        neighbours, dirichlet = grid.couplings()
+        if not (~taken & (neighbours + dirichlet > 0)).any():
             yield "the obstacles fill the whole box, so that there is nothing to simulate; make room for fluid"
             return
         for part in (*self.fills, *self.others):
-            cells = self._cells(part, grid)
+            cells = cells_of(part.shape, grid, part.where)
             yield part.loss(cells, grid.spacing)
             if cells.any() and taken[cells].all():
                 yield f"{part.where} lies inside of obstacles, so that it has no effect"
         state = self.start(stepper)
         if isinstance(state, LiquidState) and not (np.less(state.phi, 0) & ~taken).any():
             yield "no cell is full of liquid, so that there is nothing to simulate; enlarge the fills"
-
-    def _cells(self, part: Part, grid: Grid) -> NDArray[np.bool_]:
-        return np.equal(domain(grid.shape, solid=part.shape, spacing=grid.spacing).cells, Cell.SOLID)
 
 
 def read_scene(path: Path, scale: float = 1.0) -> Scene:

@@ -337,7 +337,12 @@ def simulate(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Simulate smoke or a liquid, with every pressure system solved by deepcd."""
+    """Simulate smoke or a liquid, with every pressure system solved by deepcd.
+
+    A scene holds obstacles, sources, fills and inflows, as many as needed, between walls that are solid, open or
+    periodic; the head of deepcd.solvers.simulation.scenes has an example of everything. What is too thin for its cells
+    is named.
+    """
     _require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
     from deepcd.solvers.simulation import command
     from deepcd.solvers.simulation.pressure import NotConvergedError
