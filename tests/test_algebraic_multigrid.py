@@ -143,9 +143,14 @@ def test_a_singular_matrix(method: Method) -> None:
 
 
 class TestChoice:
-    def test_negative_couplings_are_for_ruge_stueben(self) -> None:
-        assert choose(poisson(10)) == choose(poisson(10, 3)) == choose(shuffled(poisson(10))) == "rs"
-        assert AlgebraicMultigrid(poisson(20)).name == "pyamg-rs"
+    def test_couplings_alike_are_for_smoothed_aggregation(self) -> None:
+        assert choose(poisson(10)) == choose(poisson(10, 3)) == choose(shuffled(poisson(10))) == "sa"
+        assert AlgebraicMultigrid(poisson(20)).name == "pyamg-sa"
+
+    def test_many_weak_negative_couplings_are_for_ruge_stueben(self) -> None:
+        assert choose(square(20, 0.01)) == choose(square(20, 100.0)) == "rs"
+        assert choose(square(20, 0.2)) == "sa"
+        assert AlgebraicMultigrid(square(20, 0.01)).name == "pyamg-rs"
 
     def test_many_positive_couplings_are_for_smoothed_aggregation(self) -> None:
         A = sp.csr_array(pyamg.gallery.linear_elasticity((20, 20))[0])

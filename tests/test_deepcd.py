@@ -44,7 +44,7 @@ class TestCalling:
 
     def test_auto_says_why_there_is_no_grid(self) -> None:
         system = DeepCD().setup(square(50, 0.3))
-        assert system.preconditioner.startswith("pyamg")
+        assert system.preconditioner in ("ssor", "direct")
         assert system.no_grid
         assert f"no grid: {system.no_grid}" in str(system)
 

@@ -607,7 +607,7 @@ class TestUpdateIsAtomic:
         assert system.preconditioner == "learned-multigrid"
         b, other = fixed(A.shape[0])[:, 0], A + sp.diags_array(np.linspace(0.1, 0.9, A.shape[0]))
         system.update(other)
-        assert system.preconditioner.startswith("pyamg")
+        assert system.preconditioner in ("ssor", "direct")
         assert system.embedding is None
         assert system.no_grid
         x, info = system.solve(b, 1e-8)

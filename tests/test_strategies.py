@@ -14,6 +14,7 @@ from deepcd import DeepCD, Status
 from deepcd.data import random_grid
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers import strategies
+from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.prepared import Solvable, Unsolvable
 from deepcd.solvers.strategies import Strategy, _left
@@ -50,6 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Look at the progress of a cycle after few iterations, and switch whatever it is."""
     monkeypatch.setattr(strategies, "PATIENCE", PATIENCE)
     monkeypatch.setattr(strategies, "WORTH", ALWAYS)
+    monkeypatch.setattr(Ladder, "_better", lambda *given: None)  # what takes over is not left in turn
     return monkeypatch
 
 

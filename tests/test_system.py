@@ -348,7 +348,7 @@ class TestChoice:
         solution = DeepCD.solve(A, np.ones(1600), 1e-12)
         assert solution.preconditioner == "direct"
         assert solution.iterations <= 2
-        assert DeepCD.solve(square(50), np.ones(2500)).preconditioner == "learned-multigrid"
+        assert DeepCD().setup(square(50)).preconditioner == "learned-multigrid"
 
     def test_unless_a_grid_is_named(self) -> None:
         grid = domain((10, 10, 10), walls="air")
