@@ -211,18 +211,16 @@ class _Watched:
 
     def __init__(self, watch: Watch | None, target: float) -> None:
         self._watch, self._target, self._when = watch, target, looks()
-        self._alphas: list[float] = []
-        self._betas: list[float] = []
+        self._steps: list[tuple[float, float, float]] = []
         self._look = next(self._when)
 
     def ends(self, alpha: float, beta: float, norm: float) -> bool:
         """Take note of a step; return whether the watcher ends the iteration."""
-        self._alphas.append(alpha)
-        self._betas.append(beta)
-        if self._watch is None or len(self._alphas) < self._look:
+        self._steps.append((alpha, beta, norm))
+        if self._watch is None or len(self._steps) < self._look:
             return False
         self._look = next(self._when)
-        return self._watch(Steps(np.array(self._alphas), np.array(self._betas), norm, self._target))
+        return self._watch(Steps(*np.array(self._steps).T.copy(), self._target))
 
 
 class _Best:

@@ -76,7 +76,9 @@ class Ladder:
             structure, config, recipe=self._recipe, check=check, previous=before, by_levels=self._levels
         )
         if previous is None and not once and self.climbs and self.prepared.is_simple:
-            self._try()
+            self._probe()
+            if self.prepared.solvable and self.prepared.preconditioner != "jacobi":
+                self._try()
 
     @property
     def climbs(self) -> bool:
@@ -91,10 +93,8 @@ class Ladder:
         part = np.random.default_rng(0).standard_normal(b[parts.rows].size)
         parts.operator.project(part)
         b[parts.rows] = part
-        self._probe()
-        if self.prepared.solvable:
-            target = 1e-6 * float(np.linalg.norm(b))
-            self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64)
+        target = 1e-6 * float(np.linalg.norm(b))
+        self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64)
 
     def _probe(self) -> None:
         """Probe the matrix, if that is still to be done."""
@@ -169,9 +169,8 @@ class Ladder:
             if self._structure.on_grid is not None:
                 return "grid"
         if not self._levels:
-            gain = _RELAXED if diagonal else math.sqrt(self.prepared.parts.M.penalty)
-            there = remaining / gain * costs.relaxation(size, by_levels=True)
-            numbering = costs.numbering(size, ordered=diagonal or gain < 1.2)
+            there = remaining / (_RELAXED if diagonal else 1.0) * costs.relaxation(size, by_levels=True)
+            numbering = costs.numbering(size, ordered=not diagonal)
             return "levels" if here > there + numbering / share else None
         cycles = costs.multigrid_iterations(digits)
         multigrid = costs.multigrid_setup(size, classical=False) / share + cycles * costs.multigrid_cycle(size)

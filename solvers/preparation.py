@@ -10,8 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import norm, power_of_two
-from deepcd.solvers.diagnosis import is_asymmetric
+from deepcd.solvers.arguments import power_of_two
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
@@ -28,6 +27,10 @@ if TYPE_CHECKING:
 
 # Share of the diagonal that off-diagonal entries leave, from which on the diagonal alone takes few iterations.
 _DOMINANT = 0.3
+
+
+# Times that relaxation in place has to save iterations to be worth its cost beside the diagonal alone.
+_WORTH = 2.5
 
 
 class _Fault(Exception):
@@ -211,9 +214,12 @@ def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: S
         return DIRECT
     if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
         return ALGEBRAIC
-    if seen.dominance > _DOMINANT:
-        return RECIPES["jacobi"]
-    return DIRECT if entries <= 3 * n and _is_tridiagonal(part) else RELAXATION
+    if seen.dominance <= _DOMINANT and entries <= 3 * n and _is_tridiagonal(part):
+        return DIRECT
+    from deepcd.solvers.preconditioners.ssor import gain  # which loads the compiler
+
+    simple = seen.dominance > _DOMINANT or gain(seen.dominance, seen.disorder, n) < _WORTH
+    return RECIPES["jacobi"] if simple else RELAXATION
 
 
 def _is_tridiagonal(A: sp.csr_array) -> bool:
@@ -262,15 +268,19 @@ def _refuse(diagonal: NDArray[np.float64], rows: slice | NDArray[np.int64]) -> N
 def _probe(A: sp.csr_array, diagonal: NDArray[np.float64], eps: float) -> None:
     """Probe for symmetry and definiteness by two products.
 
-    u.A v = v.A u for Gaussian u and v, scaled by the diagonal so that no part of A hides behind larger coefficients.
+    u.A v = v.A u for random u and v, scaled by the diagonal so that no part of A hides behind larger coefficients: the
+    two differ by the Frobenius norm of the scaled A - A', but for a factor of about one.
     """
-    scaling = 1 / np.sqrt(diagonal)
-    W = np.random.default_rng(0).standard_normal((2, A.shape[0]))
-    u, v = W
-    Au, Av = scaling * (A @ (scaling * W).T).T
-    if is_asymmetric(u, Au, v, Av, eps):
+    from deepcd.solvers.kernels import survey
+
+    u, v = np.sqrt(12) * (np.random.default_rng(0).random((2, A.shape[0])) - 0.5)  # of variance one
+    sums = np.empty(6)
+    survey.probe(A.indptr, A.indices, A.data, 1 / np.sqrt(diagonal), u, v, sums)
+    uv, vu, uu, vv, *squares = sums.tolist()
+    rounding = math.sqrt(eps * max(squares))
+    if abs(uv - vu) > rounding:
         raise _Fault(Status.NONSYMMETRIC)
-    if min(float(u @ Au), float(v @ Av)) < -math.sqrt(eps) * max(norm(Au), norm(Av)):
+    if min(uu, vv) < -rounding:
         raise _Fault(Status.INDEFINITE_MATRIX)
 
 

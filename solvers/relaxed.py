@@ -144,7 +144,8 @@ class _Run:
             if time.perf_counter() > limits.deadline:
                 return Status.TIMEOUT, False
             if limits.watch is not None and self.done >= look:
-                steps = Steps(self.alphas[: self.done], self.betas[: self.done], last, target)
+                done = self.done
+                steps = Steps(self.alphas[:done], self.betas[:done], self.norms[:done], target)
                 if limits.watch(steps):
                     return Status.MAXITER, True
         return Status.MAXITER, False

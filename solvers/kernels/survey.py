@@ -104,6 +104,26 @@ def couplings(indptr, indices, data, weak):
 
 
 @njit(cache=True, nogil=True)
+def probe(indptr, indices, data, scaling, u, v, sums):
+    """Set `sums`, shape (6,), to u.S v, v.S u, u.S u, v.S v, |S u|^2, |S v|^2 for S = diag(scaling) A diag(scaling)."""
+    sums[:] = 0.0
+    for i in range(indptr.size - 1):
+        su = sv = 0.0
+        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            j = np.uint64(indices[e])
+            value = data[e] * scaling[j]
+            su += value * u[j]
+            sv += value * v[j]
+        su, sv = su * scaling[i], sv * scaling[i]
+        sums[0] += u[i] * sv
+        sums[1] += v[i] * su
+        sums[2] += u[i] * su
+        sums[3] += v[i] * sv
+        sums[4] += su * su
+        sums[5] += sv * sv
+
+
+@njit(cache=True, nogil=True)
 def reaches_all(indptr, indices, reached):
     """Return whether each row is coupled, over however many others, to one that is `reached` (n,) at first.
 
