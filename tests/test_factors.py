@@ -53,7 +53,7 @@ def test_what_is_chosen_and_counted(name: str) -> None:
 def test_factors_of_every_kind_keep_one_contract(name: str, shift: float) -> None:
     A, _ = KINDS[name]
     found, n = plan(A), A.shape[0]
-    scaling, B = np.random.default_rng(0).uniform(0.5, 2, n), np.random.default_rng(1).standard_normal((n, 3))
+    scaling, B = np.random.default_rng(0).uniform(0.5, 2, n), np.random.default_rng(1).standard_normal((n, 7))
     factors = factorise(found, A, scaling, shift)
     S = sp.diags_array(scaling)
     scaled = S @ A @ S + shift * sp.eye_array(n)

@@ -151,12 +151,15 @@ def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int
 
 
 def _solve(kernels: Any, factors: tuple[Any, ...], B: Vector) -> Vector:
-    """Return the solution for right-hand sides (n, k) by compiled factors."""
-    X, work = np.empty(B.shape), np.empty(B.shape)
-    if B.shape[1] == 1:
-        kernels.solve(*factors, B.reshape(-1), X.reshape(-1), work.reshape(-1))
-    else:
-        kernels.solve_columns(*factors, np.ascontiguousarray(B), X, work)
+    """Return the solution for right-hand sides (n, k) by compiled factors: four together, fewer one by one."""
+    k = B.shape[1]
+    if k == 1:
+        return kernels.solve(*factors, np.ascontiguousarray(B[:, 0]))[:, None]
+    X, together = np.empty(B.shape), k - k % 4
+    if together:
+        X[:, :together] = kernels.solve_columns(*factors, np.ascontiguousarray(B[:, :together]))
+    for j in range(together, k):
+        X[:, j] = kernels.solve(*factors, np.ascontiguousarray(B[:, j]))
     return X
 
 

@@ -99,7 +99,7 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     Raises
     ------
     OverflowError
-        If A has more than 2^31 - 1 entries: compiled passes count them in 32 bits.
+        If A has more than some 1.5e9 entries: compiled passes count them in 32 bits.
 
     Examples
     --------
@@ -111,8 +111,8 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     ('tridiagonal', 6.0)
     """
     n, most = A.shape[0], math.inf if most_entries is None else float(most_entries)
-    if max(n, A.nnz) > _LARGEST:
-        raise OverflowError(f"A has {A.nnz} entries; its factors are for at most {_LARGEST} of them.")
+    if 1.25 * A.nnz + n > _LARGEST:
+        raise OverflowError(f"A has {A.nnz:,} entries, too many for its factors: take another preconditioner.")
     width = int((np.arange(n) - A.indices[A.indptr[:-1]]).max(initial=0))
     if width <= WIDEST:
         entries = n * (width + 1.0)
