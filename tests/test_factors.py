@@ -125,6 +125,16 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatc
     memory.refuse_what_does_not_fit(dataclasses.replace(large, entries=1e7))
 
 
+def test_more_entries_than_are_counted_have_no_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_LARGEST", 100)
+    assert plan(line(20)).complete
+    found = plan(line(40))
+    assert not found.complete
+    assert found.work == np.inf
+    with pytest.raises(memory.FactorsTooLargeError, match="too many entries"):
+        Direct(line(40))
+
+
 def graded(n: int, decades: float) -> sp.csr_array:
     """A chain of random coefficients with Dirichlet data at one end, next to singular."""
     off = sp.diags_array(
