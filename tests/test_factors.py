@@ -53,7 +53,7 @@ def test_what_is_chosen_and_counted(name: str) -> None:
 def test_factors_of_every_kind_keep_one_contract(name: str, shift: float) -> None:
     A, _ = KINDS[name]
     found, n = plan(A), A.shape[0]
-    scaling, B = np.random.default_rng(0).uniform(0.5, 2, n), np.random.default_rng(1).standard_normal((n, 3))
+    scaling, B = np.random.default_rng(0).uniform(0.5, 2, n), np.random.default_rng(1).standard_normal((n, 7))
     factors = factorise(found, A, scaling, shift)
     S = sp.diags_array(scaling)
     scaled = S @ A @ S + shift * sp.eye_array(n)
@@ -123,6 +123,16 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(memory.FactorsTooLargeError, match="have at least 1,000,000,000 entries"):
         memory.refuse_what_does_not_fit(dataclasses.replace(large, complete=False))
     memory.refuse_what_does_not_fit(dataclasses.replace(large, entries=1e7))
+
+
+def test_more_entries_than_are_counted_have_no_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_LARGEST", 100)
+    assert plan(line(20)).complete
+    found = plan(line(40))
+    assert not found.complete
+    assert found.work == np.inf
+    with pytest.raises(memory.FactorsTooLargeError, match="too many entries"):
+        Direct(line(40))
 
 
 def graded(n: int, decades: float) -> sp.csr_array:

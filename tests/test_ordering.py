@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
+from deepcd.solvers.kernels import ordering
 from deepcd.solvers.kernels.ordering import minimum_degree
 
 from .systems import dominant, line, ring, square
@@ -109,6 +110,13 @@ def test_more_entries_than_allowed_are_not_looked_for() -> None:
     assert work < flops
     assert (order == -1).all()
     assert ordered(cube(8), entries)[3]
+
+
+def test_marks_are_renewed_before_they_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    A, order = cube(4), np.empty(64, np.int32)
+    monkeypatch.setattr(ordering, "_LARGEST", 20)
+    getattr(minimum_degree, "py_func", minimum_degree)(A.indptr, A.indices, math.inf, order)
+    np.testing.assert_array_equal(order, ordered(A)[0])
 
 
 @pytest.mark.compiled

@@ -168,9 +168,10 @@ def pivots(begins, starts, places, L, D):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve(begins, starts, rows, places, L, order, b, x, y):
-    """x <- the solution for b, in the order of A; y, shape (n,), is work space."""
+def solve(begins, starts, rows, places, L, order, b):
+    """Return the solution for b, in the order of A."""
     n, count = len(order), len(begins) - 1
+    x, y = np.empty(n), np.empty(n)
     for k in range(n):
         y[k] = b[order[k]]
     for s in range(count):
@@ -198,12 +199,14 @@ def solve(begins, starts, rows, places, L, order, b, x, y):
                 own[k] -= block[i, k] * value
     for k in range(n):
         x[order[k]] = y[k]
+    return x
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve_columns(begins, starts, rows, places, L, order, B, X, y):
-    """X <- the solutions for the columns of B, shape (n, k); y, of the same shape, is work space."""
+def solve_columns(begins, starts, rows, places, L, order, B):
+    """Return the solutions for the columns of B, shape (n, k)."""
     (n, columns), count = B.shape, len(begins) - 1
+    X, y = np.empty((n, columns)), np.empty((n, columns))
     for k in range(n):
         for j in range(columns):
             y[k, j] = B[order[k], j]
@@ -236,3 +239,4 @@ def solve_columns(begins, starts, rows, places, L, order, B, X, y):
     for k in range(n):
         for j in range(columns):
             X[order[k], j] = y[k, j]
+    return X

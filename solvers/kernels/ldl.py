@@ -139,9 +139,10 @@ def factor(pointers, columns, values, parent, starts, rows, L, D):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve(starts, rows, L, D, order, b, x, y):
-    """x <- the solution for b, in the order of A; y, shape (n,), is work space."""
+def solve(starts, rows, L, D, order, b):
+    """Return the solution for b, in the order of A."""
     n = len(order)
+    x, y = np.empty(n), np.empty(n)
     for k in range(n):
         y[k] = b[order[k]]
     for k in range(n):
@@ -155,16 +156,15 @@ def solve(starts, rows, L, D, order, b, x, y):
             value -= L[e] * y[np.uint64(rows[e])]
         y[k] = value
         x[order[k]] = value
+    return x
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve_columns(starts, rows, L, D, order, B, X, y):
-    """X <- the solutions for the columns of B, shape (n, k), four at a time; y, of the same size, is work space."""
+def solve_columns(starts, rows, L, D, order, B):
+    """Return the solutions for the columns of B, shape (n, k), k a multiple of four."""
     n, width = B.shape
-    for j in range(width - width % 4, width):
-        solve(starts, rows, L, D, order, B[:, j], X[:, j], y.reshape(-1)[:n])
-    block = y.reshape(-1)[: 4 * n]
-    for j in range(0, width - width % 4, 4):
+    X, block = np.empty((n, width)), np.empty(4 * n)
+    for j in range(0, width, 4):
         for k in range(n):
             for i in range(4):
                 block[4 * k + i] = B[order[k], j + i]
@@ -191,3 +191,4 @@ def solve_columns(starts, rows, L, D, order, B, X, y):
         for k in range(n):
             for i in range(4):
                 X[order[k], j + i] = block[4 * k + i]
+    return X

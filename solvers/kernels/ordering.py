@@ -15,6 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
+_LARGEST = 2**30  # of the marks that are compared with stamps: they are renewed beyond
 _DEAD, _ELEMENT = -1, -2  # in the place of the number of elements beside a variable
 
 
@@ -42,17 +43,17 @@ def minimum_degree(indptr, indices, most, order):
         Whether it did not give up.
     """
     n = len(indptr) - 1
-    start, lists, free = _graph(indptr, indices)
-    length = np.empty(n + 1, np.int32)  # of the list of a variable or an element
-    beside = np.zeros(n + 1, np.int32)  # elements at the front of the list of a variable; or _DEAD, _ELEMENT
-    size = np.ones(n + 1, np.int32)  # variables that a supervariable or an element stands for; 0: merged into another
-    stamp = np.ones(n + 1, np.int64)  # 0: absorbed element
+    # What is known of a variable or an element lies in one line of the cache.
+    table = np.empty((n + 1, 8), np.int32)
+    start, length, beside, size = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
+    stamp, degree, following, preceding = table[:, 4], table[:, 5], table[:, 6], table[:, 7]
+    lists, free = _graph(indptr, indices, start)
+    beside[:] = 0  # elements at the front of the list of a variable; or _DEAD, _ELEMENT
+    size[:] = 1  # variables that a supervariable or an element stands for; 0: merged into another
+    stamp[:] = 1  # 0: absorbed element
     parent = np.full(n + 1, np.int32(-1))
     head = np.full(n + 1, np.int32(-1))  # doubly linked lists of the variables of a degree
-    following = np.full(n + 1, np.int32(-1))
-    preceding = np.full(n + 1, np.int32(-1))
     bucket = np.full(n + 1, np.int32(-1))  # singly linked lists of the variables of a hash
-    degree = np.empty(n + 1, np.int32)
     dense = max(16, int(10 * math.sqrt(n)))
     last = 0
     for i in range(n):
@@ -128,6 +129,10 @@ def minimum_degree(indptr, indices, most, order):
         degree[k] = total
         widest = max(widest, total)
         mark += widest
+        if mark > _LARGEST:
+            for i in range(n + 1):
+                stamp[i] = min(stamp[i], 1)
+            mark = np.int64(2)
         for f in range(begin, end):
             i = lists[f]
             if size[i] < 0:
@@ -158,10 +163,9 @@ def minimum_degree(indptr, indices, most, order):
 
 
 @njit(cache=True, nogil=True)
-def _graph(indptr, indices):
-    """Return a copy of the pattern without its diagonal: where lists begin, the lists, and where free space begins."""
+def _graph(indptr, indices, start):
+    """Write where lists begin; return the lists, the pattern without its diagonal, and where free space begins."""
     n = len(indptr) - 1
-    start = np.empty(n + 1, np.int64)
     lists = np.empty(len(indices) + len(indices) // 5 + n, np.int32)
     free = 0
     for i in range(n):
@@ -171,7 +175,7 @@ def _graph(indptr, indices):
                 lists[free] = indices[e]
                 free += 1
     start[n] = free
-    return start, lists, free
+    return lists, free
 
 
 @njit(cache=True, nogil=True, inline="always")

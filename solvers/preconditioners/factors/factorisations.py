@@ -60,9 +60,13 @@ class Tridiagonal:
 
     def solve(self, B: Vector) -> Vector:
         """Return the solution for right-hand sides (n, k)."""
-        from scipy.linalg.lapack import dpttrs
+        if B.shape[1] == 1:
+            from scipy.linalg.lapack import dpttrs
 
-        return dpttrs(self.pivots, self._below, B)[0]
+            return dpttrs(self.pivots, self._below, B)[0]
+        from deepcd.solvers.kernels.bands import solve_tridiagonal
+
+        return solve_tridiagonal(self.pivots, self._below, np.ascontiguousarray(B))
 
 
 class Banded:
@@ -84,9 +88,13 @@ class Banded:
 
     def solve(self, B: Vector) -> Vector:
         """Return the solution for right-hand sides (n, k)."""
-        from scipy.linalg.lapack import dpbtrs
+        if B.shape[1] < 3:
+            from scipy.linalg.lapack import dpbtrs
 
-        return dpbtrs(self._factor, B, lower=True)[0]
+            return dpbtrs(self._factor, B, lower=True)[0]
+        from deepcd.solvers.kernels.bands import solve_banded
+
+        return solve_banded(self._factor.T, np.ascontiguousarray(B))
 
 
 class Sparse:
@@ -110,7 +118,12 @@ class Sparse:
         """Return the solution for right-hand sides (n, k)."""
         from deepcd.solvers.kernels import ldl
 
-        return _solve(ldl, (self._starts, self._rows, self._L, self.pivots, self._order), B)
+        factors = self._starts, self._rows, self._L, self.pivots, self._order
+        fours = B.shape[1] - B.shape[1] % 4
+        if not fours:
+            return _one_by_one(ldl.solve, factors, B)
+        X = ldl.solve_columns(*factors, np.ascontiguousarray(B[:, :fours]))
+        return np.hstack([X, _one_by_one(ldl.solve, factors, B[:, fours:])]) if fours < B.shape[1] else X
 
 
 class Supernodal:
@@ -138,7 +151,10 @@ class Supernodal:
         """Return the solution for right-hand sides (n, k)."""
         from deepcd.solvers.kernels import cholesky
 
-        return _solve(cholesky, (*self._blocks, self._order), B)
+        factors = *self._blocks, self._order
+        if B.shape[1] < 8:
+            return _one_by_one(cholesky.solve, factors, B)
+        return cholesky.solve_columns(*factors, np.ascontiguousarray(B))
 
 
 def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
@@ -150,14 +166,11 @@ def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int
     return lower
 
 
-def _solve(kernels: Any, factors: tuple[Any, ...], B: Vector) -> Vector:
-    """Return the solution for right-hand sides (n, k) by compiled factors."""
-    X, work = np.empty(B.shape), np.empty(B.shape)
+def _one_by_one(solve: Callable[..., Vector], factors: tuple[Any, ...], B: Vector) -> Vector:
+    """Return the solution for right-hand sides (n, k), each on its own."""
     if B.shape[1] == 1:
-        kernels.solve(*factors, B.reshape(-1), X.reshape(-1), work.reshape(-1))
-    else:
-        kernels.solve_columns(*factors, np.ascontiguousarray(B), X, work)
-    return X
+        return solve(*factors, np.ascontiguousarray(B[:, 0]))[:, None]
+    return np.stack([solve(*factors, b) for b in np.ascontiguousarray(B.T)], axis=1)
 
 
 _WIDEST = 48  # columns of a supernode: its block of columns stays in a cache

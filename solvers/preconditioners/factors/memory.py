@@ -39,6 +39,8 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
     """
     if plan.complete and plan.bytes <= _LITTLE:
         return
+    if plan.entries == math.inf:
+        raise FactorsTooLargeError("The matrix has too many entries for sparse factors: take another preconditioner.")
     there = available()
     if plan.complete and plan.bytes <= there:
         return

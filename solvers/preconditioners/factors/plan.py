@@ -48,6 +48,7 @@ class Plan:
     complete : bool
         False if counting was given up at more entries than allowed, or was not begun because parts of a large matrix
         promise more: `entries` and `flops` are lower bounds, all but certain ones in the second case, without an order.
+        They are infinite where A has more than some 1.5e9 entries, for which there are no factors.
     """
 
     kind: Kind
@@ -96,11 +97,6 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     most_entries : float, optional
         Number of entries of L beyond which the plan is given up; default: as many as it takes.
 
-    Raises
-    ------
-    OverflowError
-        If A has more than 2^31 - 1 entries: compiled passes count them in 32 bits.
-
     Examples
     --------
     >>> import scipy.sparse as sp
@@ -111,8 +107,8 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     ('tridiagonal', 6.0)
     """
     n, most = A.shape[0], math.inf if most_entries is None else float(most_entries)
-    if max(n, A.nnz) > _LARGEST:
-        raise OverflowError(f"A has {A.nnz} entries; its factors are for at most {_LARGEST} of them.")
+    if 1.25 * A.nnz + n > _LARGEST:  # compiled passes count entries in 32 bits
+        return Plan("sparse", n, n, None, math.inf, math.inf, complete=False)
     width = int((np.arange(n) - A.indices[A.indptr[:-1]]).max(initial=0))
     if width <= WIDEST:
         entries = n * (width + 1.0)
