@@ -65,7 +65,7 @@ class Ladder:
         self, structure: Structure, config: Config, check: bool, previous: Ladder | None, *, once: bool
     ) -> None:
         self._structure, self._config, self._check, self._once = structure, config, check, once
-        self._levels, self._recipe, self._extra = False, config.recipe, 0.0
+        self._levels, self._recipe, self._extra = config.recipe is RELAXATION, config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors
         self._exacting = False
@@ -200,6 +200,11 @@ class Ladder:
         if not self._plan.complete or 2 * self._plan.bytes > available():
             return math.inf
         return self._plan.work / share + self._plan.work_per_solve
+
+    def strengthen(self) -> None:
+        """Leave a preconditioner that is begun with for one that does more in one application."""
+        if self.climbs and self.prepared.is_simple:
+            self._exchange(ALGEBRAIC)
 
     def _climb(self) -> None:
         """Replace the preparation by what `_look` found to be better."""

@@ -21,6 +21,7 @@ from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
 
 if TYPE_CHECKING:
+    from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
@@ -72,7 +73,8 @@ def prepare(
     -------
     Solvable or Unsolvable
     """
-    recipe = _on_grids(config) if recipe is None and structure.embedding is not None else recipe
+    if recipe is None and structure.embedding is not None:
+        recipe = _on_grids(config, structure.embedding)
     try:
         if recipe is not None and recipe.needs_grid:
             parts = _grid_parts(structure, config, recipe)
@@ -132,8 +134,10 @@ def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvab
     return Unsolvable(config.backend.place_matrix(structure.matrix), fault.status, fault.detail)
 
 
-def _on_grids(config: Config) -> Recipe:
-    """Return the candidate for a matrix with a grid behind it."""
+def _on_grids(config: Config, embedding: Embedding) -> Recipe:
+    """Return the candidate for a matrix with a grid behind it; a chain of cells is factored at once."""
+    if embedding.shape[0] == 1 and DIRECT in config.candidates:
+        return DIRECT
     return next(recipe for recipe in config.candidates if recipe.needs_grid)
 
 
@@ -143,8 +147,8 @@ def _grid_parts(structure: Structure, config: Config, recipe: Recipe) -> Parts:
     assert operator is not None
     embedding, stencil = operator.embedding, operator.stencil
     M = recipe.build(Part(embedding=embedding, stencil=stencil, weights=config.weights, threads=config.threads))
-    lone, exact, singular = alone(A, embedding.rows), structure.dtype == np.float64, bool(stencil.sealed.any())
-    return Parts(A, embedding.rows, *lone, operator, stencil.scale, M, singular=singular, exact=exact)
+    lone, singular = alone(A, embedding.rows), bool(stencil.sealed.any())
+    return Parts(A, embedding.rows, *lone, operator, stencil.scale, M, singular=singular, exact=structure.exact)
 
 
 def _matrix_parts(

@@ -6,11 +6,12 @@ Both kinds answer the same calls, so that no caller has to ask which of them it 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.arguments import norms
 from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -18,6 +19,8 @@ from deepcd.solvers.refinement import refine
 from deepcd.solvers.relaxed import relax
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
+
+_MANY = 6  # columns from which a block is quicker than one column after the other whose iteration is simple
 
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
@@ -80,9 +83,29 @@ class Solvable:
         """
         if self.on_grid or self.parts.operator is None:
             return None
+        if self.is_simple and B.shape[1] < _MANY:  # alone, each is compiled as a whole
+            return None
+        if self.preconditioner == "direct":
+            return self._answered(B, X)
         from deepcd.solvers.columns import iterate_together  # which loads the compiler
 
         return iterate_together(self.parts, B, X, targets, limits)
+
+    def _answered(self, B: F64, X: F64) -> list[Outcome]:
+        """Add to X what the factors, which are read once, make of B - A X."""
+        parts, M, started = self.parts, cast(Any, self.parts.M), bool(X.any())
+        initial = norms(B - parts.A @ X) if started else norms(B)
+        parts.solve_alone(B, X)
+        rest = B - parts.A @ X if started or parts.alone.size else B
+        part = np.ascontiguousarray(rest[parts.rows])
+        with np.errstate(over="ignore", invalid="ignore"):  # then each column is solved on its own, and scaled
+            X[parts.rows] += M.answer(part) / parts.scale
+        fine = np.isfinite(X).all(axis=0)
+        X[:, ~fine] = 0.0
+        return [
+            Outcome(x, Status.MAXITER, [before, before] if good else [])
+            for x, good, before in zip(X.T, fine.tolist(), initial.tolist(), strict=True)
+        ]
 
     def twin(self) -> Solvable:
         """Return the same parts of a grid with work vectors of their own, for one thread."""

@@ -62,6 +62,10 @@ class Strategy:
         """What is in use."""
         return self._ladder.prepared
 
+    def strengthen(self) -> None:
+        """Use the strongest preconditioner, for those who apply it themselves."""
+        self._ladder.strengthen()
+
     def _use(self, prepared: Prepared) -> None:
         self._ladder.prepared = prepared
         self._twins = []

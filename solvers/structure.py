@@ -47,6 +47,8 @@ class Structure:
         The null space that the caller gave, compared with A.
     near_null : ndarray of float64, shape (n, l), or None
         The near null space that the caller gave.
+    exact : bool
+        Whether each entry of A was compared with the grid, so that they differ by rounding only.
     unsought : bool
         Whether a grid might be of use, but has not been looked for.
     seen : Survey or None
@@ -62,6 +64,7 @@ class Structure:
     no_grid: str
     null: NDArray[np.float64] | None
     near_null: NDArray[np.float64] | None
+    exact: bool = False
     unsought: bool = False
     seen: Survey | None = None
     pattern: Pattern | None = None
@@ -152,22 +155,23 @@ def analyse(
 
     sign = -1 if n and _is_negative(matrix, seen) else 1
     signed = matrix if sign > 0 else -matrix
-    found, no_grid = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "")
+    found, no_grid, exact = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "", False)
     kept: sp.csr_array | GridMatrix = signed
-    if found is not None and found.stencil.exact and dtype == np.float64 and sign > 0:
+    if found is not None and exact and found.stencil.exact and sign > 0:
         from deepcd.solvers.operators.grid_matrix import GridMatrix
 
         # Nothing is lost: the caller's matrix is neither kept nor copied.
         kept = GridMatrix(found, n, *alone(signed, found.embedding.rows))
     elif copy and _shared(signed, A):
         kept = signed.copy()
-    return Structure(kept, sign, dtype, found, no_grid, null, near_null, unsought, seen if sign > 0 else None, pattern)
+    known = seen if sign > 0 else None
+    return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern)
 
 
 def with_grid(structure: Structure, config: Config) -> Structure:
     """Return the structure of a matrix after a search for the grid that was left unsought."""
-    found, no_grid = _find_grid(structure.entries(), structure.dtype, config, None, None)
-    return replace(structure, on_grid=found, no_grid=no_grid, unsought=False)
+    found, no_grid, exact = _find_grid(structure.entries(), structure.dtype, config, None, None)
+    return replace(structure, on_grid=found, no_grid=no_grid, exact=exact, unsought=False)
 
 
 def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
@@ -198,7 +202,7 @@ def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
     entries = None if nullspace is None else matrix if isinstance(matrix, sp.csr_array) else matrix.tocsr()
     null = None if entries is None else as_null_space(nullspace, entries, float(np.finfo(dtype).eps))
     near_null = None if B is None else as_columns("B", B, matrix.shape[0])
-    return Structure(matrix, 1, dtype, found, no_grid, null, near_null)
+    return Structure(matrix, 1, dtype, found, no_grid, null, near_null, exact=True)
 
 
 def _scan(matrix: sp.csr_array) -> Scanned | None:
@@ -216,8 +220,8 @@ def _announce() -> None:
 
 def _find_grid(
     A: sp.csr_array, dtype: np.dtype[Any], config: Config, grid: Grid | None, scanned: Scanned | None
-) -> tuple[UnitStencilOperator | None, str]:
-    """Return the operator of the grid behind a matrix, or None and why there is none."""
+) -> tuple[UnitStencilOperator | None, str, bool]:
+    """Return the operator of the grid behind a matrix or None, why there is none, and if each entry is the grid's."""
     from deepcd.solvers.grids.discovery import discover, embed
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
@@ -225,16 +229,24 @@ def _find_grid(
     _announce()
     try:
         if grid is not None:
-            return UnitStencilOperator(*embed(grid), config.threads), ""
+            return UnitStencilOperator(*embed(grid), config.threads), "", dtype == np.float64
         # In A's own precision: what counts as equal depends on it.
-        found = discover(A if dtype == np.float64 else A.astype(dtype), scanned)
-        return UnitStencilOperator(*found, config.threads), ""
+        A = A if dtype == np.float64 else A.astype(dtype)
+        try:
+            return UnitStencilOperator(*discover(A, scanned), config.threads), "", dtype == np.float64
+        except NotAGrid:
+            from deepcd.solvers.survey import without_lone_columns
+
+            rest = without_lone_columns(A)
+            if rest is None:
+                raise
+            return UnitStencilOperator(*discover(rest), config.threads), "", False
     except NotAGrid as error:
         if not config.takes_any_matrix:
             raise ValueError(
                 f'there is no grid behind A: {error}; preconditioner="{config.any_matrix}" takes any A'
             ) from error
-        return None, str(error)
+        return None, str(error), False
 
 
 def _is_negative(A: sp.csr_array, seen: Survey | None) -> bool:

@@ -100,12 +100,13 @@ def read(A: sp.csr_array, eps: float) -> Matrix:
         n = A.shape[1]
         entry = int(np.flatnonzero((A.indices < 0) | (A.indices >= n))[0])
         raise ValueError(f"A has {n} columns, but entry {entry} of A.indices is {A.indices[entry]}")
-    if found & (passes.UNSORTED | passes.ZERO):
+    if found & passes.UNSORTED:
         A = sp.csr_array((A.data.copy(), A.indices.copy(), A.indptr.copy()), shape=A.shape)  # it may be the caller's
         A.sum_duplicates()
-        if not A.data.all():
-            pattern = A.indptr.copy(), A.indices.copy()
-            A.eliminate_zeros()
+        found, seen = _look(A, eps)
+    if found & passes.ZERO:
+        pattern = A.indptr.copy(), A.indices.copy()
+        A = without_zeros(A)
         found, seen = _look(A, eps)
     if found & passes.DIRTY:
         entry = int(np.flatnonzero(~np.isfinite(A.data))[0])
@@ -167,6 +168,30 @@ def constant_null_space(
     component, order = np.empty(n, dtype=np.int32), np.empty(n, dtype=A.indices.dtype)
     count = passes.number_by_levels(A.indptr, A.indices, order, component)
     return component, np.bincount(component[is_open], minlength=count) == 0
+
+
+def without_zeros(A: sp.csr_array) -> sp.csr_array:
+    """Return a copy of A without the zeros that it has stored."""
+    row_starts, columns, values = (np.empty_like(array) for array in (A.indptr, A.indices, A.data))
+    kept = passes.without_zeros(A.indptr, A.indices, A.data, row_starts, columns, values)
+    return sp.csr_array((values[:kept].copy(), columns[:kept].copy(), row_starts), shape=A.shape)
+
+
+def without_lone_columns(A: sp.csr_array) -> sp.csr_array | None:
+    """Return a sorted A without the couplings of its rows to rows that couple to none; None if there are no such ones.
+
+    Dirichlet rows that were eliminated without their columns leave them. What they do to a solution is known once those
+    rows have been solved.
+    """
+    counts = np.diff(A.indptr)
+    lone = (counts == 0) | ((counts == 1) & (A.diagonal() != 0))
+    if not lone.any():
+        return None
+    row = np.repeat(np.arange(A.shape[0], dtype=A.indices.dtype), counts)
+    dropped = lone[A.indices] & (row != A.indices)
+    if not dropped.any():
+        return None
+    return without_zeros(sp.csr_array((np.where(dropped, 0.0, A.data), A.indices, A.indptr), shape=A.shape))
 
 
 def by_levels(A: sp.csr_array) -> NDArray[np.int64]:

@@ -221,6 +221,8 @@ class System:
             raise ValueError(f"{self.preconditioner} is {self._config.backend.where}: use it through solve")
         if self._structure.sign < 0 and self._strategy.prepared.solvable:
             raise ValueError("A is negative definite, so no positive definite preconditioner suits it: set up -A")
+        with self._exclusive():
+            self._strategy.strengthen()
         prepared = self._strategy.prepared
         prepared.precondition(np.zeros(self.shape[0]))  # which says why, if it cannot be applied
 

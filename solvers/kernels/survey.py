@@ -83,6 +83,19 @@ def rows(indptr, indices, data, eps, diagonal, is_open, sums):
 
 
 @njit(cache=True, nogil=True)
+def without_zeros(indptr, indices, data, row_starts, columns, values):
+    """Fill row_starts (n + 1,), columns and values with a matrix without its zeros; return the number of its entries."""
+    row_starts[0] = kept = 0
+    for i in range(indptr.size - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            if data[e] != 0.0:
+                columns[kept], values[kept] = indices[e], data[e]
+                kept += 1
+        row_starts[i + 1] = kept
+    return kept
+
+
+@njit(cache=True, nogil=True)
 def couplings(indptr, indices, data, weak):
     """Return the share of positive off-diagonal entries in all magnitudes, and that of weak ones in their number.
 

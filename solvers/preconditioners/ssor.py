@@ -58,6 +58,7 @@ class SSOR:
         ssor.locate_diagonal(A.indptr, A.indices, middle)
         self._matrix = (A.indptr, A.indices, A.data, middle, seen.diagonal, self.omega)
         self._vectors, self._A = np.zeros((2, n)), A
+        self._factors: tuple[Vector, ...] | None = None  # R of `columns`
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
@@ -72,11 +73,13 @@ class SSOR:
 
     def columns(self, k: int) -> PassOverColumns:
         """Return the same M on k right-hand sides: (R'R)^-1 with R = D^(-1/2) (D / omega + U)."""
-        R = sp.triu(self._A, format="csr")
-        root = np.sqrt(self._matrix[-2])
-        data = R.data / np.repeat(root, np.diff(R.indptr))
-        data[R.indptr[:-1]] = self.omega / root  # reciprocals, as the kernel asks for
-        return PassOverColumns(incomplete_cholesky.solve_columns, (R.indptr, R.indices, data), k)
+        if self._factors is None:
+            R = sp.triu(self._A, format="csr")
+            root = np.sqrt(self._matrix[-2])
+            data = R.data / np.repeat(root, np.diff(R.indptr))
+            data[R.indptr[:-1]] = self.omega / root  # reciprocals, as the kernel asks for
+            self._factors = R.indptr, R.indices, data
+        return PassOverColumns(incomplete_cholesky.solve_columns, self._factors, k)
 
     def begin(self, vectors: Vector) -> float:
         """Prepare vectors (8, n), the third of which is r, for `iterate`; return r.M r."""
