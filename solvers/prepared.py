@@ -20,7 +20,8 @@ from deepcd.solvers.relaxed import relax
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 
-_MANY = 6  # columns from which a block is quicker than one column after the other whose iteration is simple
+# Numbers of columns from which a block is quicker than one column after the other, where that is not so from two on.
+_LEAST = {"direct": 4, "jacobi": 6, "ssor": 6}
 
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
@@ -83,7 +84,7 @@ class Solvable:
         """
         if self.on_grid or self.parts.operator is None:
             return None
-        if self.is_simple and B.shape[1] < _MANY:  # alone, each is compiled as a whole
+        if B.shape[1] < _LEAST.get(self.preconditioner, 2):
             return None
         if self.preconditioner == "direct":
             return self._answered(B, X)

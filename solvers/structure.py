@@ -144,7 +144,7 @@ def analyse(
     if scanned is None and n:
         from deepcd.solvers.survey import read  # which loads the compiler
 
-        matrix, seen, pattern = read(matrix, eps)
+        matrix, seen, pattern = read(matrix, eps, keep_pattern=copy)
     if grid is not None:
         _match(matrix, grid)
     if previous is not None:

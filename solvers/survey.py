@@ -53,7 +53,7 @@ class Matrix(NamedTuple):
     seen : Survey
         What a look at A has told.
     pattern : tuple of ndarray, or None
-        indptr and indices of A with the zeros that were stored; None: there were none.
+        indptr and indices of A with the zeros that were stored; None: there were none, or nobody asked.
     """
 
     A: sp.csr_array
@@ -61,7 +61,7 @@ class Matrix(NamedTuple):
     pattern: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]] | None
 
 
-def read(A: sp.csr_array, eps: float) -> Matrix:
+def read(A: sp.csr_array, eps: float, *, keep_pattern: bool = False) -> Matrix:
     """Bring a matrix into the form that all further work relies on, and look at its rows.
 
     Parameters
@@ -70,6 +70,8 @@ def read(A: sp.csr_array, eps: float) -> Matrix:
         Not changed.
     eps : float
         Unit roundoff that the entries carry.
+    keep_pattern : bool, default False
+        Whether to keep the places of zeros in mind.
 
     Returns
     -------
@@ -100,13 +102,11 @@ def read(A: sp.csr_array, eps: float) -> Matrix:
         n = A.shape[1]
         entry = int(np.flatnonzero((A.indices < 0) | (A.indices >= n))[0])
         raise ValueError(f"A has {n} columns, but entry {entry} of A.indices is {A.indices[entry]}")
-    if found & passes.UNSORTED:
-        A = sp.csr_array((A.data.copy(), A.indices.copy(), A.indptr.copy()), shape=A.shape)  # it may be the caller's
-        A.sum_duplicates()
-        found, seen = _look(A, eps)
-    if found & passes.ZERO:
-        pattern = A.indptr.copy(), A.indices.copy()
-        A = without_zeros(A)
+    if keep_pattern and found & passes.ZERO:
+        full = _sorted(A) if found & passes.UNSORTED else A
+        pattern = full.indptr.copy(), full.indices.copy()
+    while found & (passes.ZERO | passes.UNSORTED):  # duplicates may sum to zero
+        A = without_zeros(A) if found & passes.ZERO else _sorted(A)
         found, seen = _look(A, eps)
     if found & passes.DIRTY:
         entry = int(np.flatnonzero(~np.isfinite(A.data))[0])
@@ -168,6 +168,13 @@ def constant_null_space(
     component, order = np.empty(n, dtype=np.int32), np.empty(n, dtype=A.indices.dtype)
     count = passes.number_by_levels(A.indptr, A.indices, order, component)
     return component, np.bincount(component[is_open], minlength=count) == 0
+
+
+def _sorted(A: sp.csr_array) -> sp.csr_array:
+    """Return a copy of A with sorted indices and without duplicates."""
+    A = sp.csr_array((A.data.copy(), A.indices.copy(), A.indptr.copy()), shape=A.shape)
+    A.sum_duplicates()
+    return A
 
 
 def without_zeros(A: sp.csr_array) -> sp.csr_array:

@@ -24,8 +24,9 @@ class TestForm:
         A = line(6)
         A.data[1] = 0.0
         before = A.data.copy(), A.indices.copy()
-        matrix = read(A, EPS)
+        matrix = read(A, EPS, keep_pattern=True)
         assert matrix.A.nnz == A.nnz - 1
+        assert read(A, EPS).pattern is None
         assert matrix.pattern is not None
         np.testing.assert_array_equal(matrix.pattern[1], A.indices)
         np.testing.assert_array_equal(matrix.A.toarray(), A.toarray())
