@@ -100,10 +100,13 @@ class _Block:
     def __init__(
         self, parts: Parts, B: Block, X: Block, columns: NDArray[np.int64], targets: NDArray[np.float64], width: int
     ) -> None:
-        self.parts, self.X, self.columns = parts, X, columns
-        m, right = columns.size, B[:, columns]
-        started = bool(X[:, columns].any())
-        self.start = X[:, columns] if started or parts.alone.size else None
+        self.parts, self.X, self.columns, m = parts, X, columns, columns.size
+        first, last = int(columns[0]), int(columns[-1])
+        # Neighbours are worked on where they are, others are copied.
+        self.chosen: Any = slice(first, last + 1) if last - first == m - 1 else columns
+        right = B[:, self.chosen]
+        started = bool(X[:, self.chosen].any())
+        self.start = X[:, self.chosen].copy() if started or parts.alone.size else None
         initial = sizes = norms(right - parts.A @ self.start if started else right)
         if self.start is not None:
             parts.solve_alone(right, self.start)
@@ -112,16 +115,16 @@ class _Block:
         units = np.array([power_of_two(size) if size > 0 else 1.0 for size in sizes])
         self._take(width)
         A = self.A
-        self.b = A.embed(right, 1 / units)
+        self.b, self.x, self.r, self.p, self.q, self.z, self.best = A.workspace(7)
+        A.embed(right, 1 / units, self.b)
         goals, beyond, norm = targets[columns] / units, np.zeros(m), sizes / units
         if parts.singular:
-            null = self.b.copy()
+            self.r[:] = self.b
             A.project(self.b)
-            null -= self.b
-            beyond, norm = (np.sqrt(A.dot(v, v)[:m]) for v in (null, self.b))
+            self.r -= self.b
+            beyond, norm = (np.sqrt(A.dot(v, v)[:m]) for v in (self.r, self.b))
         reached = np.sqrt(np.maximum(goals - beyond, 0) * (goals + beyond))
-        self.x, self.p, self.q, self.z, self.best = (A.zeros() for _ in range(5))
-        self.r = self.b.copy()
+        self.r[:], self.x[:], self.p[:] = self.b, 0, 0
         # What is known of each place: see `passes`. Norms there are in units, one for each column.
         self.column = np.minimum(np.arange(width), m)  # which of the columns is at a place; m: none
         self.units, self.beyond, self.wide = units, beyond * units, np.empty(passes.LANES)
@@ -239,8 +242,11 @@ class _Block:
     def _write(self, X: Block, places: NDArray[np.bool_], v: Block) -> None:
         """Set columns of X to what a vector with the corrections makes of the start."""
         column = self.column[places]
-        answer = self.A.block(v)[:, places]
-        answer *= self.units[column] / self.parts.scale
+        factors = self.units[column] / self.parts.scale
+        if self.start is None and column.size == places.size == self.columns.size:
+            X[:, self.chosen] = np.multiply(self.A.block(v), factors, out=self.A.block(self.z))
+            return
+        answer = self.A.block(v)[:, places] * factors
         if self.start is not None:
             correction, answer = answer, self.start[:, column]
             answer[self.parts.rows] += correction
