@@ -106,11 +106,11 @@ class _Block:
         self.chosen: Any = slice(first, last + 1) if last - first == m - 1 else columns
         right = B[:, self.chosen]
         started = bool(X[:, self.chosen].any())
-        self.start = X[:, self.chosen].copy() if started or parts.alone.size else None
+        self.start = X[:, self.chosen].copy() if started or not isinstance(parts.rows, slice) else None
         initial = sizes = norms(right - parts.A @ self.start if started else right)
         if self.start is not None:
             parts.solve_alone(right, self.start)
-            right = (right - parts.A @ self.start)[parts.rows]
+            right = (right - parts.A @ self.start if started or parts.alone.size else right)[parts.rows]
             sizes = norms(right)
         units = np.array([power_of_two(size) if size > 0 else 1.0 for size in sizes])
         self._take(width)

@@ -118,6 +118,15 @@ def test_the_layout_does_not_matter(B: np.ndarray, order: Any) -> None:
     np.testing.assert_array_equal(X, plain)
 
 
+def test_rows_may_be_in_another_order(B: np.ndarray) -> None:
+    A, order = chain(N), np.random.default_rng(0).permutation(N)
+    parts = replace(parts_of(A), rows=order, operator=CSROperator(sp.csr_array(A[order][:, order])))
+    for start in (np.zeros((N, K)), np.ones((N, K))):
+        X = start.copy()
+        together(parts, B, X)
+        np.testing.assert_allclose(A @ X, B, atol=1e-6 * np.abs(B).max())
+
+
 def test_rows_on_their_own_are_solved_for_all_columns() -> None:
     A, right = chain(8), np.random.default_rng(0).standard_normal((11, 3))
     X = np.zeros((11, 3))
