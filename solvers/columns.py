@@ -57,18 +57,19 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     list of k Outcomes
         x is a column of X. CALLBACK or TIMEOUT if the iteration was stopped, else MAXITER: the true residual has to be
         looked at. A column that is better solved alone has no residuals: nothing has been done for it. These are all
-        columns where M is not symmetric or has no ``columns``, the last one of an odd number, and those of zeros, that
-        ask for the attainable accuracy, that no x reaches, or that broke down.
+        columns where M is not symmetric or has no ``columns``, those that are left over when there are too few for a
+        block to pay, and those of zeros, that ask for the attainable accuracy, that no x reaches, or that broke down.
     """
     histories: list[list[float]] = [[] for _ in targets]
     status = Status.MAXITER
     M: Any = parts.M
+    fewest = max(getattr(M, "fewest_columns", 2), 2)
     if M.symmetric and hasattr(M, "columns"):
         lost = B[parts.alone[parts.diagonal == 0]].any(axis=0)
         waiting = np.flatnonzero(B.any(axis=0) & (targets > 0) & ~lost)
-        while waiting.size > 1 and status is Status.MAXITER:
+        while waiting.size >= fewest and status is Status.MAXITER:
             width = _width(waiting.size, len(B))
-            if width == 1:
+            if width < fewest:
                 break
             block = _Block(parts, B, X, waiting[:width], targets, width)
             status = block.iterate(limits)
@@ -106,12 +107,14 @@ class _Block:
         self.chosen: Any = slice(first, last + 1) if last - first == m - 1 else columns
         right = B[:, self.chosen]
         started = bool(X[:, self.chosen].any())
-        self.start = X[:, self.chosen].copy() if started or not isinstance(parts.rows, slice) else None
-        initial = sizes = norms(right - parts.A @ self.start if started else right)
+        self.start = X[:, self.chosen].copy() if started or parts.alone.size else None
+        initial = norms(right - parts.A @ self.start if started else right)
         if self.start is not None:
             parts.solve_alone(right, self.start)
-            right = (right - parts.A @ self.start if started or parts.alone.size else right)[parts.rows]
-            sizes = norms(right)
+            right = right - parts.A @ self.start
+        if not isinstance(parts.rows, slice):
+            right = right.take(parts.rows, axis=0)
+        sizes = initial if self.start is None else norms(right)
         units = np.array([power_of_two(size) if size > 0 else 1.0 for size in sizes])
         self._take(width)
         A = self.A
@@ -243,13 +246,13 @@ class _Block:
         """Set columns of X to what a vector with the corrections makes of the start."""
         column = self.column[places]
         factors = self.units[column] / self.parts.scale
-        if self.start is None and column.size == places.size == self.columns.size:
-            X[:, self.chosen] = np.multiply(self.A.block(v), factors, out=self.A.block(self.z))
+        rows = self.parts.rows
+        whole = column.size == places.size == self.columns.size and isinstance(self.chosen, slice)
+        if self.start is None and whole:
+            X[rows, self.chosen] = np.multiply(self.A.block(v), factors, out=self.A.block(self.z))
             return
-        answer = self.A.block(v)[:, places] * factors
-        if self.start is not None:
-            correction, answer = answer, self.start[:, column]
-            answer[self.parts.rows] += correction
+        answer = np.zeros((len(X), column.size)) if self.start is None else self.start[:, column]
+        answer[rows] += self.A.block(v)[:, places] * factors
         X[:, self.columns[column]] = answer
 
     def _narrow(self) -> None:

@@ -233,8 +233,8 @@ class Preconditioner(Protocol):
     """An approximate inverse M of A; symmetric positive definite unless `symmetric` is False.
 
     One that can do better for k right-hand sides at once than one after the other has ``columns(k)``, a
-    `BlockPreconditioner`; one on a grid that several threads use at a time has ``twin(threads)``, the same M with work
-    vectors of its own.
+    `BlockPreconditioner`, and ``fewest_columns`` if that takes more than two to pay; one on a grid that several threads
+    use at a time has ``twin(threads)``, the same M with work vectors of its own.
     """
 
     @property

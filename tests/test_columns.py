@@ -121,10 +121,23 @@ def test_the_layout_does_not_matter(B: np.ndarray, order: Any) -> None:
 def test_rows_may_be_in_another_order(B: np.ndarray) -> None:
     A, order = chain(N), np.random.default_rng(0).permutation(N)
     parts = replace(parts_of(A), rows=order, operator=CSROperator(sp.csr_array(A[order][:, order])))
-    for start in (np.zeros((N, K)), np.ones((N, K))):
-        X = start.copy()
-        together(parts, B, X)
-        np.testing.assert_allclose(A @ X, B, atol=1e-6 * np.abs(B).max())
+    for left_out in (0, 2):
+        for start in (np.zeros((N, K)), np.ones((N, K))):
+            X, right = start.copy(), B.copy()
+            right[:, left_out], X[:, left_out] = 0, 0
+            together(parts, right, X)
+            np.testing.assert_allclose(A @ X, right, atol=1e-6 * np.abs(B).max())
+
+
+def test_a_block_is_as_wide_as_its_preconditioner_asks_for(B: np.ndarray) -> None:
+    class Choosy(Jacobi):
+        fewest_columns = 3
+
+    for k, begun in ((2, 0), (3, 3), (5, 5), (10, 8)):
+        right = np.tile(B, 2)[:, :k]
+        parts = replace(parts_of(chain(N)), M=Choosy(chain(N).diagonal()))
+        outcomes = together(parts, right, np.zeros_like(right))
+        assert sum(len(outcome.residuals) > 0 for outcome in outcomes) == begun
 
 
 def test_rows_on_their_own_are_solved_for_all_columns() -> None:
