@@ -33,28 +33,27 @@ from deepcd import DeepCD, Solution, System
 COLUMNS = (2, 3, 4, 8, 16)
 TOL = 1e-6
 GRIDS = {"grid 300^2": (300, 300), "grid 48^3": (48, 48, 48)}
-Matrix = sp.csr_array
 
 
-def poisson(*shape: int) -> Matrix:
+def poisson(*shape: int) -> sp.csr_array:
     """Return the five- or seven-point Laplacian."""
     return sp.csr_array(pyamg.gallery.poisson(shape, format="csr").astype(np.float64))
 
 
-def shuffled(A: Matrix) -> Matrix:
+def shuffled(A: sp.csr_array) -> sp.csr_array:
     """Return A in a random order."""
     order = np.random.default_rng(0).permutation(A.shape[0])
     return sp.csr_array(A[order][:, order])
 
 
-def laplacian(ends: NDArray[np.int64], weights: NDArray[np.float64], n: int) -> Matrix:
+def laplacian(ends: NDArray[np.int64], weights: NDArray[np.float64], n: int) -> sp.csr_array:
     """Return the Laplacian of a graph with edges ends[0] - ends[1]."""
     W = sp.csr_array((weights, (ends[0], ends[1])), shape=(n, n))
     W = sp.csr_array(W + W.T)
     return sp.csr_array(sp.diags_array(W.sum(axis=1)) - W)
 
 
-def jumps(n: int) -> Matrix:
+def jumps(n: int) -> sp.csr_array:
     """Return a five-point matrix of n^2 cells whose coefficients vary over eight decades from cell to cell."""
     k = 10 ** np.random.default_rng(0).uniform(-4, 4, (n, n))
     i = np.arange(n * n).reshape(n, n)
@@ -64,7 +63,7 @@ def jumps(n: int) -> Matrix:
     return sp.csr_array(A + 1e-3 * sp.eye_array(n * n))
 
 
-def graph(n: int, edges: int) -> Matrix:
+def graph(n: int, edges: int) -> sp.csr_array:
     """Return the Laplacian of a random graph, singular."""
     rng = np.random.default_rng(0)
     ends = rng.integers(0, n, (2, edges))
@@ -73,14 +72,14 @@ def graph(n: int, edges: int) -> Matrix:
     return laplacian(ends, rng.uniform(0.5, 2, ends.shape[1]), n)
 
 
-def mass(n: int) -> Matrix:
+def mass(n: int) -> sp.csr_array:
     """Return the mass matrix of bilinear elements on n^2 cells of unequal size."""
     h = np.random.default_rng(0).uniform(0.1, 1, n)
     line = sp.diags_array([np.r_[h, 0] / 3 + np.r_[0, h] / 3, h / 6, h / 6], offsets=[0, 1, -1])
     return sp.csr_array(sp.kron(line, line))
 
 
-SYSTEMS: dict[str, tuple[str, Callable[[], Matrix]]] = {
+SYSTEMS: dict[str, tuple[str, Callable[[], sp.csr_array]]] = {
     "elasticity": ("auto", lambda: sp.csr_array(pyamg.gallery.linear_elasticity((80, 80))[0])),
     "shuffled 30^3": ("auto", lambda: shuffled(poisson(30, 30, 30))),
     "shuffled 64^3": ("auto", lambda: shuffled(poisson(64, 64, 64))),
