@@ -46,7 +46,7 @@ def shuffled(A: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(A[order][:, order])
 
 
-def laplacian(ends: NDArray[np.int64], weights: NDArray[np.float64], n: int) -> sp.csr_array:
+def laplacian(ends: NDArray[np.int64], weights: Any, n: int) -> sp.csr_array:
     """Return the Laplacian of a graph with edges ends[0] - ends[1]."""
     W = sp.csr_array((weights, (ends[0], ends[1])), shape=(n, n))
     W = sp.csr_array(W + W.T)
@@ -55,10 +55,10 @@ def laplacian(ends: NDArray[np.int64], weights: NDArray[np.float64], n: int) -> 
 
 def jumps(n: int) -> sp.csr_array:
     """Return a five-point matrix of n^2 cells whose coefficients vary over eight decades from cell to cell."""
-    k = 10 ** np.random.default_rng(0).uniform(-4, 4, (n, n))
+    k: NDArray[np.float64] = 10.0 ** np.random.default_rng(0).uniform(-4, 4, (n, n))
     i = np.arange(n * n).reshape(n, n)
     ends = np.array([np.r_[i[1:].ravel(), i[:, 1:].ravel()], np.r_[i[:-1].ravel(), i[:, :-1].ravel()]])
-    means = [2 / (1 / a + 1 / b) for a, b in ((k[1:], k[:-1]), (k[:, 1:], k[:, :-1]))]
+    means: list[NDArray[np.float64]] = [2 / (1 / a + 1 / b) for a, b in ((k[1:], k[:-1]), (k[:, 1:], k[:, :-1]))]
     A = laplacian(ends, np.concatenate([mean.ravel() for mean in means]), n * n)
     return sp.csr_array(A + 1e-3 * sp.eye_array(n * n))
 

@@ -48,7 +48,7 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     X : ndarray of float64, shape (n, k)
         Where to start, zero where a column of B is; overwritten by the answer in the columns that were iterated on.
     targets : ndarray of float64, shape (k,)
-        Norms of the columns of B - A X that are to be reached.
+        Norms of the columns of B - A X that are to be reached; infinite where there is nothing to be done.
     limits : Limits
         `maxiter`, `deadline` and `callback`, which is given the block X; `target` is not read.
 
@@ -66,7 +66,7 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     fewest = max(getattr(M, "fewest_columns", 2), 2)
     if M.symmetric and hasattr(M, "columns"):
         lost = B[parts.alone[parts.diagonal == 0]].any(axis=0)
-        waiting = np.flatnonzero(B.any(axis=0) & (targets > 0) & ~lost)
+        waiting = np.flatnonzero(B.any(axis=0) & (targets > 0) & (targets < np.inf) & ~lost)
         while waiting.size >= fewest and status is Status.MAXITER:
             width = _width(waiting.size, len(B))
             if width < fewest:
