@@ -64,9 +64,10 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     status = Status.MAXITER
     M: Any = parts.M
     fewest = max(getattr(M, "fewest_columns", 2), 2)
-    if M.symmetric and hasattr(M, "columns"):
+    if M.symmetric and hasattr(M, "columns") and targets.size >= fewest:
         lost = B[parts.alone[parts.diagonal == 0]].any(axis=0)
-        waiting = np.flatnonzero(B.any(axis=0) & (targets > 0) & (targets < np.inf) & ~lost)
+        # B.any(axis=0) would take as long as an iteration.
+        waiting = np.flatnonzero((norms(B) > 0) & (targets > 0) & (targets < np.inf) & ~lost)
         while waiting.size >= fewest and status is Status.MAXITER:
             width = _width(waiting.size, len(B))
             if width < fewest:
