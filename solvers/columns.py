@@ -48,7 +48,7 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     X : ndarray of float64, shape (n, k)
         Where to start, zero where a column of B is; overwritten by the answer in the columns that were iterated on.
     targets : ndarray of float64, shape (k,)
-        Norms of the columns of B - A X that are to be reached.
+        Norms of the columns of B - A X that are to be reached; infinite where there is nothing to be done.
     limits : Limits
         `maxiter`, `deadline` and `callback`, which is given the block X; `target` is not read.
 
@@ -57,18 +57,20 @@ def iterate_together(parts: Parts, B: Block, X: Block, targets: NDArray[np.float
     list of k Outcomes
         x is a column of X. CALLBACK or TIMEOUT if the iteration was stopped, else MAXITER: the true residual has to be
         looked at. A column that is better solved alone has no residuals: nothing has been done for it. These are all
-        columns where M is not symmetric or has no ``columns``, the last one of an odd number, and those of zeros, that
-        ask for the attainable accuracy, that no x reaches, or that broke down.
+        columns where M is not symmetric or has no ``columns``, those that are left over when there are too few for a
+        block to pay, and those of zeros, that ask for the attainable accuracy, that no x reaches, or that broke down.
     """
     histories: list[list[float]] = [[] for _ in targets]
     status = Status.MAXITER
     M: Any = parts.M
-    if M.symmetric and hasattr(M, "columns"):
+    fewest = max(getattr(M, "fewest_columns", 2), 2)
+    if M.symmetric and hasattr(M, "columns") and targets.size >= fewest:
         lost = B[parts.alone[parts.diagonal == 0]].any(axis=0)
-        waiting = np.flatnonzero(B.any(axis=0) & (targets > 0) & ~lost)
-        while waiting.size > 1 and status is Status.MAXITER:
+        # B.any(axis=0) would take as long as an iteration.
+        waiting = np.flatnonzero((norms(B) > 0) & (targets > 0) & (targets < np.inf) & ~lost)
+        while waiting.size >= fewest and status is Status.MAXITER:
             width = _width(waiting.size, len(B))
-            if width == 1:
+            if width < fewest:
                 break
             block = _Block(parts, B, X, waiting[:width], targets, width)
             status = block.iterate(limits)
@@ -100,28 +102,33 @@ class _Block:
     def __init__(
         self, parts: Parts, B: Block, X: Block, columns: NDArray[np.int64], targets: NDArray[np.float64], width: int
     ) -> None:
-        self.parts, self.X, self.columns = parts, X, columns
-        m, right = columns.size, B[:, columns]
-        started = bool(X[:, columns].any())
-        self.start = X[:, columns] if started or parts.alone.size else None
-        initial = sizes = norms(right - parts.A @ self.start if started else right)
+        self.parts, self.X, self.columns, m = parts, X, columns, columns.size
+        first, last = int(columns[0]), int(columns[-1])
+        # Neighbours are worked on where they are, others are copied.
+        self.chosen: Any = slice(first, last + 1) if last - first == m - 1 else columns
+        right = B[:, self.chosen]
+        started = bool(X[:, self.chosen].any())
+        self.start = X[:, self.chosen].copy() if started or parts.alone.size else None
+        initial = norms(right - parts.A @ self.start if started else right)
         if self.start is not None:
             parts.solve_alone(right, self.start)
-            right = (right - parts.A @ self.start)[parts.rows]
-            sizes = norms(right)
+            right = right - parts.A @ self.start
+        if not isinstance(parts.rows, slice):
+            right = right.take(parts.rows, axis=0)
+        sizes = initial if self.start is None else norms(right)
         units = np.array([power_of_two(size) if size > 0 else 1.0 for size in sizes])
         self._take(width)
         A = self.A
-        self.b = A.embed(right, 1 / units)
+        self.b, self.x, self.r, self.p, self.q, self.z, self.best = A.workspace(7)
+        A.embed(right, 1 / units, self.b)
         goals, beyond, norm = targets[columns] / units, np.zeros(m), sizes / units
         if parts.singular:
-            null = self.b.copy()
+            self.r[:] = self.b
             A.project(self.b)
-            null -= self.b
-            beyond, norm = (np.sqrt(A.dot(v, v)[:m]) for v in (null, self.b))
+            self.r -= self.b
+            beyond, norm = (np.sqrt(A.dot(v, v)[:m]) for v in (self.r, self.b))
         reached = np.sqrt(np.maximum(goals - beyond, 0) * (goals + beyond))
-        self.x, self.p, self.q, self.z, self.best = (A.zeros() for _ in range(5))
-        self.r = self.b.copy()
+        self.r[:], self.x[:], self.p[:] = self.b, 0, 0
         # What is known of each place: see `passes`. Norms there are in units, one for each column.
         self.column = np.minimum(np.arange(width), m)  # which of the columns is at a place; m: none
         self.units, self.beyond, self.wide = units, beyond * units, np.empty(passes.LANES)
@@ -239,11 +246,14 @@ class _Block:
     def _write(self, X: Block, places: NDArray[np.bool_], v: Block) -> None:
         """Set columns of X to what a vector with the corrections makes of the start."""
         column = self.column[places]
-        answer = self.A.block(v)[:, places]
-        answer *= self.units[column] / self.parts.scale
-        if self.start is not None:
-            correction, answer = answer, self.start[:, column]
-            answer[self.parts.rows] += correction
+        factors = self.units[column] / self.parts.scale
+        rows = self.parts.rows
+        whole = column.size == places.size == self.columns.size and isinstance(self.chosen, slice)
+        if self.start is None and whole:
+            X[rows, self.chosen] = np.multiply(self.A.block(v), factors, out=self.A.block(self.z))
+            return
+        answer = np.zeros((len(X), column.size)) if self.start is None else self.start[:, column]
+        answer[rows] += self.A.block(v)[:, places] * factors
         X[:, self.columns[column]] = answer
 
     def _narrow(self) -> None:

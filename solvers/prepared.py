@@ -6,12 +6,11 @@ Both kinds answer the same calls, so that no caller has to ask which of them it 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import norms
 from deepcd.solvers.diagnosis import as_singular
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -19,9 +18,6 @@ from deepcd.solvers.refinement import refine
 from deepcd.solvers.relaxed import relax
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
-
-# Numbers of columns from which a block is quicker than one column after the other, where that is not so from two on.
-_LEAST = {"direct": 4, "jacobi": 6, "ssor": 6}
 
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
@@ -84,29 +80,9 @@ class Solvable:
         """
         if self.on_grid or self.parts.operator is None:
             return None
-        if B.shape[1] < _LEAST.get(self.preconditioner, 2):
-            return None
-        if self.preconditioner == "direct":
-            return self._answered(B, X)
         from deepcd.solvers.columns import iterate_together  # which loads the compiler
 
         return iterate_together(self.parts, B, X, targets, limits)
-
-    def _answered(self, B: F64, X: F64) -> list[Outcome]:
-        """Add to X what the factors, which are read once, make of B - A X."""
-        parts, M, started = self.parts, cast(Any, self.parts.M), bool(X.any())
-        initial = norms(B - parts.A @ X) if started else norms(B)
-        parts.solve_alone(B, X)
-        rest = B - parts.A @ X if started or parts.alone.size else B
-        part = np.ascontiguousarray(rest[parts.rows])
-        with np.errstate(over="ignore", invalid="ignore"):  # then each column is solved on its own, and scaled
-            X[parts.rows] += M.answer(part) / parts.scale
-        fine = np.isfinite(X).all(axis=0)
-        X[:, ~fine] = 0.0
-        return [
-            Outcome(x, Status.MAXITER, [before, before] if good else [])
-            for x, good, before in zip(X.T, fine.tolist(), initial.tolist(), strict=True)
-        ]
 
     def twin(self) -> Solvable:
         """Return the same parts of a grid with work vectors of their own, for one thread."""

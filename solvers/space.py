@@ -201,7 +201,12 @@ class BlockOperator(Protocol):
     def block(self, v: Vector) -> NDArray[np.float64]:
         """Return a vector as the block that it is, shape (n, k), in the same memory."""
 
-    def embed(self, V: NDArray[np.float64], scale: float | NDArray[np.float64] = 1.0) -> Vector:
+    def workspace(self, count: int) -> list[Vector]:
+        """Return vectors that hold anything, to iterate on until the next call for any number of columns."""
+
+    def embed(
+        self, V: NDArray[np.float64], scale: float | NDArray[np.float64] = 1.0, out: Vector | None = None
+    ) -> Vector:
         """Return the columns of V, shape (n, m), m <= k, each times scale, a float or of shape (m,), as a vector."""
 
     def project(self, v: Vector) -> bool:
@@ -228,8 +233,8 @@ class Preconditioner(Protocol):
     """An approximate inverse M of A; symmetric positive definite unless `symmetric` is False.
 
     One that can do better for k right-hand sides at once than one after the other has ``columns(k)``, a
-    `BlockPreconditioner`; one on a grid that several threads use at a time has ``twin(threads)``, the same M with work
-    vectors of its own.
+    `BlockPreconditioner`, and ``fewest_columns`` if that takes more than two to pay; one on a grid that several threads
+    use at a time has ``twin(threads)``, the same M with work vectors of its own.
     """
 
     @property

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from deepcd.solvers.kernels import cholesky, ldl, supernodes
 from deepcd.solvers.kernels.ordering import minimum_degree
+from deepcd.solvers.kernels.rows import lanes
 
 from .systems import dominant, line, square
 from .test_ordering import counts, cube, shuffled
@@ -126,7 +127,8 @@ def test_solutions_in_the_order_of_the_matrix(name: str) -> None:
     B = np.random.default_rng(1).standard_normal((n, 8))
     expected = np.linalg.solve(A.toarray(), B)
     kept = factors.begins, factors.starts, factors.rows, factors.places, factors.L, factors.order
-    np.testing.assert_allclose(cholesky.solve_columns(*kept, B), expected, rtol=1e-9, atol=1e-12)
+    found = cholesky.solve_columns(lanes(8), *kept, B.reshape(-1)).reshape(n, 8)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(cholesky.solve(*kept, B[:, 1].copy()), expected[:, 1], rtol=1e-9, atol=1e-12)
 
 

@@ -167,7 +167,7 @@ def test_only_symmetric_ones_are_handed_to_others() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
-@pytest.mark.parametrize("name", ["jacobi", "none", "ic0", "mic0"])
+@pytest.mark.parametrize("name", ["jacobi", "none", "ic0", "mic0", "ssor"])
 def test_columns_are_answered_like_single_ones(name: str, k: int) -> None:
     A = dominant(70)
     M: Any = RECIPES[name].build(Part(A))

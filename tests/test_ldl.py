@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd.solvers.kernels import ldl
+from deepcd.solvers.kernels.rows import lanes
 
 from .systems import dominant, line, square
 from .test_ordering import counts
@@ -78,7 +79,8 @@ def test_solutions_in_the_order_of_the_matrix(name: str) -> None:
     B = np.random.default_rng(1).standard_normal((n, 8))
     expected = np.linalg.solve(A.toarray() * np.outer(factors.scaling, factors.scaling), B)
     kept = factors.starts, factors.rows, factors.L, factors.D, factors.order
-    np.testing.assert_allclose(ldl.solve_columns(*kept, B), expected, rtol=1e-9, atol=1e-12)
+    found = ldl.solve_columns(lanes(8), *kept, B.reshape(-1)).reshape(n, 8)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(ldl.solve(*kept, B[:, 1].copy()), expected[:, 1], rtol=1e-9, atol=1e-12)
 
 

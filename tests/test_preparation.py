@@ -20,7 +20,7 @@ from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
 from deepcd.solvers.recipes import RECIPES, Part, Recipe
 from deepcd.solvers.structure import analyse
 
-from .systems import SYSTEMS, closed_line, dominant, line, path, square, weighted
+from .systems import SYSTEMS, closed_line, dominant, line, square, weighted
 
 
 class Recorder:

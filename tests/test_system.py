@@ -16,6 +16,7 @@ from deepcd import DeepCD, Solution, Status, System
 from deepcd.data import random_grid
 from deepcd.pde import domain
 from deepcd.pde import poisson as assemble
+from deepcd.solvers.columns import BYTES
 
 from .systems import SUITED, residuals, sealed, square, weighted
 
@@ -140,7 +141,7 @@ class TestColumns:
         solution = system.solve(B, 1e-13, callback=callback)
         assert seen[0].shape == B.shape
         left = residuals(system.A, seen[0], B)
-        if system.embedding is None:
+        if system.embedding is None and system.preconditioner != "direct":
             assert (left < 1).all()
         else:  # one column after the other
             assert left[0] < 1
@@ -151,7 +152,7 @@ class TestColumns:
     def test_more_columns_than_fit_into_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         A = WAYS["pyamg-sa"]
         B = right_hand_sides(A, 7)
-        monkeypatch.setattr("deepcd.solvers.columns.MEMORY", 3 * 64 * A.shape[0])
+        monkeypatch.setattr("deepcd.solvers.columns.MEMORY", 3 * BYTES * A.shape[0])
         solution = DeepCD.solve(A, B, 1e-8)
         assert solution.info == 0
         assert (residuals(A, solution.x, B) <= 1e-8).all()

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.rows import load, store
 
 _FEW = 4096  # multiplications up to which a loop takes less time than a call
 
@@ -203,40 +204,32 @@ def solve(begins, starts, rows, places, L, order, b):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve_columns(begins, starts, rows, places, L, order, B):
-    """Return the solutions for the columns of B, shape (n, k)."""
-    (n, columns), count = B.shape, len(begins) - 1
-    X, y = np.empty((n, columns)), np.empty((n, columns))
+def solve_columns(lanes, begins, starts, rows, places, L, order, b):
+    """Return the solutions for a block b of columns, whose rows lie in registers."""
+    n, count = len(order), len(begins) - 1
+    x, y = np.empty(b.size), np.empty(b.size)
     for k in range(n):
-        for j in range(columns):
-            y[k, j] = B[order[k], j]
+        store(y, k, load(b, order[k], lanes))
     for s in range(count):
         begin, width, height = begins[s], begins[s + 1] - begins[s], starts[s + 1] - starts[s]
         block, below = L[places[s] : places[s + 1]].reshape(height, width), rows[starts[s] : starts[s + 1]]
         for i in range(height):
-            target = y[below[i]]
+            row = load(y, below[i], lanes)
             for k in range(min(i, width)):
-                entry, own = block[i, k], y[begin + k]
-                for j in range(columns):
-                    target[j] -= entry * own[j]
+                row -= block[i, k] * load(y, begin + k, lanes)
             if i < width:
-                for j in range(columns):
-                    target[j] /= block[i, i]
-    for back in range(count):
-        s = count - 1 - back
+                row = (1.0 / block[i, i]) * row
+            store(y, below[i], row)
+    for s in range(count - 1, -1, -1):
         begin, width, height = begins[s], begins[s + 1] - begins[s], starts[s + 1] - starts[s]
         block, below = L[places[s] : places[s + 1]].reshape(height, width), rows[starts[s] : starts[s + 1]]
-        for up in range(height):
-            i = height - 1 - up
-            source = y[below[i]]
+        for i in range(height - 1, -1, -1):
+            row = load(y, below[i], lanes)
             if i < width:
-                for j in range(columns):
-                    source[j] /= block[i, i]
+                row = (1.0 / block[i, i]) * row
+                store(y, below[i], row)
             for k in range(min(i, width)):
-                entry, own = block[i, k], y[begin + k]
-                for j in range(columns):
-                    own[j] -= entry * source[j]
+                store(y, begin + k, load(y, begin + k, lanes) - block[i, k] * row)
     for k in range(n):
-        for j in range(columns):
-            X[order[k], j] = y[k, j]
-    return X
+        store(x, order[k], load(y, k, lanes))
+    return x

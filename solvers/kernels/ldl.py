@@ -11,8 +11,7 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
-
-ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+from deepcd.solvers.kernels.rows import load, store
 
 
 @njit(cache=True, nogil=True)
@@ -160,35 +159,19 @@ def solve(starts, rows, L, D, order, b):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve_columns(starts, rows, L, D, order, B):
-    """Return the solutions for the columns of B, shape (n, k), k a multiple of four."""
-    n, width = B.shape
-    X, block = np.empty((n, width)), np.empty(4 * n)
-    for j in range(0, width, 4):
-        for k in range(n):
-            for i in range(4):
-                block[4 * k + i] = B[order[k], j + i]
-        for k in range(n):
-            at = np.uint64(4 * k)
-            a, b, c, d = block[at], block[at + ONE], block[at + TWO], block[at + THREE]
-            for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
-                to, entry = np.uint64(rows[e]) * FOUR, L[e]
-                block[to] -= entry * a
-                block[to + ONE] -= entry * b
-                block[to + TWO] -= entry * c
-                block[to + THREE] -= entry * d
-        for back in range(n):
-            k = n - 1 - back
-            at, pivot = np.uint64(4 * k), D[k]
-            a, b, c, d = block[at] / pivot, block[at + ONE] / pivot, block[at + TWO] / pivot, block[at + THREE] / pivot
-            for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
-                other, entry = np.uint64(rows[e]) * FOUR, L[e]
-                a -= entry * block[other]
-                b -= entry * block[other + ONE]
-                c -= entry * block[other + TWO]
-                d -= entry * block[other + THREE]
-            block[at], block[at + ONE], block[at + TWO], block[at + THREE] = a, b, c, d
-        for k in range(n):
-            for i in range(4):
-                X[order[k], j + i] = block[4 * k + i]
-    return X
+def solve_columns(lanes, starts, rows, L, D, order, b):
+    """Return the solutions for a block b of columns, whose rows lie in registers."""
+    n, x, y = len(order), np.empty(b.size), np.empty(b.size)
+    for k in range(n):
+        store(y, k, load(b, order[k], lanes))
+    for k in range(n):
+        row = load(y, k, lanes)
+        for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
+            store(y, rows[e], load(y, rows[e], lanes) - L[e] * row)
+    for k in range(n - 1, -1, -1):
+        row = (1.0 / D[k]) * load(y, k, lanes)
+        for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
+            row -= L[e] * load(y, rows[e], lanes)
+        store(y, k, row)
+        store(x, order[k], row)
+    return x

@@ -14,6 +14,7 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels import csr
+from deepcd.solvers.kernels.rows import load, store, zero
 
 
 @njit(cache=True, nogil=True)
@@ -150,3 +151,22 @@ def iterate(
         if not norms[k] > target:
             return k + 1, square
     return last, square
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def apply_columns(lanes, indptr, indices, data, middle, diagonal, omega, r, z, rz):
+    """z <- M r, rz <- r.z for several right-hand sides; see `columns.py`."""
+    total = zero(lanes)
+    for i in range(middle.size):
+        row = load(r, i, lanes)
+        for e in range(np.uint64(indptr[i]), np.uint64(middle[i])):
+            row -= data[e] * load(z, indices[e], lanes)
+        row = (omega / diagonal[i]) * row
+        store(z, i, row)
+        total += diagonal[i] * (row * row)
+    for i in range(middle.size - 1, -1, -1):
+        row = diagonal[i] * load(z, i, lanes)
+        for e in range(np.uint64(middle[i] + 1), np.uint64(indptr[i + 1])):
+            row -= data[e] * load(z, indices[e], lanes)
+        store(z, i, (omega / diagonal[i]) * row)
+    store(rz, 0, total)

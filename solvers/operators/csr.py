@@ -56,6 +56,10 @@ class CSROperator(PlainOperator):
         self.A = A
         self._matrix = (A.indptr, A.indices, A.data)
         self._n: int = A.shape[0]
+        self._memory: Vector = np.empty(0)  # of blocks of columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_memory": np.empty(0)}
 
     @property
     def nullity(self) -> int:
@@ -65,6 +69,12 @@ class CSROperator(PlainOperator):
     def columns(self, k: int) -> CSRColumns:
         """Return A on k right-hand sides at once: 1, 2, 4 or 8."""
         return CSRColumns(self, k)
+
+    def memory(self, size: int) -> Vector:
+        """Return an array of any content, the same memory at each call: fetching pages takes as long as two passes."""
+        if self._memory.size < size:
+            self._memory = np.empty(size)
+        return self._memory[:size]
 
     def residual(self, b: Vector, x: Vector, r: Vector) -> float:
         """Set r <- b - A x and return r.r."""
@@ -102,7 +112,15 @@ class CSRColumns:
         self._matrix = (operator.A.indptr, operator.A.indices, operator.A.data)
         self.null_space = operator.null_space and operator.null_space.columns(k)
         self._n, self._k = operator.A.shape[0], k
-        self._lanes, self._sums = lanes(k), np.empty(k)
+        self._operator, self._lanes, self._sums = operator, lanes(k), np.empty(k)
+
+    def workspace(self, count: int) -> list[Vector]:
+        """Return vectors that hold anything, to iterate on until the next call for any number of columns."""
+        size = self.zeros().size
+        vectors = list(self._operator.memory(count * size).reshape(count, size))
+        for v in vectors:
+            v[self._n * self._k :] = 0
+        return vectors
 
     def zeros(self) -> Vector:
         """Return a new zero vector."""
@@ -112,10 +130,12 @@ class CSRColumns:
         """Return a vector as the block that it is, shape (n, k), in the same memory."""
         return v[: self._n * self._k].reshape(self._n, self._k)
 
-    def embed(self, V: Vector, scale: float | Vector = 1.0) -> Vector:
+    def embed(self, V: Vector, scale: float | Vector = 1.0, out: Vector | None = None) -> Vector:
         """Return the columns of V, shape (n, m), m <= k, each times scale, a float or of shape (m,), as a vector."""
-        v = self.zeros()
-        np.multiply(V, scale, out=self.block(v)[:, : V.shape[1]])
+        v = self.zeros() if out is None else out
+        block = self.block(v)
+        np.multiply(V, scale, out=block[:, : V.shape[1]])
+        block[:, V.shape[1] :] = 0
         return v
 
     def project(self, v: Vector) -> bool:

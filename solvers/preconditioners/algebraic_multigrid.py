@@ -115,6 +115,10 @@ class AlgebraicMultigrid:
         self.name = f"pyamg-{method}" if coarse else "gauss-seidel"
         self._rows = np.arange(A.shape[0], dtype=np.int32) if self._order is None else self._order
         self._b, self._x = ([np.zeros(size) for size in self.sizes] for _ in range(2))
+        self._memory: list[Vector] = []  # of blocks of columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_memory": []}
 
     def fits(self, A: sp.csr_array) -> bool:
         """Return whether A has entries where the matrix of this preconditioner has."""
@@ -181,8 +185,10 @@ class AlgebraicMultigrid:
         return np.zeros(self._scale.size)
 
     def columns(self, k: int) -> MultigridColumns:
-        """Return M on k right-hand sides: the same matrices, read once for all columns."""
-        return MultigridColumns(self, k)
+        """Return M on k right-hand sides: the same matrices, read once for all columns, and one set of work vectors."""
+        if not self._memory or self._memory[0].size < k * self.sizes[0]:
+            self._memory = [np.empty(k * size) for size in 2 * self.sizes]
+        return MultigridColumns(self, k, [v[: k * size] for v, size in zip(self._memory, 2 * self.sizes, strict=True)])
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- M r and return r.z."""
@@ -216,11 +222,13 @@ class MultigridColumns:
         The cycle; its matrices are shared.
     k : int
         Number of right-hand sides.
+    vectors : list of ndarray of float64
+        Where to work: on each level for a right-hand side, then on each for an iterate.
     """
 
-    def __init__(self, M: AlgebraicMultigrid, k: int) -> None:
+    def __init__(self, M: AlgebraicMultigrid, k: int, vectors: list[Vector]) -> None:
         self._M, self._k, self._lanes, self._rz = M, k, lanes(k), np.empty(k)
-        self._b, self._x = ([np.zeros(size * k) for size in M.sizes] for _ in range(2))
+        self._b, self._x = vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :]
 
     def apply(self, r: Vector, z: Vector) -> Vector:
         """Set z <- M r and return r.z of each column."""

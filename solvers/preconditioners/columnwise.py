@@ -30,7 +30,7 @@ class PassOverColumns:
         self._kernel, self._arguments = kernel, (lanes(k), *arguments)
         self._rz = np.empty(k)
 
-    def apply(self, r: Vector, z: Vector) -> Vector:
+    def apply(self, r: Vector, z: Vector) -> NDArray[np.float64]:
         """Set z to M r and return r.z of each column."""
         self._kernel(*self._arguments, r, z, self._rz)
         return self._rz

@@ -70,6 +70,7 @@ class Direct:
     name = "direct"
     symmetric, linear = True, False
     work = 2.0
+    fewest_columns = 4  # for which a block pays, since there are so few iterations
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
         self._n, self._A = A.shape[0], A

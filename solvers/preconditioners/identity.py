@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import columns
-from deepcd.solvers.preconditioners.columnwise import PassOverColumns
+from deepcd.solvers.space import BlockPreconditioner
 
 Vector = NDArray[np.floating[Any]]
 
@@ -37,8 +36,11 @@ class Identity:
         """Return the identity: it has no work vectors."""
         return self
 
-    def columns(self, k: int) -> PassOverColumns:
+    def columns(self, k: int) -> BlockPreconditioner:
         """Return the identity on k right-hand sides."""
+        from deepcd.solvers.kernels import columns
+        from deepcd.solvers.preconditioners.columnwise import PassOverColumns
+
         return PassOverColumns(columns.scale, (np.ones(self._n),), k)
 
     def apply(self, r: Vector, z: Vector) -> float:

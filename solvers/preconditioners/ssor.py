@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels import incomplete_cholesky, ssor
+from deepcd.solvers.kernels import ssor
 from deepcd.solvers.preconditioners.columnwise import PassOverColumns
 from deepcd.solvers.survey import Survey
 
@@ -49,6 +49,7 @@ class SSOR:
     name = "ssor"
     symmetric = linear = True
     work = 2.0
+    fewest_columns = 4  # for which a block pays, whose iterations pass over the matrix twice as often
     vectors = 8  # that `begin` and `iterate` work on: x, the best x, r and others
 
     def __init__(self, A: sp.csr_array, seen: Survey) -> None:
@@ -57,12 +58,15 @@ class SSOR:
         middle = np.empty(n, dtype=A.indptr.dtype)
         ssor.locate_diagonal(A.indptr, A.indices, middle)
         self._matrix = (A.indptr, A.indices, A.data, middle, seen.diagonal, self.omega)
-        self._vectors, self._A = np.zeros((2, n)), A
-        self._factors: tuple[Vector, ...] | None = None  # R of `columns`
+        self._vectors = np.zeros((2, n))
 
     def zeros(self) -> Vector:
         """Return a new zero vector, float64 of shape (n,)."""
         return np.zeros(self._vectors.shape[1])
+
+    def columns(self, k: int) -> PassOverColumns:
+        """Return the same M on k right-hand sides."""
+        return PassOverColumns(ssor.apply_columns, self._matrix, k)
 
     def apply(self, r: Vector, z: Vector) -> float:
         """Set z <- M r and return r.z."""
@@ -70,16 +74,6 @@ class SSOR:
         square: float = ssor.start(*self._matrix, r, s, p)
         ssor.backward(*self._matrix, s, 0.0, p, z)
         return square
-
-    def columns(self, k: int) -> PassOverColumns:
-        """Return the same M on k right-hand sides: (R'R)^-1 with R = D^(-1/2) (D / omega + U)."""
-        if self._factors is None:
-            R = sp.triu(self._A, format="csr")
-            root = np.sqrt(self._matrix[-2])
-            data = R.data / np.repeat(root, np.diff(R.indptr))
-            data[R.indptr[:-1]] = self.omega / root  # reciprocals, as the kernel asks for
-            self._factors = R.indptr, R.indices, data
-        return PassOverColumns(incomplete_cholesky.solve_columns, self._factors, k)
 
     def begin(self, vectors: Vector) -> float:
         """Prepare vectors (8, n), the third of which is r, for `iterate`; return r.M r."""

@@ -118,12 +118,7 @@ class Sparse:
         """Return the solution for right-hand sides (n, k)."""
         from deepcd.solvers.kernels import ldl
 
-        factors = self._starts, self._rows, self._L, self.pivots, self._order
-        fours = B.shape[1] - B.shape[1] % 4
-        if not fours:
-            return _one_by_one(ldl.solve, factors, B)
-        X = ldl.solve_columns(*factors, np.ascontiguousarray(B[:, :fours]))
-        return np.hstack([X, _one_by_one(ldl.solve, factors, B[:, fours:])]) if fours < B.shape[1] else X
+        return _solve(ldl, (self._starts, self._rows, self._L, self.pivots, self._order), B)
 
 
 class Supernodal:
@@ -151,10 +146,7 @@ class Supernodal:
         """Return the solution for right-hand sides (n, k)."""
         from deepcd.solvers.kernels import cholesky
 
-        factors = *self._blocks, self._order
-        if B.shape[1] < 8:
-            return _one_by_one(cholesky.solve, factors, B)
-        return cholesky.solve_columns(*factors, np.ascontiguousarray(B))
+        return _solve(cholesky, (*self._blocks, self._order), B)
 
 
 def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
@@ -166,11 +158,18 @@ def _lower(A: sp.csr_array, scaling: Vector, shift: float, order: NDArray[np.int
     return lower
 
 
-def _one_by_one(solve: Callable[..., Vector], factors: tuple[Any, ...], B: Vector) -> Vector:
-    """Return the solution for right-hand sides (n, k), each on its own."""
-    if B.shape[1] == 1:
-        return solve(*factors, np.ascontiguousarray(B[:, 0]))[:, None]
-    return np.stack([solve(*factors, b) for b in np.ascontiguousarray(B.T)], axis=1)
+def _solve(kernels: Any, factors: tuple[Any, ...], B: Vector) -> Vector:
+    """Return the solution for right-hand sides (n, k) by compiled factors, up to eight columns at a time."""
+    from deepcd.solvers.kernels.rows import lanes
+
+    (n, k), X, j = B.shape, np.empty(B.shape), 0
+    while j < k:
+        width = next(width for width in (8, 4, 2, 1) if width <= k - j)
+        part = np.ascontiguousarray(B[:, j : j + width]).reshape(-1)
+        found = kernels.solve(*factors, part) if width == 1 else kernels.solve_columns(lanes(width), *factors, part)
+        X[:, j : j + width] = found.reshape(n, width)
+        j += width
+    return X
 
 
 _WIDEST = 48  # columns of a supernode: its block of columns stays in a cache
