@@ -86,6 +86,11 @@ class Ladder:
         automatic = self._config.recipe is None and ALGEBRAIC in self._config.candidates
         return automatic and self.prepared.solvable and not self.prepared.on_grid
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the next right-hand side decides what the matrix is solved with."""
+        return self._once and self.climbs and self.prepared.is_simple
+
     def _try(self) -> None:
         """Climb as far as a right-hand side of random numbers leads."""
         parts = self.prepared.parts

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.solvers.arguments import norms
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
@@ -148,8 +149,7 @@ class Strategy:
             start = None if start is None else _by_columns(start)
         X = np.zeros_like(B) if start is None else np.where(B.any(axis=0), start, 0.0)
         block = _Columns(B, X, start is not None, targets, limits, dtype)
-        undecided = self._ladder.climbs and self.prepared.is_simple
-        pilot = int(np.argmax(B.any(axis=0))) if undecided else None
+        pilot = int(np.argmax(norms(B) > 0)) if self._ladder.is_undecided else None
         first = None
         if pilot is not None:  # which method suits the matrix is found out with one column
             first = block.solve(pilot, _not_begun(X[:, pilot]), self.solve)

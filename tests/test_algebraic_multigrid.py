@@ -148,9 +148,9 @@ class TestChoice:
         assert AlgebraicMultigrid(poisson(20)).name == "pyamg-sa"
 
     def test_many_weak_negative_couplings_are_for_ruge_stueben(self) -> None:
-        assert choose(square(20, 0.01)) == choose(square(20, 100.0)) == "rs"
-        assert choose(square(20, 0.2)) == "sa"
-        assert AlgebraicMultigrid(square(20, 0.01)).name == "pyamg-rs"
+        assert choose(systems.square(20, 0.01)) == choose(systems.square(20, 100.0)) == "rs"
+        assert choose(systems.square(20, 0.2)) == "sa"
+        assert AlgebraicMultigrid(systems.square(20, 0.01)).name == "pyamg-rs"
 
     def test_many_positive_couplings_are_for_smoothed_aggregation(self) -> None:
         A = sp.csr_array(pyamg.gallery.linear_elasticity((20, 20))[0])

@@ -84,7 +84,7 @@ def rows(indptr, indices, data, eps, diagonal, is_open, sums):
 
 @njit(cache=True, nogil=True)
 def without_zeros(indptr, indices, data, row_starts, columns, values):
-    """Fill row_starts (n + 1,), columns and values with a matrix without its zeros; return how many entries are left."""
+    """Fill row_starts (n + 1,), columns and values with a matrix without its zeros; return how many are left."""
     row_starts[0] = kept = 0
     for i in range(indptr.size - 1):
         for e in range(indptr[i], indptr[i + 1]):
