@@ -60,8 +60,8 @@ forked = multiprocessing.get_context("fork")
 def ours(A: sp.csr_array, b: F64, tol: float, name: str = "auto") -> tuple[Any, str]:
     """Solve with deepcd; say what it did, and what it tried."""
     solution = DeepCD(name, threads=1).solve(A, b, tol)
-    tried = " > ".join(str(getattr(attempt, "method", attempt)) for attempt in getattr(solution, "attempts", ()))
-    return solution.x, f"{tried or solution.preconditioner} {solution.iterations} it {solution.status.name}"
+    tried = " > ".join(attempt.method for attempt in solution.attempts)
+    return solution.x, f"{tried} {solution.iterations} it {solution.status.name}"
 
 
 def scipy_cg(A: sp.csr_array, b: F64, tol: float, jacobi: bool = False) -> tuple[Any, str]:
@@ -102,7 +102,7 @@ OTHERS: dict[str, Method] = {
     "pyamg SA": partial(algebraic, build=partial(pyamg.smoothed_aggregation_solver, **_SWEEPS)),
     "pyamg RS": partial(algebraic, build=pyamg.ruge_stuben_solver),
 }
-NAMES = ("jacobi", "none", "direct", "ic0", "pyamg-sa", "pyamg-rs", "learned-multigrid", "geometric-multigrid")
+NAMES = ("jacobi", "none", "ssor", "direct", "ic0", "pyamg-sa", "pyamg-rs", "learned-multigrid", "geometric-multigrid")
 METHODS: dict[str, Method] = {"auto": ours, **OTHERS, **{f"deepcd {name}": partial(ours, name=name) for name in NAMES}}
 
 

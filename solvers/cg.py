@@ -120,11 +120,13 @@ class _Call:
             self._M = LinearMap(aslinearoperator(M), self._double, narrow=True)
             own = Given(self._M)
         operator: Any = self._A
-        scale, nothing = 1.0, np.empty(0)
+        scale, empty = 1.0, np.empty(0, dtype=np.int64)
         if sp.issparse(A) and self._double.kind == "f":
             operator, scale = _compiled(A)
-        alone = nothing.astype(np.int64)
-        self.parts = Parts(self._A, slice(None), alone, nothing, operator, scale, own, singular=False, exact=False)
+            empty = _empty_rows(A)
+        self.parts = Parts(
+            self._A, slice(None), empty, np.zeros(empty.size), operator, scale, own, singular=False, exact=False
+        )
 
     def limits(self, rtol: Any, atol: Any, maxiter: Any, callback: Any) -> Limits:
         """Return when to stop, after a look at the options."""
@@ -204,6 +206,12 @@ def _common(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
 def _tolerance(name: str, value: Any) -> float:
     """Return a tolerance that may be zero or, as in SciPy, infinite."""
     return math.inf if value == math.inf else tolerance(name, value, zero=True)
+
+
+def _empty_rows(A: sp.csr_array) -> NDArray[np.int64]:
+    """Return the rows without entries, of which nothing but zero is asked for."""
+    rows = np.flatnonzero(A.diagonal() == 0)
+    return rows[abs(A[rows]).sum(axis=1) == 0] if rows.size else rows
 
 
 def _compiled(A: sp.csr_array) -> tuple[CSROperator, float]:

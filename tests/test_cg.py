@@ -491,3 +491,15 @@ def test_a_closed_box_is_named_after_few_iterations() -> None:
     b += 1e-5 * np.linalg.norm(b) / 40
     solution = deepcd.cg(A, b, rtol=1e-8, maxiter=300)
     assert solution.status is Status.INCONSISTENT, solution.message
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_empty_row_is_named_before_any_iteration(stored: bool) -> None:
+    corner = sp.coo_array((np.zeros(int(stored)), ([0] * stored, [0] * stored)), shape=(1, 1))
+    matrix = sp.csr_array(sp.block_diag([poisson(7), corner]))
+    right = np.random.default_rng(0).standard_normal(50)
+    solution = deepcd.cg(matrix, right)
+    assert (solution.status, solution.iterations) == (Status.ZERO_DIAGONAL, 0)
+    assert "Row 49 of A is empty" in solution.message
+    right[-1] = 0
+    assert deepcd.cg(matrix, right).info == 0

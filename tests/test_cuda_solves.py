@@ -58,6 +58,16 @@ def test_the_same_iterations_and_the_same_answer(family: str, shape: tuple[int, 
     assert np.linalg.norm(b - A.astype(float) @ solution.x.astype(float)) <= tol * np.linalg.norm(b)
 
 
+def test_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve_exactly(30, monkeypatch)
+    A = poisson(domain((80, 3), walls=[("solid", "air"), "solid"])).A
+    b = np.cos(np.arange(A.shape[0]) / 100)
+    host = DeepCD(preconditioner="learned-multigrid").solve(A, b)
+    solution = DeepCD(device="cuda").solve(A, b)
+    assert (solution.info, solution.iterations) == (0, host.iterations)
+    assert difference(solution.x, host.x) < 1e-5
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_levels_that_no_block_takes_at_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse

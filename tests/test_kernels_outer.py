@@ -76,6 +76,15 @@ def test_image(case: Case, parts: int) -> None:
     np.testing.assert_allclose(q, case.flat(case.A @ p), atol=1e-13)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_energy_keeps_what_cancellation_leaves(case: Case, parts: int) -> None:
+    p = case.vector(np.float32) + np.where(case.vector(np.float32) == 0, np.float32(0), np.float32(1000))
+    flat = case.flat(p, np.float32)
+    product = sum(outer.energy(case.n, case.s, case.diagonal, flat, *part) for part in case.split(parts))
+    inner = reference.unpad(flat, case.n, case.planar).ravel().astype(float)
+    assert product == pytest.approx(np.sum(inner * (case.A @ inner)), rel=1e-9)
+
+
 @pytest.mark.parametrize("z_is_p", [False, True])
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_conjugate(case: Case, parts: int, z_is_p: bool) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Box = tuple[int, int, int]
 Rows = slice | NDArray[np.int64]
+SLENDER = 16  # times as long as it is wide, a box is a channel
 
 
 class NotAGrid(ValueError):
@@ -32,6 +33,21 @@ def geometry(shape: tuple[int, ...]) -> tuple[Box, tuple[int, int]]:
     if len(shape) == 2:
         return (shape[0], 1, shape[1]), (row, 0)
     return (shape[0], shape[1], shape[2]), ((shape[1] + 2) * row, row)
+
+
+def is_slender(shape: tuple[int, ...]) -> bool:
+    """Return whether a box is a channel: more than 16 times as long as along its next longest axis.
+
+    Across a channel there are few cells, which are alike over its whole length. What is a small error beside a wall in
+    another box is one everywhere here; and the smoothest functions have so little energy that rounding shows.
+
+    Examples
+    --------
+    >>> is_slender((1024, 16, 16)), is_slender((8, 8, 8192)), is_slender((512, 512, 4)), is_slender((160, 10))
+    (True, True, False, False)
+    """
+    second, longest = sorted(shape)[-2:]
+    return longest > SLENDER * second
 
 
 @dataclass(frozen=True, eq=False)

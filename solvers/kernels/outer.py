@@ -108,6 +108,19 @@ def conjugate(n, s, diagonal, z, beta, p, start, stop):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def energy(n, s, diagonal, p, start, stop):
+    """Return p.A p, every product in float64: `conjugate` forms them in float32, of which little may be left."""
+    s1, m, total = np.uint64(s[1]), np.float64(middle(s)), 0.0
+    lo, hi = span(n, s, 0, n[1])
+    for i in range(start, stop):
+        below, here, above = planes(s, p, i)
+        ds = planes(s, diagonal, i)[1]
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            total += np.float64(here[h]) * _product(ds[h], below, here, above, h, s1, m)
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def coupling(s, p, i):
     """Return twice the product of planes i - 1 and i, which `conjugate` leaves out where the shares of threads meet."""
     below, here, _ = planes(s, p, i)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.grids.embedding import Embedding, is_slender
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.kernels import outer
 from deepcd.solvers.kernels.team import Team
@@ -101,6 +101,8 @@ class UnitStencilOperator:
     def conjugate(self, z: F32, beta: float, p: F32) -> float:
         """Set p to z + beta p and return p.A p."""
         own = sum(self.team.run(outer.conjugate, self.n, self.s, self.diagonal, z, np.float32(beta), p))
+        if is_slender(self.embedding.shape):
+            return float(sum(self.team.run(outer.energy, self.n, self.s, self.diagonal, p)))
         return float(own - sum(outer.coupling(self.s, p, i) for i in self.team.bounds[1:-1]))
 
     def step(self, alpha: float, p: F32, x: F64, r: F32, *, first: bool = False) -> float:

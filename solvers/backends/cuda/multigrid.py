@@ -32,14 +32,14 @@ class CudaMultigrid:
         Shared with the operator.
     """
 
-    symmetric = linear = True
+    symmetric = True
     work = Cycle.work
 
     def __init__(self, M: Cycle, sums: Sums) -> None:
         own = M.finest
         assert isinstance(own, UnitFinest)
         assert isinstance(own.smoothing, FusedPair)
-        self.name, self._text = M.name, str(M)
+        self.name, self._text, self.linear = M.name, str(M), M.linear
         self._size, self._sums = own.diagonal.size, sums
         cells, delta = listed(own, own.smoothing)
         mask, before = bits(cells, self._size)

@@ -10,6 +10,7 @@ from numba import cuda
 
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch
+from deepcd.solvers.grids.embedding import is_slender
 from deepcd.solvers.space import Workspace
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class CudaStencilOperator:
 
     def __init__(self, operator: UnitStencilOperator, sums: Sums) -> None:
         self.sums, self.space, self.s = sums, sums.space, tuple(operator.s)
-        self.row_bound = operator.row_bound
+        self.row_bound, self._slender = operator.row_bound, is_slender(operator.embedding.shape)
         self.diagonal = cuda.to_device(operator.diagonal)
         self.position = cuda.to_device(operator.embedding.position)
         self._size = operator.diagonal.size
@@ -81,7 +82,7 @@ class CudaStencilOperator:
         """Set p to z + beta p and return p.A p. The new p lies in a spare array, which changes places with p's."""
         product = self._sum(cuda_outer.conjugate, self.diagonal, z.array, np.float32(beta), p.array, self._spare)
         p.array, self._spare = self._spare, p.array
-        return product
+        return self.overlap(p, p) if self._slender else product
 
     def step(self, alpha: float, p: CudaVector, x: CudaVector, r: CudaVector, *, first: bool = False) -> float:
         """Add alpha p to x, or to zero, subtract alpha A p from r, and return the square of |r|."""

@@ -62,22 +62,29 @@ def classical_cycle(
         raise ValueError(f"sweeps must be from 1 to {MOST_SWEEPS}, got {sweeps}")
     grid = UnitGrid(Box(*geometry(shape)), diagonal.ravel())
     hierarchy = Hierarchy.below(grid.box, coarsest, threads)
-    above: Above = grid
-    formed = []
-    for level in hierarchy.levels:
-        above = Aggregated.of(above, level, DIRICHLET).form()
-        level.fields.a[:] = above.inverse
-        level.fields.psi[:] = above.inverse > 0
-        level.set_taps(TAP)
-        formed.append(above)
-    for fine, lower in itertools.pairwise(formed):
-        fine.level.fields.phi[:] = renormalisation(fine, lower.level)
+    formed = classical_levels(grid, hierarchy)
+    for one in formed:
+        one.level.fields.a[:] = one.inverse
     own = taps(TAP, grid.box.n)
     scaling = finest_scaling(grid, own, hierarchy.levels[0])
     finest = UnitFinest(grid, RedBlackSweeps(sweeps), scaling, own, len(scaling.cells), threads)
     cycle = Cycle("geometric-multigrid", finest, hierarchy, RedBlackCoarse(sweeps), solve_exactly(formed[-1]))
     cycle.weigh_second_visits()
     return cycle
+
+
+def classical_levels(grid: UnitGrid, hierarchy: Hierarchy) -> list[Formed]:
+    """Form operators and transfers of all coarse levels; what smooths them is left to be set."""
+    above: Above = grid
+    formed = []
+    for level in hierarchy.levels:
+        above = Aggregated.of(above, level, DIRICHLET).form()
+        level.fields.psi[:] = above.inverse > 0
+        level.set_taps(TAP)
+        formed.append(above)
+    for fine, lower in itertools.pairwise(formed):
+        fine.level.fields.phi[:] = renormalisation(fine, lower.level)
+    return formed
 
 
 def renormalisation(fine: Formed, lower: Level) -> F32:

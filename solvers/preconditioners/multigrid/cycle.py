@@ -29,20 +29,29 @@ class Cycle:
         Solution on the last of them.
     note : str, optional
         Further information to be printed.
+    linear : bool, default True
+        Whether the iteration may rely on M being the same linear map each time, its rounding in float32 apart.
     """
 
-    symmetric = linear = True
+    symmetric = True
     work = 4.0  # passes over the finest level: down, up, and the outer two
 
     def __init__(
-        self, name: str, finest: Finest, hierarchy: Hierarchy, coarse: Coarse, exact: Exact, note: str = ""
+        self,
+        name: str,
+        finest: Finest,
+        hierarchy: Hierarchy,
+        coarse: Coarse,
+        exact: Exact,
+        note: str = "",
+        linear: bool = True,
     ) -> None:
         self.name, self.finest, self.hierarchy, self.coarse = name, finest, hierarchy, coarse
-        self.exact, self.note = exact, note
+        self.exact, self.note, self.linear = exact, note, linear
         self.memory_map = Memory(hierarchy.table, hierarchy.numbers, hierarchy.pool, *exact)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cycle, (self.name, self.finest, self.hierarchy, self.coarse, self.exact, self.note)
+        return Cycle, (self.name, self.finest, self.hierarchy, self.coarse, self.exact, self.note, self.linear)
 
     def __str__(self) -> str:
         boxes = [self.finest.box, *(level.box for level in self.levels)]
@@ -67,7 +76,7 @@ class Cycle:
     def twin(self, threads: int) -> Cycle:
         """Return the same M with work vectors and threads of its own."""
         finest, hierarchy = self.finest.twin(threads), self.hierarchy.twin(threads)
-        return Cycle(self.name, finest, hierarchy, self.coarse, self.exact, self.note)
+        return Cycle(self.name, finest, hierarchy, self.coarse, self.exact, self.note, self.linear)
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""

@@ -19,6 +19,7 @@ from deepcd.solvers.kernels.patterns import cell_codes, neighbourhood
 from deepcd.solvers.kernels.records import F32, Box, Scaling, Smoother, taps
 from deepcd.solvers.learned.architecture import COARSE, DIRICHLET, FEATURES, FINE, HANDED, KINDS, SMOOTHER, Output
 from deepcd.solvers.learned.architecture import architecture as name_of
+from deepcd.solvers.preconditioners.multigrid.channels import channel_levels, is_channel
 from deepcd.solvers.preconditioners.multigrid.coarse import LearnedCoarse
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate, evaluate_features, network_of
@@ -60,19 +61,22 @@ def learned_cycle(
     parameters = shipped(len(shape)) if weights is None else weights
     grid = UnitGrid(Box(*geometry(shape)), diagonal.ravel())
     hierarchy = Hierarchy.below(grid.box, coarsest, threads)
-    networks = [network_of(parameters, f"coarse.{k}.") for k in range(KINDS - 1)]
     tap = np.asarray(parameters["tap"], dtype=np.float32)
     smoothing, scaling, answers = _finest_level(grid, network_of(parameters, "fine."))
-    listed = len(smoothing.first.cells)
-    finest = UnitFinest(grid, smoothing, scaling, taps(float(tap[0]), grid.box.n), listed, threads)
-    above: Above = grid
-    for depth, level in enumerate(hierarchy.levels):
-        kind = min(depth + 1, KINDS - 1)
-        formed, answers = _coarse_level(Aggregated.of(above, level, DIRICHLET), answers, networks[kind - 1], bound)
-        level.set_taps(float(tap[kind]))
-        above = formed
-    note = f"; networks of {sum(np.size(v) for v in parameters.values())} numbers"
-    cycle = Cycle("learned-multigrid", finest, hierarchy, LearnedCoarse(), solve_exactly(formed), note)
+    own, channel = taps(float(tap[0]), grid.box.n), is_channel(grid)
+    if channel:
+        last, scaling, own = channel_levels(grid, hierarchy, bound)
+    else:
+        networks = [network_of(parameters, f"coarse.{k}.") for k in range(KINDS - 1)]
+        above: Above = grid
+        for depth, level in enumerate(hierarchy.levels):
+            kind = min(depth + 1, KINDS - 1)
+            last, answers = _coarse_level(Aggregated.of(above, level, DIRICHLET), answers, networks[kind - 1], bound)
+            level.set_taps(float(tap[kind]))
+            above = last
+    finest = UnitFinest(grid, smoothing, scaling, own, len(smoothing.first.cells), threads)
+    exact, note = solve_exactly(last), f"; networks of {sum(np.size(v) for v in parameters.values())} numbers"
+    cycle = Cycle("learned-multigrid", finest, hierarchy, LearnedCoarse(), exact, note, linear=not channel)
     cycle.weigh_second_visits(bound)
     return cycle
 
