@@ -220,7 +220,8 @@ class _Watched:
         if self._watch is None or len(self._steps) < self._look:
             return False
         self._look = next(self._when)
-        return self._watch(Steps(*np.array(self._steps).T.copy(), self._target))
+        alphas, betas, norms = np.array(self._steps).T.copy()
+        return self._watch(Steps(alphas, betas, norms, self._target))
 
 
 class _Best:

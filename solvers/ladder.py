@@ -18,6 +18,7 @@ from deepcd.solvers import costs
 from deepcd.solvers.forecast import Steps, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
+from deepcd.solvers.parts import Parts
 from deepcd.solvers.preparation import exchange, prepare
 from deepcd.solvers.prepared import F64, DType, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Recipe
@@ -61,6 +62,8 @@ class Ladder:
         The preparation.
     """
 
+    prepared: Prepared
+
     def __init__(
         self, structure: Structure, config: Config, check: bool, previous: Ladder | None, *, once: bool
     ) -> None:
@@ -93,7 +96,7 @@ class Ladder:
 
     def _try(self) -> None:
         """Climb as far as a right-hand side of random numbers leads."""
-        parts = self.prepared.parts
+        parts = self._parts
         b = np.zeros(self._structure.n)
         part = np.random.default_rng(0).standard_normal(b[parts.rows].size)
         parts.operator.project(part)
@@ -147,8 +150,13 @@ class Ladder:
             self._next = "multigrid", "There were so many solves that the set-up of multigrid pays."
 
     @property
+    def _parts(self) -> Parts:
+        assert isinstance(self.prepared, Solvable)
+        return self.prepared.parts
+
+    @property
     def _size(self) -> costs.Size:
-        A = self.prepared.parts.operator.A
+        A = self._parts.operator.A
         return costs.Size(A.shape[0], A.nnz)
 
     def _look(self, steps: Steps) -> bool:
@@ -194,7 +202,7 @@ class Ladder:
         from deepcd.solvers.preconditioners.factors.memory import available
         from deepcd.solvers.preconditioners.factors.plan import plan
 
-        size, A = self._size, self.prepared.parts.operator.A
+        size, A = self._size, self._parts.operator.A
         if self._plan is None:
             sparse = size.entries <= _SPARSE * size.n
             if costs.planning(size) > share * worth:

@@ -191,7 +191,8 @@ def _coupled(
     """Return the rows of A with off-diagonal entries, A there divided by a scale, the scale, and a look at the rows."""
     from deepcd.solvers import survey
 
-    rows, part, scale = slice(None), A, 1.0
+    rows: Any = slice(None)
+    part, scale = A, 1.0
     seen = survey.survey(A, eps) if seen is None else seen
     if seen.lone:
         rows = np.flatnonzero(np.diff(A.indptr) - (seen.diagonal != 0) > 0)

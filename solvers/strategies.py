@@ -51,6 +51,8 @@ class Strategy:
         Whether there will be one solve only, so that its set-up must not cost more than that solve gains.
     """
 
+    _ladder: Ladder
+
     def __init__(
         self, structure: Structure, config: Config, check: bool, previous: Strategy | None = None, *, once: bool = False
     ) -> None:

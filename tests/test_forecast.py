@@ -25,7 +25,8 @@ def steps_of(A: sp.csr_array, b: np.ndarray, count: int, target: float) -> tuple
         betas.append((r @ r) / rr)
         p = r + betas[-1] * p
         norms.append(float(np.linalg.norm(r)))
-    return Steps(*np.array([alphas[:count], betas[:count], norms[1 : count + 1]]), target), len(alphas)
+    first = (np.array(values) for values in (alphas[:count], betas[:count], norms[1 : count + 1]))
+    return Steps(next(first), next(first), next(first), target), len(alphas)
 
 
 def test_after_n_steps_the_condition_number_is_that_of_the_matrix() -> None:
