@@ -20,7 +20,7 @@ from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.preparation import exchange, prepare
-from deepcd.solvers.prepared import F64, DType, Solvable
+from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Recipe
 from deepcd.solvers.solution import Attempt
 from deepcd.solvers.structure import Structure, with_grid
