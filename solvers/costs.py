@@ -9,6 +9,28 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
+EXCHANGE = 1e6  # cost of another preconditioner beside what it is made of: a probe of the matrix, for one
+_SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
+_HUB = 20  # times the mean length of a row that a long one has
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """How off-diagonal entries differ.
+
+    Attributes
+    ----------
+    longest : float
+        Length of the longest row over the mean length.
+    positive, weak : float
+        Share of positive entries in all magnitudes, and that of weak ones in their number.
+    """
+
+    longest: float
+    positive: float
+    weak: float
+
 
 @dataclass(frozen=True)
 class Size:
@@ -46,9 +68,9 @@ def numbering(size: Size, *, ordered: bool) -> float:
     return size.scattered * (20 if ordered else 35) * size.entries
 
 
-def multigrid_setup(size: Size, *, classical: bool) -> float:
-    """Return the cost of PyAMG's set-up: classical (Ruge-Stueben) or by smoothed aggregation."""
-    return 5e6 + size.scattered * (150 if classical else 110) * size.entries
+def multigrid_setup(size: Size) -> float:
+    """Return the cost of PyAMG's set-up."""
+    return 5e6 + size.scattered * 120 * size.entries
 
 
 def multigrid_cycle(size: Size) -> float:
@@ -56,9 +78,14 @@ def multigrid_cycle(size: Size) -> float:
     return size.scattered * (6 * size.entries + 10 * size.n) + 5e4
 
 
-def multigrid_iterations(digits: float) -> float:
-    """Return how many iterations a cycle of algebraic multigrid takes where it does well."""
-    return 2 + 2 * digits
+def multigrid_iterations(digits: float, couplings: Couplings) -> float:
+    """Return how many iterations a cycle of algebraic multigrid takes.
+
+    About a dozen for six digits where couplings are negative and alike, twice as many where many are weak, and four
+    times where some are positive, as of obtuse elements and of elasticity, or few rows are coupled to very many.
+    """
+    irregular = couplings.positive > 0.02 or couplings.longest > _HUB
+    return (2 + 2 * digits) * (4 if irregular else 2 if couplings.weak > 0.25 else 1)
 
 
 def grid_setup(size: Size) -> float:
@@ -71,14 +98,11 @@ def grid_cycle(size: Size) -> float:
     return 2e5 + 8 * size.entries
 
 
-def planning(size: Size) -> float:
-    """Return the cost of planning factors of rows numbered by levels: a minimum degree ordering."""
-    return size.scattered * 120 * size.entries
+def least_factors(size: Size, levels: int) -> float:
+    """Return about the least cost of planning and making factors, for rows on so many levels.
 
-
-def likely_factors(size: Size, levels: int) -> float:
-    """Return about what the flops of factors cost at least, for a graph of so many levels.
-
-    A level separates the graph: the last of the fronts that nested dissection leaves is about as large.
+    Planning is a minimum degree ordering. A level separates the graph, and the last front of nested dissection is about
+    as large; only where there are few couplings, as in trees and networks, is it far smaller.
     """
-    return 0.3 * (size.n / max(levels, 1)) ** 3
+    front = 0.0 if size.entries <= _SPARSE * size.n else size.n / max(levels, 1)
+    return EXCHANGE + size.scattered * 120 * size.entries + 60 * (size.n + size.entries) + 0.3 * front**3

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.floating[Any]]
 
-# Condition numbers that have grown by this factor over the last quarter of the steps will go on growing.
-_GROWS = 1.25
-_TREND = 12  # steps after which their residuals show a trend
+_MORE = 5  # times the steps so far that are forecast at most
+_TREND = 8  # steps after which their residuals show a trend
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,11 @@ Watch = Callable[[Steps], bool]
 
 
 def looks() -> Iterator[int]:
-    """Yield the numbers of steps after which an iteration is looked at."""
-    yield from (4, 6, 8)
-    power = 8
+    """Yield the numbers of steps after which an iteration is looked at: 5, 8, 13, 21 and so on."""
+    now, following = 5, 8
     while True:
-        yield power * 3 // 2
-        yield power * 2
-        power *= 2
+        yield now
+        now, following = following, now + following
 
 
 def condition(alphas: Vector, betas: Vector) -> float:
@@ -76,15 +73,14 @@ def condition(alphas: Vector, betas: Vector) -> float:
     """
     if alphas.size == 1:
         return 1.0
+    from scipy.linalg.lapack import dsterf  # takes a tenth of a second to import
+
     main = 1 / alphas
     main[1:] += betas[1:] / alphas[:-1]
     beside = np.sqrt(betas[1:]) / alphas[:-1]
-    with np.errstate(all="ignore"):
-        if not (np.isfinite(main).all() and np.isfinite(beside).all()):
-            return math.inf
-        from scipy.linalg.lapack import dsterf  # takes a tenth of a second to import
-
-        values, failed = dsterf(main, beside)
+    if not math.isfinite(main.sum() + beside.sum()):
+        return math.inf
+    values, failed = dsterf(main, beside)
     return float(values[-1] / values[0]) if values[0] > 0 and not failed else math.inf
 
 
@@ -92,26 +88,25 @@ def left(steps: Steps) -> float:
     """Return about how many more iterations the target takes.
 
     The factor per iteration is the classical (sqrt(c) - 1) / (sqrt(c) + 1) for the condition number c of the Ritz
-    values. As long as c is growing, the true one is not known, and the forecast is a lower bound; it is raised by what
-    c has grown by lately. Towards the end the iteration is faster than that, as if the smallest eigenvalues were not
+    values. As long as c is growing, the true one is not known, and the forecast is a lower bound, which grows with the
+    steps. Towards the end the iteration is faster than that, as if the smallest eigenvalues were not
     there (van der Sluis and van der Vorst, Numerische Mathematik 48, 1986): the forecast does not exceed what the
-    residuals of the second half of the steps let expect.
+    residuals of the second half of the steps let expect. Before that there are plateaus from which nothing follows: it
+    does not exceed five times the steps so far either, so that no method is left before it has had a fair trial.
 
     Examples
     --------
     >>> import numpy as np
     >>> from deepcd.solvers.forecast import Steps, left
-    >>> round(left(Steps(np.array([0.5, 0.4]), np.array([0.0, 0.1]), np.array([0.9, 0.5]), target=1e-6)))
-    11
+    >>> round(left(Steps(np.array([0.5, 0.4]), np.array([0.0, 0.1]), np.array([0.9, 0.5]), target=1e-3)))
+    10
     """
     if steps.norm <= steps.target:
         return 0.0
-    c, quarter = condition(steps.alphas, steps.betas), max(3 * steps.count // 4, 1)
-    before = condition(steps.alphas[:quarter], steps.betas[:quarter])
-    if c > _GROWS * before:
-        c *= c / before
+    c = condition(steps.alphas, steps.betas)
     factor = 1.0 if c == math.inf else (math.sqrt(c) - 1) / (math.sqrt(c) + 1)
     rate, half = -math.log(max(factor, 1e-9)), steps.count // 2
     if steps.count >= _TREND:
         rate = max(rate, math.log(steps.norms[half - 1] / steps.norm) / (steps.count - half))
-    return math.log(steps.norm / max(steps.target, 1e-300)) / rate if rate > 0 else math.inf
+    count = math.log(steps.norm / max(steps.target, 1e-300)) / rate if rate > 0 else math.inf
+    return min(count, _MORE * steps.count)

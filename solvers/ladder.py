@@ -35,9 +35,8 @@ _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
-_SPARSE = 4.3  # entries per row up to which factors may be sparse whatever the levels say, as those of trees are
 _LEAST = 20  # least cost of an entry of factors
-_CLEARLY = 1.5  # how many times cheaper another method must promise to be than a cycle that is at work
+_CLEARLY = 1.5  # how many times cheaper factors must promise to be than what is at work, which is often underrated
 
 
 class Ladder:
@@ -72,6 +71,7 @@ class Ladder:
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors
         self._exacting = False
+        self._differ: costs.Couplings | None = None
         if previous is not None and previous.climbs:
             self._levels, self._recipe = previous._levels, previous._recipe
         before = None if previous is None else previous.prepared
@@ -145,8 +145,9 @@ class Ladder:
         """Take note of what a solve cost beyond one with multigrid; many of them pay for its set-up."""
         size, digits = self._size, max(-math.log10(max(reduction, 1e-16)), 0.0)
         spent = iterations * costs.relaxation(size, by_levels=self._levels)
-        self._extra += max(spent - costs.multigrid_iterations(digits) * costs.multigrid_cycle(size), 0.0)
-        if self._extra > costs.multigrid_setup(size, classical=False):
+        cycles = costs.multigrid_iterations(digits, self._couplings)
+        self._extra += max(spent - cycles * costs.multigrid_cycle(size), 0.0)
+        if self._extra > costs.multigrid_setup(size):
             self._next = "multigrid", "There were so many solves that the set-up of multigrid pays."
 
     @property
@@ -164,8 +165,7 @@ class Ladder:
         remaining = left(steps)
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
-            more = f"About {remaining:.0f} more" if remaining < 1e6 else "Very many more"
-            self._next = rung, f"{more} iterations were to be expected."
+            self._next = rung, f"At least {remaining:.0f} more iterations were to be expected."
         return rung is not None
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
@@ -185,11 +185,23 @@ class Ladder:
             there = remaining / (_RELAXED if diagonal else 1.0) * costs.relaxation(size, by_levels=True)
             numbering = costs.numbering(size, ordered=not diagonal)
             return "levels" if here > there + numbering / share else None
-        cycles = costs.multigrid_iterations(digits)
-        multigrid = costs.multigrid_setup(size, classical=False) / share + cycles * costs.multigrid_cycle(size)
-        if self._factors(min(here, multigrid), share) < min(here, multigrid):
+        cycles = costs.multigrid_iterations(digits, self._couplings)
+        multigrid = costs.multigrid_setup(size) / share + cycles * costs.multigrid_cycle(size)
+        worth = min(here / _CLEARLY, multigrid)
+        if self._factors(worth, share) < worth:
             return "factors"
         return "multigrid" if here > multigrid else None
+
+    @property
+    def _couplings(self) -> costs.Couplings:
+        """How the off-diagonal entries differ; looked at once."""
+        if self._differ is None:
+            from deepcd.solvers.kernels import survey
+
+            A = self._parts.operator.A
+            longest, positive, weak = survey.couplings(A.indptr, A.indices, A.data, costs.WEAK)
+            self._differ = costs.Couplings(longest, positive, weak)
+        return self._differ
 
     def _better(self, remaining: float) -> Rung | None:
         """Return what promises to be clearly cheaper than `remaining` cycles of algebraic multigrid."""
@@ -204,15 +216,13 @@ class Ladder:
 
         size, A = self._size, self._parts.operator.A
         if self._plan is None:
-            sparse = size.entries <= _SPARSE * size.n
-            if costs.planning(size) > share * worth:
-                return math.inf
-            if not sparse and self._levels and costs.likely_factors(size, count_levels(A.indptr, A.indices)) > worth:
+            levels = count_levels(A.indptr, A.indices) if self._levels else size.n
+            if costs.least_factors(size, levels) > share * worth:
                 return math.inf
             self._plan = plan(A, share * worth / _LEAST)
         if not self._plan.complete or 2 * self._plan.bytes > available():
             return math.inf
-        return self._plan.work / share + self._plan.work_per_solve
+        return (self._plan.work + costs.EXCHANGE) / share + self._plan.work_per_solve
 
     def strengthen(self) -> None:
         """Leave a preconditioner that is begun with for one that does more in one application."""

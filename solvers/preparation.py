@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _DOMINANT = 0.3
 
 
+# Cells of the cross-section of a grid up to which factors take less time than to set up a cycle.
+_NARROW = 16
+
 # Times that relaxation in place has to save iterations to be worth its cost beside the diagonal alone.
 _WORTH = 2.5
 
@@ -135,8 +138,8 @@ def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvab
 
 
 def _on_grids(config: Config, embedding: Embedding) -> Recipe:
-    """Return the candidate for a matrix with a grid behind it; a chain of cells is factored at once."""
-    if embedding.shape[0] == 1 and DIRECT in config.candidates:
+    """Return the candidate for a matrix with a grid behind it; chains and narrow channels are factored at once."""
+    if DIRECT in config.candidates and math.prod(embedding.shape) <= _NARROW * max(embedding.shape):
         return DIRECT
     return next(recipe for recipe in config.candidates if recipe.needs_grid)
 

@@ -184,6 +184,18 @@ def without_zeros(A: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((values[:kept].copy(), columns[:kept].copy(), row_starts), shape=A.shape)
 
 
+def with_symmetric_pattern(A: sp.csr_array) -> sp.csr_array:
+    """Return a sorted A whose pattern is symmetric, or (A + A') / 2, which differs by rounding where A is symmetric.
+
+    An entry may be rounded to zero, and dropped, where its mirror image is not.
+    """
+    if passes.is_symmetric(A.indptr, A.indices):
+        return A
+    mean = sp.csr_array((A + A.T) * 0.5)
+    mean.sum_duplicates()
+    return mean
+
+
 def without_lone_columns(A: sp.csr_array) -> sp.csr_array | None:
     """Return a sorted A without the couplings of its rows to rows that couple to none; None if there are no such ones.
 

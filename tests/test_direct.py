@@ -144,3 +144,16 @@ def test_a_pivot_that_rounding_may_have_made_is_not_divided_by() -> None:
 def test_is_described(kind: str) -> None:
     expected = {"band": "tridiagonal factors, 5", "sparse": "sparse factors, 5", "supernodal": "supernodal factors, 9"}
     assert str(Direct(line(3))) == f"direct: {expected[kind]} entries, of 3 unknowns"
+
+
+@pytest.mark.parametrize("name", ["tridiagonal", "sparse", "supernodal"])
+def test_an_entry_without_its_mirror_image_does_no_harm(name: str) -> None:
+    """Rounding may leave one of two entries that cancel, and the other is zero and not stored."""
+    n = {"tridiagonal": 30, "sparse": 12, "supernodal": 40}[name]
+    A = sp.csr_array(line(n)) if name == "tridiagonal" else sp.csr_array(square(n))
+    lone = sp.csr_array((np.full(9, 1e-17), (np.arange(9), np.arange(9) + n // 2 + 1)), shape=A.shape)
+    B = sp.csr_array(A + lone)
+    B.sort_indices()
+    b = np.random.default_rng(0).standard_normal(A.shape[0])
+    z = apply(Direct(B), b)
+    np.testing.assert_allclose(A @ z, b, atol=1e-10)

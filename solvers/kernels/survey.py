@@ -96,14 +96,35 @@ def without_zeros(indptr, indices, data, row_starts, columns, values):
 
 
 @njit(cache=True, nogil=True)
+def is_symmetric(indptr, indices):
+    """Return whether the pattern of a sorted matrix is symmetric: each entry has one in the mirrored place."""
+    n = indptr.size - 1
+    following = indptr[:-1].copy()  # the first entry of each row that no earlier row has asked for
+    for i in range(n):
+        first = following[i]
+        if first < indptr[i + 1] and indices[first] < i:
+            return False
+        for e in range(first, indptr[i + 1]):
+            j = indices[e]
+            if j > i:
+                f = following[j]
+                if f == indptr[j + 1] or indices[f] != i:
+                    return False
+                following[j] += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
 def couplings(indptr, indices, data, weak):
-    """Return the share of positive off-diagonal entries in all magnitudes, and that of weak ones in their number.
+    """Return the longest row over the mean, the share of positive off-diagonal entries, and that of weak ones.
+
+    The second is that in the sum of magnitudes, the third that in their number.
 
     An entry is weak if it is positive, or smaller than `weak` times the largest of the negative ones of its row.
     """
-    positive, total, few, count = 0.0, 0.0, 0, 0
+    positive, total, few, count, longest = 0.0, 0.0, 0, 0, 0
     for i in range(indptr.size - 1):
-        strongest = 0.0
+        strongest, longest = 0.0, max(longest, indptr[i + 1] - indptr[i])
         for e in range(indptr[i], indptr[i + 1]):
             if indices[e] != i:
                 strongest = max(strongest, -data[e])
@@ -113,7 +134,8 @@ def couplings(indptr, indices, data, weak):
                 total += abs(data[e])
                 few += -data[e] < weak * strongest
                 count += 1
-    return positive / max(total, 1e-300), few / max(count, 1)
+    mean = indptr[-1] / max(indptr.size - 1, 1)
+    return longest / max(mean, 1.0), positive / max(total, 1e-300), few / max(count, 1)
 
 
 @njit(cache=True, nogil=True)

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from deepcd.solvers.costs import WEAK
 from deepcd.solvers.kernels import columns, csr, survey
 from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
@@ -34,7 +35,6 @@ _FEW = 150  # number of unknowns down to which PyAMG coarsens
 _DENSE = 500
 _MANY = 50_000  # number of unknowns from which on their numbering matters
 _POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
-_WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
 _UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-Stueben coarsening
 _ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
@@ -265,7 +265,7 @@ def choose(A: sp.csr_array) -> Literal["sa", "rs"]:
     -------
     {"sa", "rs"}
     """
-    positive, weak = survey.couplings(A.indptr, A.indices, A.data, _WEAK)
+    _, positive, weak = survey.couplings(A.indptr, A.indices, A.data, WEAK)
     classical = positive <= _POSITIVE and weak >= _UNEQUAL and A.nnz <= _ENTRIES * A.shape[0]
     return "rs" if classical else "sa"
 

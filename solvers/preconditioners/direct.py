@@ -19,6 +19,7 @@ from deepcd.solvers.preconditioners.factors.factorisations import Factors, facto
 from deepcd.solvers.preconditioners.factors.memory import available, refuse_what_does_not_fit
 from deepcd.solvers.preconditioners.factors.plan import Plan
 from deepcd.solvers.preconditioners.factors.plan import plan as plan_of
+from deepcd.solvers.survey import with_symmetric_pattern
 
 Vector = NDArray[np.floating[Any]]
 
@@ -73,6 +74,7 @@ class Direct:
     fewest_columns = 4  # for which a block pays, since there are so few iterations
 
     def __init__(self, A: sp.csr_array, eps: float = _EPS, plan: Plan | None = None) -> None:
+        A = with_symmetric_pattern(A)
         self._n, self._A = A.shape[0], A
         self.plan = plan_of(A, available() / 8 if self._n > _FEW else None) if plan is None else plan
         refuse_what_does_not_fit(self.plan)

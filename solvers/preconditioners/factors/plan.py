@@ -10,6 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from deepcd.solvers.survey import with_symmetric_pattern
+
 Kind = Literal["tridiagonal", "banded", "sparse", "supernodal"]
 
 WIDEST = 32  # half bandwidth up to which a band is factored as one: in less time than an ordering takes
@@ -93,7 +95,7 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
-        Symmetric, with a full diagonal, sorted and without duplicates. Its values are not read.
+        Symmetric but for rounding, with a full diagonal, sorted and without duplicates. Its values are not read.
     most_entries : float, optional
         Number of entries of L beyond which the plan is given up; default: as many as it takes.
 
@@ -109,12 +111,15 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     n, most = A.shape[0], math.inf if most_entries is None else float(most_entries)
     if 1.25 * A.nnz + n > _LARGEST:  # compiled passes count entries in 32 bits
         return Plan("sparse", n, n, None, math.inf, math.inf, complete=False)
-    width = int((np.arange(n) - A.indices[A.indptr[:-1]]).max(initial=0))
+    rows = np.arange(n)
+    width = int(
+        max((rows - A.indices[A.indptr[:-1]]).max(initial=0), (A.indices[A.indptr[1:] - 1] - rows).max(initial=0))
+    )
     if width <= WIDEST:
         entries = n * (width + 1.0)
         kind: Kind = "tridiagonal" if width == 1 else "banded"
         return Plan(kind, n, width, None, entries, entries * (width + 1), entries <= most)
-    order, entries, flops, complete = _ordered(*pattern(A), most)
+    order, entries, flops, complete = _ordered(*pattern(with_symmetric_pattern(A)), most)
     kind = "supernodal" if flops > DENSE * entries else "sparse"
     return Plan(kind, n, width, order if complete else None, entries, flops, complete)
 
