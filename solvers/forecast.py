@@ -99,7 +99,7 @@ def left(steps: Steps) -> float:
     >>> import numpy as np
     >>> from deepcd.solvers.forecast import Steps, left
     >>> round(left(Steps(np.array([0.5, 0.4]), np.array([0.0, 0.1]), np.array([0.9, 0.5]), target=1e-3)))
-    10
+    3
     """
     if steps.norm <= steps.target:
         return 0.0

@@ -37,7 +37,7 @@ class SSOR:
     --------
     >>> import numpy as np, scipy.sparse as sp
     >>> from deepcd.solvers.preconditioners.ssor import SSOR
-    >>> from deepcd.solvers.survey import Survey
+    >>> from deepcd.solvers.survey import survey
     >>> A = sp.csr_array([[2.0, -1.0], [-1.0, 2.0]])
     >>> M = SSOR(A, survey(A, 2.2e-16))
     >>> z = M.zeros()
