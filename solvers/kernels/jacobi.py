@@ -1,4 +1,4 @@
-"""Compiled passes of conjugate gradients with the diagonal D of a matrix in CSR; vectors are float64."""
+"""Compiled passes of conjugate gradients with the diagonal D of a matrix in CSR, by its inverse; vectors are float64."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from deepcd.solvers.kernels import csr
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def start(diagonal, r, p):
+def start(inverse, r, p):
     """p <- 0; returns r.D^-1 r."""
     total = 0.0
     for i in range(np.uint64(r.size)):
-        total += r[i] * r[i] / diagonal[i]
+        total += r[i] * r[i] * inverse[i]
         p[i] = 0.0
     return total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def direction(diagonal, r, beta, p):
+def direction(inverse, r, beta, p):
     """p <- D^-1 r + beta p."""
     for i in range(np.uint64(r.size)):
-        p[i] = r[i] / diagonal[i] + beta * p[i]
+        p[i] = r[i] * inverse[i] + beta * p[i]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def update(alpha, diagonal, p, q, x, r):
+def update(alpha, inverse, p, q, x, r):
     """x <- x + alpha p, r <- r - alpha q; returns r.D^-1 r and r.r."""
     weighted, plain = 0.0, 0.0
     for i in range(np.uint64(r.size)):
         x[i] += alpha * p[i]
         value = r[i] - alpha * q[i]
         r[i] = value
-        weighted += value * value / diagonal[i]
+        weighted += value * value * inverse[i]
         plain += value * value
     return weighted, plain
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def iterate(indptr, indices, data, diagonal, vectors, square, alphas, betas, norms, best, first, last, target):
+def iterate(indptr, indices, data, inverse, vectors, square, alphas, betas, norms, best, first, last, target):
     """Take the steps first .. last - 1; see `ssor.iterate`, here with the vectors x, the best x, r, p, q, (5, n)."""
     x, saved, r, p, q = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     for k in range(first, last):
-        direction(diagonal, r, betas[k], p)
+        direction(inverse, r, betas[k], p)
         curvature = csr.matvec(indptr, indices, data, p, q, 0, r.size)
         if not (curvature > 0.0 and square / curvature < np.inf):
             return k, square
         alphas[k] = square / curvature
-        after, rr = update(alphas[k], diagonal, p, q, x, r)
+        after, rr = update(alphas[k], inverse, p, q, x, r)
         norms[k] = np.sqrt(rr)
         csr.remember(norms[k], alphas[k], p, x, best, saved)
         if k + 1 < betas.size:

@@ -162,23 +162,22 @@ def probe(indptr, indices, data, scaling, u, v, sums):
 def reaches_all(indptr, indices, reached):
     """Return whether each row is coupled, over however many others, to one that is `reached` (n,) at first.
 
-    Two sweeps, up and down, which are enough for most numberings; False may mean that more would be needed.
+    Sweeps up and down are enough for most numberings; False may mean that more would be needed.
     """
-    n, left = indptr.size - 1, 0
-    for i in range(n):
-        if not reached[i]:
-            for e in range(indptr[i], indptr[i + 1]):
-                if reached[indices[e]]:
-                    reached[i] = True
-                    break
-    for k in range(n):
-        i = n - 1 - k
-        if not reached[i]:
-            for e in range(indptr[i], indptr[i + 1]):
-                if reached[indices[e]]:
-                    reached[i] = True
-                    break
-            left += not reached[i]
+    n = indptr.size - 1
+    left = n
+    for sweep in range(6):
+        before, left = left, 0
+        for k in range(n):
+            i = k if sweep % 2 == 0 else n - 1 - k
+            if not reached[i]:
+                for e in range(indptr[i], indptr[i + 1]):
+                    if reached[indices[e]]:
+                        reached[i] = True
+                        break
+                left += not reached[i]
+        if left == 0 or left == before:
+            break
     return left == 0
 
 

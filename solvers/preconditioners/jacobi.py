@@ -40,7 +40,7 @@ class Jacobi:
 
     def __init__(self, diagonal: NDArray[np.float64], A: sp.csr_array | None = None) -> None:
         self._inverse = 1 / diagonal
-        self._matrix = None if A is None else (A.indptr, A.indices, A.data, diagonal)
+        self._matrix = None if A is None else (A.indptr, A.indices, A.data, self._inverse)
         # Number of vectors that `begin` and `iterate` work on: x, the best x, r and others.
         self.vectors = 5 if A is not None else 0
 
