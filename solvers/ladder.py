@@ -16,7 +16,7 @@ import numpy as np
 
 from deepcd.solvers import costs
 from deepcd.solvers.arguments import norm
-from deepcd.solvers.forecast import Steps, left
+from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -37,7 +37,7 @@ _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
 _LEAST = 20  # least cost of an entry of factors
-_FUTILE = 1e6  # iterations to be expected from which on those done are worth nothing: x may only have become large
+_SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _CLEARLY = 1.5  # how many times cheaper factors must promise to be than what is at work, which is often underrated
 
 
@@ -169,9 +169,8 @@ class Ladder:
         remaining = left(steps)
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
-            self._futile = not remaining < _FUTILE
-            more = f"At least {remaining:.0f}" if remaining < math.inf else "Very many"
-            self._next = rung, f"{more} more iterations were to be expected."
+            self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
+            self._next = rung, f"At least {remaining:.0f} more iterations were to be expected."
         return rung is not None
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
