@@ -127,7 +127,7 @@ class _Block:
             A.project(self.b)
             self.r -= self.b
             beyond, norm = (np.sqrt(A.dot(v, v)[:m]) for v in (self.r, self.b))
-        reached = np.sqrt(np.maximum(goals - beyond, 0) * (goals + beyond))
+        reached = np.sqrt(np.maximum(goals - beyond, 0)) * np.sqrt(goals + beyond)
         self.r[:], self.x[:], self.p[:] = self.b, 0, 0
         # What is known of each place: see `passes`. Norms there are in units, one for each column.
         self.column = np.minimum(np.arange(width), m)  # which of the columns is at a place; m: none

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from deepcd.solvers import costs
-from deepcd.solvers.forecast import Steps, left
+from deepcd.solvers.arguments import norm
+from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
@@ -36,6 +37,7 @@ _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
 _LEAST = 20  # least cost of an entry of factors
+_SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _CLEARLY = 1.5  # how many times cheaper factors must promise to be than what is at work, which is often underrated
 
 
@@ -70,7 +72,7 @@ class Ladder:
         self._levels, self._recipe, self._extra = config.recipe is RELAXATION, config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors
-        self._exacting = False
+        self._exacting = self._futile = False
         self._differ: costs.Couplings | None = None
         if previous is not None and previous.climbs:
             self._levels, self._recipe = previous._levels, previous._recipe
@@ -101,7 +103,7 @@ class Ladder:
         part = np.random.default_rng(0).standard_normal(b[parts.rows].size)
         parts.operator.project(part)
         b[parts.rows] = part
-        target = 1e-6 * float(np.linalg.norm(b))
+        target = 1e-6 * norm(b)
         self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64)
 
     def _probe(self) -> None:
@@ -114,7 +116,7 @@ class Ladder:
         """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`."""
         if not self.climbs:
             return self.prepared.solve(b, x0, limits, dtype)
-        self._exacting = limits.target < _EXACT * float(np.linalg.norm(b))
+        self._exacting = limits.target < _EXACT * norm(b)
         outcome = self._run(b, x0, limits, dtype)
         done = len(outcome.residuals) - 1
         if outcome.is_puzzling and self._check:
@@ -139,7 +141,9 @@ class Ladder:
             if self._next is None:
                 return replace(outcome, attempts=tuple(attempts))
             rest = limits.maxiter - len(now.residuals) + 1
-            x0, limits = now.x.astype(np.float64, copy=False), replace(limits, maxiter=rest)
+            if not self._futile:
+                x0 = now.x.astype(np.float64, copy=False)
+            limits = replace(limits, maxiter=rest)
 
     def _weigh(self, iterations: int, reduction: float) -> None:
         """Take note of what a solve cost beyond one with multigrid; many of them pay for its set-up."""
@@ -165,6 +169,7 @@ class Ladder:
         remaining = left(steps)
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
+            self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
             self._next = rung, f"At least {remaining:.0f} more iterations were to be expected."
         return rung is not None
 

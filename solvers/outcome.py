@@ -53,7 +53,7 @@ class Outcome:
         """Return the outcome of both, the later one having started from this one's x."""
         detail = f"{self.detail} {later.detail}".strip()
         # Without an iteration, the later one has recomputed the residual that this one ended with.
-        recomputed = len(later.residuals) == 1 and later.status is not Status.CONVERGED
+        recomputed = len(later.residuals) == 1
         before = self.residuals[:-1] if recomputed else self.residuals
         residuals = [*before, *later.residuals[not recomputed :]]
         attempts = self.attempts + later.attempts

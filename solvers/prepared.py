@@ -130,10 +130,10 @@ class Unsolvable:
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
         """Return the start, with the norm of its residual."""
         space = space_of(b)
-        x = space.zeros(b) if x0 is None else space.copy(x0)
-        image = self.A @ x
+        x = space.cast(space.zeros(b) if x0 is None else space.copy(x0), dtype)
+        image = self.A @ space.cast(x, np.float64)
         left = space.norm(space.subtract(b, image, out=image))
-        return Outcome(space.cast(x, dtype), self.status, [left], self.detail)
+        return Outcome(x, self.status, [left], self.detail)
 
     def together(self, B: F64, X: F64, targets: F64, limits: Limits) -> list[Outcome] | None:
         """Return None: there is nothing to iterate on."""

@@ -243,7 +243,7 @@ def is_certain(residual: float, initial: float, extent: float, target: float, sc
 def _coupled(parts: Parts, b: Vector, x: Vector) -> Vector:
     """Return the right-hand side of the coupled rows, the others being solved."""
     if not parts.alone.size:
-        return b
+        return b[parts.rows]
     space = space_of(b)
     others = space.zeros(x)
     others[parts.alone] = x[parts.alone]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.solvers.arguments import norm, power_of_two
+from deepcd.solvers.arguments import is_finite, norm, power_of_two
 from deepcd.solvers.forecast import Steps, looks
 from deepcd.solvers.outcome import Limits
 from deepcd.solvers.parts import Parts
@@ -65,19 +65,19 @@ def relax(parts: Parts, b: Vector, x0: Vector | None, limits: Limits) -> Relaxed
     Returns
     -------
     Relaxed or None
-        None where there is nothing to iterate on, or where no x can meet the target.
+        None where there is nothing to iterate on, where no x can meet the target, or where x leaves float64's range.
     """
     x = np.zeros(b.size) if x0 is None else x0.copy()
     initial = norm(b if x0 is None else b - parts.A @ x)
     parts.solve_alone(b, x)
     r = b if x0 is None and not parts.alone.size else b - parts.A @ x
-    part = r[parts.rows]
+    part, rest = r[parts.rows], norm(r[parts.alone])
     size = norm(part)
-    if not 0 < size < math.inf or initial <= limits.target:
+    if not 0 < size < math.inf or min(initial, size) <= limits.target:
         return None
     unit = power_of_two(size)
     run = _Run(parts.M, parts.operator.embed(part, 1 / unit))
-    beyond = math.sqrt(max(norm(r) ** 2 - size**2, 0.0)) / unit if parts.alone.size else 0.0
+    beyond = rest / unit
     if parts.singular:
         null = run.r.copy()
         parts.operator.project(run.r)
@@ -90,15 +90,18 @@ def relax(parts: Parts, b: Vector, x0: Vector | None, limits: Limits) -> Relaxed
         correction, full = found.copy(), x.copy()
         if parts.singular:
             parts.operator.project(correction)
-        parts.spread(correction, unit / parts.scale, full)
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts.spread(correction, unit / parts.scale, full)
         return full
 
     tell = limits.callback
     told = None if tell is None else lambda: tell(answer(run.x)) is True
-    status, left = run.go(max(math.sqrt(goal**2 - beyond**2), _LEAST * size / unit), limits, told)
+    reach = math.sqrt(max(goal - beyond, 0.0) * (goal + beyond))
+    status, left = run.go(max(reach, _LEAST * size / unit), limits, told)
     residuals = [initial, *np.hypot(run.norms[: run.done] * unit, beyond * unit).tolist()]
     last = left or status in (Status.CONVERGED, Status.CALLBACK)
-    return Relaxed(answer(run.x if last else run.best), residuals, status, left)
+    found = answer(run.x if last else run.best)
+    return Relaxed(found, residuals, status, left) if is_finite(found) else None
 
 
 class _Run:
@@ -143,7 +146,7 @@ class _Run:
                 return Status.MAXITER, False
             if time.perf_counter() > limits.deadline:
                 return Status.TIMEOUT, False
-            if limits.watch is not None and self.done >= look:
+            if limits.watch is not None and look <= self.done < limits.maxiter:
                 done = self.done
                 steps = Steps(self.alphas[:done], self.betas[:done], self.norms[:done], target)
                 if limits.watch(steps):
