@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from deepcd.solvers.preconditioners.direct import Direct, NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.factors import plan
 
-from .systems import SYSTEMS, dominant, line, path, weighted
+from .systems import SYSTEMS, dominant, line, path, square, weighted
 
 SINGLE = float(np.finfo(np.float32).eps)
 DEFINITE = [name for name, case in SYSTEMS.items() if case.sign == 1 and not case.nullity]

@@ -1,4 +1,4 @@
-"""Compiled passes of conjugate gradients with the diagonal D of a matrix in CSR, by its inverse; vectors are float64."""
+"""Compiled passes of conjugate gradients with the inverse of the diagonal D of a matrix in CSR, on float64 vectors."""
 
 from __future__ import annotations
 

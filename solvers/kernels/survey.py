@@ -176,7 +176,7 @@ def reaches_all(indptr, indices, reached):
                         reached[i] = True
                         break
                 left += not reached[i]
-        if left == 0 or left == before:
+        if left in (0, before):
             break
     return left == 0
 
