@@ -74,7 +74,7 @@ class Ladder:
         self._plan: Plan | None = None  # of factors
         self._exacting = self._futile = False
         self._differ: costs.Couplings | None = None
-        if previous is not None and previous.climbs:
+        if previous is not None and previous.climbs and structure.embedding is None:
             self._levels, self._recipe = previous._levels, previous._recipe
         before = None if previous is None else previous.prepared
         self.prepared = prepare(
@@ -136,7 +136,8 @@ class Ladder:
                 done = 0 if outcome is None else len(outcome.residuals) - 1 - sum(a.iterations for a in attempts)
                 attempts.append(Attempt(self.prepared.preconditioner, done, self._next[1]))
                 self._climb()
-            now = self.prepared.solve(b, x0, replace(limits, watch=self._look if self.climbs else None), dtype)
+            higher = self.climbs and self.prepared.preconditioner != "direct"  # nothing is above factors
+            now = self.prepared.solve(b, x0, replace(limits, watch=self._look if higher else None), dtype)
             outcome = now if outcome is None else outcome.then(now)
             if self._next is None:
                 return replace(outcome, attempts=tuple(attempts))

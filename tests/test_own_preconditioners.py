@@ -52,7 +52,8 @@ def test_takes_the_iterations_of_the_one_that_ships() -> None:
     shipped = DeepCD("jacobi").solve(A, B[:, 0], 1e-10)
     own = DeepCD(diagonal).solve(A, B[:, 0], 1e-10)
     assert own.iterations == pytest.approx(shipped.iterations, abs=2)
-    np.testing.assert_array_equal(DeepCD(RECIPE).solve(A, B[:, 0], 1e-10).x, shipped.x)
+    # The one that ships is compiled together with the iteration, and rounds otherwise.
+    np.testing.assert_allclose(DeepCD(RECIPE).solve(A, B[:, 0], 1e-10).x, shipped.x, rtol=1e-8, atol=1e-10)
 
 
 def test_is_named_in_solutions_and_systems() -> None:

@@ -72,7 +72,7 @@ def test_smoothing_is_positive_definite(family: str, shape: tuple[int, ...]) -> 
 def test_few_iterations(family: str, shape: tuple[int, ...], kind: str) -> None:
     system: PoissonSystem = poisson(random_grid(family, shape, np.random.default_rng(5)))
     b = right_hand_side(system, kind, np.random.default_rng(6))  # type: ignore[arg-type]
-    solution = DeepCD(threads=1).solve(system.A, b, 1e-6)
+    solution = DeepCD(threads=1).setup(system.A).solve(b, 1e-6)
     assert solution.info == 0
     assert solution.preconditioner == "learned-multigrid"
     assert np.linalg.norm(b - system.A @ solution.x) <= 1e-6 * np.linalg.norm(b)
@@ -83,7 +83,7 @@ def test_few_iterations(family: str, shape: tuple[int, ...], kind: str) -> None:
 def test_ten_digits_on_a_sealed_box() -> None:
     system = poisson(random_grid("pure-neumann", (20, 24, 22), np.random.default_rng(7)))
     b = right_hand_side(system, "smooth", np.random.default_rng(8))
-    solution = DeepCD(threads=1).solve(system.A, b, 1e-10)
+    solution = DeepCD(threads=1).setup(system.A).solve(b, 1e-10)
     assert np.linalg.norm(b - system.A @ solution.x) <= 1e-10 * np.linalg.norm(b)
     assert solution.iterations <= 12
     assert abs(solution.x.mean()) <= 1e-12 * np.abs(solution.x).max()
