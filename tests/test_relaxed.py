@@ -149,7 +149,7 @@ class TestEnds:
         assert len(found.residuals) == maxiter + 1
 
     def test_without_convergence_the_best_iterate(self, kind: str) -> None:
-        matrix = dominant(150, decades=4)
+        matrix = dominant(150, decades=4, entries=9)
         right = np.random.default_rng(0).standard_normal(150)
         for maxiter in range(1, 12):
             found = relaxed(matrix, right, kind, maxiter=maxiter, tol=1e-14)
