@@ -333,7 +333,7 @@ def conjugate_directions(
         stopped = callback is not None and A.space.agree(callback(x) is True)
         if status is Status.MAXITER and (stopped or norm > limit or deadline < math.inf):
             status = _ended(A, norm > limit, norm, stopped, deadline)
-        if status is Status.MAXITER and len(residuals) <= maxiter and watched.ends(alpha, search.beta, norm):
+        if watch and status is Status.MAXITER and len(residuals) <= maxiter and watched.ends(alpha, search.beta, norm):
             break
     if len(residuals) == 1:
         A.space.clear(x)
