@@ -38,7 +38,8 @@ _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of sm
 _EXACTLY = 30  # how many times more factors may cost then
 _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
-_CLEARLY = 1.5  # how many times cheaper factors must promise to be than what is at work, which is often underrated
+_SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
+_CLEARLY = 1.5  # times cheaper that factors must promise to be than a cycle that is at work
 
 
 class Ladder:
@@ -74,6 +75,7 @@ class Ladder:
         self._plan: Plan | None = None  # of factors
         self._exacting = self._futile = False
         self._differ: costs.Couplings | None = None
+        self._narrow: bool | None = None
         if previous is not None and previous.climbs and structure.embedding is None:
             self._levels, self._recipe = previous._levels, previous._recipe
         before = None if previous is None else previous.prepared
@@ -187,16 +189,28 @@ class Ladder:
             self._structure = with_grid(self._structure, self._config)
             if self._structure.on_grid is not None:
                 return "grid"
+        if self._is_narrow and self._factors(here, share) < here:
+            return "factors"
         if not self._levels:
             there = remaining / (_RELAXED if diagonal else 1.0) * costs.relaxation(size, by_levels=True)
             numbering = costs.numbering(size, ordered=not diagonal)
             return "levels" if here > there + numbering / share else None
         cycles = costs.multigrid_iterations(digits, self._couplings)
         multigrid = costs.multigrid_setup(size) / share + cycles * costs.multigrid_cycle(size)
-        worth = min(here / _CLEARLY, multigrid)
+        worth = min(here / _SURELY, multigrid)
         if self._factors(worth, share) < worth:
             return "factors"
         return "multigrid" if here > multigrid else None
+
+    @property
+    def _is_narrow(self) -> bool:
+        """Whether the entries lie within a band that is factored as one, without an ordering."""
+        from deepcd.solvers.preconditioners.factors.plan import WIDEST
+
+        if self._narrow is None:
+            A = self._parts.operator.A
+            self._narrow = bool((np.arange(A.shape[0]) - A.indices[A.indptr[:-1]]).max(initial=0) <= WIDEST)
+        return self._narrow
 
     @property
     def _couplings(self) -> costs.Couplings:
@@ -223,7 +237,7 @@ class Ladder:
         size, A = self._size, self._parts.operator.A
         if self._plan is None:
             levels = count_levels(A.indptr, A.indices) if self._levels else size.n
-            if costs.least_factors(size, levels) > share * worth:
+            if not self._is_narrow and costs.least_factors(size, levels) > share * worth:
                 return math.inf
             self._plan = plan(A, share * worth / _LEAST)
         if not self._plan.complete or 2 * self._plan.bytes > available():

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from deepcd.solvers.arguments import power_of_two
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
-from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
 from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, FEW, FEW_ENTRIES, RECIPES, RELAXATION, Part, Recipe
@@ -249,6 +248,8 @@ def _equipped(
     A, operator = parts.operator.A, parts.operator
     near_null = None if structure.near_null is None else structure.near_null[parts.rows]
     part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, plan, seen, previous)
+    from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError  # which loads the compiler
+
     M: Any
     try:
         M = recipe.build(part)
