@@ -45,6 +45,11 @@ class Outcome:
     attempts: tuple[Attempt, ...] = ()
 
     @property
+    def iterations(self) -> int:
+        """Number of iterations."""
+        return len(self.residuals) - 1
+
+    @property
     def is_puzzling(self) -> bool:
         """Whether the solve failed in a way that a null vector of A, or its asymmetry, may explain."""
         return self.status in _PUZZLING and not self.rounded

@@ -19,6 +19,8 @@ from deepcd.solvers.relaxed import relax
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 
+_STUCK = 50  # iterations with factors, which are exact but for rounding, that only rounding explains
+
 F64 = NDArray[np.float64]
 DType = type[np.floating[Any]]
 
@@ -57,7 +59,10 @@ class Solvable:
         """Solve A x = b; see `refine`. Where a watcher ends it, the status is MAXITER before the last iteration."""
         begun = relax(self.parts, b, x0, limits) if self.is_simple else None
         if begun is None:
-            return refine(self.parts, b, x0, limits, self.keep, dtype)
+            outcome = refine(self.parts, b, x0, limits, self.keep, dtype)
+            if self.preconditioner == "direct" and outcome.status is Status.MAXITER and outcome.iterations > _STUCK:
+                return replace(outcome, status=Status.ATTAINABLE_ACCURACY)
+            return outcome
         outcome = Outcome(begun.x, begun.status, begun.residuals)
         if begun.left:
             return outcome

@@ -316,7 +316,7 @@ class TestBuilding:
         assert prepared.preconditioner == "jacobi"
 
     def test_a_grid_gets_the_candidate_that_needs_one(self) -> None:
-        grid = domain((6, 5), walls="air")
+        grid = domain((20, 18), walls="air")
         prepared = made_ready(grid, "auto")
         assert (prepared.preconditioner, prepared.on_grid) == ("learned-multigrid", True)
         assert not made_ready(grid, "jacobi").on_grid

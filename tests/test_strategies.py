@@ -286,8 +286,8 @@ class TestLeft:
 
 
 def test_a_grid_without_progress_to_look_at() -> None:
-    grid: Grid = domain((6, 5), walls="air")
-    b = np.ones(30)
+    grid: Grid = domain((20, 18), walls="air")
+    b = np.ones(360)
     own = strategy(grid)
     assert own.solve(b, None, limits(b), np.float64).status is Status.CONVERGED
     assert own.prepared.preconditioner == "learned-multigrid"
