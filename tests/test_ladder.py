@@ -121,6 +121,16 @@ class TestRungs:
         assert names(solution) == EXPECTED[rung][-1:]
         check(solution, sp.csr_array(A * 2), B[:, 0])
 
+    def test_new_values_on_a_grid_are_taken_to_it(self, small: pytest.MonkeyPatch, rung: str) -> None:
+        up_to(small, rung)
+        system = DeepCD().setup(square(24, 0.3))
+        assert system.preconditioner == EXPECTED[rung][-1]
+        system.update(square(24))
+        assert system.preconditioner == "learned-multigrid"
+        assert names(system.solve(B[:, 0], TOL)) == ["learned-multigrid"]
+        system.update(square(24, 0.3))
+        check(system.solve(B[:, 0], TOL), square(24, 0.3), B[:, 0])
+
     @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda system: pickle.loads(pickle.dumps(system))])
     def test_copies_answer_alike(self, small: pytest.MonkeyPatch, rung: str, twin: Callable[[Any], Any]) -> None:
         up_to(small, rung)
