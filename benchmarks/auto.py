@@ -1,7 +1,8 @@
 """Is "auto" near the best method that was at hand, on any matrix?
 
     python -m benchmarks.auto [--most 30000] [--only PATTERN] [--kinds KIND ...] [--seed 0] [--output auto]
-    python -m benchmarks.auto --draw [--output auto]      # instead: the figure of a run that was saved
+    python -m benchmarks.auto --least 40001 --output auto-large    # a part of the systems, to be drawn with the others
+    python -m benchmarks.auto --draw [--output auto]               # instead: table and figure of what was saved
 
 Every method solves every system of `benchmarks/auto_systems.py` from a bare matrix, set-up included, on one thread:
 SciPy's conjugate gradients, plain and with the diagonal, and its sparse factors with two orderings; PyAMG's smoothed
@@ -274,6 +275,11 @@ def draw(rows: list[Result], name: str) -> None:
     print("drawn", path)
 
 
+_HEAD = "{:36s} {:>8s} {:>9s} {:>8s}  {:44s}  {:34s} {:>6s} {:>6s} {:>6s}".format(
+    "system", "unknowns", "entries", "auto, s", "what it did", "best and its seconds", "ratio", "others", "cg"
+)
+
+
 def _text(row: Result) -> str:
     """Return a line of the table."""
     auto = row["methods"]["auto"]
@@ -287,9 +293,21 @@ def _text(row: Result) -> str:
     )
 
 
+def _tell(rows: list[Result], name: str) -> None:
+    """Print the figures of a run, write its table, and draw it."""
+    figures = summary(rows)
+    print("\n".join(f"{key:50s} {value:.3g}" for key, value in figures.items()))
+    lines = [_HEAD, *map(_text, rows)]
+    path = RESULTS / f"{name}.txt"
+    path.write_text("\n".join(line.rstrip() for line in lines) + "\n")
+    print("written", path)
+    draw(rows, name)
+
+
 def main() -> None:
     """Print, save and draw the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--least", type=int, default=0, help="leave out systems of fewer unknowns")
     parser.add_argument("--most", type=int, default=1_000_000, help="leave out systems of more unknowns")
     parser.add_argument("--only", default="", help="regular expression that names of systems contain")
     parser.add_argument("--kinds", nargs="*", help="kinds of systems; default: all")
@@ -301,12 +319,13 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # PyAMG's and SuperLU's remarks on efficiency
     if args.draw:
-        draw(saved_rows(args.output), args.output)
+        parts = sorted(RESULTS.glob(f"{args.output}*.json"))
+        _tell([row for part in parts for row in saved_rows(part.stem)], args.output)
         return
     chosen = [
         system
         for system in systems(args.seed)
-        if system.size <= args.most
+        if args.least <= system.size <= args.most
         and re.search(args.only, system.name)
         and (not args.kinds or system.kind in args.kinds)
     ]
@@ -314,26 +333,13 @@ def main() -> None:
         print("\n".join(f"{system.kind:14s} {system.name}" for system in chosen))
         return
     warm()
-    columns = (
-        "system",
-        "unknowns",
-        "entries",
-        "auto, s",
-        "what it did",
-        "best and its seconds",
-        "ratio",
-        "others",
-        "cg",
-    )
-    print("{:36s} {:>8s} {:>9s} {:>8s}  {:44s}  {:34s} {:>6s} {:>6s} {:>6s}".format(*columns))
+    print(_HEAD)
     rows: list[Result] = []
     for system in chosen:
         rows.append(compare(system, args.patience))
         print(_text(rows[-1]), flush=True)
-    figures = summary(rows)
-    print("\n".join(f"{key:50s} {value:.3g}" for key, value in figures.items()))
-    print("saved", save_results(args.output, rows, seed=args.seed, most=args.most, summary=figures))
-    draw(rows, args.output)
+        save_results(args.output, rows, seed=args.seed, summary=summary(rows))
+    _tell(rows, args.output)
 
 
 if __name__ == "__main__":

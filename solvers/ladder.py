@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 Rung = Literal["levels", "grid", "multigrid", "factors"]
 
+_REASONS: dict[Rung, str] = {
+    "levels": "on rows numbered by levels they cost less",
+    "grid": "there is a grid behind the matrix",
+    "multigrid": "with multigrid a solve costs less in all",
+    "factors": "factors cost less",
+}
+
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
@@ -173,7 +180,7 @@ class Ladder:
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
             self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
-            self._next = rung, f"At least {remaining:.0f} more iterations were to be expected."
+            self._next = rung, f"At least {remaining:.0f} more iterations were to be expected, and {_REASONS[rung]}."
         return rung is not None
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
