@@ -43,6 +43,7 @@ _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
+_AGAIN = 4  # times more that factors must be worth for a plan that was given up to be made once more
 _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
@@ -79,7 +80,8 @@ class Ladder:
         self._structure, self._config, self._check, self._once = structure, config, check, once
         self._levels, self._recipe, self._extra = config.recipe is RELAXATION, config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
-        self._plan: Plan | None = None  # of factors
+        self._plan: Plan | None = None  # of factors, which was given up if it was not worth so much
+        self._worth = 0.0
         self._exacting = self._futile = False
         self._differ: costs.Couplings | None = None
         self._narrow: bool | None = None
@@ -242,11 +244,11 @@ class Ladder:
         from deepcd.solvers.preconditioners.factors.plan import plan
 
         size, A = self._size, self._parts.operator.A
-        if self._plan is None:
+        if self._plan is None or (not self._plan.complete and worth > _AGAIN * self._worth):
             levels = count_levels(A.indptr, A.indices) if self._levels else size.n
             if not self._is_narrow and costs.least_factors(size, levels) > share * worth:
                 return math.inf
-            self._plan = plan(A, share * worth / _LEAST)
+            self._plan, self._worth = plan(A, share * worth / _LEAST), worth
         if not self._plan.complete or 2 * self._plan.bytes > available():
             return math.inf
         return (self._plan.work + costs.EXCHANGE) / share + self._plan.work_per_solve

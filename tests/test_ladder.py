@@ -20,6 +20,7 @@ from .systems import dominant, sealed, square, weighted
 
 RUNGS = ("ssor", "levels", "multigrid", "factors")
 TOL = 1e-10
+FACTORS = Ladder._factors
 
 
 def shuffled(A: sp.csr_array, seed: int = 0) -> sp.csr_array:
@@ -236,6 +237,21 @@ class TestRungs:
         solution = DeepCD.solve(matrix, b + null, 1e-8)
         assert solution.status is Status.INCONSISTENT
         assert solution.residuals[-1] == pytest.approx(1.0, rel=1e-6)
+
+
+def test_a_plan_that_was_given_up_is_made_again_for_more(small: pytest.MonkeyPatch) -> None:
+    small.setattr(Ladder, "_factors", FACTORS)
+    price(small, least_factors=0.0)
+    system = DeepCD().setup(shuffled(square(40, 0.3)))
+    ladder = system._strategy._ladder
+    assert ladder._factors(1e3, 1) == math.inf
+    given_up = ladder._plan
+    assert given_up is not None
+    assert not given_up.complete
+    assert ladder._factors(2e3, 1) == math.inf
+    assert ladder._plan is given_up
+    assert ladder._factors(1e9, 1) < 1e9
+    assert ladder._plan.complete
 
 
 def test_many_solves_pay_for_multigrid(small: pytest.MonkeyPatch) -> None:
