@@ -267,6 +267,7 @@ class Ladder:
             return
         if rung == "levels":
             self._levels, self._recipe = True, RELAXATION
+            self._plan, self._worth, self._narrow = None, 0.0, None  # which were those of another numbering
             self.prepared = prepare(self._structure, self._config, recipe=RELAXATION, check=False, by_levels=True)
             return
         self._exchange(DIRECT if rung == "factors" else ALGEBRAIC)
