@@ -219,11 +219,11 @@ def by_levels(A: sp.csr_array) -> NDArray[np.int64]:
     """Return the rows of A by their distance from the first of their component, as Cuthill and McKee order them.
 
     Neighbours are near each other then, half of them before and half of them behind, and rows next to each other are
-    seldom coupled: a sweep of relaxation waits neither for memory nor for the row before.
+    seldom coupled: a sweep of relaxation waits neither for memory nor for the row before. Within a level, rows with
+    equally many couplings lie together.
     """
-    n = A.shape[0]
-    order = np.empty(n, dtype=np.int64)
-    passes.number_by_levels(A.indptr, A.indices, order, np.empty(n, dtype=np.int32))
+    order = np.empty(A.shape[0], dtype=np.int64)
+    passes.arrange_by_levels(A.indptr, A.indices, order)
     return order
 
 

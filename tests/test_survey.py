@@ -126,6 +126,23 @@ class TestNumbering:
         expected = sum(int(distance[component == c].max()) + 1 for c in set(component.tolist()))
         assert passes.count_levels(B.indptr, B.indices) == expected
 
+    def test_rows_of_a_level_are_sorted_by_their_couplings(self) -> None:
+        A = random_symmetric(400, 5, 0.01)
+        order = by_levels(A)
+        B = submatrix(A, order)
+        _, component = sp.csgraph.connected_components(B, directed=False)
+        main = int(np.bincount(component).argmax())
+        root = int(np.flatnonzero(component == main)[0])
+        distance = sp.csgraph.shortest_path(B, unweighted=True, indices=root)
+        rows = np.repeat(np.arange(400), np.diff(B.indptr))
+        before = np.bincount(rows[distance[B.indices] < distance[rows]], minlength=400)
+        others = np.diff(B.indptr) - before
+        large = [d for d in range(1, 9) if np.count_nonzero(distance == d) > 16]
+        assert large
+        for d in large:
+            keys = [(min(before[i], 7), min(others[i], 7)) for i in np.flatnonzero(distance == d)]
+            assert keys == sorted(keys)
+
     def test_rows_may_be_left_out(self) -> None:
         A = random_symmetric(30, 0)
         rows = np.array([7, 3, 20, 11])

@@ -216,6 +216,50 @@ def number_by_levels(indptr, indices, order, component):
 
 
 @njit(cache=True, nogil=True)
+def arrange_by_levels(indptr, indices, order):
+    """Set `order` (n,) to the rows, level by level, and within a level by how many couplings lead to the level before.
+
+    Then by how many others there are. A loop over the couplings of a row is as long as that of the row before, mostly,
+    which is what a processor expects.
+    """
+    n, bins = indptr.size - 1, 8
+    level, scratch = np.full(n, -1, dtype=np.int32), np.empty(n, dtype=order.dtype)
+    keys, count = np.empty(n, dtype=np.uint8), np.empty(bins * bins + 1, dtype=np.int64)
+    root, start, end = 0, 0, 0  # the rows of the present level are order[start:end]
+    while end < n:
+        while level[root] >= 0:
+            root += 1
+        level[root], order[end] = 0, root
+        end += 1
+        depth = 0
+        while start < end:
+            if end - start > 16:
+                count[:] = 0
+                for k in range(start, end):
+                    i, before = order[k], 0
+                    for e in range(indptr[i], indptr[i + 1]):
+                        before += level[indices[e]] == depth - 1
+                    others = indptr[i + 1] - indptr[i] - before
+                    keys[k] = min(before, bins - 1) * bins + min(others, bins - 1)
+                    count[keys[k] + 1] += 1
+                for key in range(bins * bins):
+                    count[key + 1] += count[key]
+                for k in range(start, end):
+                    scratch[start + count[keys[k]]] = order[k]
+                    count[keys[k]] += 1
+                order[start:end] = scratch[start:end]
+            tail = end
+            for k in range(start, end):
+                i = order[k]
+                for e in range(indptr[i], indptr[i + 1]):
+                    j = indices[e]
+                    if level[j] < 0:
+                        level[j], order[tail] = depth + 1, j
+                        tail += 1
+            start, end, depth = end, tail, depth + 1
+
+
+@njit(cache=True, nogil=True)
 def count_levels(indptr, indices):
     """Return the number of levels of a sorted matrix whose rows are numbered by levels, of all components together."""
     n, count = indptr.size - 1, 0
