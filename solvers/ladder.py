@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -39,6 +39,8 @@ _REASONS: dict[Rung, str] = {
 }
 
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
+_MANY = 100_000  # unknowns above which rows in natural order wait for memory anyway
+_ILL = 5.0  # bound on a condition number from which over-relaxation takes more than some fifteen iterations
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
@@ -91,6 +93,9 @@ class Ladder:
         self.prepared = prepare(
             structure, config, recipe=self._recipe, check=check, previous=before, by_levels=self._levels
         )
+        if previous is None and self._begins_by_levels:
+            self._next = "levels", ""
+            self._climb()
         if previous is None and not once and self.climbs and self.prepared.is_simple:
             self._probe()
             if self.prepared.solvable and self.prepared.preconditioner != "jacobi":
@@ -101,6 +106,14 @@ class Ladder:
         """Whether the preparation may change."""
         automatic = self._config.recipe is None and ALGEBRAIC in self._config.candidates
         return automatic and self.prepared.solvable and not self.prepared.on_grid
+
+    @property
+    def _begins_by_levels(self) -> bool:
+        """Whether so many iterations are to be expected that it is not worth to begin in place."""
+        if not self.climbs or self.prepared.preconditioner != "ssor" or self._size.n > _MANY:
+            return False
+        bound: float = cast(Any, self._parts.M).bound
+        return bound > _ILL
 
     @property
     def is_undecided(self) -> bool:

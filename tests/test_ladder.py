@@ -40,6 +40,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for module in (preparation, structure):
         monkeypatch.setattr(module, "FEW", 0)
     monkeypatch.setattr(preparation, "_WORTH", 0.0)
+    monkeypatch.setattr("deepcd.solvers.ladder._ILL", math.inf)  # rows are left in place at first
     price(monkeypatch, numbering=math.inf, grid_setup=math.inf, multigrid_setup=math.inf)
     factors(monkeypatch, math.inf)
     return monkeypatch
@@ -334,3 +335,17 @@ def test_a_plan_is_not_taken_over_to_another_numbering(monkeypatch: pytest.Monke
     b = np.random.default_rng(0).standard_normal(n)
     x = ladder.solve(b, None, Limits(1e-9, 9, math.inf, None), np.float64).x
     assert np.linalg.norm(b - A @ x) <= 1e-9
+
+
+@pytest.mark.parametrize(("epsilon", "levels"), [(0.01, True), (1000.0, False)])
+def test_where_many_iterations_are_expected_rows_are_numbered_at_once(
+    monkeypatch: pytest.MonkeyPatch, epsilon: float, levels: bool
+) -> None:
+    """A diagonal that dominates promises few."""
+    monkeypatch.setattr("deepcd.solvers.ladder._ILL", 4.0)
+    monkeypatch.setattr(preparation, "_DOMINANT", 2.0)
+    A = sp.csr_array(square(40, 0.3) + epsilon * sp.eye_array(1600))
+    config = DeepCD(threads=1).config
+    ladder = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
+    assert ladder.prepared.preconditioner == "ssor"
+    assert isinstance(ladder._parts.rows, np.ndarray) is levels

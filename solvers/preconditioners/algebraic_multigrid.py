@@ -88,7 +88,7 @@ class AlgebraicMultigrid:
     >>> r, z = np.ones(1000), M.zeros()
     >>> rz = M.apply(r, z)
     >>> M.name, bool(rz > 0)
-    ('pyamg-rs', True)
+    ('pyamg-sa', True)
     """
 
     symmetric, linear = True, False

@@ -32,6 +32,8 @@ class SSOR:
     ----------
     omega : float
         The relaxation parameter.
+    bound : float
+        What the condition number of M A is expected to be at most, the constant being the smoothest vector.
 
     Examples
     --------
@@ -54,7 +56,7 @@ class SSOR:
 
     def __init__(self, A: sp.csr_array, seen: Survey) -> None:
         n = A.shape[0]
-        self.omega = relaxation_parameter(seen.dominance, seen.disorder, n)[0]
+        self.omega, self.bound = relaxation_parameter(seen.dominance, seen.disorder, n)
         middle = np.empty(n, dtype=A.indptr.dtype)
         ssor.locate_diagonal(A.indptr, A.indices, middle)
         self._matrix = (A.indptr, A.indices, A.data, middle, seen.diagonal, self.omega)
