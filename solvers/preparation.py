@@ -221,18 +221,15 @@ def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: S
         return DIRECT
     if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
         return ALGEBRAIC
-    if seen.dominance <= _DOMINANT and entries <= 3 * n and _is_tridiagonal(part):
-        return DIRECT
+    if seen.dominance <= _DOMINANT and entries <= 3 * n:  # no more couplings than in trees, where there is no fill
+        from deepcd.solvers.preconditioners.factors.plan import plan
+
+        if plan(part, 2 * entries).complete:
+            return DIRECT
     from deepcd.solvers.preconditioners.ssor import gain  # which loads the compiler
 
     simple = seen.dominance > _DOMINANT or gain(seen.dominance, seen.disorder, n) < _WORTH
     return RECIPES["jacobi"] if simple else RELAXATION
-
-
-def _is_tridiagonal(A: sp.csr_array) -> bool:
-    """Return whether a sorted matrix with a full diagonal has no entries but on three diagonals."""
-    rows = np.arange(A.shape[0])
-    return bool((rows - A.indices[A.indptr[:-1]] <= 1).all() and (A.indices[A.indptr[1:] - 1] - rows <= 1).all())
 
 
 def _equipped(

@@ -349,3 +349,29 @@ def test_where_many_iterations_are_expected_rows_are_numbered_at_once(
     ladder = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
     assert ladder.prepared.preconditioner == "ssor"
     assert isinstance(ladder._parts.rows, np.ndarray) is levels
+
+
+def forest(n: int, rng: np.random.Generator) -> sp.csr_array:
+    """A random tree with weights, grounded."""
+    parent = (rng.random(n - 1) * np.arange(1, n)).astype(int)
+    weight = 10 ** rng.uniform(-3, 3, n - 1)
+    W = sp.coo_array((weight, (np.arange(1, n), parent)), shape=(n, n)).tocsr()
+    W = W + W.T
+    return sp.csr_array(sp.diags_array(W.sum(axis=1) + 1e-3) - W)
+
+
+def test_trees_are_factored_at_once_and_what_only_has_few_couplings_is_not() -> None:
+    rng = np.random.default_rng(0)
+    tree = forest(3000, rng)
+    solution = DeepCD.solve(tree, rng.standard_normal(3000))
+    assert [attempt.method for attempt in solution.attempts] == ["direct"]
+    pairs = sp.kron(sp.eye_array(3000), sp.csr_array([[1.0, -0.999], [-0.999, 1.0]]))
+    ends = rng.permutation(np.repeat(np.arange(1000), 6))
+    W = sp.coo_array((np.ones(3000), (ends[::2], ends[1::2])), shape=(1000, 1000)).tocsr()
+    W = W + W.T
+    web = sp.diags_array(W.sum(axis=1) + 1e-3) - W  # a random graph, whose factors are nearly full
+    mixed = sp.csr_array(sp.block_diag([pairs, web], format="csr"))
+    assert mixed.nnz <= 3 * mixed.shape[0]
+    solution = DeepCD.solve(mixed, rng.standard_normal(7000))
+    assert solution.info == 0
+    assert solution.attempts[0].method != "direct"
