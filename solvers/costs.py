@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
-EXCHANGE = 1e6  # cost of another preconditioner beside what it is made of: a probe of the matrix, for one
+EXCHANGE = 2.5e6  # cost of another preconditioner beside what it is made of: a probe of the matrix, Python
 _SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
 _HUB = 20  # times the mean length of a row that a long one has
 
