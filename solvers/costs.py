@@ -1,7 +1,7 @@
 """What methods cost, in reads of an entry of a matrix: about a nanosecond each in a product with a matrix in a cache.
 
-The decisions of "auto" are comparisons of such counts, so they are the same at every run. The constants were measured
-on one thread, as the comments say; `benchmarks/auto.py` shows what the decisions come to.
+The decisions of "auto" are comparisons of such counts, so they are the same at every run. The constants were fitted to
+times of one thread; `benchmarks/auto.py` shows what the decisions come to.
 """
 
 from __future__ import annotations
