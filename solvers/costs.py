@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
-EXCHANGE = 2.5e6  # cost of another preconditioner beside what it is made of: a probe of the matrix, Python
+EXCHANGE = 5e5  # cost of another preconditioner beside what it is made of: Python, and the interpreter's caches
+DISORDER = 0.05  # of a matrix whose rows are in no order; see `Survey`
 _SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
 _HUB = 20  # times the mean length of a row that a long one has
 
@@ -34,21 +35,31 @@ class Couplings:
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a matrix.
+    """Size of a matrix, and in which order its rows are.
 
     Attributes
     ----------
     n, entries : int
         Numbers of rows and of stored entries.
+    disordered : bool
+        Whether neighbours lie anywhere in memory, so that reads wait for it where there are many.
     """
 
     n: int
     entries: int
+    disordered: bool = False
 
     @property
     def scattered(self) -> float:
-        """What a read costs where vectors do not stay in a cache near the core: 1 for few rows, up to 2 for many."""
-        return min(max(1 + 0.35 * math.log10(max(self.n, 1) / 30_000), 1.0), 2.0)
+        """What a read costs where vectors do not stay in a cache near the core: 1 for few rows, more for many."""
+        if self.disordered:
+            return min(max(1 + 1.5 * math.log10(max(self.n, 1) / 4_000), 1.0), 5.0)
+        return min(max(1 + 0.35 * math.log10(max(self.n, 1) / 8_000), 1.0), 2.0)
+
+    @property
+    def far(self) -> float:
+        """The same for what does most of its work on copies and in caches, whatever the order."""
+        return math.sqrt(self.scattered) if self.disordered else self.scattered
 
 
 def diagonal(size: Size) -> float:
@@ -56,36 +67,40 @@ def diagonal(size: Size) -> float:
     return size.scattered * (0.8 * size.entries + 4 * size.n)
 
 
-# A backward and a forward substitution with three vectors. Rows in an order in which each is coupled to the one before
-# wait for it; by levels they do not.
-def relaxation(size: Size, *, by_levels: bool) -> float:
-    """Return the cost of an iteration with over-relaxation."""
-    return size.scattered * ((1.1 if by_levels else 2.0) * size.entries + 6 * size.n)
+def relaxation(size: Size, *, waits: bool) -> float:
+    """Return the cost of an iteration with over-relaxation.
+
+    A backward and a forward substitution with three vectors. Where each row is coupled to the one before, as in a grid
+    that is numbered line by line, it waits for it.
+    """
+    return size.scattered * (0.9 * size.entries + (10 if waits else 4) * size.n)
 
 
-def numbering(size: Size, *, ordered: bool) -> float:
-    """Return the cost of a numbering by levels: less where the rows are in good order, and their memory is read so."""
-    return size.scattered * (20 if ordered else 35) * size.entries
+def numbering(size: Size) -> float:
+    """Return the cost of a numbering by levels."""
+    return size.far * (35 if size.disordered else 22) * size.entries
 
 
-def multigrid_setup(size: Size) -> float:
-    """Return the cost of PyAMG's set-up."""
-    return 5e6 + size.scattered * 120 * size.entries
+def multigrid_setup(size: Size, couplings: Couplings | None = None) -> float:
+    """Return the cost of PyAMG's set-up; products of matrices take long where few rows are coupled to very many."""
+    hubs = 1 if couplings is None or couplings.longest <= _HUB else 10
+    return 6e6 + size.far * hubs * (80 * size.entries + 450 * size.n)
 
 
 def multigrid_cycle(size: Size) -> float:
     """Return the cost of an iteration with a cycle of algebraic multigrid."""
-    return size.scattered * (6 * size.entries + 10 * size.n) + 5e4
+    return size.far * (7 * size.entries + 10 * size.n) + 1e5
 
 
 def multigrid_iterations(digits: float, couplings: Couplings) -> float:
     """Return how many iterations a cycle of algebraic multigrid takes.
 
-    About a dozen for six digits where couplings are negative and alike, twice as many where many are weak, and four
-    times where some are positive, as of obtuse elements and of elasticity, or few rows are coupled to very many.
+    About ten for six digits where couplings are negative and alike, twice as many where many are weak, and several
+    times as many where some are positive, as of obtuse elements and of elasticity, or few rows are coupled to very
+    many.
     """
-    irregular = couplings.positive > 0.02 or couplings.longest > _HUB
-    return (2 + 2 * digits) * (4 if irregular else 2 if couplings.weak > 0.25 else 1)
+    irregular = couplings.positive > 0.02 or (couplings.longest > _HUB and couplings.weak > 0)
+    return (2 + 2 * digits) * (4 if irregular else 1.6 if couplings.weak > 0.1 else 0.75)
 
 
 def grid_setup(size: Size) -> float:
@@ -105,4 +120,4 @@ def least_factors(size: Size, levels: int) -> float:
     as large; only where there are few couplings, as in trees and networks, is it far smaller.
     """
     front = 0.0 if size.entries <= _SPARSE * size.n else size.n / max(levels, 1)
-    return EXCHANGE + size.scattered * 120 * size.entries + 60 * (size.n + size.entries) + 0.3 * front**3
+    return EXCHANGE + size.far * (90 * size.entries + 500 * size.n) + 0.1 * front**3

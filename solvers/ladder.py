@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preparation import exchange, prepare
+from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Recipe
 from deepcd.solvers.solution import Attempt
@@ -29,9 +29,10 @@ from deepcd.solvers.structure import Structure, with_grid
 if TYPE_CHECKING:
     from deepcd.solvers.preconditioners.factors.plan import Plan
 
-Rung = Literal["levels", "grid", "multigrid", "factors"]
+Rung = Literal["relaxation", "levels", "grid", "multigrid", "factors"]
 
 _REASONS: dict[Rung, str] = {
+    "relaxation": "with over-relaxation they are fewer",
     "levels": "on rows numbered by levels they cost less",
     "grid": "there is a grid behind the matrix",
     "multigrid": "with multigrid a solve costs less in all",
@@ -39,10 +40,10 @@ _REASONS: dict[Rung, str] = {
 }
 
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
-_MANY = 100_000  # unknowns above which rows in natural order wait for memory anyway
-_ILL = 5.0  # bound on a condition number from which over-relaxation takes more than some fifteen iterations
+_SHORTEST, _SHORT = 5.5, 8.0  # entries per row for which a numbering pays: in good order, and in none
+_SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
-_RELAXED = 2.5  # how many times fewer iterations over-relaxation takes than the diagonal alone
+_RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
 _AGAIN = 4  # times more that factors must be worth for a plan that was given up to be made once more
@@ -80,22 +81,21 @@ class Ladder:
         self, structure: Structure, config: Config, check: bool, previous: Ladder | None, *, once: bool
     ) -> None:
         self._structure, self._config, self._check, self._once = structure, config, check, once
-        self._levels, self._recipe, self._extra = config.recipe is RELAXATION, config.recipe, 0.0
+        self._recipe, self._extra = config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors, which was given up if it was not worth so much
         self._worth = 0.0
         self._exacting = self._futile = False
         self._differ: costs.Couplings | None = None
         self._narrow: bool | None = None
+        self._depth: int | None = None  # number of levels of rows
+        by_levels = None
         if previous is not None and previous.climbs and structure.embedding is None:
-            self._levels, self._recipe = previous._levels, previous._recipe
+            by_levels, self._recipe = previous.prepared.by_levels, previous._recipe
         before = None if previous is None else previous.prepared
         self.prepared = prepare(
-            structure, config, recipe=self._recipe, check=check, previous=before, by_levels=self._levels
+            structure, config, recipe=self._recipe, check=check, previous=before, by_levels=by_levels
         )
-        if previous is None and self._begins_by_levels:
-            self._next = "levels", ""
-            self._climb()
         if previous is None and not once and self.climbs and self.prepared.is_simple:
             self._probe()
             if self.prepared.solvable and self.prepared.preconditioner != "jacobi":
@@ -106,14 +106,6 @@ class Ladder:
         """Whether the preparation may change."""
         automatic = self._config.recipe is None and ALGEBRAIC in self._config.candidates
         return automatic and self.prepared.solvable and not self.prepared.on_grid
-
-    @property
-    def _begins_by_levels(self) -> bool:
-        """Whether so many iterations are to be expected that it is not worth to begin in place."""
-        if not self.climbs or self.prepared.preconditioner != "ssor" or self._size.n > _MANY:
-            return False
-        bound: float = cast(Any, self._parts.M).bound
-        return bound > _ILL
 
     @property
     def is_undecided(self) -> bool:
@@ -173,10 +165,9 @@ class Ladder:
     def _weigh(self, iterations: int, reduction: float) -> None:
         """Take note of what a solve cost beyond one with multigrid; many of them pay for its set-up."""
         size, digits = self._size, max(-math.log10(max(reduction, 1e-16)), 0.0)
-        spent = iterations * costs.relaxation(size, by_levels=self._levels)
         cycles = costs.multigrid_iterations(digits, self._couplings)
-        self._extra += max(spent - cycles * costs.multigrid_cycle(size), 0.0)
-        if self._extra > costs.multigrid_setup(size):
+        self._extra += max(iterations * self._step - cycles * costs.multigrid_cycle(size), 0.0)
+        if self._extra > costs.multigrid_setup(size, self._couplings):
             self._next = "multigrid", "There were so many solves that the set-up of multigrid pays."
 
     @property
@@ -187,11 +178,19 @@ class Ladder:
     @property
     def _size(self) -> costs.Size:
         A = self._parts.operator.A
-        return costs.Size(A.shape[0], A.nnz)
+        disordered = not self.prepared.by_levels and getattr(self._parts.M, "disorder", 0.0) > costs.DISORDER
+        return costs.Size(A.shape[0], A.nnz, disordered)
+
+    @property
+    def _step(self) -> float:
+        """The cost of a simple iteration."""
+        if self.prepared.preconditioner == "jacobi":
+            return costs.diagonal(self._size)
+        return costs.relaxation(self._size, waits=not (self.prepared.by_levels or self._size.disordered))
 
     def _look(self, steps: Steps) -> bool:
         """Return whether to climb, and keep in mind where to and why."""
-        remaining = left(steps)
+        remaining = left(steps, getattr(self._parts.M, "bound", 1.0))
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
             self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
@@ -200,29 +199,35 @@ class Ladder:
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
         """Return what promises to be cheaper than `remaining` simple iterations."""
-        size, share = self._size, 1 if self._once else SOLVES
-        digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
-        diagonal = self.prepared.preconditioner == "jacobi"
-        step = costs.diagonal(size) if diagonal else costs.relaxation(size, by_levels=self._levels)
+        size, step, share = self._size, self._step, 1 if self._once else SOLVES
         here = remaining * step
         if self._exacting and self._factors(_EXACTLY * (remaining + steps.count) * step, share) < math.inf:
             return "factors"
+        if here < costs.EXCHANGE / share:
+            return None
+        digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
         if self._structure.unsought and here > costs.grid_setup(size) + digits * costs.grid_cycle(size):
             self._structure = with_grid(self._structure, self._config)
             if self._structure.on_grid is not None:
                 return "grid"
+        if self.prepared.preconditioner == "jacobi":
+            there = remaining / _RELAXED * costs.relaxation(size, waits=True)
+            return "relaxation" if here > there + costs.EXCHANGE else None
         if self._is_narrow and self._factors(here, share) < here:
             return "factors"
-        if not self._levels:
-            there = remaining / (_RELAXED if diagonal else 1.0) * costs.relaxation(size, by_levels=True)
-            numbering = costs.numbering(size, ordered=not diagonal)
-            return "levels" if here > there + numbering / share else None
+        short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
+        if not self.prepared.by_levels and size.n > _SMALL and short:
+            there = remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
+            if here > there + costs.EXCHANGE + costs.numbering(size) / share:
+                return "levels"
+        if here < _SURELY * min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share:
+            return None
         cycles = costs.multigrid_iterations(digits, self._couplings)
-        multigrid = costs.multigrid_setup(size) / share + cycles * costs.multigrid_cycle(size)
+        multigrid = costs.multigrid_setup(size, self._couplings) / share + cycles * costs.multigrid_cycle(size)
         worth = min(here / _SURELY, multigrid)
         if self._factors(worth, share) < worth:
             return "factors"
-        return "multigrid" if here > multigrid else None
+        return "multigrid" if here > _SURELY * multigrid else None
 
     @property
     def _is_narrow(self) -> bool:
@@ -258,8 +263,11 @@ class Ladder:
 
         size, A = self._size, self._parts.operator.A
         if self._plan is None or (not self._plan.complete and worth > _AGAIN * self._worth):
-            levels = count_levels(A.indptr, A.indices) if self._levels else size.n
-            if not self._is_narrow and costs.least_factors(size, levels) > share * worth:
+            if not self._is_narrow and costs.least_factors(size, size.n) > share * worth:
+                return math.inf
+            if self._depth is None:
+                self._depth = count_levels(A.indptr, A.indices)
+            if not self._is_narrow and costs.least_factors(size, self._depth) > share * worth:
                 return math.inf
             self._plan, self._worth = plan(A, share * worth / _LEAST), worth
         if not self._plan.complete or 2 * self._plan.bytes > available():
@@ -279,11 +287,12 @@ class Ladder:
             self.prepared = prepare(self._structure, self._config)
             return
         if rung == "levels":
-            self._levels, self._recipe = True, RELAXATION
+            assert isinstance(self.prepared, Solvable)
+            self._recipe = RELAXATION
             self._plan, self._worth, self._narrow = None, 0.0, None  # which were those of another numbering
-            self.prepared = prepare(self._structure, self._config, recipe=RELAXATION, check=False, by_levels=True)
+            self.prepared = renumbered(self.prepared, self._structure, self._config)
             return
-        self._exchange(DIRECT if rung == "factors" else ALGEBRAIC)
+        self._exchange({"relaxation": RELAXATION, "factors": DIRECT, "multigrid": ALGEBRAIC}[rung])
 
     def _exchange(self, recipe: Recipe) -> None:
         assert isinstance(self.prepared, Solvable)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ class Config:
     keep: int | None
     backend: Backend
 
-    @property
+    @cached_property
     def candidates(self) -> tuple[Recipe, ...]:
         """The recipes that may be used, best first: the one that was named, or those of "auto" on the back end."""
         if self.recipe is not None:

@@ -10,7 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from deepcd.solvers import costs
 from deepcd.solvers.arguments import power_of_two
+from deepcd.solvers.forecast import promised
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.identity import Identity
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 _DOMINANT = 0.3
 
 
+# Entries per row of a network, and share of its rows on branches from which on factors have little fill.
+_BRANCHED, _BRANCHES = 4.3, 0.25
+
+# Rows, and entries per row, for which a numbering by levels is worth its time for one solve, or for many; and the bound
+# on a condition number from which over-relaxation takes more than some fifteen iterations.
+_FEWEST, _SHORT, _MANY, _ILL = 2000, 5.5, 8.0, 5.0
+
 # Cells of the cross-section of a grid up to which factors take less time than to set up a cycle.
 _NARROW = 16
-
-# Times that relaxation in place has to save iterations to be worth its cost beside the diagonal alone.
-_WORTH = 2.5
 
 
 class _Fault(Exception):
@@ -51,7 +57,7 @@ def prepare(
     recipe: Recipe | None = None,
     check: bool = True,
     previous: Prepared | None = None,
-    by_levels: bool = False,
+    by_levels: bool | None = None,
 ) -> Prepared:
     """Build the parts of a matrix, which no other system shares.
 
@@ -68,8 +74,9 @@ def prepare(
         over-relaxation "auto" only begins, and leaves that for `exchange`.
     previous : Prepared, optional
         What a matrix with the same pattern was solved with. A copy of its algebraic multigrid is brought up to date.
-    by_levels : bool, default False
-        Whether to number the rows of a matrix without a grid anew, level by level.
+    by_levels : bool, optional
+        Whether to number the rows of a matrix without a grid anew, level by level; default: for over-relaxation where
+        the rows are short, if "auto" begins with it where that is sure to pay for one solve.
 
     Returns
     -------
@@ -79,15 +86,16 @@ def prepare(
         recipe = _on_grids(config, structure.embedding)
     try:
         if recipe is not None and recipe.needs_grid:
-            parts = _grid_parts(structure, config, recipe)
+            parts, by_levels = _grid_parts(structure, config, recipe), False
         else:
-            parts = _matrix_parts(structure, config, recipe, check, previous, by_levels)
+            parts, by_levels = _matrix_parts(structure, config, recipe, check, previous, by_levels)
         if (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             raise _Fault(Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not.")
     except _Fault as fault:
         return _unsolvable(structure, config, fault)
-    return _solvable(parts, config, on_grid=recipe is not None and recipe.needs_grid)
+    on_grid = recipe is not None and recipe.needs_grid
+    return _solvable(parts, config, on_grid=on_grid, by_levels=by_levels)
 
 
 def exchange(
@@ -122,14 +130,28 @@ def exchange(
             _probe(parts.operator.A, parts.operator.A.diagonal(), structure.eps)
         if recipe is None:
             return prepared
-        return _solvable(_equipped(parts, structure, config, recipe, plan=plan), config, on_grid=False)
+        equipped = _equipped(parts, structure, config, recipe, plan=plan)
+        return _solvable(equipped, config, on_grid=False, by_levels=prepared.by_levels)
     except _Fault as fault:
         return _unsolvable(structure, config, fault)
 
 
-def _solvable(parts: Parts, config: Config, *, on_grid: bool) -> Solvable:
+def renumbered(prepared: Solvable, structure: Structure, config: Config) -> Solvable:
+    """Return a matrix without a grid with its coupled rows numbered by levels, and relaxation on them."""
+    from deepcd.solvers import survey
+
+    parts = prepared.parts
+    order = survey.by_levels(parts.operator.A)
+    A = survey.submatrix(parts.operator.A, order)
+    rows: Any = order if isinstance(parts.rows, slice) else parts.rows[order]
+    parts = replace(parts, rows=rows, operator=parts.operator.renumbered(A, order))
+    equipped = _equipped(parts, structure, config, RELAXATION, survey.survey(A, structure.eps))
+    return _solvable(equipped, config, on_grid=False, by_levels=True)
+
+
+def _solvable(parts: Parts, config: Config, *, on_grid: bool, by_levels: bool) -> Solvable:
     keep = config.keep if config.keep is not None else 1 if parts.M.symmetric else 2
-    return Solvable(config.backend.place(parts), keep, on_grid)
+    return Solvable(config.backend.place(parts), keep, on_grid, by_levels)
 
 
 def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvable:
@@ -159,18 +181,29 @@ def _matrix_parts(
     recipe: Recipe | None,
     check: bool,
     previous: Prepared | None,
-    by_levels: bool,
-) -> Parts:
-    """Take a general matrix apart into rows without off-diagonal entries and the others, scaled to ordinary size."""
+    by_levels: bool | None,
+) -> tuple[Parts, bool]:
+    """Take a general matrix apart into rows without off-diagonal entries and the others, scaled to ordinary size.
+
+    The second result is whether their rows are numbered by levels.
+    """
     A, eps = structure.entries(), structure.eps
-    rows, part, scale, seen = _coupled(A, eps, structure.seen, by_levels)
-    lone = alone(A, rows)
+    rows, part, scale, seen = _coupled(A, eps, structure.seen)
     if not part.shape[0]:
-        return Parts(A, rows, *lone, None, 1.0, Identity(0), singular=False, exact=True)
+        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False
     _refuse(seen.diagonal, rows)
-    begins = recipe is None
+    begins, plan = recipe is None, None
     if recipe is None:
-        recipe = _off_grids(structure, config, part, seen)
+        recipe, plan = _off_grids(structure, config, part, seen)
+    if by_levels is None:
+        by_levels = recipe is RELAXATION and (_waits(part, seen) if begins else part.nnz <= _MANY * part.shape[0])
+    if by_levels:
+        from deepcd.solvers import survey
+
+        order = survey.by_levels(part)
+        rows, part = order if isinstance(rows, slice) else rows[order], survey.submatrix(part, order)
+        seen = survey.survey(part, eps)
+    lone = alone(A, rows)
     if check and not (begins and config.recipe is None and recipe not in (DIRECT, ALGEBRAIC)):
         _probe(part, seen.diagonal, eps)
     from deepcd.solvers.operators.csr import CSROperator
@@ -184,12 +217,11 @@ def _matrix_parts(
     singular = null is not None or bool(sealed.any())
     before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
     parts = Parts(A, rows, *lone, operator, scale, Identity(0), singular=singular, exact=False)
-    return _equipped(parts, structure, config, recipe, seen, None if before is None else before.M)
+    M = None if before is None else before.M
+    return _equipped(parts, structure, config, recipe, seen, M, plan), by_levels
 
 
-def _coupled(
-    A: sp.csr_array, eps: float, seen: Survey | None, by_levels: bool
-) -> tuple[Any, sp.csr_array, float, Survey]:
+def _coupled(A: sp.csr_array, eps: float, seen: Survey | None) -> tuple[Any, sp.csr_array, float, Survey]:
     """Return the rows of A with off-diagonal entries, A there divided by a scale, the scale, and a look at the rows."""
     from deepcd.solvers import survey
 
@@ -199,10 +231,6 @@ def _coupled(
     if seen.lone:
         rows = np.flatnonzero(np.diff(A.indptr) - (seen.diagonal != 0) > 0)
         part = survey.submatrix(A, rows)
-    if by_levels:
-        order = survey.by_levels(part)
-        rows, part = order if isinstance(rows, slice) else rows[order], survey.submatrix(part, order)
-    if seen.lone or by_levels:
         seen = survey.survey(part, eps)
     if part.nnz and not 1e-100 < seen.largest < 1e100:
         scale = power_of_two(seen.largest)
@@ -211,25 +239,51 @@ def _coupled(
     return rows, part, scale, seen
 
 
-def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: Survey) -> Recipe:
-    """Return the candidate for a matrix without a grid: for "auto", what to begin with."""
+def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: Survey) -> tuple[Recipe, Plan | None]:
+    """Return the candidate for a matrix without a grid: for "auto", what to begin with; and how to factor it then."""
     others = [recipe for recipe in config.candidates if not recipe.needs_grid]
     if config.recipe is not None or len(others) == 1:
-        return others[0]
+        return others[0], None
     n, entries = part.shape[0], part.nnz
-    if n <= FEW and entries <= FEW_ENTRIES:
-        return DIRECT
+    if n <= FEW and entries <= FEW_ENTRIES and not structure.unsought:
+        return DIRECT, None
     if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
-        return ALGEBRAIC
-    if seen.dominance <= _DOMINANT and entries <= 3 * n:  # no more couplings than in trees, where there is no fill
-        from deepcd.solvers.preconditioners.factors.plan import plan
+        return ALGEBRAIC, None
+    if seen.dominance > _DOMINANT:
+        return RECIPES["jacobi"], None
+    plan = _obvious(part, seen)
+    return (RELAXATION, None) if plan is None else (DIRECT, plan)
 
-        if plan(part, 2 * entries).complete:
-            return DIRECT
-    from deepcd.solvers.preconditioners.ssor import gain  # which loads the compiler
 
-    simple = seen.dominance > _DOMINANT or gain(seen.dominance, seen.disorder, n) < _WORTH
-    return RECIPES["jacobi"] if simple else RELAXATION
+def _obvious(part: sp.csr_array, seen: Survey) -> Plan | None:
+    """Return a plan to factor a matrix without any trial: a narrow band, a tree, a network of many branches."""
+    from deepcd.solvers.preconditioners.factors import plan as planning
+
+    n, entries = part.shape[0], part.nnz
+    if planning.half_bandwidth(part) <= planning.WIDEST:
+        from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
+
+        plan = planning.plan(part)
+        iterations = promised(relaxation_parameter(seen.dominance, seen.disorder, n)[1], math.log(1e6))
+        there = iterations * costs.relaxation(costs.Size(n, entries), waits=False)
+        return plan if plan.work + plan.work_per_solve < there else None
+    if entries <= _BRANCHED * n and planning.share_of_branches(part) > _BRANCHES:
+        plan = planning.plan(part, 2.0 * entries)
+        return plan if plan.complete else None
+    return None
+
+
+def _waits(part: sp.csr_array, seen: Survey) -> bool:
+    """Return whether over-relaxation is sure to be quicker by levels.
+
+    In an order like that of a grid, line by line, rows of few entries wait for the row before.
+    """
+    n = part.shape[0]
+    if n < _FEWEST or part.nnz > _SHORT * n or seen.disorder > costs.DISORDER:
+        return False
+    from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
+
+    return relaxation_parameter(seen.dominance, seen.disorder, n)[1] > _ILL
 
 
 def _equipped(

@@ -37,11 +37,14 @@ class Solvable:
         Directions that a new one is made orthogonal to.
     on_grid : bool
         Whether the vectors of the iteration are those of a grid.
+    by_levels : bool
+        Whether the coupled rows are numbered anew, level by level.
     """
 
     parts: Parts
     keep: int
     on_grid: bool
+    by_levels: bool = False
 
     solvable = True
 
@@ -96,7 +99,7 @@ class Solvable:
     def singular(self, b: F64, x0: F64 | None, limits: Limits, spent: int) -> Solvable | None:
         """Look for a null vector that explains why b could not be solved for; return parts that know of it, or None."""
         parts = as_singular(self.parts, b, x0, limits.target, spent, limits.deadline)
-        return None if parts is None else Solvable(parts, self.keep, self.on_grid)
+        return None if parts is None else replace(self, parts=parts)
 
     def precondition(self, v: NDArray[np.floating[Any]]) -> F64:
         """Return M v; M must be symmetric, which those rely on who ask for it."""
@@ -128,7 +131,7 @@ class Unsolvable:
     status: Status
     detail: str
 
-    solvable = on_grid = is_simple = False
+    solvable = on_grid = by_levels = is_simple = False
     preconditioner = "none"
     work = 0.0
 

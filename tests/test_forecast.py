@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from deepcd.solvers.forecast import Steps, condition, left, looks
+from deepcd.solvers.forecast import Steps, condition, left, looks, promised
 from deepcd.solvers.preconditioners.jacobi import Jacobi
 
 from .systems import line, square
@@ -32,9 +33,20 @@ def test_what_goes_on_as_before_is_forecast_exactly() -> None:
 
 
 @pytest.mark.parametrize("last", [1.0, 2.0])
-def test_four_times_the_steps_so_far_are_the_most(last: float) -> None:
-    norms = np.array([1.0, 1.0, 1.0, last])
-    assert left(Steps(norms, norms, norms, 1e-6)) == 16.0
+@pytest.mark.parametrize(("count", "most"), [(4, 32), (20, 160), (30, 170), (85, 170), (100, 200)])
+def test_plateaus_end(last: float, count: int, most: int) -> None:
+    norms = np.ones(count)
+    norms[-1] = last
+    assert left(Steps(norms, norms, norms, 1e-6)) == most
+
+
+def test_a_condition_number_that_promises_more_is_heard_half() -> None:
+    norms = 0.1 ** np.arange(1, 5)
+    steps = Steps(norms, norms, norms, norms[-1] / 100)
+    more = promised(400.0, math.log(100))
+    assert more == pytest.approx(20 * math.log(200))
+    assert left(steps, 400.0) == pytest.approx(math.sqrt(2 * more))
+    assert left(steps, 0.01) == pytest.approx(2.0)
 
 
 def test_looks_become_rare() -> None:

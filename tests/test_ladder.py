@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd import DeepCD, Solution, Status
-from deepcd.solvers import costs, preparation, structure
+from deepcd.solvers import costs, ladder, preparation, structure
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits
 
@@ -21,7 +21,7 @@ from .systems import dominant, sealed, square, weighted
 
 RUNGS = ("ssor", "levels", "multigrid", "factors")
 TOL = 1e-10
-FACTORS = Ladder._factors
+FACTORS, OBVIOUS = Ladder._factors, preparation._obvious
 
 
 def shuffled(A: sp.csr_array, seed: int = 0) -> sp.csr_array:
@@ -37,10 +37,11 @@ B = np.random.default_rng(1).standard_normal((N, 4))
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let small matrices begin as large ones do, and stay where they are."""
-    for module in (preparation, structure):
-        monkeypatch.setattr(module, "FEW", 0)
-    monkeypatch.setattr(preparation, "_WORTH", 0.0)
-    monkeypatch.setattr("deepcd.solvers.ladder._ILL", math.inf)  # rows are left in place at first
+    for module, name in ((preparation, "FEW"), (structure, "FEW"), (structure, "FEWEST"), (ladder, "_SMALL")):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(preparation, "_ILL", math.inf)  # rows are left in place at first
+    monkeypatch.setattr(preparation, "_obvious", lambda *given: None)
+    monkeypatch.setattr(costs, "EXCHANGE", 0.0)
     price(monkeypatch, numbering=math.inf, grid_setup=math.inf, multigrid_setup=math.inf)
     factors(monkeypatch, math.inf)
     return monkeypatch
@@ -59,7 +60,7 @@ def factors(patch: pytest.MonkeyPatch, cost: float) -> None:
 def up_to(patch: pytest.MonkeyPatch, rung: str) -> None:
     """Let the strategy climb to a rung."""
     if rung != "ssor":
-        patch.setattr(costs, "relaxation", lambda size, by_levels: (1e8 if by_levels else 1e9) * size.n)
+        patch.setattr(costs, "relaxation", lambda size, waits: (1e9 if waits or size.disordered else 1e8) * size.n)
         price(patch, numbering=0.0)
     if rung == "multigrid":
         price(patch, multigrid_setup=0.0, multigrid_cycle=0.0)
@@ -119,7 +120,8 @@ class TestRungs:
         system.update(A * 2)
         after = system._strategy._ladder
         assert after is not before
-        assert (after._levels, after._recipe) == (before._levels, before._recipe)
+        assert after.prepared.by_levels == before.prepared.by_levels
+        assert after._recipe is before._recipe
         solution = system.solve(B[:, 0], TOL)
         assert names(solution) == EXPECTED[rung][-1:]
         check(solution, sp.csr_array(A * 2), B[:, 0])
@@ -242,18 +244,19 @@ class TestRungs:
 
 
 def test_a_plan_that_was_given_up_is_made_again_for_more(small: pytest.MonkeyPatch) -> None:
+    small.setattr(Ladder, "_look", lambda *given: False)
     small.setattr(Ladder, "_factors", FACTORS)
     price(small, least_factors=0.0)
     system = DeepCD().setup(shuffled(square(40, 0.3)))
-    ladder = system._strategy._ladder
-    assert ladder._factors(1e3, 1) == math.inf
-    given_up = ladder._plan
+    rungs = system._strategy._ladder
+    assert rungs._factors(1e3, 1) == math.inf
+    given_up = rungs._plan
     assert given_up is not None
     assert not given_up.complete
-    assert ladder._factors(2e3, 1) == math.inf
-    assert ladder._plan is given_up
-    assert ladder._factors(1e9, 1) < 1e9
-    assert ladder._plan.complete
+    assert rungs._factors(2e3, 1) == math.inf
+    assert rungs._plan is given_up
+    assert rungs._factors(1e9, 1) < 1e9
+    assert rungs._plan.complete
 
 
 def test_many_solves_pay_for_multigrid(small: pytest.MonkeyPatch) -> None:
@@ -292,9 +295,19 @@ def test_a_grid_is_found_late(small: pytest.MonkeyPatch, start: np.ndarray | Non
 
 def test_the_diagonal_is_enough_where_it_dominates(small: pytest.MonkeyPatch) -> None:
     matrix = sp.csr_array(A + 10 * sp.eye_array(N))
+    small.setattr(costs, "EXCHANGE", math.inf)
     solution = DeepCD.solve(matrix, B[:, 0], TOL)
     assert names(solution) == ["jacobi"]
     check(solution, matrix, B[:, 0])
+
+
+def test_where_it_only_seems_to_dominate_relaxation_follows(small: pytest.MonkeyPatch) -> None:
+    price(small, relaxation=0.0)
+    small.setattr(preparation, "_DOMINANT", 0.0)
+    solution = DeepCD.solve(A, B[:, 0], TOL)
+    assert names(solution) == ["jacobi", "ssor"]
+    assert "over-relaxation" in solution.attempts[0].reason
+    check(solution, A, B[:, 0])
 
 
 def test_single_precision(small: pytest.MonkeyPatch) -> None:
@@ -322,18 +335,19 @@ def test_a_plan_is_not_taken_over_to_another_numbering(monkeypatch: pytest.Monke
     n = 4000
     A = sp.csr_array(sp.diags_array([-1.0, -1e-2, 2.1, -1e-2, -1.0], offsets=[-20, -1, 0, 1, 20], shape=(n, n)))
     config = DeepCD(threads=1).config
-    ladder = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
-    assert ladder.prepared.is_simple
-    assert ladder._factors(1e12, 1) < math.inf
-    assert ladder._plan is not None
-    ladder._next = "levels", "Because."
-    ladder._climb()
-    assert ladder._plan is None
-    assert ladder._factors(1e12, 1) < math.inf
-    ladder._next = "factors", "Because."
-    ladder._climb()
+    monkeypatch.setattr(preparation, "_obvious", lambda *given: None)
+    rungs = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
+    assert rungs.prepared.is_simple
+    assert rungs._factors(1e12, 1) < math.inf
+    assert rungs._plan is not None
+    rungs._next = "levels", "Because."
+    rungs._climb()
+    assert rungs._plan is None
+    assert rungs._factors(1e12, 1) < math.inf
+    rungs._next = "factors", "Because."
+    rungs._climb()
     b = np.random.default_rng(0).standard_normal(n)
-    x = ladder.solve(b, None, Limits(1e-9, 9, math.inf, None), np.float64).x
+    x = rungs.solve(b, None, Limits(1e-9, 9, math.inf, None), np.float64).x
     assert np.linalg.norm(b - A @ x) <= 1e-9
 
 
@@ -342,8 +356,9 @@ def test_where_many_iterations_are_expected_rows_are_numbered_at_once(
     monkeypatch: pytest.MonkeyPatch, epsilon: float, levels: bool
 ) -> None:
     """A diagonal that dominates promises few."""
-    monkeypatch.setattr("deepcd.solvers.ladder._ILL", 4.0)
+    monkeypatch.setattr(preparation, "_ILL", 4.0)
     monkeypatch.setattr(preparation, "_DOMINANT", 2.0)
+    monkeypatch.setattr(preparation, "_FEWEST", 0)
     A = sp.csr_array(square(40, 0.3) + epsilon * sp.eye_array(1600))
     config = DeepCD(threads=1).config
     ladder = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
@@ -360,7 +375,8 @@ def forest(n: int, rng: np.random.Generator) -> sp.csr_array:
     return sp.csr_array(sp.diags_array(W.sum(axis=1) + 1e-3) - W)
 
 
-def test_trees_are_factored_at_once_and_what_only_has_few_couplings_is_not() -> None:
+def test_trees_are_factored_at_once_and_what_only_has_few_couplings_is_not(small: pytest.MonkeyPatch) -> None:
+    small.setattr(preparation, "_obvious", OBVIOUS)
     rng = np.random.default_rng(0)
     tree = forest(3000, rng)
     solution = DeepCD.solve(tree, rng.standard_normal(3000))

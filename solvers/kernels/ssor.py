@@ -2,7 +2,9 @@
 
 With A = L + D + U and W = D / omega + L, M^-1 = W D^-1 W'. Since A = W + W' + (1 - 2 / omega) D, a product with
 W^-1 A W'^-1 takes one backward and one forward substitution, as many operations as a product with A alone (Eisenstat,
-SIAM J. Sci. Stat. Comput. 2, 1981). Rows are sorted; indices are unsigned inside the loops. Vectors are float64:
+SIAM J. Sci. Stat. Comput. 2, 1981). Rows are sorted; indices are unsigned inside the loops. L and U are given as where
+rows start and stop, column indices and values: views of the matrix, or packed, so that a sweep through one of them does
+not draw the other into the cache. Vectors are float64:
 
     s = W^-1 r    p = D s + beta p    t = W'^-1 p    w = W^-1 (p + (1 - 2 / omega) D t) = W^-1 A t - t    q = A t
 """
@@ -31,13 +33,27 @@ def locate_diagonal(indptr, indices, middle):
         middle[i] = low
 
 
+@njit(cache=True, nogil=True)
+def pack(starts, stops, indices, data, row_starts, columns, values):
+    """Copy the entries of rows that lie apart; `row_starts` (n + 1,) is set, too."""
+    place = 0
+    row_starts[0] = 0
+    for i in range(starts.size):
+        for e in range(np.uint64(starts[i]), np.uint64(stops[i])):
+            columns[place] = indices[e]
+            values[place] = data[e]
+            place += 1
+        row_starts[i + 1] = place
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
-def start(indptr, indices, data, middle, diagonal, omega, r, s, p):
+def start(lower, upper, diagonal, omega, r, s, p):
     """s <- W^-1 r, p <- 0; returns s.D s."""
+    starts, stops, indices, data = lower
     total, before = 0.0, 0.0
-    for k in range(middle.size):
+    for k in range(diagonal.size):
         i = np.uint64(k)
-        first, last = np.uint64(indptr[i]), np.uint64(middle[i])
+        first, last = np.uint64(starts[i]), np.uint64(stops[i])
         value = r[i]
         if last > first:
             last -= np.uint64(1)
@@ -53,13 +69,14 @@ def start(indptr, indices, data, middle, diagonal, omega, r, s, p):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def backward(indptr, indices, data, middle, diagonal, omega, s, beta, p, t):
+def backward(lower, upper, diagonal, omega, s, beta, p, t):
     """p <- D s + beta p, t <- W'^-1 p."""
-    one, n = np.uint64(1), middle.size
+    starts, stops, indices, data = upper
+    one, n = np.uint64(1), diagonal.size
     after = 0.0
     for k in range(n):
         i = np.uint64(n - 1 - k)
-        first, last = np.uint64(middle[i]) + one, np.uint64(indptr[i + one])
+        first, last = np.uint64(starts[i]), np.uint64(stops[i])
         value = diagonal[i] * s[i] + beta * p[i]
         p[i] = value
         if last > first:
@@ -72,12 +89,13 @@ def backward(indptr, indices, data, middle, diagonal, omega, s, beta, p, t):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def forward(indptr, indices, data, middle, diagonal, omega, p, t, w, q):
+def forward(lower, upper, diagonal, omega, p, t, w, q):
     """w <- W^-1 (p + (1 - 2 / omega) D t), q <- A t; returns p.(t + w), which is t.A t."""
+    starts, stops, indices, data = lower
     one, total, before = np.uint64(1), 0.0, 0.0
-    for k in range(middle.size):
+    for k in range(diagonal.size):
         i = np.uint64(k)
-        first, last = np.uint64(indptr[i]), np.uint64(middle[i])
+        first, last = np.uint64(starts[i]), np.uint64(stops[i])
         base = p[i] + (1.0 - 2.0 / omega) * diagonal[i] * t[i]
         value, image = base, base + diagonal[i] / omega * t[i]
         if last > first:
@@ -111,15 +129,13 @@ def update(alpha, diagonal, t, w, q, x, s, r):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def iterate(
-    indptr, indices, data, middle, diagonal, omega, vectors, square, alphas, betas, norms, best, first, last, target
-):
+def iterate(lower, upper, diagonal, omega, vectors, square, alphas, betas, norms, best, first, last, target):
     """Take the steps first .. last - 1 of conjugate gradients; return the number of steps done, and s.D s.
 
     Parameters
     ----------
-    indptr, indices, data, middle, diagonal, omega
-        The matrix in CSR, the places of its diagonal entries, these, and the relaxation parameter.
+    lower, upper, diagonal, omega
+        L, U, D and the relaxation parameter.
     vectors : ndarray of float64, shape (8, n)
         x, the best x, r, s, p, t, w and q; p and s as `start` or the last step left them.
     square : float
@@ -137,8 +153,8 @@ def iterate(
     x, saved, r, s = vectors[0], vectors[1], vectors[2], vectors[3]
     p, t, w, q = vectors[4], vectors[5], vectors[6], vectors[7]
     for k in range(first, last):
-        backward(indptr, indices, data, middle, diagonal, omega, s, betas[k], p, t)
-        curvature = forward(indptr, indices, data, middle, diagonal, omega, p, t, w, q)
+        backward(lower, upper, diagonal, omega, s, betas[k], p, t)
+        curvature = forward(lower, upper, diagonal, omega, p, t, w, q)
         if not (curvature > 0.0 and square / curvature < np.inf):
             return k, square
         alphas[k] = square / curvature
@@ -154,19 +170,21 @@ def iterate(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def apply_columns(lanes, indptr, indices, data, middle, diagonal, omega, r, z, rz):
+def apply_columns(lanes, lower, upper, diagonal, omega, r, z, rz):
     """z <- M r, rz <- r.z for several right-hand sides; see `columns.py`."""
+    starts, stops, indices, data = lower
     total = zero(lanes)
-    for i in range(middle.size):
+    for i in range(diagonal.size):
         row = load(r, i, lanes)
-        for e in range(np.uint64(indptr[i]), np.uint64(middle[i])):
+        for e in range(np.uint64(starts[i]), np.uint64(stops[i])):
             row -= data[e] * load(z, indices[e], lanes)
         row = (omega / diagonal[i]) * row
         store(z, i, row)
         total += diagonal[i] * (row * row)
-    for i in range(middle.size - 1, -1, -1):
+    starts, stops, indices, data = upper
+    for i in range(diagonal.size - 1, -1, -1):
         row = diagonal[i] * load(z, i, lanes)
-        for e in range(np.uint64(middle[i] + 1), np.uint64(indptr[i + 1])):
+        for e in range(np.uint64(starts[i]), np.uint64(stops[i])):
             row -= data[e] * load(z, indices[e], lanes)
         store(z, i, (omega / diagonal[i]) * row)
     store(rz, 0, total)

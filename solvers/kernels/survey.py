@@ -261,15 +261,24 @@ def arrange_by_levels(indptr, indices, order):
 
 @njit(cache=True, nogil=True)
 def count_levels(indptr, indices):
-    """Return the number of levels of a sorted matrix whose rows are numbered by levels, of all components together."""
+    """Return the number of levels that `arrange_by_levels` finds, of all components together."""
     n, count = indptr.size - 1, 0
-    level, before = np.empty(n, dtype=np.int32), -1
-    for i in range(n):
-        # The first row that a row is coupled to is where it was reached from: in the level before.
-        first = indices[indptr[i]]
-        level[i] = level[first] + 1 if first < i else 0
-        count += level[i] != before
-        before = level[i]
+    reached, order = np.zeros(n, dtype=np.bool_), np.empty(n, dtype=np.int32)
+    root, start, end = 0, 0, 0
+    while end < n:
+        while reached[root]:
+            root += 1
+        reached[root], order[end] = True, root
+        end += 1
+        while start < end:
+            tail = end
+            for k in range(start, end):
+                for e in range(indptr[order[k]], indptr[order[k] + 1]):
+                    j = indices[e]
+                    if not reached[j]:
+                        reached[j], order[tail] = True, j
+                        tail += 1
+            start, end, count = end, tail, count + 1
     return count
 
 

@@ -61,6 +61,12 @@ class CSROperator(PlainOperator):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_memory": np.empty(0)}
 
+    def renumbered(self, A: sp.csr_array, order: NDArray[np.int64]) -> CSROperator:
+        """Return the operator of A, which is this one's matrix with its rows and columns in another order."""
+        other = CSROperator(A)
+        other.null_space = None if self.null_space is None else self.null_space.renumbered(order)
+        return other
+
     @property
     def nullity(self) -> int:
         """Dimension of the null space that is known."""

@@ -42,6 +42,10 @@ class Constants:
         """Return those of k interleaved vectors."""
         return Constants(self._component, self._weights, k)
 
+    def renumbered(self, order: NDArray[np.int64]) -> Constants:
+        """Return those of the rows in another order."""
+        return Constants(self._component[order], self._weights)
+
     @property
     def nullity(self) -> int:
         """Number of sealed components."""
@@ -71,6 +75,10 @@ class Span:
         block = v.reshape(self._scratch.shape)
         np.matmul(self.vectors, self.vectors.T @ block, out=self._scratch)
         block -= self._scratch
+
+    def renumbered(self, order: NDArray[np.int64]) -> Span:
+        """Return that of the rows in another order."""
+        return Span(self.vectors[order])
 
     @property
     def nullity(self) -> int:

@@ -89,6 +89,20 @@ def pattern(A: sp.csr_array) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.require(A.indptr, np.int32, ["C", "W"]), np.require(A.indices, np.int32, ["C", "W"])
 
 
+def half_bandwidth(A: sp.csr_array) -> int:
+    """Return the largest distance of an entry from the diagonal; A is sorted, with a full diagonal."""
+    rows = np.arange(A.shape[0])
+    below, above = rows - A.indices[A.indptr[:-1]], A.indices[A.indptr[1:] - 1] - rows
+    return int(max(below.max(initial=0), above.max(initial=0)))
+
+
+def share_of_branches(A: sp.csr_array) -> float:
+    """Return the share of rows that lie on branches of the graph of A, or in trees: those are factored without fill."""
+    from deepcd.solvers.kernels import subgraphs
+
+    return subgraphs.peel(*pattern(A), np.empty(A.shape[0], np.int32))[0] / max(A.shape[0], 1)
+
+
 def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     """Choose how to factor a matrix, and count what that costs.
 
@@ -111,10 +125,7 @@ def plan(A: sp.csr_array, most_entries: float | None = None) -> Plan:
     n, most = A.shape[0], math.inf if most_entries is None else float(most_entries)
     if 1.25 * A.nnz + n > _LARGEST:  # compiled passes count entries in 32 bits
         return Plan("sparse", n, n, None, math.inf, math.inf, complete=False)
-    rows = np.arange(n)
-    width = int(
-        max((rows - A.indices[A.indptr[:-1]]).max(initial=0), (A.indices[A.indptr[1:] - 1] - rows).max(initial=0))
-    )
+    width = half_bandwidth(A)
     if width <= WIDEST:
         entries = n * (width + 1.0)
         kind: Kind = "tridiagonal" if width == 1 else "banded"
