@@ -18,6 +18,7 @@ from deepcd.solvers.arguments import count
 from deepcd.solvers.backends import backend as backends
 from deepcd.solvers.options import Config, Options, usable_threads, with_options
 from deepcd.solvers.recipes import RECIPES, Recipe, recipe_of
+from deepcd.solvers.small import solve_small
 from deepcd.solvers.solution import Solution
 from deepcd.solvers.system import System
 
@@ -222,5 +223,10 @@ class DeepCD:
         options = Options.of(
             tol, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, residuals=residuals, timeout=timeout
         )  # before the work on A
+        nothing_else = all(given is None for given in (x0, grid, nullspace, B))
+        if nothing_else and self.preconditioner == "auto" and self.device == "cpu":
+            solution = solve_small(A, b, options)
+            if solution is not None:
+                return solution
         system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, once=True)
         return system.solve_with(options, b, x0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepcd.solvers.survey import Survey
 
 FEW, FEW_ENTRIES = 2000, 100_000  # unknowns and entries up to which "auto" factors a matrix before anything else,
-FEWEST = 300  # and unknowns up to which it does so for a single solve
+FEWEST = 500  # and unknowns up to which it does so for a single solve
 SMALL = 40_000  # unknowns up to which a single solve may take less time than to look for a grid
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
 

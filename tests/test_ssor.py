@@ -44,6 +44,23 @@ def test_is_what_its_definition_says(name: str) -> None:
     assert rz == pytest.approx(r @ z, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_triangles_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    A = sorted_csr(SYSTEMS[name].A)
+    r, k = np.random.default_rng(0).standard_normal((A.shape[0], 4)), 4
+    plain = SSOR(A, survey(A, EPS))
+    monkeypatch.setattr("deepcd.solvers.preconditioners.ssor._LARGE", 0)
+    packed = SSOR(A, survey(A, EPS))
+    found = []
+    for M in (plain, packed):
+        z, block = M.zeros(), np.empty(r.size)
+        found.append((M.apply(r[:, 0].copy(), z), z, M.columns(k).apply(r.ravel(), block).copy(), block))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    entries = sum(M.size for M in packed._matrix[0][3:] + packed._matrix[1][3:])
+    assert entries == A.nnz - A.shape[0]
+
+
 @pytest.mark.parametrize("kind", ["ssor", "jacobi"])
 @pytest.mark.parametrize("matrix", [square(12), sp.csr_array(weighted(9)[0] + 0.1 * sp.eye_array(81)), square(9, 0.4)])
 def test_compiled_iterations_are_those_of_the_loop(kind: str, matrix: sp.csr_array) -> None:
@@ -86,6 +103,16 @@ class TestParameter:
         assert natural == sorted(natural)
         assert natural[-1] > 1.8
         assert relaxation_parameter(0.003, 0.12, 10**6)[0] < 1.3
+
+    @pytest.mark.parametrize("dominance", [0.5, 0.02, 1e-4, 0.0])
+    @pytest.mark.parametrize("disorder", [-0.2, 0.0, 0.15])
+    def test_is_where_the_bound_is_smallest(self, dominance: float, disorder: float) -> None:
+        n = 10_000
+        chosen, bound = relaxation_parameter(dominance, disorder, n)
+        mu, delta, w = min(1 / max(dominance, 1e-9), n ** (2 / 3)), max(disorder, 0.0), np.linspace(1, 1.95, 9501)
+        bounds = (1 + (2 - w) ** 2 / (4 * w) * mu + w * delta * mu) / (2 - w)
+        assert bound == pytest.approx(bounds.min(), rel=1e-6)
+        assert chosen == pytest.approx(w[bounds.argmin()], abs=1e-3)
 
     @pytest.mark.parametrize("shuffled", [False, True])
     def test_is_near_the_best_on_a_square(self, shuffled: bool) -> None:
