@@ -73,7 +73,8 @@ def relaxation(size: Size, *, waits: bool) -> float:
     A backward and a forward substitution with three vectors. Where each row is coupled to the one before, as in a grid
     that is numbered line by line, it waits for it.
     """
-    return size.scattered * (0.9 * size.entries + (10 if waits else 4) * size.n)
+    long = 0.0 if waits or size.disordered else max(size.entries - 8.0 * size.n, 0.0)  # whose neighbours lie far apart
+    return size.scattered * (0.9 * size.entries + long + (10 if waits else 4) * size.n)
 
 
 def numbering(size: Size) -> float:

@@ -40,7 +40,7 @@ _REASONS: dict[Rung, str] = {
 }
 
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
-_SHORTEST, _SHORT = 5.5, 8.0  # entries per row for which a numbering pays: in good order, and in none
+_SHORTEST, _SHORT = 5.5, 20.0  # entries per row for which a numbering pays: in good order, and in none
 _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
@@ -158,7 +158,7 @@ class Ladder:
             if self._next is None:
                 return replace(outcome, attempts=tuple(attempts))
             rest = limits.maxiter - len(now.residuals) + 1
-            if not self._futile:
+            if not (self._futile or self._next[0] == "factors"):  # these need no start, and it may hold null vectors
                 x0 = now.x.astype(np.float64, copy=False)
             limits = replace(limits, maxiter=rest)
 

@@ -142,7 +142,7 @@ def renumbered(prepared: Solvable, structure: Structure, config: Config) -> Solv
 
     parts = prepared.parts
     order = survey.by_levels(parts.operator.A)
-    A = survey.submatrix(parts.operator.A, order)
+    A = survey.renumbered(parts.operator.A, order)
     rows: Any = order if isinstance(parts.rows, slice) else parts.rows[order]
     parts = replace(parts, rows=rows, operator=parts.operator.renumbered(A, order))
     equipped = _equipped(parts, structure, config, RELAXATION, survey.survey(A, structure.eps))
@@ -201,7 +201,7 @@ def _matrix_parts(
         from deepcd.solvers import survey
 
         order = survey.by_levels(part)
-        rows, part = order if isinstance(rows, slice) else rows[order], survey.submatrix(part, order)
+        rows, part = order if isinstance(rows, slice) else rows[order], survey.renumbered(part, order)
         seen = survey.survey(part, eps)
     lone = alone(A, rows)
     if check and not (begins and config.recipe is None and recipe not in (DIRECT, ALGEBRAIC)):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepcd.solvers.survey import Survey
 
 FEW, FEW_ENTRIES = 2000, 100_000  # unknowns and entries up to which "auto" factors a matrix before anything else,
-FEWEST = 500  # and unknowns up to which it does so for a single solve
+FEWEST, SHORT = 500, 12  # and unknowns up to which it does so for a single solve if rows have no more entries
 SMALL = 40_000  # unknowns up to which a single solve may take less time than to look for a grid
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
 
@@ -164,7 +164,7 @@ def _jacobi(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.jacobi import Jacobi
 
     assert part.A is not None
-    return Jacobi(part.A.diagonal(), part.A)
+    return Jacobi(part.A.diagonal() if part.seen is None else part.seen.diagonal, part.A)
 
 
 def _incomplete_cholesky(part: Part, modified: bool = False) -> Preconditioner:

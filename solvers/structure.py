@@ -14,7 +14,7 @@ from deepcd.solvers.arguments import as_columns, as_csr, as_null_space
 from deepcd.solvers.backends.arrays import is_tensor
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import alone
-from deepcd.solvers.recipes import DIRECT, FEW, FEWEST, RELAXATION, SMALL
+from deepcd.solvers.recipes import DIRECT, FEW, FEWEST, RELAXATION, SHORT, SMALL
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
@@ -134,7 +134,8 @@ def analyse(
         return _of_grid(A, config, nullspace, B)
     matrix, dtype = as_csr(A)
     n = matrix.shape[0]
-    few = DIRECT in config.candidates and n <= (FEWEST if hasty else FEW) and grid is None
+    short = matrix.nnz <= SHORT * n
+    few = DIRECT in config.candidates and n <= (FEWEST if hasty and short else FEW) and grid is None
     unsought = (
         hasty and n <= SMALL and RELAXATION in config.candidates and config.seeks_grid and grid is None and not few
     )

@@ -239,3 +239,17 @@ def submatrix(A: sp.csr_array, rows: NDArray[np.int64]) -> sp.csr_array:
     if entries < columns.size:
         columns, values = columns[:entries].copy(), values[:entries].copy()
     return sp.csr_array((values, columns, row_starts), shape=(m, m))
+
+
+def renumbered(A: sp.csr_array, order: NDArray[np.int64]) -> sp.csr_array:
+    """Return a symmetric A with its rows and columns in another order, of all of them; quicker than `submatrix`.
+
+    An A that is not symmetric in its values becomes its transpose.
+    """
+    n = A.shape[0]
+    place = np.empty(n, dtype=A.indices.dtype)
+    place[order] = np.arange(n, dtype=A.indices.dtype)
+    row_starts, columns, values = np.empty_like(A.indptr), np.empty_like(A.indices), np.empty_like(A.data)
+    if not passes.renumber(A.indptr, A.indices, A.data, order, place, row_starts, columns, values):
+        return submatrix(A, order)
+    return sp.csr_array((values, columns, row_starts), shape=A.shape)

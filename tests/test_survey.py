@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.spatial import Delaunay
 
 from deepcd.solvers.kernels import survey as passes
-from deepcd.solvers.survey import by_levels, constant_null_space, read, submatrix, survey
+from deepcd.solvers.survey import by_levels, constant_null_space, read, renumbered, submatrix, survey
 
 from .systems import SYSTEMS, closed_line, line, square
 
@@ -126,22 +127,38 @@ class TestNumbering:
         expected = sum(int(distance[component == c].max()) + 1 for c in set(component.tolist()))
         assert passes.count_levels(B.indptr, B.indices) == expected
 
-    def test_rows_of_a_level_are_sorted_by_their_couplings(self) -> None:
+    def test_loops_over_the_couplings_to_one_side_are_as_long_as_the_ones_before(self) -> None:
+        points = np.random.default_rng(0).random((4000, 2))
+        corners = Delaunay(points).simplices
+        edges = np.concatenate([corners[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+        W = sp.coo_array((np.ones(len(edges)), edges.T), shape=(4000, 4000)).tocsr()
+        A = sp.csr_array(W + W.T + sp.eye_array(4000))
+        distance = sp.csgraph.shortest_path(A, unweighted=True, indices=0)
+
+        def changes(order: np.ndarray) -> float:
+            """Return the share of rows whose number of couplings to rows before is not that of the row before."""
+            counts = np.diff(sp.tril(submatrix(A, order), -1, format="csr").indptr)
+            return float(np.mean(np.diff(counts) != 0))
+
+        assert changes(by_levels(A)) < 0.3
+        assert changes(np.argsort(distance, kind="stable")) > 0.7
+
+    def test_few_rows_of_one_colour_are_coupled(self) -> None:
+        """Most couplings within a level lead to another colour, so that few rows wait for the row before."""
         A = random_symmetric(400, 5, 0.01)
-        order = by_levels(A)
-        B = submatrix(A, order)
-        _, component = sp.csgraph.connected_components(B, directed=False)
-        main = int(np.bincount(component).argmax())
-        root = int(np.flatnonzero(component == main)[0])
-        distance = sp.csgraph.shortest_path(B, unweighted=True, indices=root)
-        rows = np.repeat(np.arange(400), np.diff(B.indptr))
-        before = np.bincount(rows[distance[B.indices] < distance[rows]], minlength=400)
-        others = np.diff(B.indptr) - before
-        large = [d for d in range(1, 9) if np.count_nonzero(distance == d) > 16]
-        assert large
-        for d in large:
-            keys = [(min(before[i], 7), min(others[i], 7)) for i in np.flatnonzero(distance == d)]
-            assert keys == sorted(keys)
+        B = submatrix(A, by_levels(A)).tocoo()
+        assert np.mean(abs(B.row - B.col) == 1) < 0.02
+
+    @pytest.mark.parametrize("symmetric", [True, False])
+    def test_renumbering_is_a_submatrix_of_all_rows(self, symmetric: bool) -> None:
+        A = random_symmetric(60, 2)
+        if not symmetric:
+            A = sp.csr_array(A + sp.coo_array(([1.0], ([3], [50])), shape=A.shape))
+            A.sort_indices()
+        order = np.random.default_rng(0).permutation(60)
+        B = renumbered(A, order)
+        np.testing.assert_array_equal(B.toarray(), A.toarray()[order][:, order])
+        assert B.has_sorted_indices
 
     def test_rows_may_be_left_out(self) -> None:
         A = random_symmetric(30, 0)

@@ -344,10 +344,11 @@ class TestNullSpaces:
 
 
 class TestChoice:
-    def test_small_systems_are_solved_directly(self) -> None:
-        A = square(40)
-        solution = DeepCD.solve(A, np.ones(1600), 1e-12)
+    @pytest.mark.parametrize("matrix", [square(22), sp.csr_array(sp.kron(square(15), np.ones((3, 3)) + np.eye(3)))])
+    def test_small_systems_are_solved_directly(self, matrix: sp.csr_array) -> None:
+        solution = DeepCD.solve(matrix, np.ones(matrix.shape[0]), 1e-12)
         assert solution.preconditioner == "direct"
+        assert DeepCD().setup(square(40)).preconditioner == "direct"
         assert solution.iterations <= 2
         assert DeepCD().setup(square(50)).preconditioner == "learned-multigrid"
 

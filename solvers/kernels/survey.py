@@ -215,48 +215,75 @@ def number_by_levels(indptr, indices, order, component):
     return count
 
 
+_COLOURS, _BINS = 4, 8  # of rows within a level, and lengths of loops that are told apart
+_FEW = 32  # rows of a level that is left as it is
+
+
 @njit(cache=True, nogil=True)
 def arrange_by_levels(indptr, indices, order):
-    """Set `order` (n,) to the rows, level by level, and within a level by how many couplings lead to the level before.
+    """Set `order` (n,) to the rows, level by level, and within a level such that loops are predictable.
 
-    Then by how many others there are. A loop over the couplings of a row is as long as that of the row before, mostly,
-    which is what a processor expects.
+    Rows of a level are coloured, greedily, so that few of one colour are coupled. They are sorted by colours, and then
+    by how many couplings lead to rows before them and behind them. So a loop over the couplings to one side is as long
+    as that of the row before, mostly, which is what a processor expects.
     """
-    n, bins = indptr.size - 1, 8
-    level, scratch = np.full(n, -1, dtype=np.int32), np.empty(n, dtype=order.dtype)
-    keys, count = np.empty(n, dtype=np.uint8), np.empty(bins * bins + 1, dtype=np.int64)
+    n = indptr.size - 1
+    mark = np.full(n, -1, dtype=np.int32)  # 8 * level + colour; 7: not coloured yet
+    scratch, keys = np.empty(n, dtype=order.dtype), np.empty(n, dtype=np.uint8)
+    count = np.empty(_COLOURS * _BINS * _BINS + 1, dtype=np.int64)
     root, start, end = 0, 0, 0  # the rows of the present level are order[start:end]
     while end < n:
-        while level[root] >= 0:
+        while mark[root] >= 0:
             root += 1
-        level[root], order[end] = 0, root
+        mark[root], order[end] = 7, root
         end += 1
-        depth = 0
+        level = 0
         while start < end:
-            if end - start > 16:
-                count[:] = 0
-                for k in range(start, end):
-                    i, before = order[k], 0
-                    for e in range(indptr[i], indptr[i + 1]):
-                        before += level[indices[e]] == depth - 1
-                    others = indptr[i + 1] - indptr[i] - before
-                    keys[k] = min(before, bins - 1) * bins + min(others, bins - 1)
-                    count[keys[k] + 1] += 1
-                for key in range(bins * bins):
-                    count[key + 1] += count[key]
-                for k in range(start, end):
-                    scratch[start + count[keys[k]]] = order[k]
-                    count[keys[k]] += 1
-                order[start:end] = scratch[start:end]
             tail = end
             for k in range(start, end):
                 i = order[k]
                 for e in range(indptr[i], indptr[i + 1]):
                     j = indices[e]
-                    if level[j] < 0:
-                        level[j], order[tail] = depth + 1, j
+                    if mark[j] < 0:
+                        mark[j], order[tail] = level + 15, j
                         tail += 1
-            start, end, depth = end, tail, depth + 1
+            if end - start > _FEW:
+                _colour(indptr, indices, order, start, end, level, mark)
+                _sort(indptr, indices, order, start, end, mark, keys, count, scratch)
+            start, end, level = end, tail, level + 8
+
+
+@njit(cache=True, nogil=True)
+def _colour(indptr, indices, order, start, end, level, mark):
+    """Give each row of a level the first colour that none of its neighbours there has, or the last one."""
+    for k in range(start, end):
+        i, used = order[k], 0
+        for e in range(indptr[i], indptr[i + 1]):
+            colour = mark[indices[e]] - level
+            used |= (0 <= colour < 7) << (colour & 7)
+        colour = 0
+        while colour < _COLOURS - 1 and (used >> colour) & 1:
+            colour += 1
+        mark[i] = level + colour
+
+
+@njit(cache=True, nogil=True)
+def _sort(indptr, indices, order, start, end, mark, keys, count, scratch):
+    """Sort the rows of a level by colour, by couplings to rows before, and by others."""
+    count[:] = 0
+    for k in range(start, end):
+        i, before = order[k], 0
+        for e in range(indptr[i], indptr[i + 1]):
+            before += mark[indices[e]] < mark[i]
+        others = indptr[i + 1] - indptr[i] - 1 - before
+        keys[k] = ((mark[i] & 7) * _BINS + min(before, _BINS - 1)) * _BINS + min(others, _BINS - 1)
+        count[np.int64(keys[k]) + 1] += 1
+    for key in range(count.size - 1):
+        count[key + 1] += count[key]
+    for k in range(start, end):
+        scratch[start + count[keys[k]]] = order[k]
+        count[keys[k]] += 1
+    order[start:end] = scratch[start:end]
 
 
 @njit(cache=True, nogil=True)
@@ -303,3 +330,26 @@ def permute(indptr, indices, data, order, place, row_starts, columns, values):
             columns[h], values[h] = j, data[e]
             last += 1
         row_starts[k + 1] = last
+
+
+@njit(cache=True, nogil=True)
+def renumber(indptr, indices, data, order, place, row_starts, columns, values):
+    """Fill row_starts (n + 1,), columns and values with the rows and columns `order` (n,) of a symmetric matrix, sorted.
+
+    The rows are dealt out to the columns: what arrives there is in order. `place` is the inverse of `order`. Returns
+    False, with nothing of use in them, if the pattern is not symmetric.
+    """
+    n = order.size
+    free = np.empty(n, dtype=row_starts.dtype)  # the next free place of each column
+    row_starts[0] = 0
+    for k in range(n):
+        free[k] = row_starts[k]
+        row_starts[k + 1] = row_starts[k] + indptr[order[k] + 1] - indptr[order[k]]
+    for k in range(n):
+        for e in range(indptr[order[k]], indptr[order[k] + 1]):
+            row = place[indices[e]]
+            if free[row] == row_starts[row + 1]:
+                return False
+            columns[free[row]], values[free[row]] = k, data[e]
+            free[row] += 1
+    return True
