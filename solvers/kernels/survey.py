@@ -334,7 +334,7 @@ def permute(indptr, indices, data, order, place, row_starts, columns, values):
 
 @njit(cache=True, nogil=True)
 def renumber(indptr, indices, data, order, place, row_starts, columns, values):
-    """Fill row_starts (n + 1,), columns and values with the rows and columns `order` (n,) of a symmetric matrix, sorted.
+    """Fill row_starts (n + 1,), columns and values with rows and columns `order` (n,) of a symmetric matrix, sorted.
 
     The rows are dealt out to the columns: what arrives there is in order. `place` is the inverse of `order`. Returns
     False, with nothing of use in them, if the pattern is not symmetric.
