@@ -79,7 +79,7 @@ def relaxation(size: Size, *, waits: bool) -> float:
 
 def numbering(size: Size) -> float:
     """Return the cost of a numbering by levels."""
-    return size.far * (35 if size.disordered else 22) * size.entries
+    return size.far * (30 if size.disordered else 24) * size.entries
 
 
 def multigrid_setup(size: Size, couplings: Couplings | None = None) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.floating[Any]]
 
-_PLATEAU = 170  # steps that a plateau is taken to last, unless there were few steps or very many so far
+_PLATEAU = 130  # steps that a plateau is taken to last, unless there were few steps or very many so far
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ def left(steps: Steps, bound: float = 1.0) -> float:
     """Return about how many more iterations the target takes, if they go on as the second half of those so far.
 
     The residual of conjugate gradients falls fast at first where b is smooth, and then more slowly. So where the
-    condition number promises more, the geometric mean of both counts. Plateaus end, so eight times the steps so far are
-    the most, after some twenty steps a fixed number, and after very many twice as many again: of some ninety systems
-    that promised more after 5 to 55 steps, half took 7 to 34 times as many, and 6 times after 89 steps. The forecasts
-    are off by a factor of two in the root mean square. Those that the condition number of the Ritz values leads to are
-    no better, and most of them too low, since small eigenvalues are found late.
+    condition number promises more, the geometric mean of both counts. Plateaus end, and nothing says when: eight times
+    the steps so far are the most, a fixed number after a few steps, and as many as so far after very many. So a method
+    that cannot succeed costs no more than what takes its place, and others get their chance. The forecasts are off by
+    a factor of two in the root mean square. Those that the condition number of the Ritz values leads to are no better,
+    and most of them too low, since small eigenvalues are found late.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def left(steps: Steps, bound: float = 1.0) -> float:
     half = np.log(steps.norms[(steps.count - 1) // 2 :])
     place = np.arange(half.size) - 0.5 * (half.size - 1)
     rate = -float(place @ half) / float(place @ place)
-    most = min(8 * steps.count, max(_PLATEAU, 2 * steps.count))
+    most = min(8 * steps.count, max(_PLATEAU, steps.count))
     count = min(digits / rate if rate > 0 else math.inf, most)
     more = promised(bound, digits)
     return count if more < count else math.sqrt(count * more)

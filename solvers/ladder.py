@@ -43,6 +43,9 @@ SOLVES = 4  # solves that the set-up of a system which is kept is shared by
 _SHORTEST, _SHORT = 5.5, 20.0  # entries per row for which a numbering pays: in good order, and in none
 _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
+_WOVEN = 0.6  # share of the iterations that a numbering by levels leaves where no rows of a level are coupled
+_BALL, _NEAR = 1000, 5  # rows that are reached in so few levels from one of them in a graph without any geometry
+_SAMPLES = 64  # rows that are looked at for triangles
 _RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
@@ -216,8 +219,9 @@ class Ladder:
         if self._is_narrow and self._factors(here, share) < here:
             return "factors"
         short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
-        if not self.prepared.by_levels and size.n > _SMALL and short:
-            there = remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
+        if not self.prepared.by_levels and size.n > _SMALL and short and not self._is_expander:
+            fewer = _WOVEN if size.disordered and not self._has_triangles else 1.0
+            there = fewer * remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
             if here > there + costs.EXCHANGE + costs.numbering(size) / share:
                 return "levels"
         if here < _SURELY * min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share:
@@ -238,6 +242,22 @@ class Ladder:
             A = self._parts.operator.A
             self._narrow = bool((np.arange(A.shape[0]) - A.indices[A.indptr[:-1]]).max(initial=0) <= WIDEST)
         return self._narrow
+
+    @property
+    def _is_expander(self) -> bool:
+        """Whether all rows are near each other in the graph, so that no numbering makes neighbours neighbours."""
+        from deepcd.solvers.kernels.survey import levels_of_ball
+
+        A = self._parts.operator.A
+        return bool(levels_of_ball(A.indptr, A.indices, A.shape[0] // 2, _BALL) <= _NEAR)
+
+    @property
+    def _has_triangles(self) -> bool:
+        """Whether neighbours of a row are coupled; if not, as in a grid, rows of a level are not, either."""
+        from deepcd.solvers.kernels.survey import has_triangles
+
+        A = self._parts.operator.A
+        return bool(has_triangles(A.indptr, A.indices, _SAMPLES))
 
     @property
     def _couplings(self) -> costs.Couplings:

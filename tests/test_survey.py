@@ -149,6 +149,28 @@ class TestNumbering:
         B = submatrix(A, by_levels(A)).tocoo()
         assert np.mean(abs(B.row - B.col) == 1) < 0.02
 
+    def test_balls_grow_fast_where_there_is_no_geometry(self) -> None:
+        def levels(A: sp.csr_array, size: int) -> int:
+            return int(passes.levels_of_ball(A.indptr, A.indices, 0, size))
+
+        assert [levels(line(50), size) for size in (1, 2, 50, 51)] == [1, 2, 50, 50]
+        assert levels(square(40), 100) == 14  # a triangle at a corner
+        assert levels(random_symmetric(2000, 0, 0.005), 1000) <= 4
+
+    def test_triangles_are_seen(self) -> None:
+        def seen(A: sp.csr_array, samples: int = 99) -> bool:
+            return bool(passes.has_triangles(A.indptr, A.indices, samples))
+
+        assert not seen(line(20))
+        assert not seen(square(9))
+        assert not seen(sp.csr_array((0, 0)))
+        A = square(9).tolil()
+        A[40, 50] = A[50, 40] = -1.0  # a diagonal of a cell
+        A = sp.csr_array(A)
+        A.sort_indices()
+        assert seen(A)
+        assert not seen(A, 1), "which looks at row 0"
+
     @pytest.mark.parametrize("symmetric", [True, False])
     def test_renumbering_is_a_submatrix_of_all_rows(self, symmetric: bool) -> None:
         A = random_symmetric(60, 2)

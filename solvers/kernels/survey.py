@@ -310,6 +310,48 @@ def count_levels(indptr, indices):
 
 
 @njit(cache=True, nogil=True)
+def levels_of_ball(indptr, indices, centre, size):
+    """Return in how many levels from one row so many are reached, or n where there are fewer of them."""
+    n = indptr.size - 1
+    reached, order = np.zeros(n, dtype=np.bool_), np.empty(n, dtype=np.int32)
+    reached[centre], order[0] = True, centre
+    start, end, count = 0, 1, 1
+    while end < size:
+        tail = end
+        for k in range(start, end):
+            for e in range(indptr[order[k]], indptr[order[k] + 1]):
+                j = indices[e]
+                if not reached[j]:
+                    reached[j], order[tail] = True, j
+                    tail += 1
+        if tail == end:
+            return n
+        start, end, count = end, tail, count + 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def has_triangles(indptr, indices, samples):
+    """Return whether two neighbours of a row are coupled, for one of some rows of a sorted matrix."""
+    n = indptr.size - 1
+    for sample in range(min(samples, n)):
+        i = sample * n // min(samples, n)
+        for e in range(indptr[i], indptr[i + 1]):
+            j = indices[e]
+            f, g = indptr[i], indptr[j]
+            while j != i and f < indptr[i + 1] and g < indptr[j + 1]:
+                if indices[f] == indices[g]:
+                    if indices[f] != i and indices[f] != j:
+                        return True
+                    f, g = f + 1, g + 1
+                elif indices[f] < indices[g]:
+                    f += 1
+                else:
+                    g += 1
+    return False
+
+
+@njit(cache=True, nogil=True)
 def permute(indptr, indices, data, order, place, row_starts, columns, values):
     """Fill row_starts (m + 1,), columns and values with the rows and columns `order` (m,) of a matrix, sorted.
 
