@@ -53,7 +53,7 @@ class Size:
     def scattered(self) -> float:
         """What a read costs where vectors do not stay in a cache near the core: 1 for few rows, more for many."""
         if self.disordered:
-            return min(max(1 + 1.5 * math.log10(max(self.n, 1) / 4_000), 1.0), 5.0)
+            return min(max(1 + 1.9 * math.log10(max(self.n, 1) / 4_000), 1.0), 5.0)
         return min(max(1 + 0.35 * math.log10(max(self.n, 1) / 8_000), 1.0), 2.0)
 
     @property
@@ -79,7 +79,7 @@ def relaxation(size: Size, *, waits: bool) -> float:
 
 def numbering(size: Size) -> float:
     """Return the cost of a numbering by levels."""
-    return size.far * (30 if size.disordered else 24) * size.entries
+    return size.far * (28 if size.disordered else 24) * size.entries
 
 
 def multigrid_setup(size: Size, couplings: Couplings | None = None) -> float:

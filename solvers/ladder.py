@@ -40,7 +40,7 @@ _REASONS: dict[Rung, str] = {
 }
 
 SOLVES = 4  # solves that the set-up of a system which is kept is shared by
-_SHORTEST, _SHORT = 5.5, 20.0  # entries per row for which a numbering pays: in good order, and in none
+_SHORTEST, _SHORT = 8.0, 20.0  # entries per row for which a numbering pays: in good order, and in none
 _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _WOVEN = 0.6  # share of the iterations that a numbering by levels leaves where no rows of a level are coupled
@@ -209,7 +209,8 @@ class Ladder:
         if here < costs.EXCHANGE / share:
             return None
         digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
-        if self._structure.unsought and here > costs.grid_setup(size) + digits * costs.grid_cycle(size):
+        levels = self._cost_by_levels(remaining, here, share)
+        if self._structure.unsought and min(here, levels) > costs.grid_setup(size) + digits * costs.grid_cycle(size):
             self._structure = with_grid(self._structure, self._config)
             if self._structure.on_grid is not None:
                 return "grid"
@@ -218,12 +219,8 @@ class Ladder:
             return "relaxation" if here > there + costs.EXCHANGE else None
         if self._is_narrow and self._factors(here, share) < here:
             return "factors"
-        short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
-        if not self.prepared.by_levels and size.n > _SMALL and short and not self._is_expander:
-            fewer = _WOVEN if size.disordered and not self._has_triangles else 1.0
-            there = fewer * remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
-            if here > there + costs.EXCHANGE + costs.numbering(size) / share:
-                return "levels"
+        if here > levels:
+            return "levels"
         if here < _SURELY * min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share:
             return None
         cycles = costs.multigrid_iterations(digits, self._couplings)
@@ -232,6 +229,27 @@ class Ladder:
         if self._factors(worth, share) < worth:
             return "factors"
         return "multigrid" if here > _SURELY * multigrid else None
+
+    def _cost_by_levels(self, remaining: float, here: float, share: float) -> float:
+        """Return what so many iterations cost on rows numbered by levels, infinity where that is not worth a thought.
+
+        Where neighbours of a row are not coupled, as in a grid, no rows of a level are, which saves iterations. Where
+        all rows are near each other in the graph, no numbering brings neighbours together.
+        """
+        from deepcd.solvers.kernels import survey
+
+        size, A = self._size, self._parts.operator.A
+        short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
+        if self.prepared.by_levels or self.prepared.preconditioner != "ssor" or size.n <= _SMALL or not short:
+            return math.inf
+        set_up = costs.EXCHANGE + costs.numbering(size) / share
+        there = remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
+        if here < set_up + _WOVEN * there:
+            return math.inf
+        if survey.levels_of_ball(A.indptr, A.indices, size.n // 2, _BALL) <= _NEAR:
+            return math.inf
+        woven = size.disordered and not survey.has_triangles(A.indptr, A.indices, _SAMPLES)
+        return set_up + (_WOVEN if woven else 1.0) * there
 
     @property
     def _is_narrow(self) -> bool:
@@ -242,22 +260,6 @@ class Ladder:
             A = self._parts.operator.A
             self._narrow = bool((np.arange(A.shape[0]) - A.indices[A.indptr[:-1]]).max(initial=0) <= WIDEST)
         return self._narrow
-
-    @property
-    def _is_expander(self) -> bool:
-        """Whether all rows are near each other in the graph, so that no numbering makes neighbours neighbours."""
-        from deepcd.solvers.kernels.survey import levels_of_ball
-
-        A = self._parts.operator.A
-        return bool(levels_of_ball(A.indptr, A.indices, A.shape[0] // 2, _BALL) <= _NEAR)
-
-    @property
-    def _has_triangles(self) -> bool:
-        """Whether neighbours of a row are coupled; if not, as in a grid, rows of a level are not, either."""
-        from deepcd.solvers.kernels.survey import has_triangles
-
-        A = self._parts.operator.A
-        return bool(has_triangles(A.indptr, A.indices, _SAMPLES))
 
     @property
     def _couplings(self) -> costs.Couplings:

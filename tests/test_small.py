@@ -136,6 +136,9 @@ def test_singular_dense_and_large_matrices_take_the_ordinary_way() -> None:
     rng = np.random.default_rng(0)
     singular = sealed(line(30))
     assert solve_small(singular, singular @ rng.standard_normal(singular.shape[0]), options()) is None
+    nearly = [sp.csr_array(singular + shift * sp.eye_array(30)) for shift in (1e-13, 1e-5)]
+    assert solve_small(nearly[0], nearly[0] @ np.ones(30), options()) is None
+    assert solve_small(nearly[1], nearly[1] @ np.ones(30), options()) is not None
     full = rng.standard_normal((120, 120))
     assert solve_small(sp.csr_array(full @ full.T + 120 * np.eye(120)), np.ones(120), options()) is None
     assert solve_small(line(501), np.ones(501), options()) is None

@@ -10,7 +10,8 @@ from numba import njit
 from deepcd.solvers.kernels import ldl, ordering
 
 _ROUNDING = 1e-14  # relative difference of an entry and its mirror image
-_SMALL = 1e-2  # pivot of the scaled matrix from which it may be singular
+_SMALL = 1e-2  # pivot of the scaled matrix from which it may be singular,
+_REGULAR = 1e-11  # and smallest eigenvalue from which on it is not
 _DENSE = 64  # flops per entry of the factors from which dense blocks are quicker
 
 
@@ -33,7 +34,8 @@ def solve(indptr, indices, data, b, x):
     parent, starts = np.empty(n, np.int32), np.empty(n + 1, np.int64)
     count = ldl.analyse(pointers, columns, parent, starts)
     rows, L, D = np.empty(count, np.int32), np.empty(count), np.empty(n)
-    if not ldl.factor(pointers, columns, values, parent, starts, rows, L, D) > _SMALL:
+    least = ldl.factor(pointers, columns, values, parent, starts, rows, L, D)
+    if not least > _SMALL and not (least > 0.0 and _smallest(starts, rows, L, D, order) > _REGULAR):
         return failed
     x[:] = scaling * ldl.solve(starts, rows, L, D, order, scaling * b)
     size, left = 0.0, 0.0
@@ -44,6 +46,21 @@ def solve(indptr, indices, data, b, x):
         size += b[i] * b[i]
         left += value * value
     return math.sqrt(size), math.sqrt(left)
+
+
+@njit(cache=True, nogil=True)
+def _smallest(starts, rows, L, D, order):
+    """Return an estimate of the smallest eigenvalue, by inverse iteration."""
+    v, size = np.empty(D.size), 0.0
+    for i in range(D.size):
+        v[i] = 1.0 + 0.5 * math.sin(1.0 + i * i)
+        size += v[i] * v[i]
+    for _ in range(2):
+        v = ldl.solve(starts, rows, L, D, order, v / math.sqrt(size))
+        size = 0.0
+        for i in range(D.size):
+            size += v[i] * v[i]
+    return 1.0 / math.sqrt(size)
 
 
 @njit(cache=True, nogil=True)
