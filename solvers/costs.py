@@ -77,6 +77,11 @@ def relaxation(size: Size, *, waits: bool) -> float:
     return size.scattered * (0.9 * size.entries + long + (10 if waits else 4) * size.n)
 
 
+def packing(size: Size) -> float:
+    """Return the cost of what over-relaxation begins with: places of diagonal entries, and packed triangles."""
+    return size.far * 4 * size.entries
+
+
 def numbering(size: Size) -> float:
     """Return the cost of a numbering by levels."""
     return size.far * (28 if size.disordered else 24) * size.entries
@@ -117,8 +122,12 @@ def grid_cycle(size: Size) -> float:
 def least_factors(size: Size, levels: int) -> float:
     """Return about the least cost of planning and making factors, for rows on so many levels.
 
-    Planning is a minimum degree ordering. A level separates the graph, and the last front of nested dissection is about
-    as large; only where there are few couplings, as in trees and networks, is it far smaller.
+    Planning is a minimum degree ordering. In two dimensions entries per row grow like the logarithm of the size, and in
+    three like a power of it: a level separates the graph, and the last front of nested dissection is about as large.
+    Only where there are few couplings, as in trees and networks, are both far smaller.
     """
-    front = 0.0 if size.entries <= _SPARSE * size.n else size.n / max(levels, 1)
-    return EXCHANGE + size.far * (90 * size.entries + 500 * size.n) + 0.1 * front**3
+    planning = EXCHANGE + size.far * (72 * size.entries + 400 * size.n)
+    if size.entries <= _SPARSE * size.n:
+        return planning
+    growth = max(math.log10(max(size.n, 1)) - 2.8, 0.0)
+    return planning + 300 * growth * size.n + 0.1 * (size.n / max(levels, 1)) ** 3

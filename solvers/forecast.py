@@ -88,10 +88,10 @@ def left(steps: Steps, bound: float = 1.0) -> float:
 
     The residual of conjugate gradients falls fast at first where b is smooth, and then more slowly. So where the
     condition number promises more, the geometric mean of both counts. Plateaus end, and nothing says when: eight times
-    the steps so far are the most, a fixed number after a few steps, and as many as so far after very many. So a method
-    that cannot succeed costs no more than what takes its place, and others get their chance. The forecasts are off by
-    a factor of two in the root mean square. Those that the condition number of the Ritz values leads to are no better,
-    and most of them too low, since small eigenvalues are found late.
+    the steps so far are the most, a fixed number or what is promised after a few steps, and as many as so far after
+    very many. So a method that cannot succeed costs no more than what takes its place, and others get their chance.
+    The forecasts are off by a factor of two in the root mean square. Those that the condition number of the Ritz values
+    leads to are no better, and most of them too low, since small eigenvalues are found late.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ def left(steps: Steps, bound: float = 1.0) -> float:
     half = np.log(steps.norms[(steps.count - 1) // 2 :])
     place = np.arange(half.size) - 0.5 * (half.size - 1)
     rate = -float(place @ half) / float(place @ place)
-    most = min(8 * steps.count, max(_PLATEAU, steps.count))
-    count = min(digits / rate if rate > 0 else math.inf, most)
     more = promised(bound, digits)
+    most = min(8 * steps.count, max(_PLATEAU, more, steps.count))
+    count = min(digits / rate if rate > 0 else math.inf, most)
     return count if more < count else math.sqrt(count * more)
 
 

@@ -44,7 +44,9 @@ _SHORTEST, _SHORT = 8.0, 20.0  # entries per row for which a numbering pays: in 
 _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _WOVEN = 0.6  # share of the iterations that a numbering by levels leaves where no rows of a level are coupled
-_BALL, _NEAR = 1000, 5  # rows that are reached in so few levels from one of them in a graph without any geometry
+_RESTART = (
+    3.0  # times that a numbering must pay where rows are in good order: an iteration that begins anew loses steps
+)
 _SAMPLES = 64  # rows that are looked at for triangles
 _RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
@@ -54,6 +56,7 @@ _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
 _CLEARLY = 1.5  # times cheaper that factors must promise to be than a cycle that is at work
+_FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
 
 
 class Ladder:
@@ -216,7 +219,7 @@ class Ladder:
                 return "grid"
         if self.prepared.preconditioner == "jacobi":
             there = remaining / _RELAXED * costs.relaxation(size, waits=True)
-            return "relaxation" if here > there + costs.EXCHANGE else None
+            return "relaxation" if here > _FEWER * there + costs.packing(size) + costs.EXCHANGE else None
         if self._is_narrow and self._factors(here, share) < here:
             return "factors"
         if here > levels:
@@ -237,6 +240,7 @@ class Ladder:
         all rows are near each other in the graph, no numbering brings neighbours together.
         """
         from deepcd.solvers.kernels import survey
+        from deepcd.solvers.survey import is_expander
 
         size, A = self._size, self._parts.operator.A
         short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
@@ -246,9 +250,11 @@ class Ladder:
         there = remaining * costs.relaxation(costs.Size(size.n, size.entries), waits=False)
         if here < set_up + _WOVEN * there:
             return math.inf
-        if survey.levels_of_ball(A.indptr, A.indices, size.n // 2, _BALL) <= _NEAR:
+        if is_expander(A):
             return math.inf
-        woven = size.disordered and not survey.has_triangles(A.indptr, A.indices, _SAMPLES)
+        if not size.disordered:
+            return _RESTART * set_up + there
+        woven = not survey.has_triangles(A.indptr, A.indices, _SAMPLES)
         return set_up + (_WOVEN if woven else 1.0) * there
 
     @property

@@ -34,9 +34,9 @@ _DOMINANT = 0.3
 # Entries per row of a network, and share of its rows on branches from which on factors have little fill.
 _BRANCHED, _BRANCHES = 4.3, 0.25
 
-# Rows, and entries per row, for which a numbering by levels is worth its time for one solve, or for many; and the bound
-# on a condition number from which over-relaxation takes more than some fifteen iterations.
-_FEWEST, _SHORT, _MANY, _ILL = 2000, 5.5, 8.0, 5.0
+# Rows in good order and in none, and entries per row, for which a numbering by levels is sure to be worth its time; and
+# the bound on a condition number from which over-relaxation takes more than some fifteen iterations.
+_FEWEST, _LARGE, _SHORT, _MANY, _ILL = 2000, 10_000, 5.5, 8.0, 5.0
 
 # Cells of the cross-section of a grid up to which factors take less time than to set up a cycle.
 _NARROW = 16
@@ -276,14 +276,16 @@ def _obvious(part: sp.csr_array, seen: Survey) -> Plan | None:
 def _waits(part: sp.csr_array, seen: Survey) -> bool:
     """Return whether over-relaxation is sure to be quicker by levels.
 
-    In an order like that of a grid, line by line, rows of few entries wait for the row before.
+    In an order like that of a grid, line by line, rows of few entries wait for the row before; in none, for memory.
     """
-    n = part.shape[0]
-    if n < _FEWEST or part.nnz > _SHORT * n or seen.disorder > costs.DISORDER:
+    n, disordered = part.shape[0], seen.disorder > costs.DISORDER
+    if n < (_LARGE if disordered else _FEWEST) or part.nnz > (_MANY if disordered else _SHORT) * n:
         return False
+    from deepcd.solvers import survey
     from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
 
-    return relaxation_parameter(seen.dominance, seen.disorder, n)[1] > _ILL
+    bound = relaxation_parameter(seen.dominance, seen.disorder, n)[1]
+    return bound > _ILL and not (disordered and survey.is_expander(part))
 
 
 def _equipped(

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import survey as passes
 
+_BALL, _NEAR = 1000, 5  # rows that are reached in so few levels from one of them where a graph has no geometry
+
 
 @dataclass(frozen=True, eq=False)
 class Survey:
@@ -213,6 +215,11 @@ def without_lone_columns(A: sp.csr_array) -> sp.csr_array | None:
     if not dropped.any():
         return None
     return without_zeros(sp.csr_array((np.where(dropped, 0.0, A.data), A.indices, A.indptr), shape=A.shape))
+
+
+def is_expander(A: sp.csr_array) -> bool:
+    """Return whether all rows are near each other in the graph of A, so that no numbering brings neighbours together."""
+    return bool(passes.levels_of_ball(A.indptr, A.indices, A.shape[0] // 2, _BALL) <= _NEAR)
 
 
 def by_levels(A: sp.csr_array) -> NDArray[np.int64]:

@@ -109,7 +109,7 @@ class TestParameter:
     def test_is_where_the_bound_is_smallest(self, dominance: float, disorder: float) -> None:
         n = 10_000
         chosen, bound = relaxation_parameter(dominance, disorder, n)
-        mu, delta, w = min(1 / max(dominance, 1e-9), n ** (2 / 3)), max(disorder, 0.0), np.linspace(1, 1.95, 9501)
+        mu, delta, w = min(1 / max(dominance, 1e-9), n**0.5), max(disorder, 0.0), np.linspace(1, 1.95, 9501)
         bounds = (1 + (2 - w) ** 2 / (4 * w) * mu + w * delta * mu) / (2 - w)
         assert bound == pytest.approx(bounds.min(), rel=1e-6)
         assert chosen == pytest.approx(w[bounds.argmin()], abs=1e-3)

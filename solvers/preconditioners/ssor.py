@@ -123,9 +123,10 @@ def relaxation_parameter(dominance: float, disorder: float, n: int) -> tuple[flo
     dominance, disorder : float
         1'A 1 / 1'D 1 and 1'(L D^-1 U - D / 4) 1 / 1'D 1; see `Survey`.
     n : int
-        Number of unknowns: a singular A is taken for a Laplacian in three dimensions, with mu = n^(2/3).
+        Number of unknowns: of a singular A, mu is taken to be their square root, near that of a Laplacian in three
+        dimensions.
     """
-    mu, delta = 1 / max(dominance, n ** (-2 / 3)), max(disorder, 0.0)
+    mu, delta = 1 / max(dominance, n**-0.5), max(disorder, 0.0)
     root = math.sqrt(mu / (2 + 4 * delta * mu))  # w / (2 - w), where the derivative of the bound is zero
     w = min(max(2 * root / (1 + root), 1.0), _LARGEST)
     return w, (1 + (2 - w) ** 2 / (4 * w) * mu + w * delta * mu) / (2 - w)
