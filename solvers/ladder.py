@@ -56,6 +56,7 @@ _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
 _CLEARLY = 1.5  # times cheaper that factors must promise to be than a cycle that is at work
+_FAIR = 20  # steps before which forecasts are too rough for a decision that takes as long as many steps
 _FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
 
 
@@ -224,7 +225,8 @@ class Ladder:
             return "factors"
         if here > levels:
             return "levels"
-        if here < _SURELY * min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share:
+        least = min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share
+        if steps.count < _FAIR or here < _SURELY * least:
             return None
         cycles = costs.multigrid_iterations(digits, self._couplings)
         multigrid = costs.multigrid_setup(size, self._couplings) / share + cycles * costs.multigrid_cycle(size)

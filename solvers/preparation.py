@@ -249,7 +249,7 @@ def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: S
         return DIRECT, None
     if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
         return ALGEBRAIC, None
-    if seen.dominance > _DOMINANT:
+    if seen.dominance > _DOMINANT and entries <= _MANY * n:  # with long rows, a sweep costs little more than a product
         return RECIPES["jacobi"], None
     plan = _obvious(part, seen)
     return (RELAXATION, None) if plan is None else (DIRECT, plan)

@@ -218,7 +218,7 @@ def without_lone_columns(A: sp.csr_array) -> sp.csr_array | None:
 
 
 def is_expander(A: sp.csr_array) -> bool:
-    """Return whether all rows are near each other in the graph of A, so that no numbering brings neighbours together."""
+    """Return whether rows are near each other in the graph of A, so that no numbering brings neighbours together."""
     return bool(passes.levels_of_ball(A.indptr, A.indices, A.shape[0] // 2, _BALL) <= _NEAR)
 
 

@@ -42,6 +42,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(preparation, "_ILL", math.inf)  # rows are left in place at first
     monkeypatch.setattr(preparation, "_obvious", lambda *given: None)
     monkeypatch.setattr(costs, "EXCHANGE", 0.0)
+    monkeypatch.setattr(ladder, "_FAIR", 0)
     price(monkeypatch, numbering=math.inf, grid_setup=math.inf, multigrid_setup=math.inf)
     factors(monkeypatch, math.inf)
     return monkeypatch
