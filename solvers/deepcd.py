@@ -225,7 +225,7 @@ class DeepCD:
         )  # before the work on A
         nothing_else = all(given is None for given in (x0, grid, nullspace, B))
         if nothing_else and self.preconditioner == "auto" and self.device == "cpu":
-            solution = solve_small(A, b, options)
+            solution = solve_small(A, b, options, backends.find(self.device))
             if solution is not None:
                 return solution
         system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, once=True)

@@ -83,7 +83,7 @@ def condition(alphas: Vector, betas: Vector) -> float:
     return float(values[-1] / values[0]) if values[0] > 0 and not failed else math.inf
 
 
-def left(steps: Steps, bound: float = 1.0) -> float:
+def left(steps: Steps, bound: float = 0.0) -> float:
     """Return about how many more iterations the target takes, if they go on as the second half of those so far.
 
     The residual of conjugate gradients falls fast at first where b is smooth, and then more slowly. So where the
@@ -97,8 +97,8 @@ def left(steps: Steps, bound: float = 1.0) -> float:
     ----------
     steps : Steps
         The steps so far, at least two.
-    bound : float, default 1
-        What the condition number of M A is expected to be.
+    bound : float, default 0
+        What the condition number of M A is expected to be, 0 if nothing is known.
 
     Examples
     --------

@@ -44,9 +44,7 @@ _SHORTEST, _SHORT = 8.0, 20.0  # entries per row for which a numbering pays: in 
 _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this takes less time than a thought
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _WOVEN = 0.6  # share of the iterations that a numbering by levels leaves where no rows of a level are coupled
-_RESTART = (
-    3.0  # times that a numbering must pay where rows are in good order: an iteration that begins anew loses steps
-)
+_RESTART = 3.0  # times that a numbering must pay where rows are in good order: who begins anew loses steps
 _SAMPLES = 64  # rows that are looked at for triangles
 _RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
@@ -197,11 +195,11 @@ class Ladder:
 
     def _look(self, steps: Steps) -> bool:
         """Return whether to climb, and keep in mind where to and why."""
-        remaining = left(steps, getattr(self._parts.M, "bound", 1.0))
+        remaining = left(steps, getattr(self._parts.M, "bound", 0.0))
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
             self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
-            self._next = rung, f"At least {remaining:.0f} more iterations were to be expected, and {_REASONS[rung]}."
+            self._next = rung, f"About {remaining:.0f} more iterations were to be expected, and {_REASONS[rung]}."
         return rung is not None
 
     def _better_than_relaxation(self, steps: Steps, remaining: float) -> Rung | None:
@@ -262,11 +260,10 @@ class Ladder:
     @property
     def _is_narrow(self) -> bool:
         """Whether the entries lie within a band that is factored as one, without an ordering."""
-        from deepcd.solvers.preconditioners.factors.plan import WIDEST
+        from deepcd.solvers.preconditioners.factors.plan import WIDEST, half_bandwidth
 
         if self._narrow is None:
-            A = self._parts.operator.A
-            self._narrow = bool((np.arange(A.shape[0]) - A.indices[A.indptr[:-1]]).max(initial=0) <= WIDEST)
+            self._narrow = half_bandwidth(self._parts.operator.A) <= WIDEST
         return self._narrow
 
     @property
