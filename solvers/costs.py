@@ -13,7 +13,7 @@ WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is 
 EXCHANGE = 5e5  # cost of another preconditioner beside what it is made of: Python, and the interpreter's caches
 DISORDER = 0.05  # of a matrix whose rows are in no order; see `Survey`
 _SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
-_HUB = 20  # times the mean length of a row that a long one has
+HUB = 20  # times the mean length of a row that a long one has, which is ordered last
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def numbering(size: Size) -> float:
 
 def multigrid_setup(size: Size, couplings: Couplings | None = None) -> float:
     """Return the cost of PyAMG's set-up; products of matrices take long where few rows are coupled to very many."""
-    hubs = 1 if couplings is None or couplings.longest <= _HUB else 10
+    hubs = 1 if couplings is None or couplings.longest <= HUB else 10
     return 6e6 + size.far * hubs * (80 * size.entries + 450 * size.n)
 
 
@@ -105,7 +105,7 @@ def multigrid_iterations(digits: float, couplings: Couplings) -> float:
     times as many where some are positive, as of obtuse elements and of elasticity, or few rows are coupled to very
     many.
     """
-    irregular = couplings.positive > 0.02 or (couplings.longest > _HUB and couplings.weak > 0)
+    irregular = couplings.positive > 0.02 or (couplings.longest > HUB and couplings.weak > 0)
     return (2 + 2 * digits) * (4 if irregular else 1.6 if couplings.weak > 0.1 else 0.75)
 
 

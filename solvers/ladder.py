@@ -45,7 +45,6 @@ _SMALL = 2_000  # unknowns below which nothing waits for memory, and all of this
 _TRIAL = 32  # largest number of steps of the trial at set-up
 _WOVEN = 0.6  # share of the iterations that a numbering by levels leaves where no rows of a level are coupled
 _RESTART = 3.0  # times that a numbering must pay where rows are in good order: who begins anew loses steps
-_SAMPLES = 64  # rows that are looked at for triangles
 _RELAXED = 2.2  # how many times fewer iterations over-relaxation takes than the diagonal alone
 _EXACT = 1e-12  # relative tolerance below which all digits are asked for, of small components, too
 _EXACTLY = 30  # how many times more factors may cost then
@@ -236,11 +235,10 @@ class Ladder:
     def _cost_by_levels(self, remaining: float, here: float, share: float) -> float:
         """Return what so many iterations cost on rows numbered by levels, infinity where that is not worth a thought.
 
-        Where neighbours of a row are not coupled, as in a grid, no rows of a level are, which saves iterations. Where
-        all rows are near each other in the graph, no numbering brings neighbours together.
+        Where no rows of a level are coupled, this saves iterations. Where all rows are near each other in the graph, no
+        numbering brings neighbours together.
         """
-        from deepcd.solvers.kernels import survey
-        from deepcd.solvers.survey import is_expander
+        from deepcd.solvers.survey import has_triangles, is_expander
 
         size, A = self._size, self._parts.operator.A
         short = size.entries <= (_SHORT if size.disordered else _SHORTEST) * size.n
@@ -254,8 +252,7 @@ class Ladder:
             return math.inf
         if not size.disordered:
             return _RESTART * set_up + there
-        woven = not survey.has_triangles(A.indptr, A.indices, _SAMPLES)
-        return set_up + (_WOVEN if woven else 1.0) * there
+        return set_up + (1.0 if has_triangles(A) else _WOVEN) * there
 
     @property
     def _is_narrow(self) -> bool:
@@ -293,7 +290,7 @@ class Ladder:
             if not self._is_narrow and costs.least_factors(size, size.n) > share * worth:
                 return math.inf
             if self._depth is None:
-                self._depth = count_levels(A.indptr, A.indices)
+                self._depth = count_levels(A.indptr, A.indices, costs.HUB * size.entries // size.n)
             if not self._is_narrow and costs.least_factors(size, self._depth) > share * worth:
                 return math.inf
             self._plan, self._worth = plan(A, share * worth / _LEAST), worth

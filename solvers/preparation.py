@@ -36,7 +36,7 @@ _BRANCHED, _BRANCHES = 4.3, 0.25
 
 # Rows in good order and in none, and entries per row, for which a numbering by levels is sure to be worth its time; and
 # the bound on a condition number from which over-relaxation takes more than some fifteen iterations.
-_FEWEST, _LARGE, _SHORT, _MANY, _ILL = 2000, 10_000, 5.5, 8.0, 5.0
+_FEWEST, _LARGE, _SHORT, _MANY, _ILL = 2000, 5000, 5.5, 10.0, 5.0
 
 # Cells of the cross-section of a grid up to which factors take less time than to set up a cycle.
 _NARROW = 16
@@ -276,16 +276,18 @@ def _obvious(part: sp.csr_array, seen: Survey) -> Plan | None:
 def _waits(part: sp.csr_array, seen: Survey) -> bool:
     """Return whether over-relaxation is sure to be quicker by levels.
 
-    In an order like that of a grid, line by line, rows of few entries wait for the row before; in none, for memory.
+    In an order like that of a grid, line by line, rows of few entries wait for the row before; in none, large matrices
+    wait for memory, and those without triangles in their graph take more iterations.
     """
     n, disordered = part.shape[0], seen.disorder > costs.DISORDER
-    if n < (_LARGE if disordered else _FEWEST) or part.nnz > (_MANY if disordered else _SHORT) * n:
+    if n < _FEWEST or part.nnz > (_MANY if disordered else _SHORT) * n:
         return False
     from deepcd.solvers import survey
     from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
 
-    bound = relaxation_parameter(seen.dominance, seen.disorder, n)[1]
-    return bound > _ILL and not (disordered and survey.is_expander(part))
+    if relaxation_parameter(seen.dominance, seen.disorder, n)[1] < _ILL:
+        return False
+    return not disordered or ((n > _LARGE or not survey.has_triangles(part)) and not survey.is_expander(part))
 
 
 def _equipped(

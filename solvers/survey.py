@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import survey as passes
 
+_SAMPLES = 64  # rows that are looked at for triangles
 _BALL, _NEAR = 1000, 5  # rows that are reached in so few levels from one of them where a graph has no geometry
 
 
@@ -220,6 +221,11 @@ def without_lone_columns(A: sp.csr_array) -> sp.csr_array | None:
 def is_expander(A: sp.csr_array) -> bool:
     """Return whether rows are near each other in the graph of A, so that no numbering brings neighbours together."""
     return bool(passes.levels_of_ball(A.indptr, A.indices, A.shape[0] // 2, _BALL) <= _NEAR)
+
+
+def has_triangles(A: sp.csr_array) -> bool:
+    """Return whether neighbours of a row are coupled, for some rows; if not, as in a grid, rows of a level are not."""
+    return bool(passes.has_triangles(A.indptr, A.indices, _SAMPLES))
 
 
 def by_levels(A: sp.csr_array) -> NDArray[np.int64]:

@@ -125,7 +125,14 @@ class TestNumbering:
         for c in set(component.tolist()):
             assert (np.diff(distance[component == c]) >= 0).all()
         expected = sum(int(distance[component == c].max()) + 1 for c in set(component.tolist()))
-        assert passes.count_levels(B.indptr, B.indices) == expected
+        assert passes.count_levels(B.indptr, B.indices, 40) == expected
+
+    def test_levels_do_not_pass_through_long_rows(self) -> None:
+        A = line(50).tolil()
+        A[25, :] = A[:, 25] = 1.0
+        A = sp.csr_array(A)
+        assert passes.count_levels(A.indptr, A.indices, 50) == 3
+        assert passes.count_levels(A.indptr, A.indices, 10) == 25 + 24
 
     def test_loops_over_the_couplings_to_one_side_are_as_long_as_the_ones_before(self) -> None:
         points = np.random.default_rng(0).random((4000, 2))

@@ -287,8 +287,8 @@ def _sort(indptr, indices, order, start, end, mark, keys, count, scratch):
 
 
 @njit(cache=True, nogil=True)
-def count_levels(indptr, indices):
-    """Return the number of levels that `arrange_by_levels` finds, of all components together."""
+def count_levels(indptr, indices, longest):
+    """Return the number of levels of a breadth-first search that stops at rows of more entries, of all components."""
     n, count = indptr.size - 1, 0
     reached, order = np.zeros(n, dtype=np.bool_), np.empty(n, dtype=np.int32)
     root, start, end = 0, 0, 0
@@ -300,7 +300,8 @@ def count_levels(indptr, indices):
         while start < end:
             tail = end
             for k in range(start, end):
-                for e in range(indptr[order[k]], indptr[order[k] + 1]):
+                first, last = indptr[order[k]], indptr[order[k] + 1]
+                for e in range(first, last if last - first <= longest else first):
                     j = indices[e]
                     if not reached[j]:
                         reached[j], order[tail] = True, j
