@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.floating[Any]]
 
-_PLATEAU = 130  # steps that a plateau is taken to last, unless there were few steps or very many so far
+# Steps that a plateau is taken to last, unless there were few steps or very many so far: at least the first number, and
+# the second times the cube root of the number of unknowns.
+_PLATEAU, _GROWTH = 130, 3.3
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,15 @@ def condition(alphas: Vector, betas: Vector) -> float:
     return float(values[-1] / values[0]) if values[0] > 0 and not failed else math.inf
 
 
-def left(steps: Steps, bound: float = 0.0) -> float:
+def left(steps: Steps, bound: float = 0.0, n: int = 0) -> float:
     """Return about how many more iterations the target takes, if they go on as the second half of those so far.
 
     The residual of conjugate gradients falls fast at first where b is smooth, and then more slowly. So where the
     condition number promises more, the geometric mean of both counts. Plateaus end, and nothing says when: eight times
-    the steps so far are the most, a fixed number or what is promised after a few steps, and as many as so far after
-    very many. So a method that cannot succeed costs no more than what takes its place, and others get their chance.
-    The forecasts are off by a factor of two in the root mean square. Those that the condition number of the Ritz values
-    leads to are no better, and most of them too low, since small eigenvalues are found late.
+    the steps so far are the most, a number that grows slowly with the size, or what is promised, after a few steps, and
+    as many as so far after very many. So a method that cannot succeed costs no more than what takes its place, and
+    others get their chance. The forecasts are off by a factor of two in the root mean square. Those that the condition
+    number of the Ritz values leads to are no better, and most of them too low, since small eigenvalues are found late.
 
     Parameters
     ----------
@@ -99,6 +101,8 @@ def left(steps: Steps, bound: float = 0.0) -> float:
         The steps so far, at least two.
     bound : float, default 0
         What the condition number of M A is expected to be, 0 if nothing is known.
+    n : int, default 0
+        Number of unknowns, 0 if there are few.
 
     Examples
     --------
@@ -115,7 +119,7 @@ def left(steps: Steps, bound: float = 0.0) -> float:
     place = np.arange(half.size) - 0.5 * (half.size - 1)
     rate = -float(place @ half) / float(place @ place)
     more = promised(bound, digits)
-    most = min(8 * steps.count, max(_PLATEAU, more, steps.count))
+    most = min(8 * steps.count, max(_PLATEAU, _GROWTH * n ** (1 / 3), more, steps.count))
     count = min(digits / rate if rate > 0 else math.inf, most)
     return count if more < count else math.sqrt(count * more)
 

@@ -194,7 +194,7 @@ class Ladder:
 
     def _look(self, steps: Steps) -> bool:
         """Return whether to climb, and keep in mind where to and why."""
-        remaining = left(steps, getattr(self._parts.M, "bound", 0.0))
+        remaining = left(steps, getattr(self._parts.M, "bound", 0.0), self._size.n)
         rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
         if rung is not None:
             self._futile = condition(steps.alphas, steps.betas) > _SINGULAR

@@ -40,6 +40,15 @@ def test_plateaus_end(last: float, count: int, most: int) -> None:
     assert left(Steps(norms, norms, norms, 1e-6)) == most
 
 
+def test_plateaus_of_many_unknowns_are_longer() -> None:
+    norms = np.ones(30)
+    steps = Steps(norms, norms, norms, 1e-6)
+    assert left(steps, n=10**4) == 130
+    assert left(steps, n=10**6) == 240, "eight times the steps so far"
+    norms = np.ones(90)
+    assert left(Steps(norms, norms, norms, 1e-6), n=10**6) == pytest.approx(330)
+
+
 def test_a_condition_number_that_promises_more_is_heard_half() -> None:
     norms = 0.1 ** np.arange(1, 5)
     steps = Steps(norms, norms, norms, norms[-1] / 100)
