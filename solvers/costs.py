@@ -1,4 +1,4 @@
-"""What methods cost, in reads of an entry of a matrix: about 0.7 nanoseconds each in a product with a matrix in a cache.
+"""What methods cost, in reads of an entry of a matrix: each 0.7 nanoseconds or so in a product of a cached matrix.
 
 The decisions of "auto" are comparisons of such counts, so they are the same at every run. The constants were fitted to
 times of one thread; `benchmarks/auto.py` shows what the decisions come to.
@@ -122,9 +122,9 @@ def grid_cycle(size: Size) -> float:
 def least_factors(size: Size, levels: int) -> float:
     """Return about the least cost of planning and making factors, for rows on so many levels.
 
-    Planning is a minimum degree ordering. In two dimensions the entries of a row grow like the logarithm of the size, and in
-    three like a power of it: a level separates the graph, and the last front of nested dissection is about as large.
-    Only where there are few couplings, as in trees and networks, are both far smaller.
+    Planning is a minimum degree ordering. In two dimensions the entries of a row grow like the logarithm of the size,
+    and in three like a power of it: a level separates the graph, and the last front of nested dissection is about as
+    large. Only where there are few couplings, as in trees and networks, are both far smaller.
     """
     planning = EXCHANGE + size.far * (72 * size.entries + 400 * size.n)
     if size.entries <= _SPARSE * size.n:
