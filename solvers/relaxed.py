@@ -86,11 +86,15 @@ def relax(parts: Parts, b: Vector, x0: Vector | None, limits: Limits) -> Relaxed
     if beyond >= goal > 0:
         return None
 
+    whole = x0 is None and isinstance(parts.rows, slice) and not parts.singular  # all of x is what is iterated for
+
     def answer(found: Vector) -> Vector:
-        correction, full = found.copy(), x.copy()
-        if parts.singular:
-            parts.operator.project(correction)
         with np.errstate(over="ignore", invalid="ignore"):
+            if whole:
+                return found * (unit / parts.scale)
+            correction, full = found.copy(), x.copy()
+            if parts.singular:
+                parts.operator.project(correction)
             parts.spread(correction, unit / parts.scale, full)
         return full
 
