@@ -88,9 +88,8 @@ def without_zeros(indptr, indices, data, row_starts, columns, values):
     row_starts[0] = kept = 0
     for i in range(indptr.size - 1):
         for e in range(indptr[i], indptr[i + 1]):
-            if data[e] != 0.0:
-                columns[kept], values[kept] = indices[e], data[e]
-                kept += 1
+            columns[kept], values[kept] = indices[e], data[e]  # a zero is written over
+            kept += data[e] != 0.0
         row_starts[i + 1] = kept
     return kept
 
