@@ -49,8 +49,10 @@ def solve_small(A: Any, b: Any, options: Options, backend: Backend) -> Solution 
     from deepcd.solvers.kernels import small  # which loads the compiler
     from deepcd.solvers.survey import read
 
-    matrix = read(matrix, float(np.finfo(dtype).eps)).A
+    matrix, seen, _ = read(matrix, float(np.finfo(dtype).eps))
     n = matrix.shape[0]
+    if seen.lone == n:  # there is nothing to factor
+        return None
     right = backend.vector("b", b, n, columns=True)
     if right.ndim != 1:
         return None

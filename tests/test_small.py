@@ -42,10 +42,9 @@ def random_positive(n: int, seed: int, density: float) -> sp.csr_array:
 
 
 MATRICES = {
-    "one": sp.csr_array([[4.0]]),
     "line": line(30),
     "square": square(14),
-    "diagonal": sp.csr_array(sp.diags_array(np.arange(1.0, 20.0))),
+    "part diagonal": sp.block_diag([line(9), sp.diags_array(np.arange(1.0, 20.0))], format="csr"),
     "random": random_positive(200, 0, 0.01),
     "scales": dominant(40, decades=4, entries=1),
     "limit": random_positive(500, 1, 0.001),
@@ -155,6 +154,7 @@ def test_singular_dense_and_large_matrices_take_the_ordinary_way() -> None:
     full = rng.standard_normal((120, 120))
     assert small(sp.csr_array(full @ full.T + 120 * np.eye(120)), np.ones(120)) is None
     assert small(line(501), np.ones(501)) is None
+    assert small(sp.eye_array(5, format="csr"), np.ones(5)) is None
     assert small(sp.csr_array((0, 0)), np.ones(0)) is None
 
 
