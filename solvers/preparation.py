@@ -141,12 +141,18 @@ def renumbered(prepared: Solvable, structure: Structure, config: Config) -> Solv
     from deepcd.solvers import survey
 
     parts = prepared.parts
-    order = survey.by_levels(parts.operator.A)
-    A = survey.renumbered(parts.operator.A, order)
-    rows: Any = order if isinstance(parts.rows, slice) else parts.rows[order]
+    order, rows, A = _numbered_by_levels(parts.rows, parts.operator.A)
     parts = replace(parts, rows=rows, operator=parts.operator.renumbered(A, order))
     equipped = _equipped(parts, structure, config, RELAXATION, survey.survey(A, structure.eps))
     return _solvable(equipped, config, on_grid=False, by_levels=True)
+
+
+def _numbered_by_levels(rows: Any, A: sp.csr_array) -> tuple[NDArray[np.int64], Any, sp.csr_array]:
+    """Return the order of a numbering by levels, and the coupled rows and their matrix in that order."""
+    from deepcd.solvers import survey
+
+    order = survey.by_levels(A)
+    return order, order if isinstance(rows, slice) else rows[order], survey.renumbered(A, order)
 
 
 def _solvable(parts: Parts, config: Config, *, on_grid: bool, by_levels: bool) -> Solvable:
@@ -200,8 +206,7 @@ def _matrix_parts(
     if by_levels:
         from deepcd.solvers import survey
 
-        order = survey.by_levels(part)
-        rows, part = order if isinstance(rows, slice) else rows[order], survey.renumbered(part, order)
+        _, rows, part = _numbered_by_levels(rows, part)
         seen = survey.survey(part, eps)
     lone = alone(A, rows)
     if check and not (begins and config.recipe is None and recipe not in (DIRECT, ALGEBRAIC)):
