@@ -1,0 +1,226 @@
+"""Geometric multigrid on a grid whose faces have weights of their own.
+
+Coarse operators and transfers come from eliminating cells axis by axis (`kernels/faces/elimination.py`), those axes are
+halved along which cells are coupled strongly, and smoothing is a Chebyshev polynomial in D^-1 A. Nothing is trained, and
+nothing depends on the scale or the contrast of the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels.faces import levels, waves
+from deepcd.solvers.kernels.faces.levels import STEPS, Memory
+from deepcd.solvers.kernels.faces.records import F32, Codes, Faces, Grid
+from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
+
+COARSEST = 600  # largest box, in cells, that is solved exactly
+FINE_STEPS, COARSE_STEPS = 4, 2  # smoothing steps before and after the correction
+FINE_RANGE, COARSE_RANGE = (2 / 12, 2.0), (2 / 8, 2.0)  # eigenvalues of D^-1 A that they are to reduce
+LANCZOS, SURELY = 8, 1.07  # steps for the largest eigenvalue of a cycle, and how many times as large it may be
+NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
+LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
+
+
+def chebyshev(steps: int, low: float, high: float) -> F32:
+    """Return the step lengths of the polynomial that is smallest on an interval of eigenvalues.
+
+    Examples
+    --------
+    >>> chebyshev(2, 0.25, 2.0).round(3).tolist()
+    [0.574, 1.972]
+    """
+    roots = (high + low) / 2 + (high - low) / 2 * np.cos(np.pi * (2 * np.arange(steps) + 1) / (2 * steps))
+    return (1 / roots).astype(np.float32)
+
+
+class FaceCycle:
+    """M of a multigrid cycle on face weights: one cycle on the finest level, two on each of the others.
+
+    Parameters
+    ----------
+    grid : Grid
+        The finest box.
+    faces : Faces
+        Its operator.
+    threads : int, default 1
+    coarsest : int, optional
+        Largest number of cells of a box that is solved exactly.
+
+    Attributes
+    ----------
+    failing : float
+        Share of the face weights of the second level where strong faces are not those of any grid of its cells.
+    """
+
+    name = "geometric-multigrid"
+    symmetric = linear = True
+    work = 4.0  # passes over the finest level: down, up, and the outer two
+
+    def __init__(self, grid: Grid, faces: Faces, threads: int = 1, *, coarsest: int = COARSEST) -> None:
+        level, steps = FaceLevel.of(grid, faces), []
+        while level.cells > coarsest or not steps:
+            steps.append(coarsen(level))
+            level = steps[-1].level
+        self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
+        self.omegas = chebyshev(FINE_STEPS, *FINE_RANGE)
+        self.memory_map = _laid_out(steps)
+        for depth in reversed(range(len(steps) - 1)):
+            self.memory_map.weights[depth] = self._second_visit(depth)
+        self._allocate(threads)
+
+    def _allocate(self, threads: int) -> None:
+        """Make work vectors and threads."""
+        self._below = steps_grid(self.memory_map.table[0])
+        self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
+        self._team = Team(threads, self.grid.n[0], self.faces.extra.size)
+        shape = (3 * FINE_STEPS + levels.SPARE, self.grid.s[0])
+        self._rings = [(np.zeros(shape, dtype=np.float32),) for _ in range(self._team.threads)]
+        self._smoothed = self.zeros()
+
+    def _second_visit(self, depth: int) -> float:
+        """Return as much weight for the second cycle M of a level as positive definiteness allows.
+
+        Both make (1 + w) M - w M A M, which is positive definite while w (t - 1) < 1 for the largest eigenvalue t of
+        M A: up to two with the full weight one.
+        """
+        alphas, betas = np.zeros(LANCZOS), np.zeros(LANCZOS)
+        done = levels.tridiagonalise(self.memory_map, depth, alphas, betas)
+        if not done:
+            return 0.0
+        tridiagonal = np.diag(alphas[:done]) + np.diag(betas[1:done], 1) + np.diag(betas[1:done], -1)
+        largest = SURELY * float(np.linalg.eigvalsh(tridiagonal)[-1])
+        return 1.0 if largest <= 2 else 1 / (largest - 1)
+
+    def __str__(self) -> str:
+        boxes = [self.grid, *map(steps_grid, self.memory_map.table)]
+        sizes = ", ".join("x".join(str(k) for k in box.n if k > 1) or "1" for box in boxes)
+        memory, unknowns = self.memory(), max(int(np.count_nonzero(self.faces.inverse)), 1)
+        return (
+            f"{self.name}, {len(boxes)} levels: {sizes}; the last solved exactly ({len(self.memory_map.cells)} unknowns)\n"
+            f"{self.work:g} passes over the finest grid per iteration, outer loop included; "
+            f"{memory / 2**20:.1f} MiB, {memory / unknowns:.0f} bytes per unknown"
+        )
+
+    def memory(self) -> int:
+        """Return the bytes of all arrays, the weights of the faces included."""
+        arrays = {id(a): a.nbytes for a in (*self.faces, *self.codes, *self.memory_map, self._smoothed)}
+        return sum(arrays.values()) + sum(own.nbytes for (own,) in self._rings)
+
+    def twin(self, threads: int) -> FaceCycle:
+        """Return the same M with work vectors and threads of its own."""
+        twin = FaceCycle.__new__(FaceCycle)
+        twin.__dict__.update(self.__dict__)
+        twin.memory_map = self.memory_map._replace(pool=self.memory_map.pool.copy())
+        twin._allocate(threads)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("grid", "faces", "codes", "failing", "omegas", "memory_map")
+        return {name: self.__dict__[name] for name in kept} | {"threads": self._team.threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        threads = state.pop("threads")
+        self.__dict__.update(state)
+        self._allocate(threads)
+
+    def zeros(self) -> F32:
+        """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
+        return np.zeros_like(self.faces.extra)
+
+    def apply(self, r: F32, z: F32) -> float:
+        """Set z to M r and return r.z."""
+        team, place = self._team, (self.grid, self.faces, self.omegas, r, self._smoothed)
+        bounds = team.halved if self.codes.near0.size else team.bounds
+        where = (self.codes, self._below)
+        team.run(waves.descend, *place, *where, self._coarse.r, scratch=self._rings, bounds=bounds)
+        levels.visit(self.memory_map, 0)
+        return float(sum(team.run(waves.ascend, *place, z, *where, self._coarse.z, scratch=self._rings)))
+
+
+def steps_grid(row: NDArray[np.int64]) -> Grid:
+    """Return the box of a coarse level as numbers of Python."""
+    n, s, wrap = levels.grid_of(row.tolist())
+    return Grid(n, s, wrap)
+
+
+def _laid_out(steps: list[Coarser]) -> Memory:
+    """Return the coarse levels in memory."""
+    rows, end, code_end = [], 0, 0
+    for step, under in zip(steps, [*steps[1:], None], strict=True):
+        lengths = [0] * 6 if under is None else [code.size for code in under.codes]
+        row = levels.row_of(step.level.grid, COARSE_STEPS, end, lengths, code_end)
+        rows.append(row)
+        end, code_end = row[levels.END], row[levels.CODES_END]
+    table = np.array(rows, dtype=np.int64)
+    pool, codes = np.zeros(end, dtype=np.float32), np.zeros(code_end, dtype=np.uint8)
+    for row, step, under in zip(rows, steps, [*steps[1:], None], strict=True):
+        for place, own in zip(levels.faces_of(row, pool), step.level.faces, strict=True):
+            place[:] = own
+        for place, own in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
+            place[:] = own
+    omegas = np.tile(chebyshev(COARSE_STEPS, *COARSE_RANGE), (len(rows), 1))
+    cells, inverse = exact_inverse(steps[-1].level)
+    return Memory(table, omegas, np.ones(len(rows), dtype=np.float32), pool, codes, cells, inverse)
+
+
+def exact_inverse(level: FaceLevel) -> tuple[NDArray[np.int64], F32]:
+    """Return the unknowns of a level, and the dense pseudo-inverse of its operator on these.
+
+    The operator is scaled to unit diagonal first, which takes contrasts out. Components without extra diagonal lose their
+    constant: with V their normalised null vectors, the pseudo-inverse of the scaled operator B is (B + V V')^-1 - V V'.
+    """
+    cells = np.flatnonzero(level.diagonal > 0)
+    if not cells.size:
+        return cells, np.zeros((0, 0), dtype=np.float32)
+    low, high, weights = _couplings(level, cells)
+    extra = level.faces.extra[cells].astype(np.float64)
+    graph = sp.coo_array((weights, (low, high)), shape=(cells.size, cells.size)).toarray()
+    dense = -(graph + graph.T)
+    diagonal = extra - dense.sum(axis=1)
+    root = np.sqrt(diagonal)
+    dense[np.diag_indices_from(dense)] = diagonal
+    dense /= root * root[:, None]
+    component = sp.csgraph.connected_components(sp.csr_array(graph), directed=False)[1]
+    sizes = np.bincount(component, weights=diagonal)
+    sealed = np.bincount(component, weights=extra) <= LOOSE * sizes
+    null = np.where(sealed[component], root / np.sqrt(sizes[component]), 0.0)
+    constants = np.where(component == component[:, None], null * null[:, None], 0.0)
+    dense += constants
+    factor, fault = scipy.linalg.lapack.dpotrf(dense.T, lower=True)
+    if fault:
+        values, vectors = np.linalg.eigh(dense)
+        sound = values > NULL
+        inverse = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
+    else:
+        upper = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0].T
+        inverse = np.triu(upper) + np.triu(upper, 1).T
+    inverse -= constants
+    inverse /= root * root[:, None]
+    return cells, np.ascontiguousarray(inverse, dtype=np.float32)
+
+
+def _couplings(level: FaceLevel, cells: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Return the faces between the unknowns of a level: both their numbers, and the weight."""
+    (n, s, wrap), f = level.grid, level.faces
+    number = np.full(level.diagonal.size, -1)
+    number[cells] = np.arange(cells.size)
+    plane, row = np.divmod(cells, s[0])
+    place = np.stack([plane - 1, row // s[1] - 1 if s[1] else np.zeros_like(row), (row % s[1] if s[1] else row) - 1])
+    low, high, weights = [], [], []
+    for axis, (w, stride) in enumerate(zip((f.w0, f.w1, f.w2), (*s, 1), strict=True)):
+        if n[axis] == 1:
+            continue
+        at_end = place[axis] == n[axis] - 1
+        other = np.where(at_end, cells - (n[axis] - 1) * stride, cells + stride)
+        kept = (w[cells] > 0) & (number[other] >= 0) & (number[other] != number[cells]) & (wrap[axis] | ~at_end)
+        low.append(number[cells[kept]])
+        high.append(number[other[kept]])
+        weights.append(w[cells[kept]].astype(np.float64))
+    return np.concatenate(low), np.concatenate(high), np.concatenate(weights)

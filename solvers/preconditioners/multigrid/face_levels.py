@@ -1,0 +1,143 @@
+"""From a grid with face weights to the next coarser one, whose operator is of the same kind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.grids.embedding import Box
+from deepcd.solvers.kernels.faces import distribution, elimination, forming, tempering
+from deepcd.solvers.kernels.faces.records import F32, U8, Codes, Faces, Grid
+
+STRONG = 0.3  # coupling along an axis, relative to the strongest one, from which on the axis is halved
+LOW = np.float32(0.2)  # ratio of a resistor network's weight to a coarse face's below which geometry fails
+# Diagonals of coarse cells that come from rounding: up to such parts of their cells' diagonals, and of the largest one.
+ROUNDED, ROUNDED_LARGEST = np.float32(1e-9), 1e-13
+NONE = np.zeros(0, dtype=np.uint8)
+
+
+class FaceLevel(NamedTuple):
+    """The operator of a level."""
+
+    grid: Grid
+    faces: Faces
+    diagonal: F32
+
+    @classmethod
+    def of(cls, grid: Grid, faces: Faces) -> FaceLevel:
+        """Return a level with its diagonal."""
+        diagonal = np.zeros_like(faces.extra)
+        forming.form_diagonal(grid.n, grid.s, faces.w0, faces.w1, faces.w2, faces.extra, diagonal)
+        return cls(grid, faces, diagonal)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of the box."""
+        return math.prod(self.grid.n)
+
+    def strong_axes(self) -> tuple[bool, bool, bool]:
+        """Return along which axes cells are coupled strongly; at least one."""
+        (n, s, _), f = self.grid, self.faces
+        strength = forming.couplings(n, s, f.w0, f.w1, f.w2, f.inverse)
+        if not strength.max() > 0:
+            strength = np.array([size > 1 for size in n], dtype=float)
+        first, middle, last = (n[a] > 1 and strength[a] >= STRONG * strength.max() for a in range(3))
+        return bool(first), bool(middle), bool(last)
+
+
+@dataclass
+class _Halfway:
+    """An operator while its axes are halved one after the other; without an axis `faces` has None in its place."""
+
+    n: Box
+    s: tuple[int, int]
+    faces: list[F32]
+    extra: F32
+
+    def coarser(self, axis: int) -> _Halfway:
+        """Return zero weights on the box of half as many cells along an axis."""
+        n = self.n
+        m = (n[0] + 1) // 2 if axis == 0 else n[0], (n[1] + 1) // 2 if axis == 1 else n[1], (n[2] + 1) // 2 if axis == 2 else n[2]
+        row = m[2] + 2
+        s = (row, 0) if self.s[1] == 0 else ((m[1] + 2) * row, row)
+        first, last, extra = (np.zeros((m[0] + 2) * s[0], dtype=np.float32) for _ in range(3))
+        middle = first if s[1] == 0 else np.zeros_like(first)
+        return _Halfway(m, s, [first, middle, last], extra)
+
+    def close(self, wrap: tuple[bool, bool, bool]) -> None:
+        """Repeat the last face in the padding of axes that repeat."""
+        forming.close_faces(self.n, self.s, wrap, *self.faces)
+
+    def diagonal(self) -> F32:
+        """Return the diagonal."""
+        diagonal = np.zeros_like(self.extra)
+        forming.form_diagonal(self.n, self.s, *self.faces, self.extra, diagonal)
+        return diagonal
+
+
+class Coarser(NamedTuple):
+    """The next coarser level, the transfer to it, and the share of its face weights where geometry fails."""
+
+    level: FaceLevel
+    codes: Codes
+    failing: float
+
+
+def coarsen(fine: FaceLevel) -> Coarser:
+    """Halve the axes along which cells are coupled strongly, one after the other."""
+    (n, s, wrap), f, diagonal = fine
+    halved, codes = fine.strong_axes(), [NONE] * 6
+    now, d = _Halfway(n, s, [f.w0, f.w1, f.w2], f.extra), diagonal
+    for axis in range(3):
+        if halved[axis]:
+            now, codes[2 * axis], codes[2 * axis + 1] = _halve(now, wrap, axis, d)
+            d = now.diagonal()
+    failing = _temper(fine, now, halved)
+    floor, inverse = np.zeros_like(now.extra), np.zeros_like(now.extra)
+    least = np.float32(ROUNDED_LARGEST * float(diagonal.max()))
+    forming.sum_floor(n, s, halved, diagonal, now.n, now.s, ROUNDED, least, floor)
+    now.close(wrap)
+    forming.remove_cells(now.n, now.s, wrap, floor, now.diagonal(), *now.faces, now.extra)
+    now.close(wrap)
+    d = now.diagonal()
+    forming.invert(d, inverse)
+    level = FaceLevel(Grid(now.n, now.s, wrap), Faces(*now.faces, now.extra, inverse), d)
+    return Coarser(level, Codes(*codes), failing)
+
+
+def _halve(fine: _Halfway, wrap: tuple[bool, bool, bool], axis: int, diagonal: F32) -> tuple[_Halfway, U8, U8]:
+    """Return the operator with half as many cells along an axis, and how the cells hang on the coarser ones."""
+    n, s, w, coarse = fine.n, fine.s, fine.faces, fine.coarser(axis)
+    near, far = (np.zeros(fine.extra.size, dtype=np.uint8) for _ in range(2))
+    where = (near, far, coarse.s, coarse.faces[axis], coarse.extra)
+    if axis < 2:
+        elimination.halve_across(n, s, wrap[axis], axis, w[axis], fine.extra, diagonal, *where)
+    else:
+        elimination.halve_along(n, s, wrap[axis], w[axis], fine.extra, diagonal, *where)
+    for other in range(3):
+        if other == axis or n[other] == 1:
+            continue
+        where = (near, far, coarse.s, coarse.faces[other], coarse.faces[axis], coarse.extra)
+        if axis < 2:
+            distribution.distribute_across(n, s, wrap[axis], wrap[other], axis, other, w[other], *where)
+        else:
+            distribution.distribute_along(n, s, wrap[axis], other, w[other], *where)
+    coarse.close(wrap)
+    return coarse, near, far
+
+
+def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) -> float:
+    """Weaken coarse faces where resistor networks do; return the share of their weights where geometry fails."""
+    (n, s, _), f = fine.grid, fine.faces
+    total = small = 0.0
+    for axis, w in enumerate((f.w0, f.w1, f.w2)):
+        if n[axis] == 1:
+            continue
+        where = (w, coarse.s, coarse.n, coarse.faces[axis], LOW)
+        own = tempering.temper_across(n, s, halved, axis, *where) if axis < 2 else tempering.temper_along(n, s, halved, *where)
+        total, small = total + own[0], small + own[1]
+    return small / total if total > 0 else 0.0
