@@ -30,8 +30,8 @@ TOO_LOOSE = (
     "(long narrow channels, other order, or no grid); pass grid= if there is one"
 )
 NOT_CLOSED = (
-    "couplings do not close on a Cartesian grid in C order "
-    "(other order, periodic links, a wall without thickness, or no grid)"
+    "couplings do not close on a Cartesian grid in C order ({}other order, periodic links, or no grid): "
+    "row {} of A fits nowhere beside the earlier rows that it couples to"
 )
 
 
@@ -68,7 +68,9 @@ def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
     return Pattern(indptr, indices, rows)
 
 
-def walk(pattern: Pattern, mark: NDArray[np.uint8]) -> tuple[Embedding, NDArray[np.uint8]] | None:
+def walk(
+    pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True
+) -> tuple[Embedding, NDArray[np.uint8]] | None:
     """Try the quick way for one component with three axes.
 
     Parameters
@@ -76,6 +78,9 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8]) -> tuple[Embedding, NDArray[
     pattern : Pattern
     mark : ndarray of uint8, shape (m,)
         What is written into the cell of each row, not zero: its diagonal entry, for example.
+    induced : bool, default True
+        Compare places with couplings: cells that touch are coupled, all of them. If not, that is left to the caller,
+        and two axes are taken as well.
 
     Returns
     -------
@@ -87,12 +92,14 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8]) -> tuple[Embedding, NDArray[
     low, high = np.empty((1, 3), dtype=np.int64), np.empty((1, 3), dtype=np.int64)
     if not placement.walk(pattern.indptr, pattern.indices, packed, low[0], high[0]):
         return None
-    shape = tuple(int(size) for size in (high - low + 1)[0])
-    if min(shape) < 2 or math.prod(shape) > _most_cells(pattern.m):
+    sizes = (high - low + 1)[0]
+    axes = (0, 1, 2) if induced else tuple(int(axis) for axis in np.flatnonzero(sizes > 1))
+    shape = tuple(int(sizes[axis]) for axis in axes)
+    if len(shape) < 2 or min(shape) < 2 or math.prod(shape) > _most_cells(pattern.m):
         return None
     component = np.broadcast_to(np.int32(0), pattern.m)  # takes no memory
-    found, box = _placed(pattern, component, packed, shape, (0, 1, 2), 1 - low, mark)
-    return (found, box) if fits(pattern, found, box) else None
+    found, box = _placed(pattern, component, packed, shape, axes, 1 - low, mark)
+    return (found, box) if not induced or fits(pattern, found, box) else None
 
 
 def fits(pattern: Pattern, embedding: Embedding, box: NDArray[np.uint8]) -> bool:
@@ -110,6 +117,10 @@ class Pieces:
     pattern : Pattern
     planar : bool
         Try two axes first, since no row has three earlier or three later neighbours.
+    induced : bool, default True
+        Whether cells that touch are coupled, all of them.
+    lookups : int, optional
+        Number of positions that may be looked up; if not given, as many as random walls may need.
 
     Raises
     ------
@@ -117,19 +128,23 @@ class Pieces:
         If no positions agree with the couplings, or the search for them was given up.
     """
 
-    def __init__(self, pattern: Pattern, planar: bool) -> None:
-        self.pattern = pattern
-        self._lookups = LOOKUPS + PER_ENTRY * pattern.indices.size  # that are left
+    def __init__(self, pattern: Pattern, planar: bool, induced: bool = True, lookups: int | None = None) -> None:
+        self.pattern, self._induced = pattern, induced
+        # Lookups that are left.
+        self._lookups = LOOKUPS + PER_ENTRY * pattern.indices.size if lookups is None else lookups
         m, none = pattern.m, np.empty(0, dtype=np.uint8)
         parent, self._packed = np.empty(m, dtype=np.int32), np.empty(m, dtype=np.int64)
         for two_axes in (True, False) if planar else (False,):
             guesses, contradictions, self._lookups = discovery.link(
-                *pattern[:2], none, two_axes, False, 0, none, none, parent, self._packed, self._lookups
+                *pattern[:2], none, two_axes, induced, False, 0, none, none, parent, self._packed, self._lookups
             )
             if contradictions >= 0 or self._lookups < 0:
                 break
         if contradictions < 0:
-            raise NotAGrid(TOO_LOOSE if self._lookups < 0 else NOT_CLOSED)
+            row = -1 - contradictions
+            row = row if isinstance(pattern.rows, slice) else int(pattern.rows[row])
+            wall = "a wall without thickness, " if induced else ""
+            raise NotAGrid(TOO_LOOSE if self._lookups < 0 else NOT_CLOSED.format(wall, row))
         self._searches = SEARCHES if guesses or two_axes else 0  # that may still be made
         self.component = np.empty(m, dtype=np.int32)
         self.count = int(np.count_nonzero(parent < 0))
@@ -196,13 +211,18 @@ class Pieces:
         forced = 0
         while True:
             guesses, contradictions, self._lookups = discovery.link(
-                own_indptr, own_indices, own_mask, False, True, forced, rank, possible, parent, offset, self._lookups
+                *(own_indptr, own_indices, own_mask, False, self._induced, True, forced),
+                *(rank, possible, parent, offset, self._lookups),
             )
             if contradictions == 0:
                 placement.flatten(parent, offset)
                 at = offset[rows]
                 self._lookups -= 6 * rows.size * int(rows.size).bit_length()  # six neighbours of each are searched for
-                if placement.induced(own_indptr, own_indices, rows, at):
+                if self._induced:
+                    good = placement.induced(own_indptr, own_indices, rows, at)
+                else:  # all couplings agree, and what remains is the order
+                    good = bool((np.diff(at) > 0).all())
+                if good:
                     return at
             forced = min(guesses, GUESSES)
             while forced and rank[forced - 1] + 1 >= possible[forced - 1]:

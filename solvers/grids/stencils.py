@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from deepcd.solvers.grids.embedding import Embedding
+from deepcd.solvers.kernels.faces.records import Faces
 
 POISSON_BOUND = (
     18.0  # of a row of A / scale: a diagonal entry of twelve, with Dirichlet faces all around, and six couplings
@@ -80,6 +81,60 @@ class UnitStencil:
         values[:, len(strides)] = box[position] * self.scale
         indptr = np.concatenate(([0], np.cumsum(present.sum(axis=1))))
         A = csr_array((values[present], columns[present], indptr), shape=(m, m))
+        A.sort_indices()
+        return A
+
+
+@dataclass(frozen=True, eq=False)
+class FaceStencil:
+    """Every face between two cells has a weight of its own: A x = scale (extra x + sum of w (x_i - x_j)).
+
+    Parameters
+    ----------
+    faces : Faces
+        A / scale in float32, and its inverse diagonal, on the flat padded box; zeros where there is no unknown. In 2D
+        `w1` is `w0`.
+    scale : float
+        Power of two near the largest diagonal entry of A: that of A / scale lies between 1 / 64 and 64.
+    sealed : ndarray of bool, shape (components,)
+        Whether the rows of each component sum to zero, so that the constant on it is in the null space.
+    row_bound : float
+        Upper bound for the sum of absolute values in a row of A / scale.
+    wrap : tuple of 3 bools
+        Which axes, as in `Embedding.n`, repeat: their last cells are coupled to their first ones.
+    """
+
+    faces: Faces
+    scale: float
+    sealed: NDArray[np.bool_]
+    row_bound: float
+    wrap: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows are those of A to the last bit: no, they are rounded to single precision."""
+        return False
+
+    def entries(self, embedding: Embedding) -> csr_array:
+        """Return the coupled rows and columns of A, shape (m, m), as rounded, with sorted indices."""
+        faces, position, m = self.faces, embedding.position, embedding.position.size
+        number = np.full(faces.inverse.size, -1, dtype=np.int32)
+        number[position] = np.arange(m)
+        rows, columns, values = [], [], []
+        for w, size, stride in zip(faces[:3], embedding.n, (*embedding.s, 1), strict=True):
+            row = np.flatnonzero(w[position]) if stride else np.empty(0, dtype=np.intp)
+            here = position[row]
+            column = number[here + stride]
+            column = np.where(column >= 0, column, number[here - (size - 1) * stride])  # a link across the box
+            weight = w[here].astype(np.float64)
+            rows += [row, column]
+            columns += [column, row]
+            values += [weight, weight]
+        i, j, weights = np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+        diagonal = faces.extra[position] + np.bincount(i, weights, m)
+        diagonal_at = np.arange(m)
+        i, j = np.concatenate((i, diagonal_at)), np.concatenate((j, diagonal_at))
+        A = csr_array(coo_array((self.scale * np.concatenate((-weights, diagonal)), (i, j)), shape=(m, m)))
         A.sort_indices()
         return A
 

@@ -69,7 +69,7 @@ def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
 
     Raises NotAGrid, with the row and the reason, if the entries are not multiples of one coupling.
     """
-    A, eps = _canonical(A)
+    A, eps = canonical(A)
     degree, count = np.empty(A.shape[0], dtype=np.uint8), np.empty(A.shape[0], dtype=np.uint8)
     reason, row, scale, planar = unit_values.values(A.indptr, A.indices, A.data, eps, degree, count)
     if reason == unit_values.EXPLICIT_ZERO:
@@ -116,7 +116,7 @@ def verify(A: csr_array, embedding: Embedding, stencil: UnitStencil) -> None:
     NotAGrid
         If an entry differs, with its place.
     """
-    A, eps = _canonical(A)
+    A, eps = canonical(A)
     n, m, rows = A.shape[0], embedding.position.size, embedding.rows
     if isinstance(rows, slice):
         if n != m:
@@ -128,15 +128,24 @@ def verify(A: csr_array, embedding: Embedding, stencil: UnitStencil) -> None:
         raise NotAGrid(mismatch)
 
 
-def _canonical(A: csr_array) -> tuple[csr_array, float]:
+def canonical(A: csr_array) -> tuple[csr_array, float]:
     """Return A as sorted CSR of float32 or float64, copied only if need be, and the rounding unit of its values."""
+    converted, eps = real(A)
+    if not converted.has_canonical_format:
+        converted = converted.copy()
+        converted.sum_duplicates()
+    return converted, eps
+
+
+def real(A: csr_array) -> tuple[csr_array, float]:
+    """Return A as CSR of float32 or float64, copied only if need be, and the rounding unit of its values.
+
+    Raises NotAGrid if A is not a square sparse array of real numbers.
+    """
     if not issparse(A) or A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise NotAGrid(f"A must be a square sparse array, got {type(A).__name__} of shape {np.shape(A)}")
     if A.dtype.kind not in "fiub":
         raise NotAGrid(f"A has entries of type {A.dtype}; the operator of a grid is real")
     eps = float(np.finfo(A.dtype).eps) if A.dtype.kind == "f" else 0.0
     converted = csr_array(A, dtype=A.dtype if A.dtype in (np.float32, np.float64) else np.float64)
-    if not converted.has_canonical_format:
-        converted = converted.copy()
-        converted.sum_duplicates()
     return converted, max(eps, float(np.finfo(np.float64).eps))

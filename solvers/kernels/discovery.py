@@ -8,7 +8,8 @@ certainty is used at once:
 1. the earlier neighbours of a cell are, in row order, those at -x, -y, -z; the later ones those at +z, +y, +x;
 2. a neighbour at +z is the next row;
 3. positions grow lexicographically with the row number;
-4. two cells of a piece that touch are coupled, and never share a position.
+4. two cells of a piece never share a position; they are coupled if they touch, but for matrices whose coefficients
+   may be zero.
 
 A row that these leave open is set aside until the pieces around it are known from both sides. What is open even then
 (mostly because either answer is right: a dead end may bend) is guessed, the fastest axis first.
@@ -85,11 +86,11 @@ def _row_at(parent, offset, root, position, budget):
 
 
 @njit(cache=True, nogil=True)
-def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep, budget):
+def _fits(indptr, indices, induced, parent, offset, ring, last, a, b, shift, deep, budget):
     """Tell whether two pieces can be joined with root b at `shift` from root a.
 
     Necessary conditions, tried on cells of the smaller piece: couplings join neighbours, order agrees with the
-    nearest rows of the larger piece; with `deep`, cells that would touch are coupled.
+    nearest rows of the larger piece; if `induced`, neighbours in a line are coupled, and with `deep` all that touch.
     """
     if parent[a] > parent[b]:
         a, b, shift = b, a, -shift
@@ -111,14 +112,14 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep, budget
             root, at = find(parent, offset, s)
             budget[0] -= 1
             if root == a:
-                if at >= p or (at == p - Z and entry(indptr, indices, row, s) < 0):
+                if at >= p or (induced and at == p - Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         for s in range(row + 1, min(row + 1 + SCAN, last[a] + 1, n)):
             root, at = find(parent, offset, s)
             budget[0] -= 1
             if root == a:
-                if at <= p or (at == p + Z and entry(indptr, indices, row, s) < 0):
+                if at <= p or (induced and at == p + Z and entry(indptr, indices, row, s) < 0):
                     return False
                 break
         if deep:
@@ -133,7 +134,7 @@ def _fits(indptr, indices, parent, offset, ring, last, a, b, shift, deep, budget
 
 
 @njit(cache=True, nogil=True)
-def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank, budget):
+def _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, i, rank, budget):
     """Join row i to its earlier neighbours as far as the choice is certain, or on the best guess.
 
     `rank` < 0 forbids guessing, otherwise the choice of that rank among the possible ones is taken, the fastest axes
@@ -167,14 +168,16 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank, 
                 elif root == own:
                     good = shift == 0
                 elif parent[own] + parent[root] < -2 or deep:
-                    good = _fits(indptr, indices, parent, offset, ring, last, root, own, shift, deep, budget)
+                    good = _fits(indptr, indices, induced, parent, offset, ring, last, root, own, shift, deep, budget)
                 for b in range(a):
                     root_b, at_b = find(parent, offset, indices[start + b])
                     between = at + unit - at_b - _unit(k, choice, b)  # root of b's piece relative to the root of a's
                     if good and root_b == root:
                         good = between == 0
                     elif good:
-                        good = _fits(indptr, indices, parent, offset, ring, last, root, root_b, between, deep, budget)
+                        good = _fits(
+                            indptr, indices, induced, parent, offset, ring, last, root, root_b, between, deep, budget
+                        )
                 if not good:
                     break
             bit = 1 << choice
@@ -184,7 +187,7 @@ def _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, rank, 
             elif deep and not good:
                 possible &= ~bit
                 number -= 1
-        if number < 2:
+        if number < 2 or not induced:
             break
     if number == 0:
         return 0
@@ -224,7 +227,7 @@ def _join_anyhow(indptr, indices, parent, offset, ring, last, i):
 
 
 @njit(cache=True, nogil=True)
-def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, offset, lookups):
+def link(indptr, indices, mask, planar, induced, stop, forced, rank, possible, parent, offset, lookups):
     """Find the relative positions of coupled rows.
 
     Parameters
@@ -236,6 +239,8 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         known.
     planar : bool
         Whether to assume two axes only.
+    induced : bool
+        Whether cells that touch are coupled, all of them.
     stop : bool
         Whether to return at the first contradiction.
     forced : int
@@ -255,7 +260,7 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
     guesses : int
         Rows whose position was guessed.
     contradictions : int
-        Rows that fit nowhere after a guess; -1: one that fits nowhere whatever is guessed, or lookups are used up.
+        Rows that fit nowhere after a guess; -1 - row: one that fits nowhere whatever is guessed; -1: lookups are used up.
     left : int
         How many positions may still be looked up; below zero: there were not enough.
     """
@@ -290,9 +295,11 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             else:
                 known = indices[start + 1] != i - 1 and not planar
         if not known:
-            number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
-            if number == 0 or budget[0] < 0:
+            number = _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, i, -1, budget)
+            if budget[0] < 0:
                 return 0, -1, budget[0]
+            if number == 0:
+                return 0, -1 - i, budget[0]
             if number > 1:
                 aside[waiting] = i
                 waiting += 1
@@ -308,7 +315,7 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             if other != own:
                 unite(parent, offset, ring, last, other, own, shift)
             elif shift != 0:
-                return 0, -1, budget[0]
+                return 0, -1 - i, budget[0]
     head = 0  # aside[head:waiting] is open
     enough = budget[0] - EFFORT - PER_ENTRY * indices.size
     certain = True
@@ -317,13 +324,13 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
             left = head
             for w in range(head, waiting):
                 i = aside[w]
-                number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, -1, budget)
+                number = _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, i, -1, budget)
                 if budget[0] < 0:
                     return guesses, -1, budget[0]
                 if number == 0:
                     contradictions += 1
                     if stop or guesses == 0:
-                        return guesses, contradictions if guesses > 0 else -1, budget[0]
+                        return guesses, contradictions if guesses > 0 else -1 - i, budget[0]
                     _join_anyhow(indptr, indices, parent, offset, ring, last, i)
                 elif number > 1:
                     aside[left] = i
@@ -334,7 +341,7 @@ def link(indptr, indices, mask, planar, stop, forced, rank, possible, parent, of
         i = aside[head]
         head += 1
         choice = int(rank[guesses]) if guesses < forced else 0
-        number = _settle(indptr, indices, mask, planar, parent, offset, ring, last, i, choice, budget)
+        number = _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, i, choice, budget)
         if budget[0] < 0:
             return guesses, -1, budget[0]
         if number == 0:
