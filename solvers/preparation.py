@@ -83,7 +83,7 @@ def prepare(
     Solvable or Unsolvable
     """
     if recipe is None and structure.embedding is not None:
-        recipe = _on_grids(config, structure.embedding)
+        recipe = _on_grids(config, structure)
     try:
         if recipe is not None and recipe.needs_grid:
             parts, by_levels = _grid_parts(structure, config, recipe), False
@@ -164,11 +164,15 @@ def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvab
     return Unsolvable(config.backend.place_matrix(structure.matrix), fault.status, fault.detail)
 
 
-def _on_grids(config: Config, embedding: Embedding) -> Recipe:
+def _on_grids(config: Config, structure: Structure) -> Recipe:
     """Return the candidate for a matrix with a grid behind it; chains and narrow channels are factored at once."""
-    if DIRECT in config.candidates and math.prod(embedding.shape) <= _NARROW * max(embedding.shape):
+    from deepcd.solvers.grids.stencils import FaceStencil
+
+    assert structure.on_grid is not None
+    shape, faces = structure.on_grid.embedding.shape, isinstance(structure.on_grid.stencil, FaceStencil)
+    if DIRECT in config.candidates and math.prod(shape) <= _NARROW * max(shape):
         return DIRECT
-    return next(recipe for recipe in config.candidates if recipe.needs_grid)
+    return next(recipe for recipe in config.candidates if recipe.needs_grid and (recipe.takes_faces or not faces))
 
 
 def _grid_parts(structure: Structure, config: Config, recipe: Recipe) -> Parts:

@@ -21,7 +21,7 @@ from deepcd.solvers.space import Preconditioner
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
-    from deepcd.solvers.grids.stencils import UnitStencil
+    from deepcd.solvers.grids.stencils import FaceStencil, UnitStencil
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
@@ -41,7 +41,7 @@ class Part:
         The entries, scaled to ordinary magnitude; None on a grid, whose entries follow from the stencil.
     embedding : Embedding or None
         Where the rows lie in a grid, if the recipe needs one.
-    stencil : UnitStencil or None
+    stencil : UnitStencil or FaceStencil or None
         What couples the cells of that grid.
     eps : float
         Unit roundoff that the entries of A carry.
@@ -61,7 +61,7 @@ class Part:
 
     A: sp.csr_array | None = None
     embedding: Embedding | None = None
-    stencil: UnitStencil | None = None
+    stencil: UnitStencil | FaceStencil | None = None
     eps: float = float(np.finfo(np.float64).eps)
     near_null: NDArray[np.float64] | None = None
     weights: str | Path | None = None
@@ -87,6 +87,8 @@ class Recipe:
         Whether it needs the embedding of a Cartesian grid; others need the entries of A.
     takes_weights : bool, default False
         Whether it reads a weight file.
+    takes_faces : bool, default False
+        Whether the faces of the grid may have weights of their own.
     """
 
     name: str
@@ -94,12 +96,15 @@ class Recipe:
     summary: str
     needs_grid: bool = False
     takes_weights: bool = False
+    takes_faces: bool = False
 
 
 def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
     """Return cells per axis, and the diagonal entries on the padded box."""
+    from deepcd.solvers.grids.stencils import UnitStencil
+
     assert part.embedding is not None
-    assert part.stencil is not None
+    assert isinstance(part.stencil, UnitStencil)
     return part.embedding.shape, part.stencil.diagonal
 
 
@@ -116,6 +121,15 @@ def _learned_multigrid(part: Part) -> Preconditioner:
 
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
+    from deepcd.solvers.grids.stencils import FaceStencil
+
+    if isinstance(part.stencil, FaceStencil):
+        from deepcd.solvers.kernels.faces.records import Grid
+        from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
+
+        assert part.embedding is not None
+        grid = Grid(part.embedding.n, part.embedding.s, part.stencil.wrap)
+        return FaceCycle(grid, part.stencil.faces, part.threads)
     from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
     return classical_cycle(*_grid(part), part.threads)
@@ -198,7 +212,13 @@ RECIPES = {
             needs_grid=True,
             takes_weights=True,
         ),
-        Recipe("geometric-multigrid", _geometric_multigrid, "classical geometric multigrid", needs_grid=True),
+        Recipe(
+            "geometric-multigrid",
+            _geometric_multigrid,
+            "classical geometric multigrid",
+            needs_grid=True,
+            takes_faces=True,
+        ),
         Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
         Recipe("direct", _direct, "sparse factors"),
         Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
@@ -214,8 +234,9 @@ RECIPES = {
 
 # What "auto" chooses from; see `strategies.py`.
 DIRECT, LEARNED, RELAXATION = RECIPES["direct"], RECIPES["learned-multigrid"], RECIPES["ssor"]
+GEOMETRIC = RECIPES["geometric-multigrid"]
 ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
-AUTOMATIC = (DIRECT, LEARNED, RELAXATION, ALGEBRAIC)
+AUTOMATIC = (DIRECT, LEARNED, GEOMETRIC, RELAXATION, ALGEBRAIC)
 
 
 def recipe_of(preconditioner: Any) -> Recipe | None:

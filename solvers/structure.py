@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.values import Scanned
     from deepcd.solvers.operators.grid_matrix import GridMatrix
+    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
     from deepcd.solvers.survey import Survey
+
+    OnGrid = UnitStencilOperator | FaceStencilOperator
 
 
 Pattern = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # indptr and indices
@@ -39,7 +42,7 @@ class Structure:
         1, or -1 if `matrix` is -A.
     dtype : dtype
         float32 if that was the precision of A, else float64.
-    on_grid : UnitStencilOperator or None
+    on_grid : UnitStencilOperator or FaceStencilOperator or None
         The operator of the grid behind A on its coupled rows, if one was looked for and found.
     no_grid : str
         Why A was not taken for a grid; empty if it was, or if none was looked for.
@@ -60,7 +63,7 @@ class Structure:
     matrix: sp.csr_array | GridMatrix
     sign: int
     dtype: np.dtype[Any]
-    on_grid: UnitStencilOperator | None
+    on_grid: OnGrid | None
     no_grid: str
     null: NDArray[np.float64] | None
     near_null: NDArray[np.float64] | None
@@ -165,6 +168,8 @@ def analyse(
         kept = GridMatrix(found, n, *alone(signed, found.embedding.rows))
     elif copy and _shared(signed, A):
         kept = signed.copy()
+        if found is not None and getattr(found, "A", None) is signed:
+            found = found.on(kept)
     known = seen if sign > 0 else None
     return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern)
 
@@ -173,6 +178,11 @@ def with_grid(structure: Structure, config: Config) -> Structure:
     """Return the structure of a matrix after a search for the grid that was left unsought."""
     found, no_grid, exact = _find_grid(structure.entries(), structure.dtype, config, None, None)
     return replace(structure, on_grid=found, no_grid=no_grid, exact=exact, unsought=False)
+
+
+def without_grid(structure: Structure, reason: str) -> Structure:
+    """Return the structure of a matrix whose grid is of no use, and why."""
+    return replace(structure, on_grid=None, no_grid=reason, exact=False)
 
 
 def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
@@ -221,9 +231,9 @@ def _announce() -> None:
 
 def _find_grid(
     A: sp.csr_array, dtype: np.dtype[Any], config: Config, grid: Grid | None, scanned: Scanned | None
-) -> tuple[UnitStencilOperator | None, str, bool]:
+) -> tuple[OnGrid | None, str, bool]:
     """Return the operator of the grid behind a matrix or None, why there is none, and if each entry is the grid's."""
-    from deepcd.solvers.grids.discovery import discover, embed
+    from deepcd.solvers.grids.discovery import embed
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
@@ -231,23 +241,39 @@ def _find_grid(
     try:
         if grid is not None:
             return UnitStencilOperator(*embed(grid), config.threads), "", dtype == np.float64
-        # In A's own precision: what counts as equal depends on it.
-        A = A if dtype == np.float64 else A.astype(dtype)
         try:
-            return UnitStencilOperator(*discover(A, scanned), config.threads), "", dtype == np.float64
+            return _discovered(A, dtype, config, scanned), "", dtype == np.float64
         except NotAGrid:
             from deepcd.solvers.survey import without_lone_columns
 
             rest = without_lone_columns(A)
             if rest is None:
                 raise
-            return UnitStencilOperator(*discover(rest), config.threads), "", False
+            return _discovered(rest, dtype, config, None), "", False
     except NotAGrid as error:
         if not config.takes_any_matrix:
             raise ValueError(
                 f'there is no grid behind A: {error}; preconditioner="{config.any_matrix}" takes any A'
             ) from error
         return None, str(error), False
+
+
+def _discovered(A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: Scanned | None) -> OnGrid:
+    """Return the operator of the grid behind a matrix: of equal couplings, or of faces that have weights of their own."""
+    from deepcd.solvers.grids.discovery import discover
+    from deepcd.solvers.grids.embedding import NotAGrid
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
+
+    own = A if dtype == np.float64 else A.astype(dtype)  # what counts as equal depends on A's own precision
+    try:
+        return UnitStencilOperator(*discover(own, scanned), config.threads)
+    except NotAGrid:
+        if not any(recipe.takes_faces for recipe in config.candidates):
+            raise
+    from deepcd.solvers.grids.faces import discover_faces
+    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+
+    return FaceStencilOperator(*discover_faces(own), A, config.threads)
 
 
 def _is_negative(A: sp.csr_array, seen: Survey | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import scipy.sparse as sp
 
 from deepcd.solvers.grids.embedding import Embedding
-from deepcd.solvers.grids.faces import FaceStencil
+from deepcd.solvers.grids.stencils import FaceStencil
 from deepcd.solvers.kernels.faces import outer
 from deepcd.solvers.kernels.faces.records import Grid
 from deepcd.solvers.operators.box import F32, F64, BoxOperator, Vector
@@ -41,6 +43,12 @@ class FaceStencilOperator(BoxOperator):
             number[rows] = np.arange(rows.size, dtype=np.int32)
         self._numbering = rows, number
         self._q: F32 = np.empty(0, dtype=np.float32)  # A p
+
+    def on(self, A: sp.csr_array) -> FaceStencilOperator:
+        """Return the same operator with another copy of the matrix."""
+        twin = copy.copy(self)
+        twin.A = A
+        return twin
 
     def twin(self, threads: int) -> FaceStencilOperator:
         """Return the same operator with work vectors and threads of its own."""

@@ -62,15 +62,17 @@ def _link_row(g1, y1, least1, w, at, g2, y2, least2, near1, far1, near2, far2, a
         l1 = np.float32(np.int32((v * z2 + z1 * (u2 + v + z2)) * over + HALF))
         n1 = n1 if n1 < FULL - l1 else FULL - l1
         f1 = FULL - l1 - n1
-        # Both cells differ by P E - Q F, and by as much in codes: strongly coupled ones hang on both centres alike.
+        # Both cells differ by P E - Q F, and by as much in codes: strongly coupled ones hang on both centres alike. What a
+        # cell loses to the ground is rounded by itself, and is zero to the last bit where there are no walls.
         P = np.float32(np.int32(u1 * (u2 + z2) * over + HALF))
-        Q = np.float32(np.int32(u2 * (u1 + z1) * over + HALF))
+        l2 = np.float32(np.int32((v * z1 + z2 * (u1 + v + z1)) * over + HALF))
         f2 = n1 - P if n1 > P else ZERO
-        n2 = f1 + Q if f1 + Q < FULL - f2 else FULL - f2
+        f2 = f2 if f2 < FULL - l2 else FULL - l2
+        n2 = FULL - l2 - f2
         near1[k], far1[k], near2[k], far2[k] = n1, f1, n2, f2
         P, Q = PART * (n1 - f2), PART * (n2 - f1)
         P, Q = P if P > ZERO else ZERO, Q if Q > ZERO else ZERO
-        l1, l2 = PART * l1, PART * (FULL - n2 - f2)
+        l1, l2 = PART * l1, PART * l2
         n1, f1, n2, f2 = PART * n1, PART * f1, PART * n2, PART * f2
         low, top = (P, Q) if P < Q else (Q, P)
         along[k] = g1[k] * (f1 + l1) * f1 + g2[k] * (f2 + l2) * f2 + cross * top * low
