@@ -150,7 +150,7 @@ def test_coefficients_have_the_contrast_that_they_say() -> None:
 
 
 def test_pressure_systems_are_warmed_up_by_a_small_one_and_others_by_themselves() -> None:
-    plume, ball = named(["plume", "two-phase-ball"], [20])
+    plume, ball = named(["plume", "two-phase-ball"], [36])
     small = plume.warm_up()
     assert isinstance(small, PressureProblem)
     assert len(small.b) < len(next(plume.systems()).b)

@@ -16,7 +16,7 @@ from deepcd.solvers.arguments import count
 from deepcd.solvers.bench.linear_problem import LinearProblem, PressureProblem, constants
 from deepcd.solvers.bench.problems import PROBLEMS, SEED
 
-WARM_UP_SIZE = 16  # cells per edge of the pressure system that is solved before others
+WARM_UP_SIZE = 32  # cells per edge of the pressure system that is solved before others; 16 do not take the whole way
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Case:
     def warm_up(self) -> LinearProblem:
         """Return a system to solve beforehand, since nothing may be compiled during measurements.
 
-        On the grids of pressure systems every size takes the same way; elsewhere the way depends on the matrix, and
-        only the system itself is sure to take all of it.
+        On the grids of pressure systems all but the smallest sizes take the same way; elsewhere the way depends on the
+        matrix, and only the system itself is sure to take all of it.
         """
         first = next(self.systems())
-        return next(PROBLEMS[self.problem](WARM_UP_SIZE)) if isinstance(first, PressureProblem) else first
+        if self.size > WARM_UP_SIZE and isinstance(first, PressureProblem):
+            return next(PROBLEMS[self.problem](WARM_UP_SIZE))
+        return first
 
 
 def named(problems: Sequence[str], sizes: Sequence[int]) -> list[Case]:
