@@ -30,6 +30,7 @@ from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd import DeepCD
 from deepcd.data import right_hand_side, weight_files
 from deepcd.pde import PoissonSystem, Shape, domain, poisson
+from deepcd.solvers.bench.linear_problem import PressureProblem
 from deepcd.solvers.bench.problems import PROBLEMS
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grids.discovery import embed
@@ -53,6 +54,7 @@ def smooth(system: PoissonSystem, instance: int) -> F64:
 def fluid(size: int) -> tuple[PoissonSystem, F64]:
     """Return the system of a closed box in which smoke begins to rise, and its right-hand side."""
     problem = next(PROBLEMS["plume"](size))
+    assert isinstance(problem, PressureProblem)
     return poisson(problem.grid), problem.b
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.hypre_settings [--size 64] [--family open-top] [--all]
 
-PFMGThe settings of the short list, or all of them, are tried on seeds that no benchmark reports. See
+The settings of the short list, or all of them, are tried on seeds that no benchmark reports. See
 `deepcd.solvers.bench.hypre` for how hypre is called.
 """
 
@@ -18,12 +18,11 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.problems import SeededProblem
-from deepcd.solvers.bench.hypre import SHORTLIST, PFMGSettings, missing, solve
+from deepcd.solvers.bench.hypre import SHORTLIST, PFMGSettings, missing
+from deepcd.solvers.bench.methods import pfmg
 
-F64 = NDArray[np.float64]
 TUNING_INSTANCE = 900  # domains that settings are chosen on; the benchmarks report others
 
 
@@ -36,24 +35,15 @@ def tune(
     """
     seeds = range(TUNING_INSTANCE, TUNING_INSTANCE + repeats)
     problems = [SeededProblem.of(family, (size,) * 3, seed) for seed in seeds]
-    boxes = [(problem.diagonal, problem.to_box(problem.b)) for problem in problems]
     found = []
     for settings in candidates:
-        runs = [solve(box, b, tol, settings) for box, b in boxes]
-        if any(not residual(box, b, run["x"]) <= tol for (box, b), run in zip(boxes, runs, strict=True)):
+        runs = [pfmg(problem, tol, 1, [settings]) for problem in problems]
+        if any(not problem.judge(run.x) <= tol for problem, run in zip(problems, runs, strict=True)):
             continue
-        medians = {key: float(np.median([run[key] for run in runs])) for key in ("setup", "solve", "iterations")}
+        keys = ("setup", "solve", "iterations")
+        medians = {key: float(np.median([getattr(run, key) for run in runs])) for key in keys}
         found.append((medians | {"total": medians["setup"] + medians["solve"]}, settings))
     return found
-
-
-def residual(box: NDArray[np.uint8], b: F64, x: F64) -> float:
-    """Return the true relative residual of a solution on the box."""
-    image = box * x
-    for axis in range(box.ndim):
-        for shift in (-1, 1):
-            image -= np.roll(x, shift, axis)
-    return float(np.linalg.norm(np.where(box == 0, 0, b - image)) / np.linalg.norm(b))
 
 
 def every_setting() -> list[PFMGSettings]:

@@ -29,7 +29,7 @@ from deepcd.data import HELD_OUT, TRAINING
 from deepcd.data.right_hand_sides import RHS_KINDS
 from deepcd.data.weight_files import load
 from deepcd.pde import PoissonSystem
-from deepcd.solvers.bench.problems import LinearProblem
+from deepcd.solvers.bench.linear_problem import PressureProblem
 from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
@@ -94,7 +94,7 @@ def frozen(weights: dict[str, Any], ndim: int) -> dict[str, Any]:
 
 def measure(system: PoissonSystem, instance: int, variants: dict[str, Any], tol: float) -> list[dict[str, Any]]:
     """Solve for both kinds of right-hand side with every method; one row per solve."""
-    problems = {kind: LinearProblem(system.A, test_rhs(system, kind, instance), system.grid) for kind in RHS_KINDS}
+    problems = {kind: PressureProblem(system.A, test_rhs(system, kind, instance), system.grid) for kind in RHS_KINDS}
     operator, rows = next(iter(problems.values())).operator, []
     grid = operator.embedding.shape, operator.stencil.diagonal
     builders: dict[str, Callable[[], Cycle]] = {

@@ -89,7 +89,7 @@ PFMG = dict.fromkeys(("total", "solve"), hypre.SHORTLIST[0])
 
 def pfmg(problem: SeededProblem, tol: float, aim: str = "total") -> Answer:
     """Solve with hypre's PFMG in its conjugate gradients; where the settings in use fail, with the safest ones."""
-    return methods.pfmg(problem, tol, 1, PFMG[aim])
+    return methods.pfmg(problem, tol, 1, (PFMG[aim], hypre.SHORTLIST[0]))
 
 
 def scipy_cg(problem: SeededProblem, tol: float) -> Answer:

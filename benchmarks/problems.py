@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepcd.data import random_grid, right_hand_side
 from deepcd.pde import Grid, PoissonSystem, Shape, domain, poisson
-from deepcd.solvers.bench.problems import LinearProblem
+from deepcd.solvers.bench.linear_problem import PressureProblem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.grids.discovery import discover
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
@@ -45,7 +45,7 @@ def test_rhs(system: PoissonSystem, kind: Any, instance: int) -> NDArray[np.floa
 
 
 @dataclass
-class SeededProblem(LinearProblem):
+class SeededProblem(PressureProblem):
     """A linear system of the test seeds.
 
     Attributes
@@ -74,7 +74,7 @@ class Run:
     converged: bool
 
 
-def solve(problem: LinearProblem, M: Preconditioner, tol: float, maxiter: int = 200) -> Run:
+def solve(problem: PressureProblem, M: Preconditioner, tol: float, maxiter: int = 200) -> Run:
     """Run the iteration on the box of a problem and check the true residual with the sparse matrix."""
     box = problem.to_box(problem.b).ravel()
     start = time.perf_counter()

@@ -183,7 +183,8 @@ def _read_npz(stream: BinaryIO, size: int) -> Any:
         _check_shape(shape, data.size)
         if form in ("csr", "csc", "bsr"):
             compressed = {"csr": csr_array, "csc": csc_array, "bsr": bsr_array}[form]
-            A = compressed((data, read("indices", "iu"), read("indptr", "iu")), shape=shape)
+            indices, indptr = (read(name, "iu").copy() for name in ("indices", "indptr"))  # they are sorted in place
+            A = compressed((data, indices, indptr), shape=shape)
             A.check_format(full_check=True)  # compiled code believes what it is given
             return A
         if form == "coo":

@@ -16,37 +16,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import save_npz
 from typer.testing import CliRunner
 
 from deepcd import DeepCD
 from deepcd.cli import app
-from deepcd.solvers.bench import command, methods, petsc, problems, report, running
-from deepcd.solvers.bench.methods import METHODS, Answer, absent
-from deepcd.solvers.bench.problems import PROBLEMS, LinearProblem
+from deepcd.solvers.bench import command, methods, petsc, report, running
+from deepcd.solvers.bench.cases import named
+from deepcd.solvers.bench.linear_problem import LinearProblem
+from deepcd.solvers.bench.methods import METHODS, Answer, Unsuited, absent
+from deepcd.solvers.bench.problems import PROBLEMS
 
 pytestmark = pytest.mark.compiled
 TOL = 1e-6
+CURVES = "residuals-A_1.npz+b.npy-729-1e-06"  # the figure of a matrix from a file
 FIELDS = {
     "problem", "size", "method", "tol", "unknowns", "iterations", "setup_s", "solve_s", "peak_bytes", "residual",
     "status", "residuals",
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_a_problem_is_a_compatible_system_that_is_the_same_each_time(name: str) -> None:
-    for system, again in zip(PROBLEMS[name](12), PROBLEMS[name](12), strict=True):
-        assert system.b.any()
-        np.testing.assert_array_equal(system.b, again.b)
-        assert (abs(system.A - system.A.T)).max() == 0
-        embedding, stencil = system.operator.embedding, system.operator.stencil
-        sums = np.bincount(embedding.component, system.to_box(system.b).ravel()[embedding.position])
-        np.testing.assert_allclose(sums[stencil.sealed], 0, atol=1e-12 * abs(system.b).sum())
-
-
-def test_the_moving_obstacle_is_a_sequence_of_different_matrices() -> None:
-    frames = list(PROBLEMS["moving-obstacle"](16))
-    assert len(frames) == problems.FRAMES
-    assert len({frame.A.shape for frame in frames} | {frame.A.nnz for frame in frames}) > 1
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "dcdm"])
@@ -65,12 +52,25 @@ def test_a_method_solves_and_its_curve_ends_at_the_tolerance(method: str, proble
         assert answer.residuals[-1] <= 1.01 * TOL
 
 
-@pytest.mark.parametrize("name", ["pure-neumann", "porous", "mixed-walls"])
-def test_the_regular_matrix_has_a_solution_of_the_singular_system(name: str) -> None:
-    problem = next(PROBLEMS[name](10))
-    regular = problem.pinned().toarray()
-    assert np.linalg.matrix_rank(regular) == len(problem.b)
-    assert problem.judge(np.linalg.solve(regular, problem.b)) <= 1e-10
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "dcdm"])
+@pytest.mark.parametrize("boxed", [True, False])
+def test_a_method_takes_a_matrix_with_coefficients_or_says_what_it_needs(method: str, boxed: bool) -> None:
+    if absent(method):
+        pytest.skip(absent(method))
+    system = next(PROBLEMS["two-phase-ball"](14))
+    if not boxed:
+        system = LinearProblem(system.A, system.b)
+    if method in ("geometric-multigrid", "learned-multigrid") or (not boxed and method.startswith("pfmg")):
+        with pytest.raises(Unsuited, match=r"no grid behind A|box of cells"):
+            METHODS[method](system, TOL, 1)
+        return
+    answer = METHODS[method](system, TOL, 1)
+    assert system.judge(answer.x) <= TOL
+    assert answer.iterations > 0
+    if len(answer.residuals) > 1:
+        assert len(answer.residuals) == answer.iterations + 1
+        assert answer.residuals[0] == pytest.approx(1)
+        assert answer.residuals[-1] <= 1.01 * TOL
 
 
 def _wrong(problem: LinearProblem, tol: float, threads: int) -> Answer:
@@ -89,7 +89,7 @@ def _sleeps(problem: LinearProblem, tol: float, threads: int) -> Answer:
 def test_a_method_that_says_it_converged_is_not_believed() -> None:
     METHODS["wrong"] = _wrong
     try:
-        row = running._measure("plume", 8, "wrong", TOL, 1)
+        row = running._measure(named(["plume"], [8])[0], "wrong", TOL, 1)
     finally:
         del METHODS["wrong"]
     assert row["status"] == "not converged"
@@ -163,17 +163,24 @@ def test_memory_that_was_freed_before_counts_when_it_is_used_again() -> None:
 
 def test_without_petsc_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(petsc, "interpreter", lambda: None)
-    (row,) = running.run(["plume"], [8], ["boomeramg"], TOL)
+    (row,) = running.run(named(["plume"], [8]), ["boomeramg"], TOL)
     assert "apt-get install" in row["status"]
     assert set(row) == FIELDS
     with pytest.raises(RuntimeError, match="petsc4py"):
         petsc.solve(None, None, TOL, "ml")
 
 
-def test_without_amgcl_the_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("amgcl", "pip install --no-build-isolation pyamgcl"), ("apxchol", "pip install apxchol")],
+)
+def test_without_a_package_the_rows_say_what_to_install(
+    name: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(methods, "find_spec", lambda name: None)
-    (row,) = running.run(["plume"], [8], ["amgcl"], TOL)
-    assert "pip install --no-build-isolation pyamgcl" in row["status"]
+    (row,) = running.run(named(["plume"], [8]), [name], TOL)
+    assert row["status"].startswith("not installed: ")
+    assert command in row["status"]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +218,43 @@ def test_the_report_stands_alone_and_links_each_row_to_its_curve(folder: Path) -
     assert "cores, Python" in text
 
 
+@pytest.fixture(scope="module")
+def of_a_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a matrix with coefficients from a file, beside a row of another problem."""
+    out = tmp_path_factory.mktemp("file")
+    problem = next(PROBLEMS["log-normal"](9))
+    save_npz(out / "A 1.npz", problem.A)
+    np.save(out / "b.npy", problem.b)
+    given = ["--matrix", str(out / "A 1.npz"), "--rhs", str(out / "b.npy")]
+    run = ["--methods", "jacobi,learned-multigrid,auto,pfmg", *given]
+    for more in (["--problems", "log-normal", "--sizes", "8", "--methods", "jacobi"], run):
+        result = CliRunner().invoke(app, ["bench", *more, "--out", str(out / "results")])
+        assert result.exit_code == 0, result.output
+    return out / "results"
+
+
+def test_a_matrix_from_a_file_has_a_row_per_method(of_a_file: Path) -> None:
+    first, *rows = json.loads((of_a_file / "results.json").read_text())
+    assert (first["problem"], first["size"]) == ("log-normal", 8), "names come first"
+    assert {(row["problem"], row["size"]) for row in rows} == {("A 1.npz+b.npy", 729)}
+    said = {row["method"]: row["status"] for row in rows}
+    assert said["jacobi"] == said["auto"] == "converged"
+    assert said["learned-multigrid"].startswith("left out: there is no grid behind A: row 0")
+    if not absent("pfmg"):
+        assert said["pfmg"] == "left out: PFMG needs to know the box of cells that A comes from"
+
+
+def test_a_matrix_from_a_file_has_its_curves_and_its_table(of_a_file: Path) -> None:
+    text = (of_a_file / "report.html").read_text()
+    assert set(re.findall(r'<a href="#([^"]+)">', text)) == {"residuals-log-normal-8-1e-06", CURVES}
+    assert f'<img id="{CURVES}"' in text
+    assert "paid" not in text, "the network was left out"
+    table = (of_a_file / "tables.md").read_text().split("\n\n")[1]
+    assert table.startswith("| 729 rows, to 1e-06 | A 1.npz+b.npy |")
+    assert "| learned-multigrid | left out |" in table
+    assert "| auto | " in table
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
 def test_a_browser_draws_the_report_and_sorts_its_table(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
@@ -236,6 +280,9 @@ def test_a_browser_draws_the_report_and_sorts_its_table(folder: Path, tmp_path: 
         (["--sizes", "many"], "whole numbers"),
         (["--sizes", "4"], "at least 8"),
         (["--tol", "0"], "tol"),
+        (["--matrix", "A.npz"], "A.npz: no such file"),
+        (["--matrix", "A.npz", "--problems", "plume"], "not both"),
+        (["--rhs", "b.npy"], "needs the matrix"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -275,6 +322,8 @@ def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
     assert "learned-multigrid did not converge" in even(list(rows_of(mic0=3.0, learned_multigrid=math.inf)))[0]
     assert "nothing classical converged" in even(list(rows_of(mic0=math.inf, learned_multigrid=1.0)))[0]
     assert even(list(rows_of(learned_multigrid=1.0))) == []
+    (left_out,) = rows_of(learned_multigrid=math.inf)
+    assert even([*rows_of(mic0=3.0), left_out | {"status": "left out: no grid"}]) == []
 
 
 def test_setup_counts_for_systems_of_their_own_alone() -> None:
@@ -300,7 +349,8 @@ def test_the_summary_tells_failures_and_leaves_out_what_was_not_run() -> None:
 
 
 def test_methods_have_the_names_that_deepcd_gives_them() -> None:
-    for name in ("none", "jacobi", "ic0", "mic0", "deflation", "geometric-multigrid", *report.NETWORKS, "pyamg-sa"):
+    own = ("none", "jacobi", "ic0", "mic0", "ssor", "deflation", "direct", "geometric-multigrid", "auto", "pyamg-sa")
+    for name in (*own, *report.NETWORKS):
         assert name in METHODS
         assert DeepCD(name).preconditioner == name
 
@@ -328,9 +378,28 @@ def test_the_rows_of_record_are_readable() -> None:
     path = Path(__file__).parents[1] / "benchmarks" / "results" / "bench.json"
     rows = command._saved(path)
     assert len(rows) == 224
-    assert {row["method"] for row in rows} == set(METHODS)
+    assert {row["method"] for row in rows} <= set(METHODS)
     assert "| learned-multigrid |" in report.summary(rows)
 
 
 def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:
-    assert set(methods.CLASSICAL) == set(METHODS) - {"learned-multigrid", "dcdm"}
+    assert set(methods.CLASSICAL) == set(METHODS) - {"learned-multigrid", "dcdm", "auto"}
+
+
+def test_a_curve_over_the_seconds_of_a_figure_begins_with_the_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, Any, Any]] = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.semilogy", lambda self, x, y, label, **_: drawn.append((label, x.tolist(), y.tolist()))
+    )
+    row = {"problem": "A.mtx", "size": 9, "tol": TOL, "iterations": 2, "setup_s": 1.0, "solve_s": 4.0, "residual": 0.1}
+    with_curve = row | {"method": "auto", "residuals": [1.0, 0.5, 0.1]}
+    without = row | {"method": "apxchol", "residuals": []}
+    report._residuals([with_curve, without], tmp_path / "curves.png")
+    assert drawn == [
+        ("auto", [0, 1, 2], [1, 0.5, 0.1]),
+        ("auto", [1, 3, 5], [1, 0.5, 0.1]),
+        ("apxchol", [0, 2], [1, 0.1]),
+        ("apxchol", [1, 5], [1, 0.1]),
+    ]

@@ -20,7 +20,7 @@ import pytest
 import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import bsr_array, coo_array, csr_array, csr_matrix, diags_array, random_array, save_npz
+from scipy.sparse import bsr_array, coo_array, csc_array, csr_array, csr_matrix, diags_array, random_array, save_npz
 
 from deepcd.data.matrix_files import MatrixFileError, read_matrix, read_vector
 
@@ -109,6 +109,15 @@ class TestWhatIsRead:
         assert_reads(tmp_path / "A.npz", content, coo_array((data[0].astype(float), (index, index)), shape=(9, 9)))
         (tmp_path / "b.npy").write_bytes(npy(values))
         np.testing.assert_array_equal(read_vector(tmp_path / "b.npy", 9), values.astype(float), strict=True)
+
+    @pytest.mark.parametrize("form", ["csr", "csc", "bsr"])
+    def test_indices_in_any_order(self, tmp_path: Path, form: str) -> None:
+        compressed = {"csr": csr_array, "csc": csc_array, "bsr": bsr_array}[form]
+        data = np.arange(1.0, 6.0).reshape(-1, 1, 1) if form == "bsr" else np.arange(1.0, 6.0)
+        A = compressed((data, [2, 0, 0, 1, 1], [0, 2, 3, 5]), shape=(3, 3))
+        expected = A.toarray()
+        assert_reads(tmp_path / "A.npz", npz(A), expected)
+        assert expected.max() == 9, "an entry that is given twice"
 
     def test_coordinates_in_one_member(self, tmp_path: Path) -> None:
         content = archive(members(b"coo", data=[1.0, 2.0], coords=[[0, 2], [1, 1]]))

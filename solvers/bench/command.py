@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcd.pde.extras import require
-from deepcd.solvers.bench import report
+from deepcd.solvers.bench import cases, report
 from deepcd.solvers.bench.methods import METHODS
 from deepcd.solvers.bench.problems import PROBLEMS
 from deepcd.solvers.bench.running import check, save
@@ -18,7 +18,7 @@ from deepcd.solvers.console import plain_console
 
 KEYS = ("problem", "size", "method", "tol")
 HEADER = (
-    f"{'problem':16s} {'size':>4s} {'method':20s} {'iter.':>5s} {'setup':>8s} {'solve':>8s} {'MB':>6s} "
+    f"{'problem':16s} {'size':>8s} {'method':20s} {'iter.':>5s} {'setup':>8s} {'solve':>8s} {'MB':>6s} "
     f"{'residual':>8s}  status"
 )
 
@@ -32,6 +32,8 @@ def run(
     *,
     threads: int,
     timeout: float,
+    matrix: Path | None = None,
+    rhs: Path | None = None,
 ) -> Path:
     """Run the benchmark; return the path of the report.
 
@@ -40,15 +42,18 @@ def run(
     problems, methods : sequence of str
         Names. An empty sequence stands for all.
     sizes : sequence of str
-        Cells per edge.
+        Cells per edge; they are not used for a matrix from a file.
     tol : float
         Relative tolerance of the true residual.
     out : Path
         Folder of the results, which is created if it does not exist. Rows of other runs in its results.json are kept.
     threads : int
-        Number of threads of deepcd's methods and of AMGCL.
+        Number of threads of deepcd's methods, of AMGCL and of apxchol.
     timeout : float
         Time limit of a run in seconds.
+    matrix, rhs : Path, optional
+        Files of a matrix and a right-hand side, which are solved in place of problems by name; see
+        `deepcd.solvers.bench.cases.from_files`.
 
     Returns
     -------
@@ -57,21 +62,19 @@ def run(
     Raises
     ------
     ValueError
-        If a name is unknown, a number is out of range, or results.json is not one of this command.
+        If a name is unknown, a number is out of range, a file holds no system that can be solved, or results.json is
+        not one of this command.
     """
     require("matplotlib", extra="bench", by="deepcd bench")
-    try:
-        edges = [int(size) for size in sizes]
-    except ValueError:
-        raise ValueError(f"sizes must be whole numbers of cells, got {', '.join(sizes)}") from None
-    problems, methods = problems or list(PROBLEMS), methods or list(METHODS)
-    check(problems, edges, methods, tol)
+    methods = methods or list(METHODS)
+    check(methods, tol)
+    chosen = _cases(problems, sizes, tol, matrix, rhs)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
     kept = {tuple(row[key] for key in KEYS): row for row in _saved(path)}
     console = plain_console()
     console.print(HEADER, style="bold")
-    for row in run_all(problems, edges, methods, tol, threads=threads, timeout=timeout):
+    for row in run_all(chosen, methods, tol, threads=threads, timeout=timeout):
         kept[tuple(row[key] for key in KEYS)] = row
         console.print(_line(row), style="" if row["status"] == "converged" else "yellow")
         save(path, list(kept.values()))
@@ -82,6 +85,23 @@ def run(
         console.print(text)
     console.print(f"Report: {written}")
     return written
+
+
+def _cases(
+    problems: Sequence[str], sizes: Sequence[str], tol: float, matrix: Path | None, rhs: Path | None
+) -> list[cases.Case]:
+    """Return what to solve."""
+    if matrix is not None:
+        if problems:
+            raise ValueError("give either problems by name or a matrix, not both")
+        return [cases.from_files(matrix, rhs, tol)]
+    if rhs is not None:
+        raise ValueError("a right-hand side needs the matrix that it belongs to")
+    try:
+        edges = [int(size) for size in sizes]
+    except ValueError:
+        raise ValueError(f"sizes must be whole numbers of cells, got {', '.join(sizes)}") from None
+    return cases.named(problems or list(PROBLEMS), edges)
 
 
 def _saved(path: Path) -> list[dict[str, Any]]:
@@ -95,13 +115,15 @@ def _saved(path: Path) -> list[dict[str, Any]]:
     raise ValueError(f"{path} holds no rows of this command; give another folder")
 
 
-def _order(row: dict[str, Any]) -> tuple[int, int, float, int]:
-    names = (list(PROBLEMS).index(row["problem"]), list(METHODS).index(row["method"]))
-    return names[0], row["size"], row["tol"], names[1]
+def _order(row: dict[str, Any]) -> tuple[int, str, int, float, int]:
+    """Return where a row stands: problems by name first, in the order of their list, then matrices from files."""
+    name, known = row["problem"], list(PROBLEMS)
+    place = known.index(name) if name in known else len(known)
+    return place, name, row["size"], row["tol"], list(METHODS).index(row["method"])
 
 
 def _line(row: dict[str, Any]) -> str:
-    start = f"{row['problem']:16s} {row['size']:4d} {row['method']:20s} "
+    start = f"{row['problem']:16s} {row['size']:8d} {row['method']:20s} "
     if row["iterations"] is None:
         return f"{start}{'':39s}  {row['status']}"
     return (

@@ -5,7 +5,8 @@
 The whole box is hypre's grid: cells without an unknown are rows of the identity without couplings. Half of the seven
 (five) symmetric entries are stored. MPI starts signal handlers and threads of its own, so hypre runs in a child, which
 gets the box and returns x as files of bare numbers. The child solves a small system first, and measures the seconds of
-HYPRE_StructPCGSetup, of HYPRE_StructPCGSolve and, as the conversion, of filling hypre's matrix and vectors.
+HYPRE_StructPCGSetup, of HYPRE_StructPCGSolve and, as the conversion, of filling hypre's matrix and vectors. Residuals
+are read from what hypre prints.
 
 Debian builds hypre for any x86-64. The environment variable HYPRE_LIBRARY names another libHYPRE; the same version,
 built with -O3 -march=native, solved between 3 % slower and 19 % faster at 64^3. See Falgout and Yang, hypre: a library
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +58,17 @@ def missing() -> str:
     return f"no lib{' and no lib'.join(names)} ({PACKAGES})" if names else ""
 
 
-def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) -> dict[str, Any]:
-    """Solve (diag(box) - adjacency of its nonzero cells) x = b in a child process.
+def solve(faces: Sequence[F64], extra: F64, b: F64, tol: float, settings: PFMGSettings) -> dict[str, Any]:
+    """Solve a system on a box of cells in a child process.
 
     Parameters
     ----------
-    box : ndarray of uint8
-        Diagonal of the matrix, padded by one cell; zero where there is no unknown.
-    b : ndarray of float64, shape of `box`
-        Right-hand side.
+    faces : sequence of ndarray of float64, each of the shape of the box
+        Weights of the faces: entry i of the k-th array couples cell i with the next one along axis k.
+    extra : ndarray of float64, shape of the box
+        Diagonal of the matrix minus the weights of a cell's faces. A cell whose entries are all zero is no unknown.
+    b : ndarray of float64, shape of the box
+        Right-hand side, zero where there is no unknown.
     tol : float
         Tolerance for the Euclidean norm of the residual relative to that of b.
     settings : PFMGSettings
@@ -73,8 +77,8 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) ->
     Returns
     -------
     dict
-        x (shape of `box`), iterations, the seconds conversion, setup and solve, and peak_bytes, the peak memory above
-        that of box and b.
+        x (shape of the box), iterations, residuals relative to b, the seconds conversion, setup and solve, and
+        peak_bytes, the peak memory above that of the arrays given.
 
     Raises
     ------
@@ -82,9 +86,8 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) ->
         If the child fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        np.ascontiguousarray(box, dtype=np.uint8).tofile(Path(folder) / "box")
-        np.ascontiguousarray(b, dtype=np.float64).tofile(Path(folder) / "b")
-        order = json.dumps({"shape": box.shape, "tol": tol, "settings": asdict(settings)})
+        np.stack([*faces, extra, b], dtype=np.float64).tofile(Path(folder) / "fields")
+        order = json.dumps({"shape": extra.shape, "tol": tol, "settings": asdict(settings)})
         child = subprocess.run(
             [sys.executable, __file__, folder], input=order, capture_output=True, text=True, check=False
         )
@@ -92,7 +95,13 @@ def solve(box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) ->
             raise RuntimeError(f"hypre failed: {child.stderr.strip()[-2000:]}")
         x = np.fromfile(Path(folder) / "x")
         numbers = json.loads((Path(folder) / "numbers").read_text(encoding="utf-8"))
-    return {"x": np.pad(x.reshape([n - 2 for n in box.shape]), 1), **numbers}
+    return {"x": x.reshape(extra.shape), "residuals": _printed(child.stdout), **numbers}
+
+
+def _printed(text: str) -> list[float]:
+    """Return the relative residuals of the last solve that hypre printed: the fourth number of its lines."""
+    rows = [line.split() for line in text.rpartition("Iters")[2].splitlines()]
+    return [1.0, *(float(row[3]) for row in rows if len(row) == 4 and row[0].isdigit())]
 
 
 class _Library:
@@ -138,22 +147,34 @@ def _doubles(values: F64) -> Any:
     return values.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
 
 
-def _entries(box: NDArray[np.uint8]) -> F64:
-    """Return the diagonal and, per axis, the couplings with the cell before; hypre's axes are ours in reverse order."""
-    inner = tuple(slice(1, -1) for _ in box.shape)
-    cell = box[inner]
-    values = np.zeros((*cell.shape, 1 + cell.ndim))
-    values[..., 0] = np.where(cell == 0, 1, cell)
-    for k, axis in enumerate(reversed(range(cell.ndim))):
-        before = box[(*inner[:axis], slice(0, -2), *inner[axis + 1 :])]
-        values[..., 1 + k] = -1.0 * ((cell != 0) & (before != 0))
+def entries(faces: Sequence[F64], extra: F64) -> F64:
+    """Return the diagonal and, per axis, the couplings with the cell before; hypre's axes are ours in reverse order.
+
+    Parameters
+    ----------
+    faces, extra
+        See `solve`.
+
+    Returns
+    -------
+    ndarray of float64, shape of the box and 1 + number of axes
+    """
+    values = np.zeros((*extra.shape, 1 + extra.ndim))
+    values[..., 0] = extra
+    for k, axis in enumerate(reversed(range(extra.ndim))):
+        before, after = ((*(slice(None),) * axis, part) for part in (slice(-1), slice(1, None)))
+        values[..., 0] += faces[axis]
+        values[..., 0][after] += faces[axis][before]
+        values[..., 1 + k][after] = -faces[axis][before]
+    values[..., 0][values[..., 0] == 0] = 1
     return values
 
 
-def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: PFMGSettings) -> tuple[F64, dict[str, Any]]:
-    """Solve in this process; return x without the padding, the iterations and the seconds."""
+def _run(h: _Library, fields: F64, tol: float, settings: PFMGSettings) -> tuple[F64, dict[str, Any]]:
+    """Solve in this process; return x, the iterations and the seconds. The fields are the faces, extra and b."""
     start = time.perf_counter()
-    ndim, shape = box.ndim, [n - 2 for n in box.shape]
+    (*faces, extra, b), shape = fields, fields.shape[1:]
+    ndim = len(shape)
     low, high = _ints([0] * ndim), _ints([n - 1 for n in reversed(shape)])
     grid = h.create("StructGrid", h.comm, ndim)
     h("StructGridSetExtents", grid, low, high)
@@ -164,12 +185,11 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: PFMG
     A = h.create("StructMatrix", h.comm, grid, stencil)
     h("StructMatrixSetSymmetric", A, 1)
     h("StructMatrixInitialize", A)
-    values = _entries(box)
+    values = entries(faces, extra)
     h("StructMatrixSetBoxValues", A, low, high, 1 + ndim, _ints(range(1 + ndim)), _doubles(values))
     h("StructMatrixAssemble", A)
     right, x = (h.create("StructVector", h.comm, grid) for _ in range(2))
-    field = np.ascontiguousarray(b[tuple(slice(1, -1) for _ in shape)])
-    for vector, content in ((right, field), (x, np.zeros_like(field))):
+    for vector, content in ((right, b), (x, np.zeros_like(b))):
         h("StructVectorInitialize", vector)
         h("StructVectorSetBoxValues", vector, low, high, _doubles(content))
         h("StructVectorAssemble", vector)
@@ -186,6 +206,7 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: PFMG
         h("StructPFMGSetJacobiWeight", M, ctypes.c_double(settings.weight))
     h("StructPCGSetTol", pcg, ctypes.c_double(tol))
     h("StructPCGSetTwoNorm", pcg, 1)
+    h("StructPCGSetPrintLevel", pcg, 2)
     h("StructPCGSetPrecond", pcg, h.function("StructPFMGSolve"), h.function("StructPFMGSetup"), M)
     ready = time.perf_counter()
     h("StructPCGSetup", pcg, A, right, x)
@@ -200,7 +221,7 @@ def _run(h: _Library, box: NDArray[np.uint8], b: F64, tol: float, settings: PFMG
     done = time.perf_counter()
     iterations = ctypes.c_int()
     h("StructPCGGetNumIterations", pcg, ctypes.byref(iterations))
-    out = np.empty_like(field)
+    out = np.empty_like(b)
     h("StructVectorGetBoxValues", x, low, high, _doubles(out))
     for kind, made in (
         ("StructPCG", pcg), ("StructPFMG", M), ("StructVector", x), ("StructVector", right), ("StructMatrix", A),
@@ -215,13 +236,13 @@ def _child(folder: Path) -> None:
     import memory  # type: ignore[import-not-found]  # this file is run by its path, so its folder is on sys.path
 
     order = json.loads(sys.stdin.read())
-    settings = PFMGSettings(**order["settings"])
-    box, b = (np.fromfile(folder / name, dtype).reshape(order["shape"]) for name, dtype in (("box", "u1"), ("b", "f8")))
+    settings, shape = PFMGSettings(**order["settings"]), order["shape"]
+    fields = np.fromfile(folder / "fields").reshape(len(shape) + 2, *shape)
     h = _Library()
-    warm = np.pad(np.full((12,) * box.ndim, 2 * box.ndim, dtype=np.uint8), 1)
-    _run(h, warm, warm.astype(float), order["tol"], settings)
+    warm = np.ones((len(shape) + 2,) + (12,) * len(shape))
+    _run(h, warm, order["tol"], settings)
     before = memory.forget_peak()
-    x, numbers = _run(h, box, b, order["tol"], settings)
+    x, numbers = _run(h, fields, order["tol"], settings)
     numbers["peak_bytes"] = memory.peak() - before
     x.tofile(folder / "x")
     (folder / "numbers").write_text(json.dumps(numbers), encoding="utf-8")

@@ -2,7 +2,8 @@
 
 A method is a function (problem, tol, threads) -> Answer. The methods of this library get the bare matrix, and their
 set-up includes finding the grid in it. The others are given the box or the matrix that they want; the time it takes to
-bring A into that form is not counted. Whether a method has converged is decided by `LinearProblem.judge` alone.
+bring A into that form is not counted. Whether a method has converged is decided by `LinearProblem.judge` alone. A
+method that does not take a problem raises `Unsuited`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,30 @@ from typing import Any
 
 import numpy as np
 import pyamg
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.linalg import cg
 
 from deepcd.pde.extras import advice, is_installed
 from deepcd.solvers.bench import hypre, petsc
 from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-from deepcd.solvers.bench.problems import LinearProblem
+from deepcd.solvers.bench.linear_problem import LinearProblem, PressureProblem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.deepcd import DeepCD
+from deepcd.solvers.grids.embedding import NotAGrid
 from deepcd.solvers.preconditioners.incomplete_cholesky import TAU
+from deepcd.solvers.solution import Solution
 
 F64 = NDArray[np.float64]
 clock = time.perf_counter
 MAXITER = 5_000
+AMGCL_SETTINGS = {"coarsening.type": "smoothed_aggregation", "relax.type": "gauss_seidel", "coarse_enough": 1000}
 DCDM_MAXITER = 100  # as in the tests of its authors
-AMGCL = "no pyamgcl (needs Boost, pybind11 and wheel: pip install --no-build-isolation pyamgcl)"
+AMGCL = (
+    "no pyamgcl (Debian: apt-get install libboost-dev; then pip install pybind11 setuptools wheel, and "
+    "pip install --no-build-isolation pyamgcl)"
+)
+APXCHOL = "no apxchol (pip install apxchol)"
 # One Gauss-Seidel sweep forward before, and one backward after the correction make the cycle symmetric, at half the
 # price of symmetric sweeps.
 SWEEPS = {
@@ -60,15 +70,37 @@ class Answer:
 Method = Callable[[LinearProblem, float, int], Answer]
 
 
-def ours(problem: LinearProblem, tol: float, threads: int, preconditioner: str, maxiter: int = MAXITER) -> Answer:
-    """Solve with DeepCD as a newcomer calls it, from the bare matrix."""
+class Unsuited(ValueError):
+    """The method does not take this problem; the message says why."""
+
+
+def automatic(problem: LinearProblem, tol: float, threads: int) -> Answer:
+    """Solve with DeepCD as a newcomer calls it, in one call with the bare matrix."""
     start = clock()
-    system = DeepCD(preconditioner=preconditioner, threads=threads).setup(problem.A)
+    solution = DeepCD(threads=threads).solve(problem.A, problem.b, tol)
+    solve = clock() - start - solution.setup_time
+    return Answer(solution.x, solution.iterations, solution.setup_time, solve, _history(solution))
+
+
+def ours(problem: LinearProblem, tol: float, threads: int, preconditioner: str, maxiter: int = MAXITER) -> Answer:
+    """Solve with DeepCD, prepared for the bare matrix."""
+    start = clock()
+    try:
+        system = DeepCD(preconditioner=preconditioner, threads=threads).setup(problem.A)
+    except ValueError as error:
+        if isinstance(error.__cause__, NotAGrid):
+            raise Unsuited(f"there is no grid behind A: {error.__cause__}") from error
+        raise
     ready = clock()
     solution = system.solve(problem.b, tol, maxiter=maxiter)
     done = clock()
+    return Answer(solution.x, solution.iterations, ready - start, done - ready, _history(solution))
+
+
+def _history(solution: Solution) -> list[float]:
+    """Return the residual norms relative to the first."""
     size = float(solution.residuals[0]) or 1.0
-    return Answer(solution.x, solution.iterations, ready - start, done - ready, (solution.residuals / size).tolist())
+    return (solution.residuals / size).tolist()
 
 
 class _Diagonal:
@@ -88,7 +120,12 @@ class _Diagonal:
 
 
 def on_box(problem: LinearProblem, tol: float, threads: int, scaled: bool) -> Answer:
-    """Solve with CG or Jacobi-CG in our loop on the box: three passes, a byte of A per cell, float32 with float64 x."""
+    """Solve with CG or Jacobi-CG in our loop on the box: three passes, a byte of A per cell, float32 with float64 x.
+
+    Where the couplings are not all the same, the matrix is iterated on.
+    """
+    if not isinstance(problem, PressureProblem):
+        return ours(problem, tol, threads, "jacobi" if scaled else "none")
     operator = problem.operator.twin(threads)
     b = problem.to_box(problem.b).ravel()
     start = clock()
@@ -105,7 +142,12 @@ def on_box(problem: LinearProblem, tol: float, threads: int, scaled: bool) -> An
 
 
 def incomplete_cholesky(problem: LinearProblem, tol: float, threads: int, modified: bool) -> Answer:
-    """Solve with IC(0)-CG or MIC(0)-CG on the box, three passes per iteration, on one thread: sweeps are sequential."""
+    """Solve with IC(0)-CG or MIC(0)-CG on the box, three passes per iteration, on one thread: sweeps are sequential.
+
+    Where the couplings are not all the same, the matrix is factored.
+    """
+    if not isinstance(problem, PressureProblem):
+        return ours(problem, tol, threads, "mic0" if modified else "ic0")
     box = problem.to_box(problem.b)
     start = clock()
     method = BoxIncompleteCholesky(problem.diagonal, np.float32, TAU if modified else 0.0)
@@ -113,6 +155,25 @@ def incomplete_cholesky(problem: LinearProblem, tol: float, threads: int, modifi
     x, iterations = method.solve(box, tol, maxiter=MAXITER)
     done = clock()
     return Answer(problem.from_box(x, problem.b), iterations, ready - start, done - ready, method.residuals)
+
+
+def scipy_cg(problem: LinearProblem, tol: float, threads: int) -> Answer:
+    """Solve with SciPy's conjugate gradients and the diagonal; the time that the curve takes is taken off."""
+    size = float(np.linalg.norm(problem.b))
+    curve, spent = [1.0], 0.0
+
+    def record(x: F64) -> None:
+        nonlocal spent
+        begin = clock()
+        curve.append(float(np.linalg.norm(problem.b - problem.A @ x)) / size)
+        spent += clock() - begin
+
+    start = clock()
+    M = sp.diags_array(1 / problem.A.diagonal(), format="csr")
+    ready = clock()
+    x, _ = cg(problem.A, problem.b, rtol=0.999 * tol, maxiter=MAXITER, M=M, callback=record)
+    done = clock()
+    return Answer(x, len(curve) - 1, ready - start, done - ready - spent, curve)
 
 
 def smoothed_aggregation(A: Any, theta: float = 0.0) -> Any:
@@ -144,33 +205,60 @@ def algebraic(problem: LinearProblem, tol: float, threads: int, build: Callable[
     return Answer(x, len(history) - 1, ready - start, done - ready, [norm / size for norm in history])
 
 
-def pfmg(problem: LinearProblem, tol: float, threads: int, settings: hypre.PFMGSettings) -> Answer:
-    """Solve with hypre's structured multigrid in its conjugate gradients; where the settings fail, with the safest."""
-    box = problem.to_box(problem.b)
-    for own in dict.fromkeys((settings, hypre.SHORTLIST[0])):
-        found = hypre.solve(problem.diagonal, box, tol, own)
-        x = problem.from_box(found.pop("x"), problem.b)
+def pfmg(problem: LinearProblem, tol: float, threads: int, candidates: Sequence[hypre.PFMGSettings]) -> Answer:
+    """Solve with hypre's structured multigrid in its conjugate gradients; where settings fail, with the next ones."""
+    box = problem.box()
+    if box is None:
+        raise Unsuited("PFMG needs to know the box of cells that A comes from")
+    b, others = box.spread(problem.b), problem.b / problem.A.diagonal()
+    for settings in dict.fromkeys(candidates):
+        found = hypre.solve(box.faces, box.extra, b, tol, settings)
+        x = box.gather(found.pop("x"), others)
         if problem.judge(x) <= tol:
             break
     return Answer(x, **found)
 
 
+def _openmp(threads: int) -> None:
+    """Set the number of threads of libraries with OpenMP, which read it when they are loaded."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
 def amgcl(problem: LinearProblem, tol: float, threads: int) -> Answer:
     """Solve with AMGCL's smoothed aggregation and conjugate gradients, its fastest coarsening and smoother here.
 
+    Systems of up to 1,000 unknowns are factored; its default of 3,000 takes up to ten times as long on these problems.
     It gets the regular matrix: with the singular one it ends in NaN (porous media) or never (sealed boxes).
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when AMGCL is loaded
+    _openmp(threads)
     import pyamgcl
 
     A = problem.pinned()
     start = clock()
-    hierarchy = pyamgcl.amg(A, {"coarsening.type": "smoothed_aggregation", "relax.type": "gauss_seidel"})
+    hierarchy = pyamgcl.amg(A, AMGCL_SETTINGS)
     solver = pyamgcl.solver(hierarchy, {"type": "cg", "tol": tol, "maxiter": MAXITER})
     ready = clock()
     x = solver(problem.b)
     done = clock()
     return Answer(x, solver.iters, ready - start, done - ready)
+
+
+def approximate_cholesky(problem: LinearProblem, tol: float, threads: int) -> Answer:
+    """Solve with apxchol's sampled Cholesky factors in its conjugate gradients.
+
+    Its defaults were the fastest of its options here. They are made for diagonally dominant matrices without positive
+    off-diagonal entries, singular ones included.
+    """
+    _openmp(threads)
+    import apxchol
+
+    A = sp.csc_matrix(problem.A)
+    start = clock()
+    solver = apxchol.factorize(A, keep_factor=False)
+    ready = clock()
+    found = solver.solve(problem.b, rtol=tol, maxiter=MAXITER)
+    done = clock()
+    return Answer(found.x, found.iters, ready - start, done - ready)
 
 
 def through_petsc(problem: LinearProblem, tol: float, threads: int, method: str) -> Answer:
@@ -181,27 +269,38 @@ def through_petsc(problem: LinearProblem, tol: float, threads: int, method: str)
 METHODS: dict[str, Method] = {
     "none": partial(on_box, scaled=False),
     "jacobi": partial(on_box, scaled=True),
+    "scipy-cg": scipy_cg,
     "ic0": partial(incomplete_cholesky, modified=False),
     "mic0": partial(incomplete_cholesky, modified=True),
+    "ssor": partial(ours, preconditioner="ssor"),
     "deflation": partial(ours, preconditioner="deflation"),
+    "direct": partial(ours, preconditioner="direct"),
     "geometric-multigrid": partial(ours, preconditioner="geometric-multigrid"),
     "learned-multigrid": partial(ours, preconditioner="learned-multigrid"),
     "dcdm": partial(ours, preconditioner="dcdm", maxiter=DCDM_MAXITER),
+    "deepcd-sa": partial(ours, preconditioner="pyamg-sa"),
+    "deepcd-rs": partial(ours, preconditioner="pyamg-rs"),
+    "auto": automatic,
     "pyamg-sa": partial(algebraic, build=smoothed_aggregation, regular=True),
     "pyamg-rs": partial(algebraic, build=ruge_stuben, regular=False),
-    "pfmg": partial(pfmg, settings=hypre.PFMGSettings(weight=0.9)),
+    "pfmg": partial(pfmg, candidates=(hypre.PFMGSettings(weight=0.9), hypre.SHORTLIST[0])),
+    "pfmg-v22": partial(pfmg, candidates=(hypre.PFMGSettings(sweeps=2),)),
     "amgcl": amgcl,
+    "apxchol": approximate_cholesky,
     **{name: partial(through_petsc, method=name) for name in petsc.OPTIONS},
 }
-CLASSICAL = tuple(name for name in METHODS if name not in ("learned-multigrid", "dcdm"))
+LED_BY_NETWORKS = ("learned-multigrid", "dcdm", "auto")  # "auto" takes the learned cycle on grids
+CLASSICAL = tuple(name for name in METHODS if name not in LED_BY_NETWORKS)
 
 
 def absent(name: str) -> str:
     """Return why a method cannot run here, or an empty string."""
-    if name == "pfmg":
+    if name.startswith("pfmg"):
         return hypre.missing()
     if name == "amgcl":
         return "" if find_spec("pyamgcl") else AMGCL
+    if name == "apxchol":
+        return "" if find_spec("apxchol") else APXCHOL
     if name == "dcdm":
         return "" if is_installed("torch") else f"no torch ({advice('train')})"
     return petsc.missing() if name in petsc.OPTIONS else ""

@@ -1,87 +1,37 @@
-"""The benchmark's problems: pressure systems of fluid simulation, cube by cube, from seeds that no training uses."""
+"""The benchmark's problems by name: pressure systems of fluid simulation, and boxes of coefficients, cube by cube.
+
+Their seeds are ones that no training uses. A family of coefficients is added in `COEFFICIENTS`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from deepcd.data.random_domains import random_grid
 from deepcd.pde import Grid, ball, domain, no_penetration, poisson, pressure_rhs, swirling_flow
-from deepcd.solvers.grids.discovery import embed
-from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
+from deepcd.solvers.bench.linear_problem import Box, BoxProblem, LinearProblem, PressureProblem, constants
 
 F64 = NDArray[np.float64]
+Shape = tuple[int, ...]
+Coefficients = Callable[[Shape, np.random.Generator], tuple[tuple[F64, ...], F64]]
 
 SEED = 777_000_000  # seed of domains and velocities; trainings count theirs from zero
 FRAMES = 4  # number of systems in the sequence with a moving obstacle
+CONTRAST = 1000.0  # coefficient in the ball of the second phase
 
 
-@dataclass
-class LinearProblem:
-    """A linear system A x = b, and the grid that A comes from.
-
-    Attributes
-    ----------
-    A : csr_array of float64, shape (n, n)
-        The matrix.
-    b : ndarray of float64, shape (n,)
-        The right-hand side.
-    grid : Grid
-        The grid.
-    """
-
-    A: sp.csr_array
-    b: F64
-    grid: Grid
-
-    @cached_property
-    def operator(self) -> UnitStencilOperator:
-        """The operator A / scale on a padded box, on one thread."""
-        return UnitStencilOperator(*embed(self.grid))
-
-    @property
-    def diagonal(self) -> NDArray[np.uint8]:
-        """Diagonal entries of A / scale on the padded box; 0 where there is no unknown."""
-        return self.operator.stencil.diagonal
-
-    def to_box(self, b: F64) -> F64:
-        """Return b on the padded box."""
-        return self.operator.embed(b[self.operator.embedding.rows]).reshape(self.diagonal.shape)
-
-    def from_box(self, x: F64, b: F64) -> F64:
-        """Return the solution whose part in the box is x; the other rows of A have only their diagonal entry."""
-        result, operator = b / self.A.diagonal(), self.operator
-        result[operator.embedding.rows] = operator.extract(x.ravel()) / operator.stencil.scale
-        return result
-
-    def pinned(self) -> sp.csr_matrix:
-        """Return a regular matrix with the same solution: A with a diagonal entry of each sealed component doubled."""
-        embedding, sealed = self.operator.embedding, self.operator.stencil.sealed
-        first = np.unique(embedding.component, return_index=True)[1][sealed]
-        A = sp.csr_matrix(self.A, copy=True)
-        diagonal = A.diagonal()
-        diagonal[first if isinstance(embedding.rows, slice) else embedding.rows[first]] *= 2
-        A.setdiag(diagonal)
-        return A
-
-    def judge(self, x: NDArray[np.floating[Any]]) -> float:
-        """Return the true relative residual, recomputed with SciPy in float64."""
-        return float(np.linalg.norm(self.b - self.A @ x) / np.linalg.norm(self.b))
-
-
-def _projected(grid: Grid, velocity: tuple[F64, ...]) -> LinearProblem:
+def _projected(grid: Grid, velocity: tuple[F64, ...]) -> PressureProblem:
     system = poisson(grid)
-    return LinearProblem(system.A, pressure_rhs(system, velocity), grid)
+    return PressureProblem(system.A, pressure_rhs(system, velocity), grid)
 
 
-def _plume(n: int, obstacle: bool) -> Iterator[LinearProblem]:
+def _plume(n: int, obstacle: bool) -> Iterator[PressureProblem]:
     """Yield warm smoke that begins to rise in a closed box, below a ball if there is to be an obstacle."""
     solid = ball((0.5, 0.5, 0.62), 0.15) if obstacle else None
     grid = domain((n, n, n), solid=solid, spacing=1 / n)
@@ -92,13 +42,13 @@ def _plume(n: int, obstacle: bool) -> Iterator[LinearProblem]:
     yield _projected(grid, no_penetration(grid, velocity))
 
 
-def _family(n: int, family: str) -> Iterator[LinearProblem]:
+def _family(n: int, family: str) -> Iterator[PressureProblem]:
     """Yield a random domain with vortices in it."""
     grid = random_grid(family, (n, n, n), np.random.default_rng((SEED, n)))
     yield _projected(grid, swirling_flow(grid, seed=SEED + n))
 
 
-def _moving(n: int) -> Iterator[LinearProblem]:
+def _moving(n: int) -> Iterator[PressureProblem]:
     """Yield frames of a ball that sweeps through a tunnel, each with a matrix of its own."""
     for frame in range(FRAMES):
         t = (frame + 0.5) / FRAMES
@@ -107,6 +57,48 @@ def _moving(n: int) -> Iterator[LinearProblem]:
         grid = domain((n, n, n), solid=ball(center, 0.15), walls=["air", "solid", ("solid", "air")], spacing=1 / n)
         yield _projected(grid, swirling_flow(grid, seed=SEED, swirls=6, solid_velocity=motion))
 
+
+def _diffusion(k: F64) -> tuple[F64, ...]:
+    """Return weights of the faces between cells with the coefficients k: their harmonic means."""
+    faces = tuple(np.zeros(k.shape) for _ in k.shape)
+    for axis, weights in enumerate(faces):
+        before, after = (np.moveaxis(k, axis, 0)[part] for part in (slice(-1), slice(1, None)))
+        np.moveaxis(weights, axis, 0)[:-1] = 2 * before * after / (before + after)
+    return faces
+
+
+def log_normal(n: Shape, rng: np.random.Generator) -> tuple[tuple[F64, ...], F64]:
+    """Return a smooth coefficient whose logarithm is normal, with Dirichlet data at both ends of the first axis."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(n), [cells / 16 for cells in n])
+    k = np.exp(2 * noise / noise.std())
+    extra = np.zeros(n)
+    extra[[0, -1]] = 2 * k[[0, -1]]  # the wall is half a cell away
+    return _diffusion(k), extra
+
+
+def ball_of_another_phase(n: Shape, rng: np.random.Generator) -> tuple[tuple[F64, ...], F64]:
+    """Return the coefficient 1 outside a ball and `CONTRAST` inside; nothing flows through the walls."""
+    center = 0.35 + 0.3 * rng.random(len(n))
+    x = np.meshgrid(*((np.arange(cells) + 0.5) / cells for cells in n), indexing="ij", sparse=True)
+    inside = sum((v - c) ** 2 for v, c in zip(x, center, strict=True)) < 0.25**2
+    return _diffusion(np.where(inside, CONTRAST, 1.0)), np.zeros(n)
+
+
+def _box(n: int, coefficients: Coefficients) -> Iterator[BoxProblem]:
+    """Yield a box of coefficients with normal random numbers as b, as far as they are in the range of A."""
+    rng = np.random.default_rng((SEED, n))
+    box = Box(*coefficients((n, n, n), rng))
+    A = box.matrix()
+    b = rng.standard_normal(A.shape[0])
+    yield BoxProblem(A, b - constants(A, b), box)
+
+
+# Functions from cells per axis and a random generator to the weights of the faces, an array per axis with zeros at its
+# end, and to what is added to the diagonal; see `Box`. A cell whose entries are all zero is no unknown.
+COEFFICIENTS: dict[str, Coefficients] = {
+    "log-normal": log_normal,
+    "two-phase-ball": ball_of_another_phase,
+}
 
 # Functions from the number of cells per edge to the systems that a method has to solve one after the other.
 PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
@@ -117,4 +109,5 @@ PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     "pure-neumann": partial(_family, family="pure-neumann"),
     "moving-obstacle": _moving,
     "porous": partial(_family, family="porous"),
+    **{name: partial(_box, coefficients=coefficients) for name, coefficients in COEFFICIENTS.items()},
 }

@@ -7,6 +7,7 @@ does not report its residuals is a straight line.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import numpy as np
 from deepcd.data import weight_files
 from deepcd.solvers.bench import page
 from deepcd.solvers.bench.methods import CLASSICAL, METHODS
+from deepcd.solvers.bench.problems import PROBLEMS
 
 Row = dict[str, Any]
 NETWORKS = {"learned-multigrid": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
 # Seconds of the earlier phases of training; the record of the shipped weights has only the last phase.
 EARLIER = {"learned-multigrid": 66 * 60.0, "dcdm": 276.0 + 2164.0 + 2913.0}
+NOT_RUN = ("not installed", "left out")  # how the status of methods begins that solved nothing
 SETUP_AND_SOLVE = ("setup_s", "solve_s")
 COLUMNS = ("problem", "size", "method", "tol", "unknowns", "iterations", "setup s", "solve s", "total s",
            "peak MB", "residual", "status")  # fmt: skip
@@ -35,6 +38,11 @@ def places(rows: Sequence[Row]) -> dict[Place, list[Row]]:
     for row in rows:
         found.setdefault((row["problem"], row["size"], row["tol"]), []).append(row)
     return found
+
+
+def extent(problem: str, size: int) -> str:
+    """Return how large a problem is, as a text: a cube's edge, or the rows of a matrix from a file."""
+    return f"{size}^3" if problem in PROBLEMS else f"{size:,d} rows"
 
 
 def total(row: Row, parts: Sequence[str] = SETUP_AND_SOLVE) -> float:
@@ -56,17 +64,15 @@ def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
     """
     lines = []
     for place, here in places(rows).items():
-        own = {row["method"]: row for row in here}
+        own, where = {row["method"]: row for row in here}, f"{place[0]}, {extent(*place[:2])}"
         rivals = [name for name in own if name in CLASSICAL]
         if not rivals:
             continue
         for network, seconds in training.items():
-            if network not in own:
+            if network not in own or own[network]["status"].startswith(NOT_RUN):
                 continue
             if total(own[network]) == math.inf:
-                lines.append(
-                    f"{place[0]}, {place[1]}^3: {network} did not converge, so its training is never paid for."
-                )
+                lines.append(f"{where}: {network} did not converge, so its training is never paid for.")
                 continue
             said = []
             for what, parts in (("systems", SETUP_AND_SOLVE), ("right-hand sides on one matrix", ("solve_s",))):
@@ -78,7 +84,7 @@ def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
                     said.append(f"with the first of {what} (nothing classical converged)")
                 else:
                     said.append(f"never with {what} ({best} is faster)")
-            lines.append(f"{place[0]}, {place[1]}^3: training of {network} has paid for itself {'; '.join(said)}.")
+            lines.append(f"{where}: training of {network} has paid for itself {'; '.join(said)}.")
     return lines
 
 
@@ -121,12 +127,15 @@ def summary(rows: Sequence[Row]) -> str:
         text = f"{total(row):{'.2g' if total(row) < 10 else '.0f'}} ({row['iterations']})"
         return f"**{text}**" if total(row) == best else text
 
+    def sized(row: Row) -> tuple[str, float]:
+        return extent(row["problem"], row["size"]), row["tol"]
+
     blocks = []
-    for size, tol in dict.fromkeys((row["size"], row["tol"]) for row in rows):
-        found = {(r["method"], r["problem"]): r for r in rows if (r["size"], r["tol"]) == (size, tol)}
+    for size, tol in dict.fromkeys(map(sized, rows)):
+        found = {(row["method"], row["problem"]): row for row in rows if sized(row) == (size, tol)}
         problems = list(dict.fromkeys(problem for _, problem in found))
         best = {name: min(total(row) for (_, own), row in found.items() if own == name) for name in problems}
-        lines = ["| " + " | ".join([f"{size}^3, to {tol:g}", *problems]) + " |", "|---" * (len(problems) + 1) + "|"]
+        lines = ["| " + " | ".join([f"{size}, to {tol:g}", *problems]) + " |", "|---" * (len(problems) + 1) + "|"]
         for method in (name for name in METHODS if any(name == own for own, _ in found)):
             cells = [cell(found.get((method, name)), best[name]) for name in problems]
             lines.append("| " + " | ".join([method, *cells]) + " |")
@@ -168,7 +177,7 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
     path = folder / "report.html"
     page.write(
         path,
-        "Pressure systems, method by method",
+        "Linear systems, method by method",
         [text, *even],
         figures,
         COLUMNS,
@@ -179,15 +188,14 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
 
 
 def _stem(row: Row) -> str:
-    """Return the stem of the figure that has the residual curve of a row."""
-    return f"residuals-{row['problem']}-{row['size']}-{row['tol']:g}"
+    """Return the stem of the figure that has the residual curve of a row, which is part of a link."""
+    return f"residuals-{re.sub('[^a-zA-Z0-9.+-]', '_', row['problem'])}-{row['size']}-{row['tol']:g}"
 
 
 def _style(method: str) -> dict[str, Any]:
     index = list(METHODS).index(method)
     ours = method in NETWORKS
-    lines = "-" if index < 10 else "--"
-    return {"label": method, "color": f"C{index % 10}", "ls": lines, "lw": 2.6 if ours else 1.3}
+    return {"label": method, "color": f"C{index % 10}", "ls": ("-", "--", ":")[index // 10], "lw": 2.6 if ours else 1.3}
 
 
 def _residuals(rows: Sequence[Row], path: Path) -> Path:
@@ -210,7 +218,7 @@ def _residuals(rows: Sequence[Row], path: Path) -> Path:
     if left.lines[1:]:
         handles = right.get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
-    figure.suptitle(f"{rows[0]['problem']}, {rows[0]['size']}^3")
+    figure.suptitle(f"{rows[0]['problem']}, {extent(rows[0]['problem'], rows[0]['size'])}")
     return _saved(figure, path)
 
 
@@ -252,17 +260,19 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
 
 
 def _paying(rows: Sequence[Row], path: Path) -> Path:
-    """Draw the seconds spent so far, training included, against the number of systems solved, at the largest size."""
-    size, training = max(row["size"] for row in rows), trained_for()
-    problems = list(dict.fromkeys(row["problem"] for row in rows if row["size"] == size))
-    figure, axes = _panels(problems)
+    """Draw the seconds spent so far, training included, against the systems solved, each problem's largest size."""
+    training = trained_for()
+    largest: dict[str, int] = {}
+    for row in rows:
+        largest[row["problem"]] = max(row["size"], largest.get(row["problem"], 0))
+    figure, axes = _panels(list(largest))
     solves = np.geomspace(1, 1e6, 200)
-    for axis, problem in zip(axes.flat, problems, strict=False):
+    for axis, (problem, size) in zip(axes.flat, largest.items(), strict=False):
         own = {r["method"]: total(r) for r in rows if (r["problem"], r["size"]) == (problem, size)}
         rivals = sorted((name for name in own if name in CLASSICAL and own[name] < math.inf), key=lambda n: own[n])
         for name in [*rivals[:3], *(n for n in training if own.get(n, math.inf) < math.inf)]:
             axis.loglog(solves, training.get(name, 0.0) + solves * own[name], **_style(name))
-        axis.set_title(f"{problem}, {size}^3")
+        axis.set_title(f"{problem}, {extent(problem, size)}")
         axis.legend(fontsize=7)
     axes[-1, 0].set(xlabel="systems solved, each with a matrix of its own", ylabel="seconds, training included")
     return _saved(figure, path)

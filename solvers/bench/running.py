@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import multiprocessing
@@ -18,48 +17,37 @@ from typing import Any
 import numpy as np
 
 from deepcd.data.files import replace
-from deepcd.solvers.arguments import count, tolerance
+from deepcd.solvers.arguments import tolerance
+from deepcd.solvers.bench.cases import Case
+from deepcd.solvers.bench.linear_problem import PressureProblem
 from deepcd.solvers.bench.memory import forget_peak, peak
-from deepcd.solvers.bench.methods import METHODS, absent
-from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.solvers.bench.methods import METHODS, Unsuited, absent
 
 Row = dict[str, Any]
-WARM_UP_SIZE = 16  # cells per edge of a system that is solved first, since nothing may be compiled during measurements
 REPEATS = 5  # most solves of one system; the medians of their seconds count
 ENOUGH_SECONDS = 1.0  # a system that has been solved for so long is not solved again
 MOST_POINTS = 400  # upper bound for the points of a residual curve
 
 
-def check(problems: Sequence[str], sizes: Sequence[int], methods: Sequence[str], tol: float) -> None:
-    """Refuse unknown names and numbers out of range, with a ValueError that lists the names that are known."""
-    for kind, names, known in (("problem", problems, PROBLEMS), ("method", methods, METHODS)):
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise ValueError(f"unknown {kind} {', '.join(unknown) or '(none)'}; known: {', '.join(known)}")
-    if not sizes:
-        raise ValueError("give at least one size, in cells per edge")
-    for size in sizes:
-        count("size", size, least=8)
+def check(methods: Sequence[str], tol: float) -> None:
+    """Refuse unknown methods and a tolerance out of range, with a ValueError that lists the names that are known."""
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"unknown method {', '.join(unknown) or '(none)'}; known: {', '.join(METHODS)}")
     tolerance("tol", tol)
 
 
 def run(
-    problems: Sequence[str],
-    sizes: Sequence[int],
-    methods: Sequence[str],
-    tol: float,
-    *,
-    threads: int = 1,
-    timeout: float = 300.0,
+    cases: Sequence[Case], methods: Sequence[str], tol: float, *, threads: int = 1, timeout: float = 300.0
 ) -> Iterator[Row]:
-    """Yield a row per problem, size and method, also for runs that fail.
+    """Yield a row per case and method, also for runs that fail.
 
     Parameters
     ----------
-    problems, methods : sequence of str
-        Keys of `PROBLEMS` and `METHODS`.
-    sizes : sequence of int
-        Cells per edge, at least 8.
+    cases : sequence of Case
+        What to solve; see `deepcd.solvers.bench.cases`.
+    methods : sequence of str
+        Keys of `METHODS`.
     tol : float
         Tolerance for the true relative residual.
     threads : int, default 1
@@ -74,14 +62,15 @@ def run(
         over the systems, of medians over repeated runs), peak_bytes (above the memory in use before), residual (true;
         the largest), status, residuals (of the first system, relative to b). Numbers that are not known are None.
     """
-    check(problems, sizes, methods, tol)
+    check(methods, tol)
     unknown = ("unknowns", "iterations", "setup_s", "solve_s", "peak_bytes", "residual", "status", "residuals")
-    for problem, size, method in itertools.product(problems, sizes, methods):
-        row = {"problem": problem, "size": size, "method": method, "tol": tol, **dict.fromkeys(unknown)}
-        if reason := absent(method):
-            yield row | {"status": f"not installed: {reason}"}
-        else:
-            yield row | _in_child(_measure, (problem, size, method, tol, threads), timeout)
+    for case in cases:
+        for method in methods:
+            row = {"problem": case.problem, "size": case.size, "method": method, "tol": tol, **dict.fromkeys(unknown)}
+            if reason := absent(method):
+                yield row | {"status": f"not installed: {reason}"}
+            else:
+                yield row | _in_child(_measure, (case, method, tol, threads), timeout)
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
@@ -125,19 +114,22 @@ def _answer(connection: Connection, task: Callable[..., Row], arguments: tuple[A
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         row = task(*arguments)
+    except Unsuited as error:
+        row = {"status": f"left out: {error}"}
     except Exception as error:  # the benchmark reports failures as rows
         row = {"status": f"failed: {type(error).__name__}: {str(error)[:300]}"}
     connection.send(row)
 
 
-def _measure(problem: str, size: int, method: str, tol: float, threads: int) -> Row:
-    """Solve the systems of a problem one after the other."""
+def _measure(case: Case, method: str, tol: float, threads: int) -> Row:
+    """Solve the systems of a case one after the other."""
     solve = METHODS[method]
-    solve(next(PROBLEMS[problem](WARM_UP_SIZE)), tol, threads)
+    solve(case.warm_up(), tol, threads)
     total: Row = {"unknowns": 0, "iterations": 0, "setup_s": 0.0, "solve_s": 0.0, "peak_bytes": 0, "residual": 0.0}
     curve: list[float] = []
-    for system in PROBLEMS[problem](size):
-        system.operator  # noqa: B018  # makes the box before measurements start
+    for system in case.systems():
+        if isinstance(system, PressureProblem):
+            system.operator  # noqa: B018  # makes the box before measurements start
         before = forget_peak()
         answer = solve(system, tol, threads)
         grown = peak() - before if answer.peak_bytes is None else answer.peak_bytes

@@ -294,25 +294,35 @@ def bench(
     *,
     problems: Annotated[str, typer.Option(help="Names, separated by commas. The default is all.")] = "",
     sizes: Annotated[str, typer.Option(help="Numbers of cells along an edge, separated by commas.")] = "64",
+    matrix: Annotated[
+        Path | None,
+        typer.Option(help="A matrix to solve in place of the problems: a .mtx, .mtx.gz or SciPy .npz file."),
+    ] = None,
+    rhs: Annotated[
+        Path | None,
+        typer.Option(help="Its right-hand side: a .npy, .mtx or .mtx.gz file. The default is normal random numbers."),
+    ] = None,
     methods: Annotated[str, typer.Option(help="Names, separated by commas. The default is all.")] = "",
     tol: Annotated[float, typer.Option(help="Relative tolerance of the true residual.")] = 1e-6,
     out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables and figures.")] = Path(
         "out/bench"
     ),
-    threads: Annotated[int, typer.Option(min=1, help="Number of threads of deepcd's methods and of AMGCL.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of deepcd's methods, AMGCL and apxchol.")] = 1,
     timeout: Annotated[float, typer.Option(min=1.0, help="Time limit of a run in seconds.")] = 300.0,
 ) -> None:
-    """Compare methods on pressure systems: iterations, seconds, memory, true residuals and failures.
+    """Compare methods on problems or on a matrix of yours: iterations, seconds, memory, true residuals and failures.
 
-    Rows of earlier runs in the same folder are kept.
+    Methods that are not installed, or that need more than a matrix, have a row that says so. Rows of earlier runs in
+    the same folder are kept.
     """
     from deepcd.solvers.bench.command import run
 
     def split(text: str) -> list[str]:
         return [part.strip() for part in text.split(",") if part.strip()]
 
+    chosen = split(problems), split(sizes), split(methods)
     try:
-        run(split(problems), split(sizes), split(methods), tol, out, threads=threads, timeout=timeout)
+        run(*chosen, tol, out, threads=threads, timeout=timeout, matrix=matrix, rhs=rhs)
     except (ValueError, TypeError, OSError) as error:
         _refuse(str(error))
 
