@@ -22,7 +22,6 @@ from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
 
 if TYPE_CHECKING:
-    from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 

@@ -1,7 +1,8 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
-On a grid: the learned cycle; after `PATIENCE` iterations its progress is looked at, and Ruge-Stueben coarsening takes
-over where more iterations are left than its set-up is worth. Without a grid: over-relaxation, which costs nothing to
+On a grid: a cycle; after some iterations its progress is looked at, and Ruge-Stueben coarsening takes over where more
+of them are left than its set-up is worth. A grid is not used where its faces vary so that no coarse grid can follow, nor
+for a single solve that takes a handful of simple iterations. Without a grid: over-relaxation, which costs nothing to
 set up, is watched, and left for what promises to be cheaper in all (`ladder.py`). A solve that fails all the same is
 examined for a null vector. Several right-hand sides: together or side by side, then one after the other.
 """
@@ -22,14 +23,19 @@ from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import prepare
-from deepcd.solvers.prepared import F64, DType, Prepared
-from deepcd.solvers.recipes import ALGEBRAIC, RECIPES
+from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
+from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, RELAXATION
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
-from deepcd.solvers.structure import Structure
+from deepcd.solvers.structure import Structure, without_grid
 
-PATIENCE = 50  # iterations of a cycle on a grid after which its progress is looked at
-WORTH = 400  # iterations of such a cycle that take as long as the set-up of Ruge-Stueben coarsening
+# Iterations of a cycle on a grid after which its progress is looked at, and iterations of it that take as long as the
+# set-up of Ruge-Stueben coarsening; and the same where faces have weights of their own.
+PATIENCE, WORTH = 50, 400
+PATIENCE_ON_FACES, WORTH_ON_FACES = 25, 100
+# Share of coarse faces, in two and in three dimensions, from which on they do not follow what varies in fine ones.
+FAILING = {2: 0.05, 3: 0.3}
+DOMINANT = 0.3  # least share of the diagonal that couplings leave, from which on simple iterations are few
 
 _STOPPED = (Status.CALLBACK, Status.TIMEOUT)
 
@@ -49,6 +55,11 @@ class Strategy:
         That of a matrix with the same pattern, whose preparation may be reused; it is not changed.
     once : bool, default False
         Whether there will be one solve only, so that its set-up must not cost more than that solve gains.
+
+    Attributes
+    ----------
+    structure : Structure
+        The matrix and what is made use of.
     """
 
     _ladder: Ladder
@@ -56,9 +67,31 @@ class Strategy:
     def __init__(
         self, structure: Structure, config: Config, check: bool, previous: Strategy | None = None, *, once: bool = False
     ) -> None:
-        self._structure, self._config = structure, config
-        self._ladder = Ladder(structure, config, check, None if previous is None else previous._ladder, once=once)
+        self.structure, self._config = structure, config
+        before = None if previous is None else previous._ladder
+        if once and self._is_dominant:
+            self.structure = without_grid(structure, "the diagonal dominates: simple iterations cost less than a cycle")
+        self._ladder = Ladder(self.structure, config, check, before, once=once)
+        if self._fails:
+            reason = "the weights of neighbouring faces vary so much that coarse grids cannot follow"
+            self.structure = without_grid(structure, reason)
+            self._ladder = Ladder(self.structure, config, check, before, once=once)
         self._twins: list[Prepared] = []
+
+    @property
+    def _is_dominant(self) -> bool:
+        """Whether a grid with face weights has been found on which few simple iterations are to be expected."""
+        grid = self.structure.on_grid
+        return RELAXATION in self._config.candidates and grid is not None and grid.dominance > DOMINANT
+
+    @property
+    def _fails(self) -> bool:
+        """Whether the cycle on a grid with face weights promises nothing."""
+        failing = getattr(self.prepared.parts.M, "failing", 0.0) if isinstance(self.prepared, Solvable) else 0.0
+        grid = self.structure.on_grid
+        return (
+            grid is not None and ALGEBRAIC in self._config.candidates and failing > FAILING[len(grid.embedding.shape)]
+        )
 
     @property
     def prepared(self) -> Prepared:
@@ -80,11 +113,12 @@ class Strategy:
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""
-        return replace(limits, maxiter=min(limits.maxiter, PATIENCE)) if self._may_switch else limits
+        patience = PATIENCE_ON_FACES if self.prepared.preconditioner == "geometric-multigrid" else PATIENCE
+        return replace(limits, maxiter=min(limits.maxiter, patience)) if self._may_switch else limits
 
     def _switch(self) -> None:
         """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
-        self._use(prepare(self._structure, self._config, recipe=RECIPES["pyamg-rs"], check=False))
+        self._use(prepare(self.structure, self._config, recipe=RECIPES["pyamg-rs"], check=False))
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
         """Solve for one right-hand side; if that fails, find out whether another way leads further.
@@ -100,7 +134,7 @@ class Strategy:
         dtype : float32 or float64
             Precision of the answer.
         """
-        space, sign = space_of(b), self._structure.sign
+        space, sign = space_of(b), self.structure.sign
         if not b.any():
             return Outcome(space.cast(space.zeros(b), dtype), Status.CONVERGED, [0.0])
         outcome = self._solve(b if sign > 0 else space.scale(-1.0, b), x0, limits, dtype)
@@ -114,7 +148,8 @@ class Strategy:
         spent = len(outcome.residuals) - 1
         if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
             if spent < limits.maxiter:
-                if outcome.status is not Status.MAXITER or _left(outcome.residuals, limits.target) > WORTH:
+                worth = WORTH_ON_FACES if self.prepared.preconditioner == "geometric-multigrid" else WORTH
+                if outcome.status is not Status.MAXITER or _left(outcome.residuals, limits.target) > worth:
                     self._switch()
                 rest = replace(limits, maxiter=limits.maxiter - spent)
                 outcome = outcome.then(self.prepared.solve(b, outcome.x.astype(float), rest, dtype))
@@ -166,7 +201,7 @@ class Strategy:
     def _at_once(self, block: _Columns, done: int | None) -> list[Outcome]:
         """Do for all columns together what can be done so, but for one that is done; X has the answers afterwards."""
         B, X, limits, dtype = block.B, block.X, block.limits, block.dtype
-        signed, tell = B if self._structure.sign > 0 else -B, limits.callback
+        signed, tell = B if self.structure.sign > 0 else -B, limits.callback
         if block.halted is not None:
             return [_not_begun(x) for x in X.T]
         if self.prepared.on_grid and tell is None and self._config.threads > 1:

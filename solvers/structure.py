@@ -19,8 +19,8 @@ from deepcd.solvers.recipes import DIRECT, FEW, FEWEST, RELAXATION, SHORT, SMALL
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.values import Scanned
-    from deepcd.solvers.operators.grid_matrix import GridMatrix
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
     from deepcd.solvers.survey import Survey
 
@@ -259,16 +259,19 @@ def _find_grid(
 
 
 def _discovered(A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: Scanned | None) -> OnGrid:
-    """Return the operator of the grid behind a matrix: of equal couplings, or of faces that have weights of their own."""
+    """Return the operator of the grid behind a matrix: of equal couplings, or of face weights."""
     from deepcd.solvers.grids.discovery import discover
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
     own = A if dtype == np.float64 else A.astype(dtype)  # what counts as equal depends on A's own precision
+    faces = any(recipe.takes_faces for recipe in config.candidates)
     try:
-        return UnitStencilOperator(*discover(own, scanned), config.threads)
+        embedding, stencil = discover(own, scanned)
+        if not faces or stencil.is_poisson(embedding):
+            return UnitStencilOperator(embedding, stencil, config.threads)
     except NotAGrid:
-        if not any(recipe.takes_faces for recipe in config.candidates):
+        if not faces:
             raise
     from deepcd.solvers.grids.faces import discover_faces
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator

@@ -53,6 +53,7 @@ class System:
         self._config, self._check = config, check
         self._structure = analyse(A, config, grid, nullspace=nullspace, B=B, copy=not once, hasty=once)
         self._strategy = Strategy(self._structure, config, check, once=once)
+        self._structure = self._strategy.structure
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
         self.setup_time = time.perf_counter() - start
 
@@ -201,7 +202,7 @@ class System:
             structure = analyse(A, self._config, previous=self._structure)
             strategy = Strategy(structure, self._config, self._check, previous=self._strategy)
             # Nothing that can fail comes after this.
-            self._structure, self._strategy = structure, strategy
+            self._structure, self._strategy = strategy.structure, strategy
             self.setup_time = time.perf_counter() - start
 
     def aspreconditioner(self) -> LinearOperator:

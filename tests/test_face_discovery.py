@@ -124,9 +124,9 @@ def assert_found(A: csr_array, shape: tuple[int, ...] | None = None) -> tuple[Em
     assert [own[0] for own in first] == list(range(count))
     assert found.component.dtype == np.int32
     tolerance = 1e-5 if single else 1e-13
-    assert [bool((abs(coupled[label == c].sum(axis=1)) <= tolerance * dense.max()).all()) for c in range(count)] == list(
-        stencil.sealed
-    )
+    assert [
+        bool((abs(coupled[label == c].sum(axis=1)) <= tolerance * dense.max()).all()) for c in range(count)
+    ] == list(stencil.sealed)
     assert np.unique(found.position).size == rows.size
     if count == 1:
         assert (np.diff(found.position) > 0).all()

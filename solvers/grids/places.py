@@ -68,9 +68,7 @@ def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
     return Pattern(indptr, indices, rows)
 
 
-def walk(
-    pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True
-) -> tuple[Embedding, NDArray[np.uint8]] | None:
+def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tuple[Embedding, NDArray[np.uint8]] | None:
     """Try the quick way for one component with three axes.
 
     Parameters

@@ -67,6 +67,17 @@ class UnitStencil:
         """Upper bound for the sum of absolute values in a row of A / scale."""
         return max(POISSON_BOUND, float(self.diagonal.max(initial=0)) + 6)
 
+    def is_poisson(self, embedding: Embedding) -> bool:
+        """Return whether no cell has more Dirichlet data than one or two for each of its sides without a neighbour."""
+        box = (self.diagonal > 0).view(np.uint8)
+        most = 2 * sum(size > 1 for size in embedding.n)
+        inner = (slice(1, -1),) * box.ndim
+        sides = np.zeros_like(box[inner])
+        for axis in range(box.ndim):
+            for shift in (slice(None, -2), slice(2, None)):
+                sides += box[(*inner[:axis], shift, *inner[axis + 1 :])]
+        return bool((self.diagonal[inner] <= 2 * most - sides).all())
+
     def entries(self, embedding: Embedding) -> csr_array:
         """Return the coupled rows and columns of A, shape (m, m), with sorted indices."""
         box, position = self.diagonal.ravel(), embedding.position

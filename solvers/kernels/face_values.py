@@ -244,7 +244,11 @@ def whole(indptr, indices, data, n, s, wrap, unit, eps, faces, position, tally):
                         done &= (indices[e] == i - n2) & (indices[e + FOUR] == i + n2)
                         done &= abs(b1 - before1[k1]) <= ALIKE * eps * b1
                         done &= (b1 >= tiny) & (a1 >= tiny)
-                    b2, diagonal, a2 = -np.float64(data[e + ONE]), np.float64(data[e + TWO]), -np.float64(data[e + THREE])
+                    b2, diagonal, a2 = (
+                        -np.float64(data[e + ONE]),
+                        np.float64(data[e + TWO]),
+                        -np.float64(data[e + THREE]),
+                    )
                     done &= (indices[e + ONE] == i - 1) & (indices[e + TWO] == i) & (indices[e + THREE] == i + 1)
                     last = e + (FIVE if three_axes else FOUR)
                     a0 = -np.float64(data[last])

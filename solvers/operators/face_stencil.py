@@ -44,6 +44,12 @@ class FaceStencilOperator(BoxOperator):
         self._numbering = rows, number
         self._q: F32 = np.empty(0, dtype=np.float32)  # A p
 
+    @property
+    def dominance(self) -> float:
+        """Least share of a diagonal entry that couplings leave."""
+        faces, cells = self.stencil.faces, self.embedding.position
+        return float((faces.extra[cells] * faces.inverse[cells]).min(initial=1.0))
+
     def on(self, A: sp.csr_array) -> FaceStencilOperator:
         """Return the same operator with another copy of the matrix."""
         twin = copy.copy(self)

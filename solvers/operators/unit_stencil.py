@@ -24,6 +24,7 @@ class UnitStencilOperator(BoxOperator):
     """
 
     certain_null_space = True  # which components are sealed follows from integers
+    dominance = 0.0  # least share of a diagonal entry that couplings leave: nothing inside
 
     def __init__(self, embedding: Embedding, stencil: UnitStencil, threads: int = 1) -> None:
         super().__init__(embedding, stencil.sealed, threads)

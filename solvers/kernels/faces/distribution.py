@@ -1,9 +1,9 @@
 """Faces across an axis that is halved: the Galerkin product with its diagonal couplings moved to faces.
 
-A face of weight w joins two fine cells that hang on the same two coarse cells, with weights near and far. What both have
-in common joins coarse cells across the axis; the difference would couple coarse cells that do not touch, and by Jensen's
-inequality its energy is bounded by that of the two ways around. What only one of the cells leaves to the ground, stays a
-wall of its coarse cell.
+A face of weight w joins two fine cells that hang on the same two coarse cells, with weights near and far. What both
+have in common joins coarse cells across the axis; the difference would couple coarse cells that do not touch, and by
+Jensen's inequality its energy is bounded by that of the two ways around. What only one of the cells leaves to the
+ground stays a wall of its coarse cell.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def distribute_across(n, s, wrap, wrap_other, axis, other, w, near, far, ms, V, 
             end = wrap_other and other < 2 and b == n[other] - 1
             back, far_back = (n[other] * side, n[other] * far_side) if end else (0, 0)
             _share_row(w, near, far, p, p + side - back, both, along, around, here, there)
-            if other == 2 and wrap_other:  # a face from the last cell leads to the first one, whose codes are not next to it
+            if (
+                other == 2 and wrap_other
+            ):  # a face from the last cell leads to the first one, whose codes are not next to it
                 last, first, at = width - 1, p, p + width - 1
                 _share_row(
                     w[at : at + 1], near_pair(near, at, first), near_pair(far, at, first), 0, 1, both[last:],

@@ -5,9 +5,9 @@ pair by itself. Between the centres of c and the next one lie the cells v1 = 2 c
 
     E --g1-- v1 --w-- v2 --g2-- F        y1 and y2 to the ground
 
-with g twice the weight of the face inside a pair. Eliminating v1 and v2 says how they hang on E and F, rounded to codes,
-and what energy is left between E, F and the ground. Of the extra diagonal, what both cells of a pair have is a reaction,
-which goes where the cells hang; the rest is a wall, y.
+with g twice the weight of the face inside a pair. Eliminating v1 and v2 says how they hang on E and F, rounded to
+codes, and what energy is left between E, F and the ground. Of the extra diagonal, what both cells of a pair have is a
+reaction, which goes where the cells hang; the rest is a wall, y.
 
 No weight is formed by subtraction of rounded numbers, so contrasts of many decades do no harm. Rows along the last axis
 are worked on at once; where that is the axis of the pairs, its even and odd cells are taken apart first.
@@ -62,8 +62,8 @@ def _link_row(g1, y1, least1, w, at, g2, y2, least2, near1, far1, near2, far2, a
         l1 = np.float32(np.int32((v * z2 + z1 * (u2 + v + z2)) * over + HALF))
         n1 = n1 if n1 < FULL - l1 else FULL - l1
         f1 = FULL - l1 - n1
-        # Both cells differ by P E - Q F, and by as much in codes: strongly coupled ones hang on both centres alike. What a
-        # cell loses to the ground is rounded by itself, and is zero to the last bit where there are no walls.
+        # Both cells differ by P E - Q F, and by as much in codes: strongly coupled ones hang on both centres alike.
+        # What a cell loses to the ground is rounded by itself, and is zero to the last bit where there are no walls.
         P = np.float32(np.int32(u1 * (u2 + z2) * over + HALF))
         l2 = np.float32(np.int32((v * z1 + z2 * (u1 + v + z1)) * over + HALF))
         f2 = n1 - P if n1 > P else ZERO
@@ -92,8 +92,8 @@ def _end_row(g, y, near, own):
     for k in range(np.uint64(g.size)):
         lost = np.float32(np.int32(FULL * y[k] / (g[k] + y[k]) + HALF))
         near[k] = FULL - lost
-        l, n = PART * lost, PART * (FULL - lost)
-        own[k] = g[k] * l * l + y[k] * n * n
+        loss, kept = PART * lost, PART * (FULL - lost)
+        own[k] = g[k] * loss * loss + y[k] * kept * kept
 
 
 @njit(cache=True, nogil=True)

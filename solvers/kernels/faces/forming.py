@@ -1,4 +1,4 @@
-"""Operators from face weights: diagonals, padding of axes that repeat, cells that are none, and how strongly axes couple."""
+"""Operators from face weights: diagonals, padding of axes that repeat, cells that are none, and coupling along axes."""
 
 from __future__ import annotations
 

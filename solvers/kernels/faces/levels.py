@@ -1,7 +1,7 @@
 """Where the coarse levels lie in memory, and all visits to them in one compiled call.
 
-A row of `table` describes a level: its box, which axes repeat, and where its fields begin in `pool`, and the codes of its
-transfer in `codes`. Functions that take a row work in Python and compiled.
+A row of `table` describes a level: its box, which axes repeat, and where its fields begin in `pool`, and the codes of
+its transfer in `codes`. Functions that take a row work in Python and compiled.
 """
 
 from __future__ import annotations

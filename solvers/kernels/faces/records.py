@@ -16,9 +16,9 @@ UNIT = 252  # code of the interpolation weight one; thirds, quarters and halves 
 class Faces(NamedTuple):
     """An operator on a flat padded box, A x = extra x + sum over faces of w (x_i - x_j), and the inverse diagonal.
 
-    `w0`, `w1` and `w2` hold in each cell the weight of its face towards the next cell along an axis: zero on the faces of
-    the box and in its padding, but for axes that repeat, where the padding before the first cell repeats the weight of
-    the last one. A box with two axes has no middle one, and `w1` is not read.
+    `w0`, `w1` and `w2` hold in each cell the weight of its face towards the next cell along an axis: zero on the faces
+    of the box and in its padding, but for axes that repeat, where the padding before the first cell repeats the weight
+    of the last one. A box with two axes has no middle one, and `w1` is `w0`.
     """
 
     w0: F32

@@ -205,8 +205,6 @@ def spread_columns(rows, n2, s1, ms1, wrap, near, far, e, out):
             out[o + np.uint64(n2)] = 0
         elif wrap:
             k = o + np.uint64(n2 - 1)
-            out[k] = PART * (
-                np.float32(near[k]) * e[i + np.uint64(m2 - 1)] + np.float32(far[k]) * e[i]
-            )
+            out[k] = PART * (np.float32(near[k]) * e[i + np.uint64(m2 - 1)] + np.float32(far[k]) * e[i])
         if wrap and m2 > 1:
             out[o] = PART * (np.float32(near[o]) * e[i] + np.float32(far[o]) * e[i + np.uint64(m2 - 1)])

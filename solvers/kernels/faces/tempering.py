@@ -121,10 +121,10 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
     lines, cross, inside, beyond = zeros(2 * count), zeros(2 * count), zeros(2 * count), zeros(2 * count)
     a, b, c, d = zeros(count), zeros(count), zeros(count), zeros(count)
     total, small = 0.0, 0.0
-    for I in range(m[0]):
-        for J in range(m[1]):
-            at = (I + 1) * ms[0] + (J + 1) * ms[1] + 1
-            place, other = (I, J) if axis == 0 else (J, I)
+    for u0 in range(m[0]):
+        for u1 in range(m[1]):
+            at = (u0 + 1) * ms[0] + (u1 + 1) * ms[1] + 1
+            place, other = (u0, u1) if axis == 0 else (u1, u0)
             first = 2 * other if beside else other
             rows = min(2, n[1 - axis] - first) if beside else 1
             lines[:], cross[:], inside[:], beyond[:] = ZERO, ZERO, ZERO, ZERO
@@ -163,10 +163,10 @@ def temper_along(n, s, halved, w, ms, m, W, low):
     lines, cross, inside, beyond = zeros(count), zeros(count), zeros(count), zeros(count)
     row = zeros(2 * count + 2)  # even faces and the first once more, then odd ones
     total, small = 0.0, 0.0
-    for I in range(m[0]):
-        for J in range(m[1]):
-            at = (I + 1) * ms[0] + (J + 1) * ms[1] + 1
-            i0, j0 = 2 * I if halved[0] else I, 2 * J if halved[1] else J
+    for u0 in range(m[0]):
+        for u1 in range(m[1]):
+            at = (u0 + 1) * ms[0] + (u1 + 1) * ms[1] + 1
+            i0, j0 = 2 * u0 if halved[0] else u0, 2 * u1 if halved[1] else u1
             lines[:], cross[:], inside[:], beyond[:] = ZERO, ZERO, ZERO, ZERO
             for i in range(i0, min(i0 + 2, n[0]) if halved[0] else i0 + 1):
                 for j in range(j0, min(j0 + 2, n[1]) if halved[1] else j0 + 1):

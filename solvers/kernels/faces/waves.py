@@ -34,7 +34,8 @@ def _relax(grid, f, omega, x, k, r, i, p, lo, hi, out):
     o, before = (p + 1) * s0, p * s0
     relax_plane(
         grid.s[1], omega, f.w0[before : before + s0], f.w0[o : o + s0], f.w1[o : o + s0], f.w2[o : o + s0],
-        f.extra[o : o + s0], f.inverse[o : o + s0], x[(k + 2) % 3], x[k % 3], x[(k + 1) % 3], r[o : o + s0], lo, hi, out,
+        f.extra[o : o + s0], f.inverse[o : o + s0], x[(k + 2) % 3], x[k % 3], x[(k + 1) % 3], r[o : o + s0], lo, hi,
+        out,
     )  # fmt: skip
 
 
@@ -94,7 +95,12 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
     low, high = (first - 1, last + 1) if halved else (first, last)  # residuals
     if not wrap[0]:
         low, high = max(low, 0), min(high, n0)
-    x, sums, left, tmp = rings[: 3 * steps], rings[3 * steps : 3 * steps + 3], rings[3 * steps + 3], rings[3 * steps + 4]
+    x, sums, left, tmp = (
+        rings[: 3 * steps],
+        rings[3 * steps : 3 * steps + 3],
+        rings[3 * steps + 3],
+        rings[3 * steps + 4],
+    )
     sums[:] = 0
     done = start  # coarse planes before it are complete
     for v in range(low - steps, high + steps):
@@ -173,8 +179,7 @@ def ascend(grid, f, omegas, r, z, out, codes, below, coarse, rings, start, stop)
                 own, other = hangs_on(p, n0, wrap[0])
                 c = own + m0 * ((v + 4 * n0) // n0 - 4)  # running number of its coarse cell
                 d = c + 2 * (p % 2) - 1 if other != own else c
-                if ready < c - 1:
-                    ready = c - 1
+                ready = max(ready, c - 1)
                 while ready <= max(c, d):
                     if wrap[0] or 0 <= ready < m0:
                         spread(grid, codes, below, (ready + 4 * m0) % m0, coarse, tmp, e[(ready + 3 * m0) % 3])

@@ -1,8 +1,8 @@
 """Geometric multigrid on a grid whose faces have weights of their own.
 
-Coarse operators and transfers come from eliminating cells axis by axis (`kernels/faces/elimination.py`), those axes are
-halved along which cells are coupled strongly, and smoothing is a Chebyshev polynomial in D^-1 A. Nothing is trained, and
-nothing depends on the scale or the contrast of the weights.
+Coarse operators and transfers come from eliminating cells axis by axis (`kernels/faces/elimination.py`), those axes
+are halved along which cells are coupled strongly, and smoothing is a Chebyshev polynomial in D^-1 A. Nothing is
+trained, and nothing depends on the scale or the contrast of the weights.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels.faces import levels, waves
-from deepcd.solvers.kernels.faces.levels import STEPS, Memory
-from deepcd.solvers.kernels.faces.records import F32, Codes, Faces, Grid
+from deepcd.solvers.kernels.faces.levels import Memory
+from deepcd.solvers.kernels.faces.records import F32, Faces, Grid
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
@@ -77,7 +77,7 @@ class FaceCycle:
 
     def _allocate(self, threads: int) -> None:
         """Make work vectors and threads."""
-        self._below = steps_grid(self.memory_map.table[0])
+        self._below = box_of(self.memory_map.table[0])
         self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
         self._team = Team(threads, self.grid.n[0], self.faces.extra.size)
         shape = (3 * FINE_STEPS + levels.SPARE, self.grid.s[0])
@@ -99,11 +99,12 @@ class FaceCycle:
         return 1.0 if largest <= 2 else 1 / (largest - 1)
 
     def __str__(self) -> str:
-        boxes = [self.grid, *map(steps_grid, self.memory_map.table)]
+        boxes = [self.grid, *map(box_of, self.memory_map.table)]
         sizes = ", ".join("x".join(str(k) for k in box.n if k > 1) or "1" for box in boxes)
         memory, unknowns = self.memory(), max(int(np.count_nonzero(self.faces.inverse)), 1)
         return (
-            f"{self.name}, {len(boxes)} levels: {sizes}; the last solved exactly ({len(self.memory_map.cells)} unknowns)\n"
+            f"{self.name}, {len(boxes)} levels: {sizes}; the last solved exactly "
+            f"({len(self.memory_map.cells)} unknowns)\n"
             f"{self.work:g} passes over the finest grid per iteration, outer loop included; "
             f"{memory / 2**20:.1f} MiB, {memory / unknowns:.0f} bytes per unknown"
         )
@@ -144,7 +145,7 @@ class FaceCycle:
         return float(sum(team.run(waves.ascend, *place, z, *where, self._coarse.z, scratch=self._rings)))
 
 
-def steps_grid(row: NDArray[np.int64]) -> Grid:
+def box_of(row: NDArray[np.int64]) -> Grid:
     """Return the box of a coarse level as numbers of Python."""
     n, s, wrap = levels.grid_of(row.tolist())
     return Grid(n, s, wrap)
@@ -173,8 +174,9 @@ def _laid_out(steps: list[Coarser]) -> Memory:
 def exact_inverse(level: FaceLevel) -> tuple[NDArray[np.int64], F32]:
     """Return the unknowns of a level, and the dense pseudo-inverse of its operator on these.
 
-    The operator is scaled to unit diagonal first, which takes contrasts out. Components without extra diagonal lose their
-    constant: with V their normalised null vectors, the pseudo-inverse of the scaled operator B is (B + V V')^-1 - V V'.
+    The operator is scaled to unit diagonal first, which takes contrasts out. Components without extra diagonal lose
+    their constant: with V their null vectors, normalised, the pseudo-inverse of the scaled operator B is
+    (B + V V')^-1 - V V'.
     """
     cells = np.flatnonzero(level.diagonal > 0)
     if not cells.size:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcd.solvers.grids.embedding import Box
 from deepcd.solvers.kernels.faces import distribution, elimination, forming, tempering
@@ -61,7 +60,11 @@ class _Halfway:
     def coarser(self, axis: int) -> _Halfway:
         """Return zero weights on the box of half as many cells along an axis."""
         n = self.n
-        m = (n[0] + 1) // 2 if axis == 0 else n[0], (n[1] + 1) // 2 if axis == 1 else n[1], (n[2] + 1) // 2 if axis == 2 else n[2]
+        m = (
+            (n[0] + 1) // 2 if axis == 0 else n[0],
+            (n[1] + 1) // 2 if axis == 1 else n[1],
+            (n[2] + 1) // 2 if axis == 2 else n[2],
+        )
         row = m[2] + 2
         s = (row, 0) if self.s[1] == 0 else ((m[1] + 2) * row, row)
         first, last, extra = (np.zeros((m[0] + 2) * s[0], dtype=np.float32) for _ in range(3))
@@ -138,6 +141,10 @@ def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) 
         if n[axis] == 1:
             continue
         where = (w, coarse.s, coarse.n, coarse.faces[axis], LOW)
-        own = tempering.temper_across(n, s, halved, axis, *where) if axis < 2 else tempering.temper_along(n, s, halved, *where)
+        own = (
+            tempering.temper_across(n, s, halved, axis, *where)
+            if axis < 2
+            else tempering.temper_along(n, s, halved, *where)
+        )
         total, small = total + own[0], small + own[1]
     return small / total if total > 0 else 0.0
