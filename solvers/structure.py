@@ -266,17 +266,23 @@ def _discovered(A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: 
 
     own = A if dtype == np.float64 else A.astype(dtype)  # what counts as equal depends on A's own precision
     faces = any(recipe.takes_faces for recipe in config.candidates)
+    unit: UnitStencilOperator | None = None
     try:
-        embedding, stencil = discover(own, scanned)
-        if not faces or stencil.is_poisson(embedding):
-            return UnitStencilOperator(embedding, stencil, config.threads)
+        unit = UnitStencilOperator(*discover(own, scanned), config.threads)
     except NotAGrid:
         if not faces:
             raise
+    if unit is not None and (not faces or unit.stencil.is_poisson(unit.embedding)):
+        return unit
     from deepcd.solvers.grids.faces import discover_faces
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator
 
-    return FaceStencilOperator(*discover_faces(own), A, config.threads)
+    try:
+        return FaceStencilOperator(*discover_faces(own), A, config.threads)
+    except NotAGrid:
+        if unit is None:
+            raise
+        return unit
 
 
 def _is_negative(A: sp.csr_array, seen: Survey | None) -> bool:

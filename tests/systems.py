@@ -47,8 +47,14 @@ def crossed(T: sp.csr_array, epsilon: float = 1.0) -> sp.csr_array:
 
 
 def square(n: int, epsilon: float = 1.0) -> sp.csr_array:
-    """Five-point Laplacian of an n x n grid with Dirichlet data; no grid of this project's kind unless epsilon is 1."""
+    """Five-point Laplacian of an n x n grid with Dirichlet data; all couplings are equal if epsilon is 1."""
     return crossed(line(n), epsilon)
+
+
+def shuffled(A: sp.csr_array, seed: int = 0) -> sp.csr_array:
+    """The same matrix with its rows and columns in random order."""
+    order = np.random.default_rng(seed).permutation(A.shape[0])
+    return sp.csr_array(A[order][:, order])
 
 
 def sealed(A: sp.csr_array) -> sp.csr_array:
@@ -112,7 +118,9 @@ class Case:
     about : str
         What it stands for.
     grid : bool, default False
-        Whether there is a Cartesian grid behind it.
+        Whether there is a Cartesian grid of equal couplings behind it.
+    faces : bool, default False
+        Whether there is one whose faces have weights of their own.
     nullity : int, default 0
         Dimension of its null space.
     sign : int, default 1
@@ -128,6 +136,7 @@ class Case:
     make: Callable[[], sp.csr_array]
     about: str
     grid: bool = False
+    faces: bool = False
     nullity: int = 0
     sign: int = 1
     empty_rows: bool = False
@@ -186,13 +195,13 @@ SYSTEMS = {
     "negative grid": Case(lambda: -square(8), "the Laplacian in its other sign", grid=True, sign=-1),
     "tiny grid": Case(lambda: 1e-12 * square(6), "entries far from one", grid=True),
     "grid with zeros": Case(lambda: with_zeros(square(7)), "zeros among its entries", grid=True),
-    "anisotropic": Case(lambda: square(14, 0.05), "couplings that differ by a factor of twenty"),
+    "anisotropic": Case(lambda: square(14, 0.05), "couplings that differ by a factor of twenty", faces=True),
     "dominant": Case(lambda: dominant(150), "couplings of both signs"),
     "badly scaled": Case(
         lambda: dominant(150, decades=6), "the same, scaled by six decades", slow=("none",), single=False
     ),
     "path": Case(lambda: path(40), "a weighted path without Dirichlet data", nullity=1),
-    "torus": Case(lambda: crossed(ring(8), 0.25), "periodic in both directions", nullity=1),
+    "torus": Case(lambda: crossed(ring(8), 0.25), "periodic in both directions", faces=True, nullity=1),
     "weighted": Case(lambda: weighted(8)[0], "a null vector that is not the constant", nullity=1, single=False),
     "isolated rows": Case(lambda: _blocks([[5.0]], dominant(40), [[2.0]]), "unknowns without couplings"),
     "negative": Case(lambda: -dominant(60), "negative definite", sign=-1),

@@ -22,6 +22,7 @@ from deepcd.solvers.solution import Status
 from deepcd.solvers.survey import constant_null_space
 
 from . import systems
+from .systems import shuffled
 
 Method = Literal["sa", "rs"]
 METHODS: tuple[Method, ...] = ("sa", "rs")
@@ -34,11 +35,6 @@ def poisson(n: int, dimension: int = 2) -> sp.csr_array:
 def ring(n: int) -> sp.csr_array:
     """A five-point operator on a torus: singular."""
     return systems.crossed(systems.ring(n))
-
-
-def shuffled(A: sp.csr_array) -> sp.csr_array:
-    order = np.random.default_rng(0).permutation(A.shape[0])
-    return sp.csr_array(A[order][:, order])
 
 
 def dense(M: Any, n: int) -> np.ndarray:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import block_diag, coo_array, csr_array, diags_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import Delaunay
 
-from deepcd.pde import Grid, poisson
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid
 from deepcd.solvers.grids.faces import discover_faces
 from deepcd.solvers.grids.stencils import FaceStencil

@@ -17,16 +17,11 @@ from deepcd.solvers import costs, ladder, preparation, structure
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits
 
-from .systems import dominant, sealed, square, weighted
+from .systems import dominant, sealed, shuffled, square, weighted
 
 RUNGS = ("ssor", "levels", "multigrid", "factors")
 TOL = 1e-10
 FACTORS, OBVIOUS = Ladder._factors, preparation._obvious
-
-
-def shuffled(A: sp.csr_array, seed: int = 0) -> sp.csr_array:
-    order = np.random.default_rng(seed).permutation(A.shape[0])
-    return sp.csr_array(A[order][:, order])
 
 
 A = shuffled(square(24, 0.3))
@@ -129,13 +124,15 @@ class TestRungs:
 
     def test_new_values_on_a_grid_are_taken_to_it(self, small: pytest.MonkeyPatch, rung: str) -> None:
         up_to(small, rung)
-        system = DeepCD().setup(square(24, 0.3))
+        positive = square(24).copy()  # on the pattern of a grid
+        positive[0, 1] = positive[1, 0] = 0.5
+        system = DeepCD().setup(positive)
         assert system.preconditioner == EXPECTED[rung][-1]
-        system.update(square(24))
-        assert system.preconditioner == "learned-multigrid"
-        assert names(system.solve(B[:, 0], TOL)) == ["learned-multigrid"]
-        system.update(square(24, 0.3))
-        check(system.solve(B[:, 0], TOL), square(24, 0.3), B[:, 0])
+        for grid, cycle in ((square(24), "learned-multigrid"), (square(24, 0.3), "geometric-multigrid")):
+            system.update(grid)
+            assert names(system.solve(B[:, 0], TOL)) == [cycle]
+            system.update(positive)
+            check(system.solve(B[:, 0], TOL), positive, B[:, 0])
 
     @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda system: pickle.loads(pickle.dumps(system))])
     def test_copies_answer_alike(self, small: pytest.MonkeyPatch, rung: str, twin: Callable[[Any], Any]) -> None:

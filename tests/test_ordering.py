@@ -12,7 +12,7 @@ from scipy.sparse.linalg import splu
 from deepcd.solvers.kernels import ordering
 from deepcd.solvers.kernels.ordering import minimum_degree
 
-from .systems import dominant, line, ring, square
+from .systems import dominant, line, ring, shuffled, square
 
 
 def counts(A: sp.csr_array, order: np.ndarray) -> np.ndarray:
@@ -27,11 +27,6 @@ def counts(A: sp.csr_array, order: np.ndarray) -> np.ndarray:
 def ordered(A: sp.csr_array, most: float = math.inf) -> tuple[np.ndarray, float, float, bool]:
     order = np.full(A.shape[0], -1, np.int32)
     return order, *minimum_degree(A.indptr, A.indices, most, order)
-
-
-def shuffled(A: sp.csr_array) -> sp.csr_array:
-    order = np.random.default_rng(0).permutation(A.shape[0])
-    return sp.csr_array(A[order][:, order])
 
 
 def tree(n: int) -> sp.csr_array:

@@ -22,7 +22,7 @@ from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.records import UNIT
 from deepcd.solvers.kernels.faces.stages import span
 
-CUT = np.float32(1e-6)  # of both diagonals, added to the conductance to the own centre: no cell is cut off
+CUT = np.float32(1e-6)  # of the smaller diagonal, added to the conductance to the own centre: no cell is cut off
 STIFF = np.float32(1e10)  # conductance to its centre, over its diagonal, of a cell that is the centre
 ONE, TWO, HALF, ZERO = np.float32(1), np.float32(2), np.float32(0.5), np.float32(0)
 FULL, PART = np.float32(UNIT), np.float32(1 / UNIT)
@@ -40,8 +40,9 @@ def _pair_row(alone, w, e, o, extra, diagonal, g, least, y0, y1):
             least[k], y0[k], y1[k] = extra[e + k], ZERO, ZERO
         return
     for k in range(np.uint64(g.size)):
-        d, a, b = diagonal[e + k] + diagonal[o + k], extra[e + k], extra[o + k]
+        d0, d1, a, b = diagonal[e + k], diagonal[o + k], extra[e + k], extra[o + k]
         low = a if a < b else b
+        d = d0 if (d0 < d1 and d0 > ZERO) or d1 <= ZERO else d1
         g[k] = TWO * w[e + k] + CUT * d if d > ZERO else ONE
         least[k], y0[k], y1[k] = low, a - low, b - low
 

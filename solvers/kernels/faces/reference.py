@@ -103,7 +103,7 @@ class _Pair(NamedTuple):
 def _pair(op: Weights, diagonal: F64, axis: int, place: Cell) -> _Pair:
     n, c = op.extra.shape, place[axis]
     own = [(*place[:axis], i, *place[axis + 1 :]) for i in (2 * c, 2 * c + 1) if i < n[axis]]
-    d, extra = sum(diagonal[p] for p in own), [op.extra[p] for p in own]
+    d, extra = min((diagonal[p] for p in own if diagonal[p] > 0), default=0.0), [op.extra[p] for p in own]
     if len(own) == 1:
         return _Pair(own, 1e10 * d if d > 0 else 1.0, extra[0], [0.0, 0.0])
     g = 2 * op.w[axis][own[0]] + CUT * d if d > 0 else 1.0

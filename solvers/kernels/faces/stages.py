@@ -102,18 +102,21 @@ def add_coded(code, v, lo, hi, out):
         out[h] += np.float32(code[h]) * PART * v[h]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def blend(near, far, own, other, lo, hi, out):
-    """out <- near own + far other."""
-    for h in range(np.uint64(lo), np.uint64(hi)):
-        out[h] = PART * (np.float32(near[h]) * own[h] + np.float32(far[h]) * other[h])
+@njit(cache=True, nogil=True, fastmath={"contract"}, inline="always")
+def _between(near, far, own, other):
+    """Return near own + far other, to the last bit own where both are equal and nothing is lost to the ground.
+
+    Constants on strongly coupled cells would become rough otherwise, and large ones drown everything else.
+    """
+    n, f = np.float32(near), np.float32(far)
+    return PART * (n + f) * own + PART * f * (other - own)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def correct(near, far, own, other, z, lo, hi, out):
     """out <- z + near own + far other."""
     for h in range(np.uint64(lo), np.uint64(hi)):
-        out[h] = z[h] + PART * (np.float32(near[h]) * own[h] + np.float32(far[h]) * other[h])
+        out[h] = z[h] + _between(near[h], far[h], own[h], other[h])
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -187,7 +190,7 @@ def spread_rows(n, s, wrap, near, far, e, out):
         own, other = hangs_on(j, n[1], wrap)
         o, a, b = np.uint64((j + 1) * s1), np.uint64((own + 1) * s1), np.uint64((other + 1) * s1)
         for k in range(ONE, width):
-            out[o + k] = PART * (np.float32(near[o + k]) * e[a + k] + np.float32(far[o + k]) * e[b + k])
+            out[o + k] = _between(near[o + k], far[o + k], e[a + k], e[b + k])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -199,12 +202,12 @@ def spread_columns(rows, n2, s1, ms1, wrap, near, far, e, out):
         for c in range(np.uint64(m2)):
             k = o + c + c
             own = e[i + c]
-            out[k] = PART * (np.float32(near[k]) * own + np.float32(far[k]) * e[i + c - ONE])
-            out[k + ONE] = PART * (np.float32(near[k + ONE]) * own + np.float32(far[k + ONE]) * e[i + c + ONE])
+            out[k] = _between(near[k], far[k], own, e[i + c - ONE])
+            out[k + ONE] = _between(near[k + ONE], far[k + ONE], own, e[i + c + ONE])
         if n2 % 2:
             out[o + np.uint64(n2)] = 0
         elif wrap:
             k = o + np.uint64(n2 - 1)
-            out[k] = PART * (np.float32(near[k]) * e[i + np.uint64(m2 - 1)] + np.float32(far[k]) * e[i])
+            out[k] = _between(near[k], far[k], e[i + np.uint64(m2 - 1)], e[i])
         if wrap and m2 > 1:
-            out[o] = PART * (np.float32(near[o]) * e[i] + np.float32(far[o]) * e[i + np.uint64(m2 - 1)])
+            out[o] = _between(near[o], far[o], e[i], e[i + np.uint64(m2 - 1)])
