@@ -196,8 +196,12 @@ def _matrix_parts(
 
     The second result is whether their rows are numbered by levels.
     """
-    A, eps = structure.entries(), structure.eps
-    rows, part, scale, seen = _coupled(A, eps, structure.seen)
+    A, eps, known = structure.entries(), structure.eps, structure.seen
+    if structure.unread:
+        from deepcd.solvers.survey import read
+
+        A, known, _ = read(A, eps)
+    rows, part, scale, seen = _coupled(A, eps, known)
     if not part.shape[0]:
         return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False
     _refuse(seen.diagonal, rows)

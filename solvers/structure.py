@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +17,7 @@ from deepcd.solvers.parts import alone
 from deepcd.solvers.recipes import DIRECT, FEW, FEWEST, RELAXATION, SHORT, SMALL
 
 if TYPE_CHECKING:
-    from deepcd.solvers.grids.embedding import Embedding
+    from deepcd.solvers.grids.embedding import Embedding, NotAGrid
     from deepcd.solvers.grids.values import Scanned
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator
     from deepcd.solvers.operators.grid_matrix import GridMatrix
@@ -57,7 +57,9 @@ class Structure:
     seen : Survey or None
         What a look at the rows of `matrix` has told, where somebody has looked.
     pattern : tuple of ndarray, or None
-        indptr and indices of `matrix` with the zeros that A had stored; None: it had none.
+        indptr and indices of `matrix` with the zeros that A had stored; None: they are as in A.
+    unread : bool
+        Whether `matrix` is as it was given, since the grid behind it has been found without `survey.read`.
     """
 
     matrix: sp.csr_array | GridMatrix
@@ -71,6 +73,7 @@ class Structure:
     unsought: bool = False
     seen: Survey | None = None
     pattern: Pattern | None = None
+    unread: bool = False
 
     @property
     def embedding(self) -> Embedding | None:
@@ -145,7 +148,10 @@ def analyse(
     look = n > 0 and config.seeks_grid and not few and not unsought
     scanned = _scan(matrix) if look and grid is None and dtype == np.float64 else None
     eps, seen, pattern = float(np.finfo(dtype).eps), None, None
-    if scanned is None and n:
+    early = _Early(None, None)
+    if scanned is None and look and grid is None and _takes_faces(config):
+        early = _look_for_faces(matrix, dtype, config)
+    if scanned is None and early.found is None and n:
         from deepcd.solvers.survey import read  # which loads the compiler
 
         matrix, seen, pattern = read(matrix, eps, keep_pattern=copy)
@@ -159,7 +165,11 @@ def analyse(
 
     sign = -1 if n and _is_negative(matrix, seen) else 1
     signed = matrix if sign > 0 else -matrix
-    found, no_grid, exact = _find_grid(signed, dtype, config, grid, scanned) if look else (None, "", False)
+    found, no_grid, exact = early.found, "", early.found is not None
+    if look and early.found is None:
+        found, no_grid, exact = _find_grid(signed, dtype, config, grid, scanned, early.refusal)
+    elif early.found is not None:
+        found = early.found.on(signed)
     kept: sp.csr_array | GridMatrix = signed
     if found is not None and exact and found.stencil.exact and sign > 0:
         from deepcd.solvers.operators.grid_matrix import GridMatrix
@@ -170,8 +180,8 @@ def analyse(
         kept = signed.copy()
         if found is not None and getattr(found, "A", None) is signed:
             found = found.on(kept)
-    known = seen if sign > 0 else None
-    return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern)
+    known, unread = seen if sign > 0 else None, early.found is not None
+    return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern, unread)
 
 
 def with_grid(structure: Structure, config: Config) -> Structure:
@@ -230,7 +240,12 @@ def _announce() -> None:
 
 
 def _find_grid(
-    A: sp.csr_array, dtype: np.dtype[Any], config: Config, grid: Grid | None, scanned: Scanned | None
+    A: sp.csr_array,
+    dtype: np.dtype[Any],
+    config: Config,
+    grid: Grid | None,
+    scanned: Scanned | None,
+    refusal: NotAGrid | None = None,
 ) -> tuple[OnGrid | None, str, bool]:
     """Return the operator of the grid behind a matrix or None, why there is none, and if each entry is the grid's."""
     from deepcd.solvers.grids.discovery import embed
@@ -242,14 +257,14 @@ def _find_grid(
         if grid is not None:
             return UnitStencilOperator(*embed(grid), config.threads), "", dtype == np.float64
         try:
-            return _discovered(A, dtype, config, scanned), "", dtype == np.float64
+            return _discovered(A, dtype, config, scanned, refusal), "", dtype == np.float64
         except NotAGrid:
             from deepcd.solvers.survey import without_lone_columns
 
             rest = without_lone_columns(A)
             if rest is None:
                 raise
-            return _discovered(rest, dtype, config, None), "", False
+            return _discovered(rest, dtype, config, None, None), "", False
     except NotAGrid as error:
         if not config.takes_any_matrix:
             raise ValueError(
@@ -258,14 +273,45 @@ def _find_grid(
         return None, str(error), False
 
 
-def _discovered(A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: Scanned | None) -> OnGrid:
-    """Return the operator of the grid behind a matrix: of equal couplings, or of face weights."""
+class _Early(NamedTuple):
+    """The operator of the grid behind a matrix as it was given, or why there is none; neither if nothing is known."""
+
+    found: FaceStencilOperator | None
+    refusal: NotAGrid | None
+
+
+def _takes_faces(config: Config) -> bool:
+    """Return whether one of the candidates takes grids with face weights."""
+    return any(recipe.takes_faces for recipe in config.candidates)
+
+
+def _look_for_faces(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _Early:
+    """Look for a grid with face weights that differ, before anything else is done with the matrix."""
+    from deepcd.solvers.grids.embedding import NotAGrid
+    from deepcd.solvers.grids.faces import discover_faces
+    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+
+    _announce()
+    own = matrix if dtype == np.float64 else matrix.astype(dtype)  # what counts as equal depends on A's own precision
+    try:
+        embedding, stencil = discover_faces(-own if _is_negative(matrix, None) else own)
+    except NotAGrid as error:
+        return _Early(None, error)
+    if stencil.is_uniform(embedding):
+        return _Early(None, None)
+    return _Early(FaceStencilOperator(embedding, stencil, matrix, config.threads), None)
+
+
+def _discovered(
+    A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: Scanned | None, refusal: NotAGrid | None
+) -> OnGrid:
+    """Return the operator of the grid behind a matrix: of equal couplings, or of face weights unless refused before."""
     from deepcd.solvers.grids.discovery import discover
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
     own = A if dtype == np.float64 else A.astype(dtype)  # what counts as equal depends on A's own precision
-    faces = any(recipe.takes_faces for recipe in config.candidates)
+    faces = _takes_faces(config)
     unit: UnitStencilOperator | None = None
     try:
         unit = UnitStencilOperator(*discover(own, scanned), config.threads)
@@ -274,15 +320,17 @@ def _discovered(A: sp.csr_array, dtype: np.dtype[Any], config: Config, scanned: 
             raise
     if unit is not None and (not faces or unit.stencil.is_poisson(unit.embedding)):
         return unit
-    from deepcd.solvers.grids.faces import discover_faces
-    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+    if refusal is None:
+        from deepcd.solvers.grids.faces import discover_faces
+        from deepcd.solvers.operators.face_stencil import FaceStencilOperator
 
-    try:
-        return FaceStencilOperator(*discover_faces(own), A, config.threads)
-    except NotAGrid:
-        if unit is None:
-            raise
-        return unit
+        try:
+            return FaceStencilOperator(*discover_faces(own), A, config.threads)
+        except NotAGrid as error:
+            refusal = error
+    if unit is None:
+        raise refusal
+    return unit
 
 
 def _is_negative(A: sp.csr_array, seen: Survey | None) -> bool:

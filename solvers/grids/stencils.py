@@ -121,6 +121,13 @@ class FaceStencil:
     row_bound: float
     wrap: tuple[bool, bool, bool] = (False, False, False)
 
+    def is_uniform(self, embedding: Embedding) -> bool:
+        """Return whether all couplings may be equal, judging by those of some cells in the middle."""
+        cells = embedding.position[embedding.position.size // 2 :][:1000]
+        w = np.concatenate([own[cells] for own, size in zip(self.faces[:3], embedding.n, strict=True) if size > 1])
+        w = w[w > 0]
+        return not w.size or bool(np.ptp(w) <= 1e-6 * w[0])
+
     @property
     def exact(self) -> bool:
         """Whether the rows are those of A to the last bit: no, they are rounded to single precision."""

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from deepcd.solvers.grids.embedding import Embedding
 from deepcd.solvers.grids.stencils import FaceStencil
-from deepcd.solvers.kernels.faces import outer
+from deepcd.solvers.kernels.faces import forming, outer
 from deepcd.solvers.kernels.faces.records import Grid
 from deepcd.solvers.operators.box import F32, F64, BoxOperator, Vector
 
@@ -47,8 +47,7 @@ class FaceStencilOperator(BoxOperator):
     @property
     def dominance(self) -> float:
         """Least share of a diagonal entry that couplings leave."""
-        faces, cells = self.stencil.faces, self.embedding.position
-        return float((faces.extra[cells] * faces.inverse[cells]).min(initial=1.0))
+        return float(forming.dominance(self.stencil.faces.extra, self.stencil.faces.inverse))
 
     def on(self, A: sp.csr_array) -> FaceStencilOperator:
         """Return the same operator with another copy of the matrix."""

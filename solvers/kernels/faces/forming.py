@@ -32,6 +32,16 @@ def invert(diagonal, inverse):
         inverse[h] = ONE / diagonal[h] if diagonal[h] > ZERO else ZERO
 
 
+@njit(cache=True, nogil=True, fastmath=FAST)
+def dominance(extra, inverse):
+    """Return the least share of a diagonal entry that is not in faces."""
+    least = ONE
+    for h in range(np.uint64(extra.size)):
+        share = extra[h] * inverse[h] if inverse[h] > ZERO else ONE
+        least = share if share < least else least
+    return least
+
+
 @njit(cache=True, nogil=True)
 def close_faces(n, s, wrap, w0, w1, w2):
     """Repeat the weight of the last face of axes that repeat in the padding before the first cell."""

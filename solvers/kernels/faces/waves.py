@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.stages import (
     add_coded,
     begin_plane,
@@ -28,7 +29,7 @@ from deepcd.solvers.kernels.faces.stages import (
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _relax(grid, f, omega, x, k, r, i, p, lo, hi, out):
+def _relax(grid, f, omega, x, k, r, p, lo, hi, out):
     """Set a plane to a smoothing step from planes k - 1, k, k + 1 (running) of the ring x; p is plane i's number."""
     s0 = grid.s[0]
     o, before = (p + 1) * s0, p * s0
@@ -117,7 +118,7 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
             if k == 0:
                 begin_plane(omegas[0], f.inverse[o : o + size], r[o : o + size], lo, hi, out)
             else:
-                _relax(grid, f, omegas[k], x[3 * k - 3 : 3 * k], i + 3 * n0, r, i, p, lo, hi, out)
+                _relax(grid, f, omegas[k], x[3 * k - 3 : 3 * k], i + 3 * n0, r, p, lo, hi, out)
             if wrap[1] or wrap[2]:
                 close(n, s, wrap, out)
             if k == steps - 1 and first <= i < last:
@@ -198,29 +199,26 @@ def ascend(grid, f, omegas, r, z, out, codes, below, coarse, rings, start, stop)
             i = v - k
             if i < start - steps + k or i >= stop + steps - k:
                 continue
-            to = x[3 * k + (i + 3 * n0) % 3] if k < steps else rings[3 * steps + 4]
             if not wrap[0] and (i < 0 or i >= n0):
-                to[:] = 0
+                x[3 * k + (i + 3 * n0) % 3] = 0  # never the last step
                 continue
             p = (i + 4 * n0) % n0
-            _relax(grid, f, omegas[k - 1], x[3 * k - 3 : 3 * k], i + 3 * n0, r, i, p, lo, hi, to)
+            o = (p + 1) * s0
+            to = x[3 * k + (i + 3 * n0) % 3] if k < steps else out[o : o + size]
+            _relax(grid, f, omegas[k - 1], x[3 * k - 3 : 3 * k], i + 3 * n0, r, p, lo, hi, to)
             if wrap[1] or wrap[2]:
                 close(n, s, wrap, to)
             if k == steps:
-                o = (p + 1) * s0
-                total += _finish(r[o : o + size], to, lo, hi, out[o : o + size])
+                total += _dot(r[o : o + size], to, lo, hi)
     return total
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _finish(r, y, lo, hi, out):
-    """out <- y; returns r.y."""
-    out[:lo] = y[:lo]
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _dot(u, v, lo, hi):
+    """Return u.v on a plane."""
     total = np.float32(0)
     for h in range(np.uint64(lo), np.uint64(hi)):
-        out[h] = y[h]
-        total += r[h] * y[h]
-    out[hi:] = y[hi : out.size]
+        total += u[h] * v[h]
     return np.float64(total)
 
 

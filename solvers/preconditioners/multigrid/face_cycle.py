@@ -21,9 +21,13 @@ from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
 COARSEST = 600  # largest box, in cells, that is solved exactly
-FINE_STEPS, COARSE_STEPS = 4, 2  # smoothing steps before and after the correction
-FINE_RANGE, COARSE_RANGE = (2 / 12, 2.0), (2 / 8, 2.0)  # eigenvalues of D^-1 A that they are to reduce
-LANCZOS, SURELY = 8, 1.07  # steps for the largest eigenvalue of a cycle, and how many times as large it may be
+# Smoothing steps before and after the correction, and the eigenvalues of D^-1 A that they are to reduce. In two
+# dimensions coarse levels are a third of the work, and shorter polynomials are worth more there.
+STEPS, RANGE = 4, (2 / 12, 2.0)
+FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
+# Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the coarse
+# levels, where steps cost as much as iterations, and on the others.
+LANCZOS, SURELY = (5, 8), (1.15, 1.07)
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
 LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
 
@@ -69,7 +73,7 @@ class FaceCycle:
             steps.append(coarsen(level))
             level = steps[-1].level
         self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
-        self.omegas = chebyshev(FINE_STEPS, *FINE_RANGE)
+        self.omegas = chebyshev(STEPS, *RANGE)
         self.memory_map = _laid_out(steps)
         for depth in reversed(range(len(steps) - 1)):
             self.memory_map.weights[depth] = self._second_visit(depth)
@@ -80,7 +84,7 @@ class FaceCycle:
         self._below = box_of(self.memory_map.table[0])
         self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
         self._team = Team(threads, self.grid.n[0], self.faces.extra.size)
-        shape = (3 * FINE_STEPS + levels.SPARE, self.grid.s[0])
+        shape = (3 * STEPS + levels.SPARE, self.grid.s[0])
         self._rings = [(np.zeros(shape, dtype=np.float32),) for _ in range(self._team.threads)]
         self._smoothed = self.zeros()
 
@@ -90,12 +94,13 @@ class FaceCycle:
         Both make (1 + w) M - w M A M, which is positive definite while w (t - 1) < 1 for the largest eigenvalue t of
         M A: up to two with the full weight one.
         """
-        alphas, betas = np.zeros(LANCZOS), np.zeros(LANCZOS)
+        deep = min(depth, 1)
+        alphas, betas = np.zeros(LANCZOS[deep]), np.zeros(LANCZOS[deep])
         done = levels.tridiagonalise(self.memory_map, depth, alphas, betas)
         if not done:
             return 0.0
         tridiagonal = np.diag(alphas[:done]) + np.diag(betas[1:done], 1) + np.diag(betas[1:done], -1)
-        largest = SURELY * float(np.linalg.eigvalsh(tridiagonal)[-1])
+        largest = SURELY[deep] * float(np.linalg.eigvalsh(tridiagonal)[-1])
         return 1.0 if largest <= 2 else 1 / (largest - 1)
 
     def __str__(self) -> str:
@@ -154,9 +159,10 @@ def box_of(row: NDArray[np.int64]) -> Grid:
 def _laid_out(steps: list[Coarser]) -> Memory:
     """Return the coarse levels in memory."""
     rows, end, code_end = [], 0, 0
+    steps_down, interval = (FLAT_STEPS, FLAT_RANGE) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
     for step, under in zip(steps, [*steps[1:], None], strict=True):
         lengths = [0] * 6 if under is None else [code.size for code in under.codes]
-        row = levels.row_of(step.level.grid, COARSE_STEPS, end, lengths, code_end)
+        row = levels.row_of(step.level.grid, steps_down, end, lengths, code_end)
         rows.append(row)
         end, code_end = row[levels.END], row[levels.CODES_END]
     table = np.array(rows, dtype=np.int64)
@@ -166,7 +172,7 @@ def _laid_out(steps: list[Coarser]) -> Memory:
             place[:] = own
         for place, own in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
             place[:] = own
-    omegas = np.tile(chebyshev(COARSE_STEPS, *COARSE_RANGE), (len(rows), 1))
+    omegas = np.tile(chebyshev(steps_down, *interval), (len(rows), 1))
     cells, inverse = exact_inverse(steps[-1].level)
     return Memory(table, omegas, np.ones(len(rows), dtype=np.float32), pool, codes, cells, inverse)
 
