@@ -1,10 +1,12 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
 On a grid: a cycle; after some iterations its progress is looked at, and Ruge-Stueben coarsening takes over where more
-of them are left than its set-up is worth. A grid is not used where its faces vary so that no coarse grid can follow, nor
-for a single solve that takes a handful of simple iterations. Without a grid: over-relaxation, which costs nothing to
-set up, is watched, and left for what promises to be cheaper in all (`ladder.py`). A solve that fails all the same is
-examined for a null vector. Several right-hand sides: together or side by side, then one after the other.
+of them are left than its set-up is worth. A grid is not used where its faces vary so that no coarse grid can follow,
+nor for a single solve that takes a handful of simple iterations.
+
+Without a grid: over-relaxation, which costs nothing to set up, is watched, and left for what promises to be cheaper in
+all (`ladder.py`). A solve that fails all the same is examined for a null vector. Several right-hand sides: together or
+side by side, then one after the other.
 """
 
 from __future__ import annotations

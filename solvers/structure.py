@@ -146,12 +146,9 @@ def analyse(
         hasty and n <= SMALL and RELAXATION in config.candidates and config.seeks_grid and grid is None and not few
     )
     look = n > 0 and config.seeks_grid and not few and not unsought
-    scanned = _scan(matrix) if look and grid is None and dtype == np.float64 else None
+    early = _first_look(matrix, dtype, config) if look and grid is None else _Early()
     eps, seen, pattern = float(np.finfo(dtype).eps), None, None
-    early = _Early(None, None)
-    if scanned is None and look and grid is None and _takes_faces(config):
-        early = _look_for_faces(matrix, dtype, config)
-    if scanned is None and early.found is None and n:
+    if early.scanned is None and early.found is None and n:
         from deepcd.solvers.survey import read  # which loads the compiler
 
         matrix, seen, pattern = read(matrix, eps, keep_pattern=copy)
@@ -165,28 +162,34 @@ def analyse(
 
     sign = -1 if n and _is_negative(matrix, seen) else 1
     signed = matrix if sign > 0 else -matrix
-    found, no_grid, exact = early.found, "", early.found is not None
-    if look and early.found is None:
-        found, no_grid, exact = _find_grid(signed, dtype, config, grid, scanned, early.refusal)
-    elif early.found is not None:
-        found = early.found.on(signed)
+    found: OnGrid | None = None
+    no_grid, exact = "", False
+    if early.found is not None:
+        found, exact = early.found.on(signed), True
+    elif look:
+        found, no_grid, exact = _find_grid(signed, dtype, config, grid, early)
     kept: sp.csr_array | GridMatrix = signed
     if found is not None and exact and found.stencil.exact and sign > 0:
-        from deepcd.solvers.operators.grid_matrix import GridMatrix
-
-        # Nothing is lost: the caller's matrix is neither kept nor copied.
-        kept = GridMatrix(found, n, *alone(signed, found.embedding.rows))
+        kept = _as_grid_matrix(found, signed)
     elif copy and _shared(signed, A):
         kept = signed.copy()
-        if found is not None and getattr(found, "A", None) is signed:
-            found = found.on(kept)
+        found = found.on(kept) if found is not None and exact else found
     known, unread = seen if sign > 0 else None, early.found is not None
     return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern, unread)
 
 
+def _as_grid_matrix(found: OnGrid, signed: sp.csr_array) -> GridMatrix:
+    """Return a matrix without its entries, which the grid says: the caller's is neither kept nor copied."""
+    from deepcd.solvers.operators.grid_matrix import GridMatrix
+    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
+
+    assert isinstance(found, UnitStencilOperator)
+    return GridMatrix(found, signed.shape[0], *alone(signed, found.embedding.rows))
+
+
 def with_grid(structure: Structure, config: Config) -> Structure:
     """Return the structure of a matrix after a search for the grid that was left unsought."""
-    found, no_grid, exact = _find_grid(structure.entries(), structure.dtype, config, None, None)
+    found, no_grid, exact = _find_grid(structure.entries(), structure.dtype, config, None, _Early())
     return replace(structure, on_grid=found, no_grid=no_grid, exact=exact, unsought=False)
 
 
@@ -226,12 +229,6 @@ def _of_grid(grid: Grid, config: Config, nullspace: Any, B: Any) -> Structure:
     return Structure(matrix, 1, dtype, found, no_grid, null, near_null, exact=True)
 
 
-def _scan(matrix: sp.csr_array) -> Scanned | None:
-    from deepcd.solvers.grids.values import scan
-
-    return scan(matrix)
-
-
 def _announce() -> None:
     """Say that kernels are compiled, if that is going to take a while."""
     from deepcd.solvers.kernels import compilation, fused
@@ -244,8 +241,7 @@ def _find_grid(
     dtype: np.dtype[Any],
     config: Config,
     grid: Grid | None,
-    scanned: Scanned | None,
-    refusal: NotAGrid | None = None,
+    early: _Early,
 ) -> tuple[OnGrid | None, str, bool]:
     """Return the operator of the grid behind a matrix or None, why there is none, and if each entry is the grid's."""
     from deepcd.solvers.grids.discovery import embed
@@ -257,7 +253,7 @@ def _find_grid(
         if grid is not None:
             return UnitStencilOperator(*embed(grid), config.threads), "", dtype == np.float64
         try:
-            return _discovered(A, dtype, config, scanned, refusal), "", dtype == np.float64
+            return _discovered(A, dtype, config, early.scanned, early.refusal), "", dtype == np.float64
         except NotAGrid:
             from deepcd.solvers.survey import without_lone_columns
 
@@ -274,10 +270,11 @@ def _find_grid(
 
 
 class _Early(NamedTuple):
-    """The operator of the grid behind a matrix as it was given, or why there is none; neither if nothing is known."""
+    """What a look at a matrix as it was given has shown, before anything else is done with it."""
 
-    found: FaceStencilOperator | None
-    refusal: NotAGrid | None
+    scanned: Scanned | None = None  # what the entries say if all couplings are equal
+    found: FaceStencilOperator | None = None  # the operator of a grid with face weights that differ
+    refusal: NotAGrid | None = None  # why there is none
 
 
 def _takes_faces(config: Config) -> bool:
@@ -285,21 +282,25 @@ def _takes_faces(config: Config) -> bool:
     return any(recipe.takes_faces for recipe in config.candidates)
 
 
-def _look_for_faces(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _Early:
-    """Look for a grid with face weights that differ, before anything else is done with the matrix."""
+def _first_look(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _Early:
+    """Look whether all couplings are equal, and if not, for a grid with face weights."""
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.grids.faces import discover_faces
+    from deepcd.solvers.grids.values import scan
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator
 
+    scanned = scan(matrix) if dtype == np.float64 else None
+    if scanned is not None or not _takes_faces(config):
+        return _Early(scanned)
     _announce()
     own = matrix if dtype == np.float64 else matrix.astype(dtype)  # what counts as equal depends on A's own precision
     try:
         embedding, stencil = discover_faces(-own if _is_negative(matrix, None) else own)
     except NotAGrid as error:
-        return _Early(None, error)
+        return _Early(refusal=error)
     if stencil.is_uniform(embedding):
-        return _Early(None, None)
-    return _Early(FaceStencilOperator(embedding, stencil, matrix, config.threads), None)
+        return _Early()
+    return _Early(found=FaceStencilOperator(embedding, stencil, matrix, config.threads))
 
 
 def _discovered(

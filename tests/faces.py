@@ -12,7 +12,10 @@ from deepcd.solvers.kernels.faces import forming
 from deepcd.solvers.kernels.faces.records import Faces, Grid
 from deepcd.solvers.kernels.faces.reference import Weights
 
-BOXES = (
+Shape = tuple[int, int, int]
+Wrap = tuple[bool, bool, bool]
+
+BOXES: tuple[tuple[Shape, Wrap], ...] = (
     ((6, 7, 8), (False, False, False)),
     ((7, 6, 5), (True, False, True)),
     ((5, 1, 9), (False, False, False)),
@@ -25,8 +28,8 @@ BOXES = (
 
 
 def random_weights(
-    n: tuple[int, int, int],
-    wrap: tuple[bool, bool, bool],
+    n: Shape,
+    wrap: Wrap,
     rng: np.random.Generator,
     *,
     decades: float = 2.0,

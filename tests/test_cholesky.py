@@ -10,8 +10,8 @@ from deepcd.solvers.kernels import cholesky, ldl, supernodes
 from deepcd.solvers.kernels.ordering import minimum_degree
 from deepcd.solvers.kernels.rows import lanes
 
-from .systems import dominant, line, square
-from .test_ordering import counts, cube, shuffled
+from .systems import dominant, line, shuffled, square
+from .test_ordering import counts, cube
 
 MATRICES = {
     "one": line(1),

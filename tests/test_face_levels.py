@@ -11,7 +11,7 @@ from deepcd.solvers.kernels.faces.records import UNIT
 from deepcd.solvers.kernels.faces.reference import Weights
 from deepcd.solvers.preconditioners.multigrid import face_levels
 from deepcd.solvers.preconditioners.multigrid.face_levels import FaceLevel, coarsen
-from tests.faces import BOXES, compiled, cropped, random_weights
+from tests.faces import BOXES, Shape, Wrap, compiled, cropped, random_weights
 
 IDS = ["x".join(map(str, n)) + "".join(" r"[w] for w in wrap).rstrip() for n, wrap in BOXES]
 
@@ -21,13 +21,13 @@ def level_of(op: Weights) -> FaceLevel:
     return FaceLevel.of(*compiled(op))
 
 
-def forced(monkeypatch, halved):
+def forced(monkeypatch: pytest.MonkeyPatch, halved: Wrap) -> None:
     """Halve these axes, whatever their coupling."""
     monkeypatch.setattr(FaceLevel, "strong_axes", lambda level: halved)
 
 
 @pytest.mark.parametrize(("n", "wrap"), BOXES, ids=IDS)
-def test_diagonals_are_those_of_the_matrix(n, wrap):
+def test_diagonals_are_those_of_the_matrix(n: Shape, wrap: Wrap) -> None:
     op = random_weights(n, wrap, np.random.default_rng(1))
     level = level_of(op)
     expected = reference.matrix(op).diagonal().reshape(n)
@@ -38,12 +38,12 @@ def test_diagonals_are_those_of_the_matrix(n, wrap):
 
 @pytest.mark.parametrize(("n", "wrap"), BOXES, ids=IDS)
 @pytest.mark.parametrize("decades", [1.0, 5.0])
-def test_one_axis_is_halved_as_defined(n, wrap, decades, monkeypatch):
+def test_one_axis_is_halved_as_defined(n: Shape, wrap: Wrap, decades: float, monkeypatch: pytest.MonkeyPatch) -> None:
     op = random_weights(n, wrap, np.random.default_rng(2), decades=decades)
     for axis in range(3):
         if n[axis] == 1:
             continue
-        halved = tuple(a == axis for a in range(3))
+        halved = axis == 0, axis == 1, axis == 2
         forced(monkeypatch, halved)
         found = coarsen(level_of(op))
         _, near, far = reference.halve(op, axis)
@@ -64,9 +64,9 @@ def _compare(level: FaceLevel, expected: Weights) -> None:
 
 
 @pytest.mark.parametrize(("n", "wrap"), BOXES, ids=IDS)
-def test_all_axes_are_halved_as_defined(n, wrap, monkeypatch):
+def test_all_axes_are_halved_as_defined(n: Shape, wrap: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
     op = random_weights(n, wrap, np.random.default_rng(3), decades=1.0)
-    halved = tuple(k > 1 for k in n)
+    halved = n[0] > 1, n[1] > 1, n[2] > 1
     forced(monkeypatch, halved)
     expected, P = reference.coarsen(op, halved)
     found = coarsen(level_of(op))
@@ -75,7 +75,7 @@ def test_all_axes_are_halved_as_defined(n, wrap, monkeypatch):
     assert 0 <= found.failing <= 1
 
 
-def test_the_axes_that_couple_strongly_are_halved():
+def test_the_axes_that_couple_strongly_are_halved() -> None:
     rng = np.random.default_rng(4)
     op = random_weights((8, 8, 8), (False,) * 3, rng, decades=0.5, holes=0)
     assert level_of(op).strong_axes() == (True, True, True)
@@ -86,7 +86,7 @@ def test_the_axes_that_couple_strongly_are_halved():
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_no_coarse_energy_is_less_than_half_of_galerkins(axis):
+def test_no_coarse_energy_is_less_than_half_of_galerkins(axis: int) -> None:
     """Before tempering, each term is Jensen's bound with half of the diagonal couplings (see `distribution.py`)."""
     op = random_weights((6, 6, 6), (False,) * 3, np.random.default_rng(5), decades=3.0)
     coarse, near, far = reference.halve(op, axis)
@@ -95,7 +95,7 @@ def test_no_coarse_energy_is_less_than_half_of_galerkins(axis):
     assert np.linalg.eigvalsh(2 * own - galerkin).min() >= -1e-9 * own.max()
 
 
-def test_sealed_regions_stay_sealed_to_the_last_bit():
+def test_sealed_regions_stay_sealed_to_the_last_bit() -> None:
     rng = np.random.default_rng(6)
     op = random_weights((20, 21, 22), (False,) * 3, rng, decades=6.0, walls=0.0, holes=0.3)
     level = level_of(op)
@@ -107,7 +107,7 @@ def test_sealed_regions_stay_sealed_to_the_last_bit():
         level = coarser.level
 
 
-def test_strongly_coupled_cells_hang_on_the_same_centres():
+def test_strongly_coupled_cells_hang_on_the_same_centres() -> None:
     """However strong a face is between two coarse cells, it costs the interpolant no energy."""
     op = random_weights((1 + 7, 1, 8), (False,) * 3, np.random.default_rng(7), decades=0.5, walls=0, holes=0)
     w2 = op.w[2].copy()
@@ -117,41 +117,41 @@ def test_strongly_coupled_cells_hang_on_the_same_centres():
     assert (near[:, 0, 1:-1:2] == far[:, 0, 2::2][:, : near[:, 0, 1:-1:2].shape[1]]).all()
 
 
-def test_cells_of_rounding_are_removed(monkeypatch):
+def test_cells_of_rounding_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     forced(monkeypatch, (True, False, True))
     op = random_weights((8, 1, 8), (False,) * 3, np.random.default_rng(8), decades=1.0, holes=0, walls=0)
     tiny = [w.copy() for w in op.w]
     tiny[0][3] = 0
     for w in tiny:
         w[4:] *= 1e-16
-    found = coarsen(level_of(op._replace(w=tuple(tiny)))).level
+    found = coarsen(level_of(op._replace(w=(tiny[0], tiny[1], tiny[2])))).level
     diagonal, inverse = (cropped(v, found.grid.n) for v in (found.diagonal, found.faces.inverse))
     assert (diagonal[:2] > 0).all()
     assert not diagonal[2:].any()
     assert not inverse[2:].any()
 
 
-def test_coupling_is_the_mean_over_cells():
+def test_coupling_is_the_mean_over_cells() -> None:
     op = random_weights((5, 6, 7), (False,) * 3, np.random.default_rng(9))
     (n, s, _), f = compiled(op)
     d = reference.matrix(op).diagonal().reshape(n)
-    expected = []
+    expected: list[float] = []
     for axis in range(3):
         terms = [w / np.sqrt(d[p] * d[q]) for p, q, w in reference.faces(op, axis)]
-        expected.append(sum(terms) / np.count_nonzero(d) * n[axis] / (n[axis] - 1))
+        expected.append(float(np.sum(terms)) / np.count_nonzero(d) * n[axis] / (n[axis] - 1))
     np.testing.assert_allclose(forming.couplings(n, s, f.w0, f.w1, f.w2, f.inverse), expected, rtol=1e-5)
 
 
-def test_percolating_media_are_told_from_smooth_ones():
+def test_percolating_media_are_told_from_smooth_ones() -> None:
     rng = np.random.default_rng(10)
     smooth = random_weights((32, 1, 32), (False,) * 3, rng, decades=0.3, holes=0)
     media = random_weights((32, 1, 32), (False,) * 3, rng, decades=0.0, holes=0)
     blocked = [np.where(rng.random(w.shape) < 0.5, 1e-4, 1.0) * w for w in media.w]
     assert coarsen(level_of(smooth)).failing < 0.01
-    assert coarsen(level_of(media._replace(w=tuple(blocked)))).failing > 0.05
+    assert coarsen(level_of(media._replace(w=(blocked[0], blocked[1], blocked[2])))).failing > 0.05
 
 
-def test_interpolation_is_what_the_codes_say():
+def test_interpolation_is_what_the_codes_say() -> None:
     near, far = np.array([[[252, 189, 63, 252]]]), np.array([[[0, 63, 189, 0]]])
     P = reference.interpolation(near, far, 2, False)
     assert sp.issparse(P)

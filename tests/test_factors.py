@@ -14,8 +14,8 @@ from deepcd.solvers.preconditioners.factors import plan as plans
 from deepcd.solvers.preconditioners.factors.factorisations import factorise
 from deepcd.solvers.preconditioners.factors.plan import plan
 
-from .systems import closed_line, line, path, sealed, square
-from .test_ordering import counts, cube, shuffled, tree
+from .systems import closed_line, line, path, sealed, shuffled, square
+from .test_ordering import counts, cube, tree
 
 KINDS = {
     "diagonal": (sp.csr_array(sp.diags_array([1.0, 2.0, 3.0])), "banded"),

@@ -34,8 +34,9 @@ def test_the_table_says_what_is_true(system: str) -> None:
     assert case.nullity == case.null().shape[1]
     assert case.empty_rows == bool((abs(A).sum(axis=1) == 0).any())
     if case.grid or case.faces:
-        system = DeepCD("geometric-multigrid").setup(A)
-        assert isinstance(system._structure.on_grid.stencil, FaceStencil if case.faces else UnitStencil)
+        operator = DeepCD("geometric-multigrid").setup(A)._structure.on_grid
+        assert operator is not None
+        assert isinstance(operator.stencil, FaceStencil if case.faces else UnitStencil)
     else:
         with pytest.raises(ValueError, match="no grid"):
             DeepCD("geometric-multigrid").setup(A)

@@ -9,8 +9,8 @@ from scipy.sparse import csgraph
 
 from deepcd.solvers.kernels.subgraphs import ball, peel, restrict
 
-from .systems import line, ring, square
-from .test_ordering import shuffled, tree
+from .systems import line, ring, shuffled, square
+from .test_ordering import tree
 
 
 def hung(A: sp.csr_array, B: sp.csr_array) -> sp.csr_array:

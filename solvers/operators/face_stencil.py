@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,7 +38,7 @@ class FaceStencilOperator(BoxOperator):
         super().__init__(embedding, stencil.sealed, threads)
         self.stencil, self.A, self.row_bound = stencil, A, stencil.row_bound
         self.grid = Grid(self.n, self.s, stencil.wrap)
-        rows = number = np.empty(0, dtype=np.int32)
+        rows, number = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
         if not isinstance(embedding.rows, slice):
             rows, number = embedding.rows, np.zeros(A.shape[0], dtype=np.int32)
             number[rows] = np.arange(rows.size, dtype=np.int32)
@@ -49,8 +50,8 @@ class FaceStencilOperator(BoxOperator):
         """Least share of a diagonal entry that couplings leave."""
         return float(forming.dominance(self.stencil.faces.extra, self.stencil.faces.inverse))
 
-    def on(self, A: sp.csr_array) -> FaceStencilOperator:
-        """Return the same operator with another copy of the matrix."""
+    def on(self, A: sp.csr_array) -> Self:
+        """Return the same operator that reads another copy of its matrix."""
         twin = copy.copy(self)
         twin.A = A
         return twin

@@ -7,8 +7,9 @@ and an extra diagonal. Where an axis repeats, the last cell's face leads to the 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -201,12 +202,12 @@ def resistor(op: Weights, halved: tuple[bool, bool, bool], axis: int, cell: Cell
         for line in lines
     ]
 
-    def series(cross: float, a: float, b: float) -> float:
-        return cross / (1 + cross * (0.5 / (a + 1e-20) + 0.5 / (b + 1e-20)))
+    def series(cross: Any, a: Any, b: Any) -> float:
+        return float(cross / (1 + cross * (0.5 / (a + 1e-20) + 0.5 / (b + 1e-20))))
 
     each = sum(series(c, a, b) for c, (a, b) in zip(crossing, halves, strict=True))
     together = series(sum(crossing), sum(a for a, _ in halves), sum(b for _, b in halves))
-    return float(np.sqrt(each * together))
+    return math.sqrt(each * together)
 
 
 def coarsen(op: Weights, halved: tuple[bool, bool, bool]) -> tuple[Weights, sp.csr_array]:
@@ -223,7 +224,7 @@ def coarsen(op: Weights, halved: tuple[bool, bool, bool]) -> tuple[Weights, sp.c
             weight = coarse.w[axis][cell]
             if weight > 0:
                 ratio = (resistor(op, halved, axis, cell) + 1e-20) / (weight + 1e-20)
-                coarse.w[axis][cell] = weight * np.sqrt(min(max(ratio, LEAST), 1.0))
+                coarse.w[axis][cell] = weight * math.sqrt(min(max(ratio, LEAST), 1.0))
     return coarse, P
 
 

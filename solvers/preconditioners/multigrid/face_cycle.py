@@ -25,8 +25,8 @@ COARSEST = 600  # largest box, in cells, that is solved exactly
 # dimensions coarse levels are a third of the work, and shorter polynomials are worth more there.
 STEPS, RANGE = 4, (2 / 12, 2.0)
 FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
-# Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the coarse
-# levels, where steps cost as much as iterations, and on the others.
+# Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the
+# coarse levels, where steps are dear, and on the others.
 LANCZOS, SURELY = (5, 8), (1.15, 1.07)
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
 LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
@@ -68,7 +68,8 @@ class FaceCycle:
     work = 4.0  # passes over the finest level: down, up, and the outer two
 
     def __init__(self, grid: Grid, faces: Faces, threads: int = 1, *, coarsest: int = COARSEST) -> None:
-        level, steps = FaceLevel.of(grid, faces), []
+        level = FaceLevel.of(grid, faces)
+        steps: list[Coarser] = []
         while level.cells > coarsest or not steps:
             steps.append(coarsen(level))
             level = steps[-1].level
@@ -170,8 +171,8 @@ def _laid_out(steps: list[Coarser]) -> Memory:
     for row, step, under in zip(rows, steps, [*steps[1:], None], strict=True):
         for place, own in zip(levels.faces_of(row, pool), step.level.faces, strict=True):
             place[:] = own
-        for place, own in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
-            place[:] = own
+        for code, given in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
+            code[:] = given
     omegas = np.tile(chebyshev(steps_down, *interval), (len(rows), 1))
     cells, inverse = exact_inverse(steps[-1].level)
     return Memory(table, omegas, np.ones(len(rows), dtype=np.float32), pool, codes, cells, inverse)

@@ -108,7 +108,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
     now.close(wrap)
     d = now.diagonal()
     forming.invert(d, inverse)
-    level = FaceLevel(Grid(now.n, now.s, wrap), Faces(*now.faces, now.extra, inverse), d)
+    level = FaceLevel(Grid(now.n, now.s, wrap), Faces(now.faces[0], now.faces[1], now.faces[2], now.extra, inverse), d)
     return Coarser(level, Codes(*codes), failing)
 
 
@@ -124,11 +124,11 @@ def _halve(fine: _Halfway, wrap: tuple[bool, bool, bool], axis: int, diagonal: F
     for other in range(3):
         if other == axis or n[other] == 1:
             continue
-        where = (near, far, coarse.s, coarse.faces[other], coarse.faces[axis], coarse.extra)
+        sums = (near, far, coarse.s, coarse.faces[other], coarse.faces[axis], coarse.extra)
         if axis < 2:
-            distribution.distribute_across(n, s, wrap[axis], wrap[other], axis, other, w[other], *where)
+            distribution.distribute_across(n, s, wrap[axis], wrap[other], axis, other, w[other], *sums)
         else:
-            distribution.distribute_along(n, s, wrap[axis], other, w[other], *where)
+            distribution.distribute_along(n, s, wrap[axis], other, w[other], *sums)
     coarse.close(wrap)
     return coarse, near, far
 
