@@ -162,12 +162,7 @@ def analyse(
 
     sign = -1 if n and _is_negative(matrix, seen) else 1
     signed = matrix if sign > 0 else -matrix
-    found: OnGrid | None = None
-    no_grid, exact = "", False
-    if early.found is not None:
-        found, exact = early.found.on(signed), True
-    elif look:
-        found, no_grid, exact = _find_grid(signed, dtype, config, grid, early)
+    found, no_grid, exact = _find_grid(signed, dtype, config, grid, early) if look else (None, "", False)
     kept: sp.csr_array | GridMatrix = signed
     if found is not None and exact and found.stencil.exact and sign > 0:
         kept = _as_grid_matrix(found, signed)
@@ -244,6 +239,8 @@ def _find_grid(
     early: _Early,
 ) -> tuple[OnGrid | None, str, bool]:
     """Return the operator of the grid behind a matrix or None, why there is none, and if each entry is the grid's."""
+    if early.found is not None:
+        return early.found.on(A), "", dtype == np.float64
     from deepcd.solvers.grids.discovery import embed
     from deepcd.solvers.grids.embedding import NotAGrid
     from deepcd.solvers.operators.unit_stencil import UnitStencilOperator

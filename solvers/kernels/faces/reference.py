@@ -223,7 +223,7 @@ def coarsen(op: Weights, halved: tuple[bool, bool, bool]) -> tuple[Weights, sp.c
         for cell in np.ndindex(*coarse.extra.shape):
             weight = coarse.w[axis][cell]
             if weight > 0:
-                ratio = (resistor(op, halved, axis, cell) + 1e-20) / (weight + 1e-20)
+                ratio = float((resistor(op, halved, axis, cell) + 1e-20) / (weight + 1e-20))
                 coarse.w[axis][cell] = weight * math.sqrt(min(max(ratio, LEAST), 1.0))
     return coarse, P
 
