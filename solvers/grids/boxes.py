@@ -59,9 +59,12 @@ def _shapes(n: int, distances: list[int]) -> list[tuple[int, ...]]:
         if row < 2 or n % row or n == row:
             continue
         shapes.append((n // row, row))
-        for plane in sorted({d + link for d in distances for link in (0, row)}):
-            if plane > row and plane % row == 0 and n % plane == 0 and n > plane:
-                shapes.append((n // plane, plane // row, row))
+        planes = sorted({d + link for d in distances for link in (0, row)})
+        shapes += [
+            (n // plane, plane // row, row)
+            for plane in planes
+            if plane > row and plane % row == 0 and n % plane == 0 and n > plane
+        ]
     return shapes
 
 

@@ -3,7 +3,8 @@
 Two numberings are known. In a *whole* box row i is cell i, so that couplings have few distances, and what they are
 tells the box; cells may be rows without couplings, and axes may repeat. In *compact* numbering cells are left out; then
 the pattern is followed from row to row, as for equal couplings (``places.py``). Every entry is compared with the place
-and with the mirror image that it should have while weights are read (``kernels/face_values.py``, ``kernels/face_places.py``).
+and with the mirror image that it should have while weights are read (``kernels/face_values.py``,
+``kernels/face_places.py``).
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ def _pattern(A: csr_array, degree: NDArray[np.uint8], zeros: bool) -> tuple[plac
     if everywhere and not zeros:
         return places.Pattern(A.indptr, A.indices), index
     rows = slice(None) if everywhere else np.flatnonzero(degree)
-    m = degree.size if everywhere else rows.size
+    m = int(np.count_nonzero(degree))
     if not everywhere:
         index = np.full(A.shape[0], -1, dtype=np.int32)
         index[rows] = np.arange(m, dtype=np.int32)

@@ -122,8 +122,8 @@ class FaceStencil:
     wrap: tuple[bool, bool, bool] = (False, False, False)
 
     def is_uniform(self, embedding: Embedding) -> bool:
-        """Return whether all couplings may be equal, judging by those of some cells in the middle."""
-        cells = embedding.position[embedding.position.size // 2 :][:1000]
+        """Return whether all couplings may be equal, judging by those of some cells all over the box."""
+        cells = embedding.position[:: max(1, embedding.position.size // 5000)]
         w = np.concatenate([own[cells] for own, size in zip(self.faces[:3], embedding.n, strict=True) if size > 1])
         w = w[w > 0]
         return not w.size or bool(np.ptp(w) <= 1e-6 * w[0])
@@ -136,9 +136,11 @@ class FaceStencil:
     def entries(self, embedding: Embedding) -> csr_array:
         """Return the coupled rows and columns of A, shape (m, m), as rounded, with sorted indices."""
         faces, position, m = self.faces, embedding.position, embedding.position.size
-        number = np.full(faces.inverse.size, -1, dtype=np.int32)
+        number = np.full(faces.inverse.size, -1, dtype=np.intp)
         number[position] = np.arange(m)
-        rows, columns, values = [], [], []
+        rows: list[NDArray[np.intp]] = []
+        columns: list[NDArray[np.intp]] = []
+        values: list[NDArray[np.float64]] = []
         for w, size, stride in zip(faces[:3], embedding.n, (*embedding.s, 1), strict=True):
             row = np.flatnonzero(w[position]) if stride else np.empty(0, dtype=np.intp)
             here = position[row]

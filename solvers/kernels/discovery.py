@@ -260,7 +260,8 @@ def link(indptr, indices, mask, planar, induced, stop, forced, rank, possible, p
     guesses : int
         Rows whose position was guessed.
     contradictions : int
-        Rows that fit nowhere after a guess; -1 - row: one that fits nowhere whatever is guessed; -1: lookups are used up.
+        Rows that fit nowhere after a guess; -1 - row: one that fits nowhere whatever is guessed; -1: lookups are used
+        up.
     left : int
         How many positions may still be looked up; below zero: there were not enough.
     """

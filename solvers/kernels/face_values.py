@@ -222,7 +222,7 @@ def whole(indptr, indices, data, n, s, wrap, unit, eps, faces, position, tally):
     before0, before1 = before
     state = np.zeros(3)
     tiny, spare = SMALLEST / unit, ZERO * eps
-    count = is_open = 0
+    is_open = 0
     largest = 0.0
     i = np.int64(0)
     for x in range(n0):
@@ -237,7 +237,7 @@ def whole(indptr, indices, data, n, s, wrap, unit, eps, faces, position, tally):
                     k0, k1 = np.uint64(y * n2 + z), np.uint64(z)
                     b0 = -np.float64(data[e])
                     done = indices[e] == i - plane
-                    b1 = a1 = total = 0.0
+                    b1 = a1 = 0.0
                     if three_axes:
                         e += ONE
                         b1, a1 = -np.float64(data[e]), -np.float64(data[e + FOUR])
