@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.data.random_domains import resample
-from deepcd.pde import PoissonSystem
+from deepcd.pde import CellSystem
 
 RHS_KINDS = ("random", "smooth")
 
 
 def right_hand_side(
-    system: PoissonSystem, kind: Literal["random", "smooth"], rng: np.random.Generator, wavelength: float = 4.0
+    system: CellSystem, kind: Literal["random", "smooth"], rng: np.random.Generator, wavelength: float = 4.0
 ) -> NDArray[np.float64]:
-    """Draw a right-hand side of a pressure system.
+    """Draw a right-hand side of a Poisson or diffusion system.
 
     Parameters
     ----------
-    system : PoissonSystem
+    system : CellSystem
         System that the right-hand side is for.
     kind : {"random", "smooth"}
         White noise, or noise on a coarse lattice that is interpolated linearly.
@@ -51,7 +51,7 @@ def right_hand_side(
     if kind == "random":
         b = rng.standard_normal(len(system.cells))
     elif kind == "smooth":
-        shape = system.grid.shape
+        shape = system.shape
         field = rng.standard_normal([max(2, round(n / wavelength) + 1) for n in shape])
         for axis, n in enumerate(shape):
             field = resample(field, axis, n)

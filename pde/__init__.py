@@ -1,4 +1,4 @@
-"""PDE problems: grids, domains, the assembly of pressure Poisson systems, and simulations that pose them."""
+"""PDE problems: grids, domains, the assembly of Poisson and diffusion systems, and simulations that pose them."""
 
 from deepcd.pde.advection import advect_scalars as advect_scalars
 from deepcd.pde.advection import advect_velocity as advect_velocity
@@ -6,6 +6,9 @@ from deepcd.pde.analytic_meshes import box_mesh as box_mesh
 from deepcd.pde.analytic_meshes import icosphere as icosphere
 from deepcd.pde.analytic_meshes import knot as knot
 from deepcd.pde.analytic_meshes import torus as torus
+from deepcd.pde.cell_systems import CellSystem as CellSystem
+from deepcd.pde.diffusion import DiffusionSystem as DiffusionSystem
+from deepcd.pde.diffusion import diffusion as diffusion
 from deepcd.pde.domains import Shape as Shape
 from deepcd.pde.domains import ball as ball
 from deepcd.pde.domains import box as box
@@ -15,6 +18,7 @@ from deepcd.pde.domains import half_space as half_space
 from deepcd.pde.domains import height_field as height_field
 from deepcd.pde.extrapolation import extrapolate as extrapolate
 from deepcd.pde.extrapolation import extrapolate_velocity as extrapolate_velocity
+from deepcd.pde.face_weights import FaceWeights as FaceWeights
 from deepcd.pde.filling import filling as filling
 from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from deepcd.pde.cell_systems import CellSystem
 from deepcd.pde.grids import Grid
-
-NAMED = 5  # number of chambers and of isolated cells that `describe` lists; it counts the others
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PoissonSystem:
+class PoissonSystem(CellSystem):
     """The matrix of a pressure Poisson problem and the places of its unknowns; :func:`poisson` makes it.
 
     Parameters
@@ -42,6 +42,12 @@ class PoissonSystem:
     grid: Grid
     cells: NDArray[np.int64]
     isolated: NDArray[np.int64]
+    opening: ClassVar[str] = "air"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cells of the grid per axis."""
+        return self.grid.shape
 
     @cached_property
     def component(self) -> NDArray[np.int32]:
@@ -60,90 +66,6 @@ class PoissonSystem:
         faces = self.A.diagonal() * self.grid.spacing**2
         sealed[self.component[faces > np.diff(self.A.indptr) - 0.5]] = False
         return sealed
-
-    def to_field(self, x: ArrayLike, fill: float = 0.0) -> NDArray[np.float64]:
-        """Spread a vector over the grid.
-
-        Parameters
-        ----------
-        x : array_like, shape (n,)
-            One number per unknown.
-        fill : float, default 0.0
-            The value of all other cells.
-
-        Returns
-        -------
-        ndarray of float64, shape of the grid
-            The values as a field.
-
-        Raises
-        ------
-        ValueError
-            If x is of another length.
-        """
-        vector = np.asarray(x, dtype=np.float64)
-        if vector.shape != self.cells.shape:
-            raise ValueError(f"x must hold one number per unknown, shape {self.cells.shape}, got {vector.shape}")
-        field = np.full(self.grid.shape, fill, dtype=np.float64)
-        field.reshape(-1)[self.cells] = vector
-        return field
-
-    def from_field(self, field: ArrayLike) -> NDArray[np.float64]:
-        """Gather the values of the unknowns from an array over the grid.
-
-        Parameters
-        ----------
-        field : array_like, shape of the grid
-            One number per cell; the numbers of cells that are not unknowns are ignored.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-            The values of the unknowns.
-
-        Raises
-        ------
-        ValueError
-            If the field is of another shape.
-        """
-        array = np.asarray(field, dtype=np.float64)
-        if array.shape != self.grid.shape:
-            raise ValueError(f"field must have the shape of the grid, {self.grid.shape}, got {array.shape}")
-        return array.reshape(-1)[self.cells]
-
-    def describe(self) -> str:
-        """Describe the system: its regions, sealed chambers and isolated cells.
-
-        Returns
-        -------
-        str
-            One line per finding; places are the indices of first cells in C order.
-        """
-        first, size = np.unique(self.component, return_index=True, return_counts=True)[1:]
-        lines = [f"{len(self.cells)} unknowns in {_count(len(size), 'connected region')} of {self._box()} cells"]
-        if self.sealed.any():
-            chambers = sorted(zip(-size[self.sealed], self.cells[first[self.sealed]], strict=True))  # largest first
-            names = [f"{_count(-n, 'cell')} at {self._index(cell)}" for n, cell in chambers]
-            found = _count(len(names), "sealed chamber")
-            lines.append(f"{found} without air, each fixed up to a constant: {_some(names)}")
-        if len(self.isolated):
-            names = [str(self._index(cell)) for cell in self.isolated]
-            lines.append(f"{_count(len(names), 'isolated fluid cell')} left out: {_some(names)}")
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        """Return :meth:`describe`."""
-        return self.describe()
-
-    def __repr__(self) -> str:
-        """Return one line with the numbers of unknowns and cells."""
-        return f"<PoissonSystem: {len(self.cells)} unknowns of {self._box()} cells>"
-
-    def _box(self) -> str:
-        return " x ".join(map(str, self.grid.shape))
-
-    def _index(self, cell: int) -> tuple[int, ...]:
-        return tuple(int(i) for i in np.unravel_index(cell, self.grid.shape))
 
 
 def poisson(grid: Grid) -> PoissonSystem:
@@ -226,12 +148,3 @@ def _continue(padded: NDArray[np.generic], axes: tuple[int, ...]) -> None:
     for axis in axes:
         entries = np.moveaxis(padded, axis, 0)
         entries[0], entries[-1] = entries[-2], entries[1]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
