@@ -43,10 +43,10 @@ def zeros(count):
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _temper_row(pair, lone, lines, cross, inside, beyond, at, W, low):
-    """Multiply a row of coarse faces by the root of the ratio; return the sums of all and of those with a low ratio."""
+    """Multiply a row of coarse faces by the root of the ratio; return what `temper_across` does, of the row."""
     at = np.uint64(at)
     first, second = HALF if pair else ZERO, ZERO if lone else HALF
-    total, small = ZERO, ZERO
+    total, small, least = ZERO, ZERO, ONE
     for k in range(np.uint64(lines.size)):
         h = first / (inside[k] + TINY) + second / (beyond[k] + TINY)
         resistor = np.sqrt(lines[k]) * np.sqrt(cross[k] / (ONE + cross[k] * h))
@@ -54,24 +54,26 @@ def _temper_row(pair, lone, lines, cross, inside, beyond, at, W, low):
         ratio = (resistor + TINY) / (weight + TINY)
         total += weight
         small += weight if ratio < low else ZERO
+        least = ratio if ratio < least else least
         ratio = ratio if ratio < ONE else ONE
         W[at + k] = weight * np.sqrt(ratio if ratio > LEAST else LEAST)
-    return np.float64(total), np.float64(small)
+    return np.float64(total), np.float64(small), np.float64(least)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _temper_sums(sums, at, W, low):
     """Do the same with an axis that is not halved, whose fine faces lie side by side."""
     at = np.uint64(at)
-    total, small = ZERO, ZERO
+    total, small, least = ZERO, ZERO, ONE
     for k in range(np.uint64(sums.size)):
         weight = W[at + k]
         ratio = (sums[k] + TINY) / (weight + TINY)
         total += weight
         small += weight if ratio < low else ZERO
+        least = ratio if ratio < least else least
         ratio = ratio if ratio < ONE else ONE
         W[at + k] = weight * np.sqrt(ratio if ratio > LEAST else LEAST)
-    return np.float64(total), np.float64(small)
+    return np.float64(total), np.float64(small), np.float64(least)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -111,8 +113,8 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
 
     Returns
     -------
-    total, small : float
-        The sum of the coarse weights, and of those whose ratio is low.
+    total, small, least : float
+        The sum of the coarse weights, of those whose ratio is low, and the least ratio.
     """
     width, count = n[2] if halved[2] else m[2], m[2]
     side, step = s[1 - axis], s[axis]
@@ -120,7 +122,7 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
     # Rows of their own, not of one array, in which no compiler can tell them apart; a zero ends an odd number.
     lines, cross, inside, beyond = zeros(2 * count), zeros(2 * count), zeros(2 * count), zeros(2 * count)
     a, b, c, d = zeros(count), zeros(count), zeros(count), zeros(count)
-    total, small = 0.0, 0.0
+    total, small, least = 0.0, 0.0, 1.0
     for u0 in range(m[0]):
         for u1 in range(m[1]):
             at = (u0 + 1) * ms[0] + (u1 + 1) * ms[1] + 1
@@ -148,11 +150,11 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
                 _fold(halved[2], cross, b)
                 _fold(halved[2], inside, c)
                 _fold(halved[2], beyond, d)
-                t, u = _temper_row(pair, lone, a, b, c, d, at, W, low)
+                t, u, v = _temper_row(pair, lone, a, b, c, d, at, W, low)
             else:
-                t, u = _temper_sums(a, at, W, low)
-            total, small = total + t, small + u
-    return total, small
+                t, u, v = _temper_sums(a, at, W, low)
+            total, small, least = total + t, small + u, min(least, v)
+    return total, small, least
 
 
 @njit(cache=True, nogil=True)
@@ -162,7 +164,7 @@ def temper_along(n, s, halved, w, ms, m, W, low):
     lone_end = halved[2] and n[2] % 2 == 1
     lines, cross, inside, beyond = zeros(count), zeros(count), zeros(count), zeros(count)
     row = zeros(2 * count + 2)  # even faces and the first once more, then odd ones
-    total, small = 0.0, 0.0
+    total, small, least = 0.0, 0.0, 1.0
     for u0 in range(m[0]):
         for u1 in range(m[1]):
             at = (u0 + 1) * ms[0] + (u1 + 1) * ms[1] + 1
@@ -181,8 +183,8 @@ def temper_along(n, s, halved, w, ms, m, W, low):
                         row[2 * count], row[count - 1] = row[count - 1], STIFF
                     _series_row(row, 0, count + 1, 1, True, False, lines, cross, inside, beyond)
             if halved[2]:
-                t, u = _temper_row(True, False, lines, cross, inside, beyond, at, W, low)
+                t, u, v = _temper_row(True, False, lines, cross, inside, beyond, at, W, low)
             else:
-                t, u = _temper_sums(lines, at, W, low)
-            total, small = total + t, small + u
-    return total, small
+                t, u, v = _temper_sums(lines, at, W, low)
+            total, small, least = total + t, small + u, min(least, v)
+    return total, small, least

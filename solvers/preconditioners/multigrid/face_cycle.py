@@ -28,6 +28,7 @@ FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
 # Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the
 # coarse levels, where steps are dear, and on the others.
 LANCZOS, SURELY = (5, 8), (1.15, 1.07)
+SOUND = 0.5  # ratio of a resistor network's weight to a coarse face's above which no cycle has an eigenvalue near two
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
 LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
 
@@ -77,7 +78,8 @@ class FaceCycle:
         self.omegas = chebyshev(STEPS, *RANGE)
         self.memory_map = _laid_out(steps)
         for depth in reversed(range(len(steps) - 1)):
-            self.memory_map.weights[depth] = self._second_visit(depth)
+            if min(step.ratio for step in steps[depth + 1 :]) < SOUND:
+                self.memory_map.weights[depth] = self._second_visit(depth)
         self._allocate(threads)
 
     def _allocate(self, threads: int) -> None:

@@ -83,11 +83,12 @@ class _Halfway:
 
 
 class Coarser(NamedTuple):
-    """The next coarser level, the transfer to it, and the share of its face weights where geometry fails."""
+    """The next coarser level, and the transfer to it."""
 
     level: FaceLevel
     codes: Codes
-    failing: float
+    failing: float  # share of its face weights where geometry fails
+    ratio: float  # least ratio of a resistor network's weight to that of a face
 
 
 def coarsen(fine: FaceLevel) -> Coarser:
@@ -99,7 +100,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
         if halved[axis]:
             now, codes[2 * axis], codes[2 * axis + 1] = _halve(now, wrap, axis, d)
             d = now.diagonal()
-    failing = _temper(fine, now, halved)
+    failing, ratio = _temper(fine, now, halved)
     floor, inverse = np.zeros_like(now.extra), np.zeros_like(now.extra)
     least = np.float32(ROUNDED_LARGEST * float(diagonal.max()))
     forming.sum_floor(n, s, halved, diagonal, now.n, now.s, ROUNDED, least, floor)
@@ -109,7 +110,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
     d = now.diagonal()
     forming.invert(d, inverse)
     level = FaceLevel(Grid(now.n, now.s, wrap), Faces(now.faces[0], now.faces[1], now.faces[2], now.extra, inverse), d)
-    return Coarser(level, Codes(*codes), failing)
+    return Coarser(level, Codes(*codes), failing, ratio)
 
 
 def _halve(fine: _Halfway, wrap: tuple[bool, bool, bool], axis: int, diagonal: F32) -> tuple[_Halfway, U8, U8]:
@@ -133,10 +134,10 @@ def _halve(fine: _Halfway, wrap: tuple[bool, bool, bool], axis: int, diagonal: F
     return coarse, near, far
 
 
-def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) -> float:
-    """Weaken coarse faces where resistor networks do; return the share of their weights where geometry fails."""
+def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) -> tuple[float, float]:
+    """Weaken coarse faces where resistor networks do; return what `Coarser` says of that."""
     (n, s, _), f = fine.grid, fine.faces
-    total = small = 0.0
+    total, small, ratio = 0.0, 0.0, 1.0
     for axis, w in enumerate((f.w0, f.w1, f.w2)):
         if n[axis] == 1:
             continue
@@ -146,5 +147,5 @@ def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) 
             if axis < 2
             else tempering.temper_along(n, s, halved, *where)
         )
-        total, small = total + own[0], small + own[1]
-    return small / total if total > 0 else 0.0
+        total, small, ratio = total + own[0], small + own[1], min(ratio, own[2])
+    return small / total if total > 0 else 0.0, ratio
