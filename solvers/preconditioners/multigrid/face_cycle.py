@@ -38,8 +38,8 @@ def chebyshev(steps: int, low: float, high: float) -> F32:
 
     Examples
     --------
-    >>> chebyshev(2, 0.25, 2.0).round(3).tolist()
-    [0.574, 1.972]
+    >>> [round(float(step), 3) for step in chebyshev(2, 0.25, 2.0)]
+    [0.573, 1.975]
     """
     roots = (high + low) / 2 + (high - low) / 2 * np.cos(np.pi * (2 * np.arange(steps) + 1) / (2 * steps))
     return (1 / roots).astype(np.float32)
