@@ -56,7 +56,7 @@ def measure(problem: LinearProblem, method: str) -> Row:
             answer = METHODS[method](problem, TOL, 1)
     except Unsuited:
         return {}
-    except Exception as error:
+    except Exception as error:  # a peer may fail in any way, and that is a result
         return {"failed": f"{type(error).__name__}: {error}"[:80]}
     residual = problem.judge(answer.x)
     if not residual <= 1.001 * TOL:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # Share of the diagonal that off-diagonal entries leave, from which on the diagonal alone takes few iterations.
-_DOMINANT = 0.3
+DOMINANT = 0.3
 
 
 # Entries per row of a network, and share of its rows on branches from which on factors have little fill.
@@ -261,7 +261,7 @@ def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: S
         return DIRECT, None
     if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
         return ALGEBRAIC, None
-    if seen.dominance > _DOMINANT and entries <= _MANY * n:  # with long rows, a sweep costs little more than a product
+    if seen.dominance > DOMINANT and entries <= _MANY * n:  # with long rows, a sweep costs little more than a product
         return RECIPES["jacobi"], None
     plan = _obvious(part, seen)
     return (RELAXATION, None) if plan is None else (DIRECT, plan)

@@ -24,9 +24,9 @@ from deepcd.solvers.arguments import norms
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
-from deepcd.solvers.preparation import prepare
+from deepcd.solvers.preparation import DOMINANT, prepare
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
-from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, RELAXATION
+from deepcd.solvers.recipes import ALGEBRAIC, GEOMETRIC, RECIPES, RELAXATION
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure, without_grid
@@ -34,10 +34,9 @@ from deepcd.solvers.structure import Structure, without_grid
 # Iterations of a cycle on a grid after which its progress is looked at, and iterations of it that take as long as the
 # set-up of Ruge-Stueben coarsening; and the same where faces have weights of their own.
 PATIENCE, WORTH = 50, 400
-PATIENCE_ON_FACES, WORTH_ON_FACES = 25, 100
+ON_FACES = 25, 100
 # Share of coarse faces, in two and in three dimensions, from which on they do not follow what varies in fine ones.
 FAILING = {2: 0.05, 3: 0.3}
-DOMINANT = 0.3  # least share of the diagonal that couplings leave, from which on simple iterations are few
 
 _STOPPED = (Status.CALLBACK, Status.TIMEOUT)
 
@@ -113,10 +112,14 @@ class Strategy:
         """Whether another preconditioner may take the place of a cycle on a grid."""
         return self.prepared.on_grid and ALGEBRAIC in self._config.candidates
 
+    @property
+    def _patience(self) -> tuple[int, int]:
+        """Iterations of the cycle after which to look, and how many may be left then."""
+        return ON_FACES if self.prepared.preconditioner == GEOMETRIC.name else (PATIENCE, WORTH)
+
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""
-        patience = PATIENCE_ON_FACES if self.prepared.preconditioner == "geometric-multigrid" else PATIENCE
-        return replace(limits, maxiter=min(limits.maxiter, patience)) if self._may_switch else limits
+        return replace(limits, maxiter=min(limits.maxiter, self._patience[0])) if self._may_switch else limits
 
     def _switch(self) -> None:
         """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
@@ -150,8 +153,8 @@ class Strategy:
         spent = len(outcome.residuals) - 1
         if outcome.status in (Status.MAXITER, Status.INDEFINITE_PRECONDITIONER) and self._may_switch:
             if spent < limits.maxiter:
-                worth = WORTH_ON_FACES if self.prepared.preconditioner == "geometric-multigrid" else WORTH
-                if outcome.status is not Status.MAXITER or _left(outcome.residuals, limits.target) > worth:
+                left = _left(outcome.residuals, limits.target)
+                if outcome.status is not Status.MAXITER or left > self._patience[1]:
                     self._switch()
                 rest = replace(limits, maxiter=limits.maxiter - spent)
                 outcome = outcome.then(self.prepared.solve(b, outcome.x.astype(float), rest, dtype))

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from deepcd.pde import Grid
+from deepcd.pde import FaceWeights, Grid
 from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
 
@@ -48,33 +48,23 @@ class Box:
     rows: slice | NDArray[np.int64] = field(default_factory=lambda: slice(None))
 
     @cached_property
+    def weights(self) -> FaceWeights:
+        """The operator itself."""
+        return FaceWeights(self.faces, self.extra)
+
+    @cached_property
     def diagonal(self) -> F64:
         """Diagonal entries, shape of the box; zero where a cell is no unknown."""
-        diagonal = self.extra.copy()
-        for axis, weights in enumerate(self.faces):
-            diagonal += weights
-            diagonal[_without(axis, 0)] += weights[_without(axis, -1)]
-        return diagonal
+        return self.weights.diagonal()
 
     @cached_property
     def cells(self) -> NDArray[np.int64]:
         """Flat indices (C order) of the unknowns."""
-        return np.flatnonzero(self.diagonal)
+        return self.weights.cells()
 
     def matrix(self) -> sp.csr_array:
         """Return the matrix of the unknowns in C order."""
-        number = np.full(self.extra.shape, -1)
-        number.ravel()[self.cells] = np.arange(len(self.cells))
-        rows, columns, entries = [], [], []
-        for axis, weights in enumerate(self.faces):
-            before, after = _without(axis, -1), _without(axis, 0)
-            coupled = weights[before] != 0
-            rows.append(number[before][coupled])
-            columns.append(number[after][coupled])
-            entries.append(-weights[before][coupled])
-        i, j, w = (np.concatenate(parts) for parts in (rows, columns, entries))
-        upper = sp.coo_array((w, (i, j)), shape=(len(self.cells),) * 2)
-        return sp.csr_array(upper + upper.T + sp.diags_array(self.diagonal.ravel()[self.cells]))
+        return self.weights.matrix()
 
     def spread(self, b: F64) -> F64:
         """Return a vector of the matrix on the cells of the box, zero where a cell is no unknown."""

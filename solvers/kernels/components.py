@@ -34,6 +34,26 @@ def _root(parent, i):
 
 
 @njit(cache=True, nogil=True)
+def unite(parent, i, j):
+    """Make one component of those of i and j; the root of a component is its first member."""
+    a, b = _root(parent, i), _root(parent, j)
+    parent[max(a, b)] = min(a, b)
+
+
+@njit(cache=True, nogil=True)
+def number(parent, label):
+    """Set the number of each one's component, in the order of their first members; return how many there are."""
+    count = 0
+    for i in range(parent.size):
+        if parent[i] == i:
+            label[i] = count
+            count += 1
+        else:
+            label[i] = label[parent[i]]
+    return count
+
+
+@njit(cache=True, nogil=True)
 def label_runs(starts, ends, strides, label):
     """Assign numbers to the components that runs form, in the order of their first cells.
 
@@ -60,14 +80,6 @@ def label_runs(starts, ends, strides, label):
                 first += 1
             other = first
             while starts[other] + s < ends[run]:
-                a, b = _root(parent, other), _root(parent, run)
-                parent[max(a, b)] = min(a, b)
+                unite(parent, other, run)
                 other += 1
-    count = 0
-    for run in range(starts.size):  # roots are the first of their components
-        if parent[run] == run:
-            label[run] = count
-            count += 1
-        else:
-            label[run] = label[parent[run]]
-    return count
+    return number(parent, label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.solvers.kernels.components import number, unite
 from deepcd.solvers.kernels.face_values import (
     ALIKE,
     APART,
@@ -266,20 +267,6 @@ def runs(faces):
 
 
 @njit(cache=True, nogil=True)
-def _root(parent, i):
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@njit(cache=True, nogil=True)
-def _unite(parent, i, j):
-    a, b = _root(parent, i), _root(parent, j)
-    parent[max(a, b)] = min(a, b)
-
-
-@njit(cache=True, nogil=True)
 def label_runs(starts, ends, faces, n, s, label):
     """Assign numbers to the components that runs form over faces with weights, in the order of their first cells.
 
@@ -308,22 +295,15 @@ def label_runs(starts, ends, faces, n, s, label):
                     p += 1
                 elif inverse[p + stride] == 0.0:  # a link across the box
                     far = np.searchsorted(starts, p - (n[axis] - 1) * stride, side="right") - 1
-                    _unite(parent, far, run)
+                    unite(parent, far, run)
                     p = min(ends[run], ends[far] + (n[axis] - 1) * stride)
                 else:
                     while ends[other] <= p + stride:  # runs ascend, and so do those behind them
                         other += 1
-                    _unite(parent, run, other)
+                    unite(parent, run, other)
                     p = min(ends[run], ends[other] - stride)
     for run in range(starts.size):
         p = ends[run] - 1
         if faces.w2[p] != 0.0:
-            _unite(parent, np.searchsorted(starts, p - (n[2] - 1), side="right") - 1, run)
-    count = 0
-    for run in range(starts.size):  # roots are the first of their components
-        if parent[run] == run:
-            label[run] = count
-            count += 1
-        else:
-            label[run] = label[parent[run]]
-    return count
+            unite(parent, np.searchsorted(starts, p - (n[2] - 1), side="right") - 1, run)
+    return number(parent, label)

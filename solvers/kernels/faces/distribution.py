@@ -13,9 +13,10 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.records import UNIT
-from deepcd.solvers.kernels.faces.stages import span
+from deepcd.solvers.kernels.faces.rows import add, zeros
+from deepcd.solvers.kernels.outer import span
 
-HALF, ZERO, PART = np.float32(0.5), np.float32(0), np.float32(1 / UNIT)
+ONE, HALF, ZERO, PART = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1 / UNIT)
 NEXT = np.uint64(1)
 
 
@@ -33,14 +34,6 @@ def _share_row(w, near, far, p, q, both, along, around, here, there):
         rest = HALF * rest if rest > ZERO else ZERO
         both[k], along[k], around[k] = (n + rest) * weight, (f + rest) * weight, rest * weight
         here[k], there[k] = (kept1 - kept) * weight, (kept2 - kept) * weight
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _add(v, at, out):
-    """out[at ...] <- out + v."""
-    at = np.uint64(at)
-    for k in range(np.uint64(v.size)):
-        out[at + k] += v[k]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -70,9 +63,11 @@ def _add_shifted(v, at, out):
 
 
 @njit(cache=True, nogil=True)
-def zeros(count):
-    """Return a row of scratch."""
-    return np.zeros(count, dtype=np.float32)
+def _both(codes, p, q):
+    """Return two codes as an array."""
+    pair = np.empty(2, dtype=codes.dtype)
+    pair[0], pair[1] = codes[p], codes[q]
+    return pair
 
 
 @njit(cache=True, nogil=True)
@@ -100,7 +95,7 @@ def distribute_across(n, s, wrap, wrap_other, axis, other, w, near, far, ms, V, 
     """
     m = (n[axis] + 1) // 2
     # Where planes are joined, they are rows, with padding that leaves zeros; not if a face leads to their other end.
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     flat = axis == 0 and not wrap_other
     lines, width, inset = (1, hi - lo, lo - s[1]) if flat else (n[1], n[2], 1)
     side, far_side = (s[0], ms[0]) if other == 0 else ((s[1], ms[1]) if other == 1 else (1, 1))
@@ -112,12 +107,11 @@ def distribute_across(n, s, wrap, wrap_other, axis, other, w, near, far, ms, V, 
             end = wrap_other and other < 2 and b == n[other] - 1
             back, far_back = (n[other] * side, n[other] * far_side) if end else (0, 0)
             _share_row(w, near, far, p, p + side - back, both, along, around, here, there)
-            if (
-                other == 2 and wrap_other
-            ):  # a face from the last cell leads to the first one, whose codes are not next to it
+            if other == 2 and wrap_other:
+                # A face leads from the last cell to the first one, whose codes are not next to it.
                 last, first, at = width - 1, p, p + width - 1
                 _share_row(
-                    w[at : at + 1], near_pair(near, at, first), near_pair(far, at, first), 0, 1, both[last:],
+                    w[at : at + 1], _both(near, at, first), _both(far, at, first), 0, 1, both[last:],
                     along[last:], around[last:], here[last:], there[last:],
                 )  # fmt: skip
             c = a // 2
@@ -127,30 +121,22 @@ def distribute_across(n, s, wrap, wrap_other, axis, other, w, near, far, ms, V, 
             own = ((c + 1) * ms[0] + (j + 1) * ms[1] if axis == 0 else (i + 1) * ms[0] + (c + 1) * ms[1]) + inset
             beyond = ((d + 1) * ms[0] + (j + 1) * ms[1] if axis == 0 else (i + 1) * ms[0] + (d + 1) * ms[1]) + inset
             at = own if a % 2 else beyond  # the face between both lies at the first of them
-            _add(both, own, V)
-            _add(here, own, X)
+            add(ONE, both, own, V)
+            add(ONE, here, own, X)
             if other == 2 and wrap_other:
-                _add(there[: width - 1], own + 1, X)
+                add(ONE, there[: width - 1], own + 1, X)
                 X[own] += there[width - 1]
             else:
-                _add(there, own + far_side - far_back, X)
+                add(ONE, there, own + far_side - far_back, X)
             if d == c:
                 continue
-            _add(along, beyond, V)
-            _add(around, at, W)
+            add(ONE, along, beyond, V)
+            add(ONE, around, at, W)
             if other == 2 and wrap_other:
-                _add(around[: width - 1], at + 1, W)
+                add(ONE, around[: width - 1], at + 1, W)
                 W[at] += around[width - 1]
             else:
-                _add(around, at + far_side - far_back, W)
-
-
-@njit(cache=True, nogil=True)
-def near_pair(codes, p, q):
-    """Return two codes as an array."""
-    pair = np.empty(2, dtype=codes.dtype)
-    pair[0], pair[1] = codes[p], codes[q]
-    return pair
+                add(ONE, around, at + far_side - far_back, W)
 
 
 @njit(cache=True, nogil=True)

@@ -20,7 +20,8 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.records import UNIT
-from deepcd.solvers.kernels.faces.stages import span
+from deepcd.solvers.kernels.faces.rows import add, zeros
+from deepcd.solvers.kernels.outer import span
 
 CUT = np.float32(1e-6)  # of the smaller diagonal, added to the conductance to the own centre: no cell is cut off
 STIFF = np.float32(1e10)  # conductance to its centre, over its diagonal, of a cell that is the centre
@@ -111,20 +112,6 @@ def _cling(at, count, near):
     near[at : at + count] = np.uint8(UNIT)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _add(factor, v, at, out):
-    """out[at ...] <- out + factor v."""
-    at = np.uint64(at)
-    for k in range(np.uint64(v.size)):
-        out[at + k] += factor * v[k]
-
-
-@njit(cache=True, nogil=True)
-def _row(count):
-    """Return a row of scratch."""
-    return np.empty(count, dtype=np.float32)
-
-
 @njit(cache=True, nogil=True)
 def halve_across(n, s, wrap, axis, w, extra, diagonal, near, far, ms, W, X):
     """Set the codes of the first or the middle axis, the coarse faces along it, and the extra diagonal without others.
@@ -148,14 +135,13 @@ def halve_across(n, s, wrap, axis, w, extra, diagonal, near, far, ms, W, X):
     size, m = n[axis], (n[axis] + 1) // 2
     step, jump = s[axis], ms[axis]
     # Where planes are joined, they are rows, with padding that leaves zeros.
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     lines, count = (1, hi - lo) if axis == 0 else (n[0], n[2])
     side, far_side, inset = (0, 0, lo) if axis == 0 else (s[0], ms[0], 1)
-    # Rows of their own, not of one array, in which no compiler can tell them apart
-    g1, least1, y_even, y1 = _row(count), _row(count), _row(count), _row(count)
-    g2, least2, y2, y_odd = _row(count), _row(count), _row(count), _row(count)
+    g1, least1, y_even, y1 = zeros(count), zeros(count), zeros(count), zeros(count)
+    g2, least2, y2, y_odd = zeros(count), zeros(count), zeros(count), zeros(count)
     n1, f1, n2, f2, along, own, beyond = (
-        _row(count), _row(count), _row(count), _row(count), _row(count), _row(count), _row(count)
+        zeros(count), zeros(count), zeros(count), zeros(count), zeros(count), zeros(count), zeros(count)
     )  # fmt: skip
     odd, joined = size % 2 == 1, wrap and m > 1
     for j in range(lines):
@@ -165,18 +151,18 @@ def halve_across(n, s, wrap, axis, w, extra, diagonal, near, far, ms, W, X):
             here, alone = target + (c + 1) * jump, odd and c == m - 1
             o = e if alone else e + step
             _pair_row(alone, w, e, o, extra, diagonal, g1, least1, y_even, y1)
-            _add(ONE if alone else TWO, least1, here, X)
+            add(ONE if alone else TWO, least1, here, X)
             if alone:
                 _cling(e, count, near)
             elif c == 0 and not joined:
                 _end_row(g1, y_even, n1, own)
                 _write(n1, e, 1, near)
-                _add(ONE, own, here, X)
+                add(ONE, own, here, X)
             if c == m - 1 and not joined:
                 if not alone:
                     _end_row(g1, y1, n1, own)
                     _write(n1, o, 1, near)
-                    _add(ONE, own, here, X)
+                    add(ONE, own, here, X)
                 continue
             following = 0 if c == m - 1 else c + 1
             e2 = origin + (2 * following + 1) * step
@@ -190,9 +176,9 @@ def halve_across(n, s, wrap, axis, w, extra, diagonal, near, far, ms, W, X):
             if not lone:
                 _write(n2, e2, 1, near)
                 _write(f2, e2, 1, far)
-            _add(ONE, along, here, W)
-            _add(ONE, own, here, X)
-            _add(ONE, beyond, there, X)
+            add(ONE, along, here, W)
+            add(ONE, own, here, X)
+            add(ONE, beyond, there, X)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -211,12 +197,12 @@ def halve_along(n, s, wrap, w, extra, diagonal, near, far, ms, W, X):
     odd, joined = size % 2 == 1, wrap and m > 1
     full, links = size // 2, m if joined else m - 1
     inner = min(links, m - 1)  # links that do not lead back to the first pair
-    faces, x, d = _row(2 * m), _row(2 * m), _row(2 * m)  # even cells, then odd ones
-    g, least, y0, y1 = _row(m + 1), _row(m + 1), _row(m + 1), _row(m + 1)
+    faces, x, d = zeros(2 * m), zeros(2 * m), zeros(2 * m)  # even cells, then odd ones
+    g, least, y0, y1 = zeros(m + 1), zeros(m + 1), zeros(m + 1), zeros(m + 1)
     n1, f1, n2, f2, along, own, beyond = (
-        _row(links), _row(links), _row(links), _row(links), _row(links), _row(links), _row(links)
+        zeros(links), zeros(links), zeros(links), zeros(links), zeros(links), zeros(links), zeros(links)
     )  # fmt: skip
-    at_end, to_ground = _row(1), _row(1)
+    at_end, to_ground = zeros(1), zeros(1)
     for i in range(n[0]):
         for j in range(n[1]):
             p, here = (i + 1) * s[0] + (j + 1) * s[1] + 1, (i + 1) * ms[0] + (j + 1) * ms[1] + 1
@@ -224,10 +210,10 @@ def halve_along(n, s, wrap, w, extra, diagonal, near, far, ms, W, X):
             _part(extra, p, x)
             _part(diagonal, p, d)
             _pair_row(False, faces, 0, m, x, d, g[:full], least[:full], y0[:full], y1[:full])
-            _add(TWO, least[:full], here, X)
+            add(TWO, least[:full], here, X)
             if odd:
                 _pair_row(True, faces, full, full, x, d, g[full:m], least[full:m], y0[full:m], y1[full:m])
-                _add(ONE, least[full:m], here + full, X)
+                add(ONE, least[full:m], here + full, X)
                 near[p + size - 1], far[p + size - 1] = np.uint8(UNIT), np.uint8(0)
                 faces[m + full] = faces[full]
             if joined:
@@ -239,22 +225,22 @@ def halve_along(n, s, wrap, w, extra, diagonal, near, far, ms, W, X):
                 )  # fmt: skip
                 _write(n1[:full], p + 1, 2, near)
                 _write(f1[:full], p + 1, 2, far)
-                _add(ONE, along, here, W)
-                _add(ONE, own, here, X)
-                _add(ONE, beyond[:inner], here + 1, X)
+                add(ONE, along, here, W)
+                add(ONE, own, here, X)
+                add(ONE, beyond[:inner], here + 1, X)
             after = min(inner, full - 1)  # of them, those to a pair of two cells
             _write(n2[:after], p + 2, 2, near)
             _write(f2[:after], p + 2, 2, far)
             if joined:
                 _write(n2[inner:], p, 1, near)
                 _write(f2[inner:], p, 1, far)
-                _add(ONE, beyond[inner:], here, X)
+                add(ONE, beyond[inner:], here, X)
                 continue
             if full:
                 _end_row(g[:1], y0[:1], at_end, to_ground)
                 _write(at_end, p, 1, near)
-                _add(ONE, to_ground, here, X)
+                add(ONE, to_ground, here, X)
             if full and not odd:
                 _end_row(g[m - 1 : m], y1[m - 1 : m], at_end, to_ground)
                 _write(at_end, p + size - 1, 1, near)
-                _add(ONE, to_ground, here + m - 1, X)
+                add(ONE, to_ground, here + m - 1, X)

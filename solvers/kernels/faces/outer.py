@@ -11,14 +11,9 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
-from deepcd.solvers.kernels.faces.stages import ONE, close, span
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _turn(z, beta, p):
-    """p <- z + beta p."""
-    for h in range(np.uint64(p.size)):
-        p[h] = z[h] + beta * p[h]
+from deepcd.solvers.kernels.csr import direction
+from deepcd.solvers.kernels.faces.stages import close
+from deepcd.solvers.kernels.outer import ONE, span
 
 
 @njit(cache=True, nogil=True)
@@ -30,7 +25,7 @@ def turn_plane(grid, z, beta, p, i):
     if beta == 0:
         own[:] = z[o : o + s[0]]
     else:
-        _turn(z[o : o + s[0]], np.float32(beta), own)
+        direction(z[o : o + s[0]], np.float32(beta), own, 0, own.size)
     if wrap[1] or wrap[2]:
         close(n, s, wrap, own)
 
@@ -71,7 +66,7 @@ def conjugate(grid, f, z, beta, p, q, turned, start, stop):
     """
     n, s, wrap = grid
     s0, total = s[0], 0.0
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     first, last = turned and (start > 0 or wrap[0]), turned and (stop < n[0] or wrap[0])
     if not first:
         turn_plane(grid, z, beta, p, start)

@@ -11,15 +11,9 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.records import UNIT
+from deepcd.solvers.kernels.outer import ONE
 
-ONE = np.uint64(1)
 PART = np.float32(1 / UNIT)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def span(n, s):
-    """Return where the unknowns of a plane begin and end."""
-    return s[1] + 1, n[1] * s[1] + n[2] + 1 if s[1] else n[2] + 1
 
 
 @njit(cache=True, nogil=True)
@@ -44,30 +38,42 @@ def begin_plane(omega, inverse, r, lo, hi, out):
         out[h] = omega * inverse[h] * r[h]
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _flat_image(v0, w0, w2, extra, below, here, above, h):
+    """Return entry h of A x where there is no middle axis; v0 are weights towards the plane below."""
+    x = here[h]
+    return (
+        extra[h] * x
+        + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
+        + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _image(v0, w0, w1, w2, extra, below, here, above, h, s):
+    """Return entry h of A x; rows of the middle axis are s entries apart."""
+    x = here[h]
+    return (
+        extra[h] * x
+        + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
+        + (w1[h - s] * (x - here[h - s]) + w1[h] * (x - here[h + s]))
+        + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
+    )
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def relax_plane(s1, omega, v0, w0, w1, w2, extra, inverse, below, here, above, r, lo, hi, out):
-    """out <- x + omega (r - A x) / d; `here` is the plane of x, v0 are weights towards the plane below."""
+    """out <- x + omega (r - A x) / d; `here` is the plane of x."""
     omega = np.float32(omega)
     if s1 == 0:
         for h in range(np.uint64(lo), np.uint64(hi)):
-            x = here[h]
-            image = (
-                extra[h] * x
-                + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
-                + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
-            )
-            out[h] = x + omega * inverse[h] * (r[h] - image)
+            image = _flat_image(v0, w0, w2, extra, below, here, above, h)
+            out[h] = here[h] + omega * inverse[h] * (r[h] - image)
         return
     s = np.uint64(s1)
     for h in range(np.uint64(lo), np.uint64(hi)):
-        x = here[h]
-        image = (
-            extra[h] * x
-            + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
-            + (w1[h - s] * (x - here[h - s]) + w1[h] * (x - here[h + s]))
-            + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
-        )
-        out[h] = x + omega * inverse[h] * (r[h] - image)
+        image = _image(v0, w0, w1, w2, extra, below, here, above, h, s)
+        out[h] = here[h] + omega * inverse[h] * (r[h] - image)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -75,24 +81,11 @@ def residual_plane(s1, v0, w0, w1, w2, extra, below, here, above, r, lo, hi, out
     """out <- r - A x."""
     if s1 == 0:
         for h in range(np.uint64(lo), np.uint64(hi)):
-            x = here[h]
-            image = (
-                extra[h] * x
-                + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
-                + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
-            )
-            out[h] = r[h] - image
+            out[h] = r[h] - _flat_image(v0, w0, w2, extra, below, here, above, h)
         return
     s = np.uint64(s1)
     for h in range(np.uint64(lo), np.uint64(hi)):
-        x = here[h]
-        image = (
-            extra[h] * x
-            + (v0[h] * (x - below[h]) + w0[h] * (x - above[h]))
-            + (w1[h - s] * (x - here[h - s]) + w1[h] * (x - here[h + s]))
-            + (w2[h - ONE] * (x - here[h - ONE]) + w2[h] * (x - here[h + ONE]))
-        )
-        out[h] = r[h] - image
+        out[h] = r[h] - _image(v0, w0, w1, w2, extra, below, here, above, h, s)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

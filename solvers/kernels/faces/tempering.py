@@ -6,9 +6,10 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.faces.rows import zeros
 
 ONE, HALF, ZERO, TINY, STIFF = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-20), np.float32(1e20)
-LEAST = np.float32(0.2)  # smallest ratio that is believed
+LEAST = np.float32(0.2)  # smallest ratio that is believed; below it, coarse faces do not follow fine ones
 NEXT = np.uint64(1)
 
 
@@ -35,14 +36,8 @@ def _fold(halved, v, out):
         out[c] = v[c + c] + v[c + c + NEXT]
 
 
-@njit(cache=True, nogil=True)
-def zeros(count):
-    """Return a row of scratch."""
-    return np.zeros(count, dtype=np.float32)
-
-
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _temper_row(pair, lone, lines, cross, inside, beyond, at, W, low):
+def _temper_row(pair, lone, lines, cross, inside, beyond, at, W):
     """Multiply a row of coarse faces by the root of the ratio; return what `temper_across` does, of the row."""
     at = np.uint64(at)
     first, second = HALF if pair else ZERO, ZERO if lone else HALF
@@ -53,7 +48,7 @@ def _temper_row(pair, lone, lines, cross, inside, beyond, at, W, low):
         weight = W[at + k]
         ratio = (resistor + TINY) / (weight + TINY)
         total += weight
-        small += weight if ratio < low else ZERO
+        small += weight if ratio < LEAST else ZERO
         least = ratio if ratio < least else least
         ratio = ratio if ratio < ONE else ONE
         W[at + k] = weight * np.sqrt(ratio if ratio > LEAST else LEAST)
@@ -61,7 +56,7 @@ def _temper_row(pair, lone, lines, cross, inside, beyond, at, W, low):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _temper_sums(sums, at, W, low):
+def _temper_sums(sums, at, W):
     """Do the same with an axis that is not halved, whose fine faces lie side by side."""
     at = np.uint64(at)
     total, small, least = ZERO, ZERO, ONE
@@ -69,7 +64,7 @@ def _temper_sums(sums, at, W, low):
         weight = W[at + k]
         ratio = (sums[k] + TINY) / (weight + TINY)
         total += weight
-        small += weight if ratio < low else ZERO
+        small += weight if ratio < LEAST else ZERO
         least = ratio if ratio < least else least
         ratio = ratio if ratio < ONE else ONE
         W[at + k] = weight * np.sqrt(ratio if ratio > LEAST else LEAST)
@@ -93,8 +88,8 @@ def _stride(w, at, out):
 
 
 @njit(cache=True, nogil=True)
-def temper_across(n, s, halved, axis, w, ms, m, W, low):
-    """Multiply coarse faces by the root of the ratio of a resistor network's weight to theirs, kept in 0.2 .. 1.
+def temper_across(n, s, halved, axis, w, ms, m, W):
+    """Multiply coarse faces by the root of the ratio of a resistor network's weight to theirs, kept in LEAST .. 1.
 
     The resistor's weight is the geometric mean of two bounds: fine lines in series, then side by side, and the reverse.
 
@@ -108,18 +103,16 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
         The axis of the faces.
     w, W : ndarray of float32
         Fine and coarse faces.
-    low : float
-        Ratio below which geometry fails.
 
     Returns
     -------
     total, small, least : float
-        The sum of the coarse weights, of those whose ratio is low, and the least ratio.
+        The sum of the coarse weights, of those whose ratio is below `LEAST`, and the least ratio.
     """
     width, count = n[2] if halved[2] else m[2], m[2]
     side, step = s[1 - axis], s[axis]
     beside = halved[1 - axis]
-    # Rows of their own, not of one array, in which no compiler can tell them apart; a zero ends an odd number.
+    # A zero ends an odd number of entries.
     lines, cross, inside, beyond = zeros(2 * count), zeros(2 * count), zeros(2 * count), zeros(2 * count)
     a, b, c, d = zeros(count), zeros(count), zeros(count), zeros(count)
     total, small, least = 0.0, 0.0, 1.0
@@ -150,15 +143,15 @@ def temper_across(n, s, halved, axis, w, ms, m, W, low):
                 _fold(halved[2], cross, b)
                 _fold(halved[2], inside, c)
                 _fold(halved[2], beyond, d)
-                t, u, v = _temper_row(pair, lone, a, b, c, d, at, W, low)
+                t, u, v = _temper_row(pair, lone, a, b, c, d, at, W)
             else:
-                t, u, v = _temper_sums(a, at, W, low)
+                t, u, v = _temper_sums(a, at, W)
             total, small, least = total + t, small + u, min(least, v)
     return total, small, least
 
 
 @njit(cache=True, nogil=True)
-def temper_along(n, s, halved, w, ms, m, W, low):
+def temper_along(n, s, halved, w, ms, m, W):
     """Do the same for faces along the last axis."""
     count = m[2]
     lone_end = halved[2] and n[2] % 2 == 1
@@ -183,8 +176,8 @@ def temper_along(n, s, halved, w, ms, m, W, low):
                         row[2 * count], row[count - 1] = row[count - 1], STIFF
                     _series_row(row, 0, count + 1, 1, True, False, lines, cross, inside, beyond)
             if halved[2]:
-                t, u, v = _temper_row(True, False, lines, cross, inside, beyond, at, W, low)
+                t, u, v = _temper_row(True, False, lines, cross, inside, beyond, at, W)
             else:
-                t, u, v = _temper_sums(lines, at, W, low)
+                t, u, v = _temper_sums(lines, at, W)
             total, small, least = total + t, small + u, min(least, v)
     return total, small, least

@@ -22,10 +22,10 @@ from deepcd.solvers.kernels.faces.stages import (
     hangs_on,
     relax_plane,
     residual_plane,
-    span,
     spread_columns,
     spread_rows,
 )
+from deepcd.solvers.kernels.outer import span
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -87,11 +87,11 @@ def spread(grid, codes, below, c, coarse, tmp, out):
 def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
     """z <- smoothing steps from zero, and coarse <- P' (r - A z), on planes start .. stop - 1 of the coarser box.
 
-    Planes of z are those that are gathered there. `rings` is scratch: three planes for each step and six more.
+    Planes of z are those that are gathered there. `rings` is scratch: three planes for each step and five more.
     """
     (n, s, wrap), steps, halved = grid, omegas.size, codes.near0.size > 0
     s0, n0, size = s[0], n[0], s[0]
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     first, last = (2 * start, min(2 * stop, n0)) if halved else (start, stop)  # planes of z
     low, high = (first - 1, last + 1) if halved else (first, last)  # residuals
     if not wrap[0]:
@@ -130,11 +130,7 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
         o, before, t = (p + 1) * s0, p * s0, 3 * steps - 3
         y = x[t : t + 3]
         k = i + 3 * n0
-        own, other = hangs_on(p, n0, wrap[0])
-        if not halved:
-            target = sums[0]
-        else:
-            target = left
+        target = left if halved else sums[0]
         residual_plane(
             s[1], f.w0[before : before + size], f.w0[o : o + size], f.w1[o : o + size], f.w2[o : o + size],
             f.extra[o : o + size], y[(k + 2) % 3], y[k % 3], y[(k + 1) % 3], r[o : o + size], lo, hi, target,
@@ -142,6 +138,7 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
         if not halved:
             gather(grid, codes, below, p, target, tmp, coarse)
             continue
+        own, other = hangs_on(p, n0, wrap[0])
         if first <= i < last:
             add_coded(codes.near0[o : o + size], left, lo, hi, sums[own % 3])
             running = own + 2 * (p % 2) - 1  # the other one's running number
@@ -164,7 +161,7 @@ def ascend(grid, f, omegas, r, z, out, codes, below, coarse, rings, start, stop)
     (n, s, wrap), steps, halved = grid, omegas.size, codes.near0.size > 0
     s0, n0, size = s[0], n[0], s[0]
     m0 = below.n[0]
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     x, e, tmp = rings[: 3 * steps], rings[3 * steps : 3 * steps + 3], rings[3 * steps + 3]
     total = 0.0
     ready = -3 * n0  # running number of the first plane of e that is not there yet
@@ -227,7 +224,7 @@ def residual(grid, f, r, x, out, scratch):
     """out <- r - A x."""
     n, s, wrap = grid
     s0, n0 = s[0], n[0]
-    lo, hi = span(n, s)
+    lo, hi = span(n, s, 0, n[1])
     zero = scratch
     zero[:] = 0
     for i in range(n0):

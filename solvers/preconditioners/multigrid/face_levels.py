@@ -13,7 +13,6 @@ from deepcd.solvers.kernels.faces import distribution, elimination, forming, tem
 from deepcd.solvers.kernels.faces.records import F32, U8, Codes, Faces, Grid
 
 STRONG = 0.3  # coupling along an axis, relative to the strongest one, from which on the axis is halved
-LOW = np.float32(0.2)  # ratio of a resistor network's weight to a coarse face's below which geometry fails
 # Diagonals of coarse cells that come from rounding: up to such parts of their cells' diagonals, and of the largest one.
 ROUNDED, ROUNDED_LARGEST = np.float32(1e-9), 1e-13
 NONE = np.zeros(0, dtype=np.uint8)
@@ -141,7 +140,7 @@ def _temper(fine: FaceLevel, coarse: _Halfway, halved: tuple[bool, bool, bool]) 
     for axis, w in enumerate((f.w0, f.w1, f.w2)):
         if n[axis] == 1:
             continue
-        where = (w, coarse.s, coarse.n, coarse.faces[axis], LOW)
+        where = (w, coarse.s, coarse.n, coarse.faces[axis])
         own = (
             tempering.temper_across(n, s, halved, axis, *where)
             if axis < 2
