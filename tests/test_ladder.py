@@ -301,7 +301,7 @@ def test_the_diagonal_is_enough_where_it_dominates(small: pytest.MonkeyPatch) ->
 
 def test_where_it_only_seems_to_dominate_relaxation_follows(small: pytest.MonkeyPatch) -> None:
     price(small, relaxation=0.0)
-    small.setattr(preparation, "_DOMINANT", 0.0)
+    small.setattr(preparation, "DOMINANT", 0.0)
     solution = DeepCD.solve(A, B[:, 0], TOL)
     assert names(solution) == ["jacobi", "ssor"]
     assert "over-relaxation" in solution.attempts[0].reason
@@ -355,7 +355,7 @@ def test_where_many_iterations_are_expected_rows_are_numbered_at_once(
 ) -> None:
     """A diagonal that dominates promises few."""
     monkeypatch.setattr(preparation, "_ILL", 4.0)
-    monkeypatch.setattr(preparation, "_DOMINANT", 2.0)
+    monkeypatch.setattr(preparation, "DOMINANT", 2.0)
     monkeypatch.setattr(preparation, "_FEWEST", 0)
     A = sp.csr_array(square(40, 0.3) + epsilon * sp.eye_array(1600))
     config = DeepCD(threads=1).config
