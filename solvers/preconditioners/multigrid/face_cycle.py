@@ -18,6 +18,8 @@ from deepcd.solvers.kernels.faces import levels, waves
 from deepcd.solvers.kernels.faces.levels import Memory
 from deepcd.solvers.kernels.faces.records import F32, Faces, Grid
 from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.learned.face_architecture import KINDS
+from deepcd.solvers.preconditioners.multigrid.face_factors import answers, networks_of, scaled
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
 COARSEST = 600  # largest box, in cells, that is solved exactly
@@ -68,17 +70,29 @@ class FaceCycle:
     symmetric = linear = True
     work = 4.0  # passes over the finest level: down, up, and the outer two
 
-    def __init__(self, grid: Grid, faces: Faces, threads: int = 1, *, coarsest: int = COARSEST) -> None:
-        level = FaceLevel.of(grid, faces)
+    def __init__(
+        self,
+        grid: Grid,
+        faces: Faces,
+        threads: int = 1,
+        *,
+        coarsest: int = COARSEST,
+        parameters: dict[str, Any] | None = None,
+    ) -> None:
+        level, networks = FaceLevel.of(grid, faces), networks_of(parameters) if parameters else []
         steps: list[Coarser] = []
         while level.cells > coarsest or not steps:
-            steps.append(coarsen(level))
-            level = steps[-1].level
+            coarse = coarsen(level)
+            if networks:
+                network = networks[min(len(steps), KINDS - 1)]
+                coarse = coarse._replace(level=scaled(coarse.level, answers(coarse, network)))
+            steps.append(coarse)
+            level = coarse.level
         self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
         self.omegas = chebyshev(STEPS, *RANGE)
         self.memory_map = _laid_out(steps)
         for depth in reversed(range(len(steps) - 1)):
-            if min(step.ratio for step in steps[depth + 1 :]) < SOUND:
+            if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
         self._allocate(threads)
 

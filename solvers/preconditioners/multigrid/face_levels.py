@@ -88,6 +88,8 @@ class Coarser(NamedTuple):
     codes: Codes
     failing: float  # share of its face weights where geometry fails
     ratio: float  # least ratio of a resistor network's weight to that of a face
+    halved: tuple[bool, bool, bool]  # the axes that were
+    lumped: list[F32]  # the faces before they were tempered
 
 
 def coarsen(fine: FaceLevel) -> Coarser:
@@ -99,6 +101,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
         if halved[axis]:
             now, codes[2 * axis], codes[2 * axis + 1] = _halve(now, wrap, axis, d)
             d = now.diagonal()
+    lumped = [w.copy() for w in now.faces]
     failing, ratio = _temper(fine, now, halved)
     floor, inverse = np.zeros_like(now.extra), np.zeros_like(now.extra)
     least = np.float32(ROUNDED_LARGEST * float(diagonal.max()))
@@ -109,7 +112,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
     d = now.diagonal()
     forming.invert(d, inverse)
     level = FaceLevel(Grid(now.n, now.s, wrap), Faces(now.faces[0], now.faces[1], now.faces[2], now.extra, inverse), d)
-    return Coarser(level, Codes(*codes), failing, ratio)
+    return Coarser(level, Codes(*codes), failing, ratio, halved, lumped)
 
 
 def _halve(fine: _Halfway, wrap: tuple[bool, bool, bool], axis: int, diagonal: F32) -> tuple[_Halfway, U8, U8]:

@@ -1,0 +1,66 @@
+"""Learned factors of the coarse operators of multigrid on face weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcd.solvers.kernels.faces import factors, forming
+from deepcd.solvers.kernels.faces.records import F32, Faces
+from deepcd.solvers.learned.face_architecture import FACTORS, FEATURES, HIGHEST, KINDS, LOWEST
+from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel
+
+BLOCK = 2048  # cells that are looked at together
+Network = list[tuple[F32, F32]]  # weights, outputs first, and biases of each layer
+
+
+def networks_of(parameters: dict[str, Any]) -> list[Network]:
+    """Return the layers of the networks in a weight file."""
+    return [
+        [
+            (
+                np.ascontiguousarray(parameters[f"kinds.{kind}.{layer}.weight"], dtype=np.float32),
+                np.asarray(parameters[f"kinds.{kind}.{layer}.bias"], dtype=np.float32)[:, None],
+            )
+            for layer in (0, 2, 4)
+        ]
+        for kind in range(KINDS)
+    ]
+
+
+def features(coarse: Coarser, start: int, stop: int) -> F32:
+    """Return what a network reads of some entries of a level's padded box, shape (FEATURES, entries)."""
+    (_, s, _), f, diagonal = coarse.level
+    out = np.empty((FEATURES, stop - start), dtype=np.float32)
+    factors.look(s, coarse.halved, (f.w0, f.w1, f.w2), tuple(coarse.lumped), f.extra, diagonal, f.inverse, start, out)
+    return out
+
+
+def answers(coarse: Coarser, network: Network) -> F32:
+    """Return the logarithms of the factors of all cells, shape (FACTORS, padded box)."""
+    plane, size = coarse.level.grid.s[0], coarse.level.diagonal.size
+    out = np.zeros((FACTORS, size), dtype=np.float32)
+    (w1, b1), (w2, b2), (w3, b3) = network
+    for start in range(plane, size - plane, BLOCK):
+        stop = min(start + BLOCK, size - plane)
+        hidden = np.maximum(w1 @ features(coarse, start, stop) + b1, 0)
+        out[:, start:stop] = w3 @ np.maximum(w2 @ hidden + b2, 0) + b3
+    return np.clip(out, np.array(LOWEST, dtype=np.float32)[:, None], np.array(HIGHEST, dtype=np.float32)[:, None])
+
+
+def scaled(level: FaceLevel, logarithms: NDArray[np.float32]) -> FaceLevel:
+    """Return a level whose operator and inverse diagonal have factors, shape (FACTORS, padded box)."""
+    (n, s, wrap), f, _ = level
+    own = np.exp(logarithms[:4] * np.array([0.5, 0.5, 0.5, 1], dtype=np.float32)[:, None])
+    faces = [f.w0.copy(), f.w0 if f.w1 is f.w0 else f.w1.copy(), f.w2.copy()]
+    faces[1] = faces[0] if s[1] == 0 else faces[1]
+    for axis in range(3):
+        if n[axis] > 1:
+            factors.scale_faces(n, s, wrap, axis, own[axis], faces[axis])
+    forming.close_faces(n, s, wrap, *faces)
+    made = FaceLevel.of(level.grid, Faces(faces[0], faces[1], faces[2], f.extra * own[3], np.zeros_like(f.inverse)))
+    forming.invert(made.diagonal, made.faces.inverse)
+    np.multiply(made.faces.inverse, np.exp(logarithms[4]), out=made.faces.inverse)
+    return made
