@@ -3,7 +3,7 @@
 Two numberings are known. In a *whole* box row i is cell i, so that couplings have few distances, and what they are
 tells the box; cells may be rows without couplings, and axes may repeat. In *compact* numbering cells are left out; then
 the pattern is followed from row to row, as for equal couplings (``places.py``). Every entry is compared with the place
-and with the mirror image that it should have while weights are read (``kernels/face_values.py``,
+and with the mirror image that it should have while weights are read (``kernels/face_lines.py``,
 ``kernels/face_places.py``).
 """
 
@@ -21,7 +21,7 @@ from deepcd.solvers.grids import places, values
 from deepcd.solvers.grids.boxes import Box, boxes
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid, geometry, index_type, padded
 from deepcd.solvers.grids.stencils import FaceStencil, sealed_components
-from deepcd.solvers.kernels import face_places, face_values
+from deepcd.solvers.kernels import face_lines, face_places, face_values
 from deepcd.solvers.kernels.faces.records import Faces
 
 REFUSED = {
@@ -190,7 +190,7 @@ def _read_whole(A: csr_array, eps: float, box: Box, scale: float) -> tuple[Embed
     position = np.empty(A.shape[0], dtype=index_type(cells))
 
     def run(unit: float, faces: Faces, tally: NDArray[np.int64]) -> tuple[int, int, float]:
-        return face_values.whole(A.indptr, A.indices, A.data, n, s, box.wrap, unit, eps, faces, position, tally)
+        return face_lines.whole(A.indptr, A.indices, A.data, n, s, box.wrap, unit, eps, faces, position, tally)
 
     read = _read(box.shape, scale, run)
     if read.reason:
