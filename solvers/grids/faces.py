@@ -3,12 +3,13 @@
 Two numberings are known. In a *whole* box row i is cell i, so that couplings have few distances, and what they are
 tells the box; cells may be rows without couplings, and axes may repeat. In *compact* numbering cells are left out; then
 the pattern is followed from row to row, as for equal couplings (``places.py``). Every entry is compared with the place
-and with the mirror image that it should have while weights are read (``kernels/face_lines.py``,
+and with the mirror image that it should have while weights are read (``kernels/face_values.py``,
 ``kernels/face_places.py``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from deepcd.solvers.grids import places, values
 from deepcd.solvers.grids.boxes import Box, boxes
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid, geometry, index_type, padded
 from deepcd.solvers.grids.stencils import FaceStencil, sealed_components
-from deepcd.solvers.kernels import face_lines, face_places, face_values
+from deepcd.solvers.kernels import face_places, face_values
 from deepcd.solvers.kernels.faces.records import Faces
 
 REFUSED = {
@@ -38,6 +39,7 @@ NO_CROSSING = "the couplings of row {row} to row {column} and of rows before it 
 CHAINS = "no row of A couples to more than two others: chains are solved directly"
 ROWS, BLOCKS, PER_ROW = 512, 64, 32  # rows that are looked at first, blocks that they lie in, couplings of each
 LOOKUPS, PER_ENTRY = 5_000_000, 20  # positions of rows that may be looked up, as in ``places.py``
+BEGINNING = 1000  # rows that are looked at before all are
 BOXES = 12  # that are compared with a matrix, as long as one more explains its entries
 NEAR = 64.0  # the scale is so near the largest diagonal entry, or nearer
 
@@ -190,7 +192,7 @@ def _read_whole(A: csr_array, eps: float, box: Box, scale: float) -> tuple[Embed
     position = np.empty(A.shape[0], dtype=index_type(cells))
 
     def run(unit: float, faces: Faces, tally: NDArray[np.int64]) -> tuple[int, int, float]:
-        return face_lines.whole(A.indptr, A.indices, A.data, n, s, box.wrap, unit, eps, faces, position, tally)
+        return face_values.whole(A.indptr, A.indices, A.data, n, s, box.wrap, unit, eps, faces, position, tally)
 
     read = _read(box.shape, scale, run)
     if read.reason:
@@ -224,12 +226,9 @@ def _result(
 def _read_compact(A: csr_array, eps: float, look: _Look) -> tuple[Embedding, FaceStencil]:
     """Read a matrix whose rows are some cells of a box in C order."""
     _refuse_at_once(look.pairs)
-    degree, tally = np.empty(A.shape[0], dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    reason, row, zeros, planar = face_places.census(A.indptr, A.indices, A.data, degree, tally)
-    if reason == face_values.UNSORTED:
-        raise _UnsortedError
-    if reason:
-        raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
+    if A.shape[0] > 2 * BEGINNING:
+        _refuse_beginning(A)
+    degree, zeros, planar = _census(A)
     if degree.max() <= 2:
         raise NotAGrid(CHAINS)
     pattern, index = _pattern(A, degree, zeros)
@@ -305,16 +304,42 @@ def _pattern(A: csr_array, degree: NDArray[np.uint8], zeros: bool) -> tuple[plac
     return places.Pattern(indptr, indices, rows), index
 
 
+def _census(A: csr_array) -> tuple[NDArray[np.uint8], bool, bool]:
+    """Return the couplings per row, whether there are explicit zeros, and whether two axes may do."""
+    degree, tally = np.empty(A.shape[0], dtype=np.uint8), np.zeros(4, dtype=np.int64)
+    reason, row, zeros, planar = face_places.census(A.indptr, A.indices, A.data, degree, tally)
+    if reason == face_values.UNSORTED:
+        raise _UnsortedError
+    if reason:
+        raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
+    return degree, zeros, planar
+
+
+def _refuse_beginning(A: csr_array) -> None:
+    """Raise NotAGrid if the first rows fit nowhere: some cells of a grid are the cells of a grid."""
+    beginning = A[:BEGINNING, :BEGINNING]
+    degree, zeros, planar = _census(beginning)
+    if degree.max() > 2:
+        pattern, _ = _pattern(beginning, degree, zeros)
+        with contextlib.suppress(places.TooLoose):
+            places.Pieces(pattern, planar, induced=False, lookups=PER_ENTRY * beginning.nnz)
+
+
 def _refuse_at_once(pairs: NDArray[np.int64]) -> None:
     """Raise NotAGrid if some couplings say that a matrix is no grid in compact C order, which most graphs do."""
     rows, columns = pairs
+    refusal = None
     for side in (columns < rows, columns > rows):
         row, counts = np.unique(rows[side], return_counts=True)
         if counts.max(initial=0) > 3:
-            raise NotAGrid(REFUSED[face_values.MANY].format(row=row[np.argmax(counts > 3)]))
-    later = columns > rows
-    order = np.lexsort((-columns[later], rows[later]))
-    rows, columns = rows[later][order], columns[later][order]
-    k = face_places.crossing(rows, columns)
-    if k >= 0:
-        raise NotAGrid(NO_CROSSING.format(row=rows[k], column=columns[k]))
+            refusal = REFUSED[face_values.MANY].format(row=row[np.argmax(counts > 3)])
+    if refusal is None:
+        order = np.flatnonzero(columns > rows)
+        order = order[np.lexsort((-columns[order], rows[order]))]
+        k = face_places.crossing(rows[order], columns[order])
+        if k >= 0:
+            refusal = NO_CROSSING.format(row=rows[order[k]], column=columns[order[k]])
+    if refusal is not None:
+        if np.unique(rows << 32 ^ columns).size < rows.size:  # entries that have to be added up first
+            raise _UnsortedError
+        raise NotAGrid(refusal)

@@ -171,16 +171,16 @@ def placed(indptr, indices, data, index, position, s, unit, eps, faces, followin
     s : tuple of 3 ints
         Strides of the padded box; the second one is 0 in 2D.
     unit, eps, faces
-        As in `face_lines.whole`.
+        As in `face_values.whole`.
     following : ndarray of the type of indptr, shape (n,), out
         First entry of each row that no later row has been compared with.
     tally : ndarray of int64, shape (4,), out
-        As in `face_lines.whole`; neighbours without couplings are not counted.
+        As in `face_values.whole`; neighbours without couplings are not counted.
 
     Returns
     -------
     reason, row, largest
-        As in `face_lines.whole`.
+        As in `face_values.whole`.
     """
     largest, given, taken = 0.0, 0, 0
     for i in range(indptr.size - 1):
