@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
@@ -13,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import block_diag, coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import Delaunay
 
 from deepcd.pde import Grid, poisson
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid
 from deepcd.solvers.grids.faces import discover_faces
 from deepcd.solvers.grids.stencils import FaceStencil
-from deepcd.solvers.kernels.face_places import crossing
 
 NO_WRAP = (False, False, False)
 
@@ -275,47 +272,6 @@ def test_rows_on_their_own(filler: float) -> None:
     assert_found(csr_array(lone))
 
 
-@pytest.mark.parametrize("numbering", ["whole", "compact"])
-def test_stored_zeros_unsorted_indices_and_types(numbering: str) -> None:
-    rng = np.random.default_rng(7)
-    fluid = rng.random((5, 6, 7)) < (2.0 if numbering == "whole" else 0.8)
-    A = compact(assemble(fluid.shape, rng, fluid=fluid), fluid)
-    wanted, faces = discover_faces(A)
-    entries = coo_array(A)
-    rows, columns = np.concatenate((entries.row, [0, 60, 9, 9])), np.concatenate((entries.col, [40, 3, 8, 30]))
-    free = (A.toarray()[rows[-4:], columns[-4:]] == 0).nonzero()[0]
-    rows, columns = (
-        np.delete(rows, -4 + np.setdiff1d(range(4), free)),
-        np.delete(columns, -4 + np.setdiff1d(range(4), free)),
-    )
-    zeros = csr_array((np.concatenate((entries.data, np.zeros(free.size))), (rows, columns)), shape=A.shape)
-    assert zeros.nnz > A.nnz
-    unsorted = A.copy()
-    for row in (5, 77):
-        part = slice(A.indptr[row], A.indptr[row + 1])
-        unsorted.indices[part], unsorted.data[part] = A.indices[part][::-1].copy(), A.data[part][::-1].copy()
-    unsorted.has_sorted_indices = unsorted.has_canonical_format = False
-    at = A.indptr[6]
-    doubled = csr_array(
-        (
-            np.insert(A.data, at, A.data[at] / 2),
-            np.insert(A.indices, at, A.indices[at]),
-            A.indptr + (np.arange(A.indptr.size) > 6),
-        ),
-        shape=A.shape,
-    )
-    doubled.data[at + 1] /= 2
-    wide = csr_array((A.data, A.indices.astype(np.int64), A.indptr.astype(np.int64)), shape=A.shape)
-    for variant in (zeros, unsorted, doubled, wide, A.tocoo()):
-        data = variant.data.copy()
-        found, stencil = discover_faces(variant)
-        np.testing.assert_array_equal(variant.data, data)
-        np.testing.assert_array_equal(found.position, wanted.position)
-        for a, b in zip(stencil.faces, faces.faces, strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert_found(csr_array(A.astype(np.float32)))
-
-
 def test_equal_couplings_have_equal_weights() -> None:
     for dtype in (np.float64, np.float32, np.int64):
         A = csr_array(poisson(Grid(np.zeros((5, 4, 6)), walls="air")).A.astype(dtype))
@@ -400,42 +356,6 @@ def test_what_is_no_grid_is_refused_with_the_reason(name: str) -> None:
         discover_faces(csr_array(A))
 
 
-COMPACT_BAD = {
-    "positive coupling": ((60, 61, 1.0), r"A\[60, 61\] is positive"),
-    "other value": ((60, 61, -1e-3), r"A\[6[01], 6[01]\] and A\[6[01], 6[01]\] differ"),
-    "diagonal": ((60, 60, 1e-3), r"A\[60, 60\] is smaller"),
-    "negative diagonal": ((60, 60, -1e-3), r"A\[60, 60\] is not positive"),
-    "nan": ((60, 61, np.nan), r"A\[60, 61\] is not finite"),
-    "tiny coupling": ((60, 61, -1e-33), r"A\[60, 61\] is too small"),
-}
-
-
-@pytest.mark.parametrize("name", COMPACT_BAD)
-def test_values_are_refused_in_compact_numbering(name: str) -> None:
-    fluid = np.ones((5, 6, 7), dtype=bool)
-    fluid[2, 2:4, 3:5] = False
-    A = compact(assemble(fluid.shape, np.random.default_rng(11), fluid=fluid), fluid).tolil()
-    (i, j, value), reason = COMPACT_BAD[name]
-    assert A[i, j] != 0
-    A[i, j] = value
-    if "differ" not in reason:
-        A[j, i] = value
-    with pytest.raises(NotAGrid, match=reason):
-        discover_faces(csr_array(A))
-
-
-def test_mirror_images_that_are_missing_in_compact_numbering() -> None:
-    fluid = np.ones((5, 6, 7), dtype=bool)
-    fluid[2, 2:4, 3:5] = False
-    A = compact(assemble(fluid.shape, np.random.default_rng(12), fluid=fluid), fluid)
-    for i, j in zip(*A.nonzero(), strict=True):
-        if i != j and (i + j) % 7 == 0:
-            B = A.tolil()
-            B[i, j] = 0
-            with pytest.raises(NotAGrid, match=rf"A\[({i}, {j}|{j}, {i})\] and A\[({i}, {j}|{j}, {i})\] differ"):
-                discover_faces(csr_array(B))
-
-
 def test_rounding_is_forgiven_and_no_more() -> None:
     A = assemble((6, 7, 8), np.random.default_rng(13), open_share=0.0)
     i, j = A.nonzero()
@@ -454,73 +374,6 @@ def test_rounding_is_forgiven_and_no_more() -> None:
     single = csr_array(A.astype(np.float32))
     _, stencil = discover_faces(single)
     assert stencil.sealed.all()
-
-
-def graph(i: np.ndarray, j: np.ndarray, n: int) -> csr_array:
-    """Return the Laplacian of a graph with weights, and 0.1 on the diagonal."""
-    w = np.random.default_rng(14).random(i.size) + 0.1
-    W = csr_array(coo_array((np.tile(w, 2), (np.concatenate((i, j)), np.concatenate((j, i)))), shape=(n, n)))
-    return csr_array(diags_array(W.sum(axis=1) + 0.1) - W)
-
-
-def meshes() -> dict[str, csr_array]:
-    points = np.random.default_rng(15).random((40_000, 2))
-    sorted_points = points[np.argsort(points[:, 0])]
-    found = {}
-    for name, at in (("triangles", points), ("triangles from left to right", sorted_points)):
-        mesh = Delaunay(at)
-        starts, neighbours = mesh.vertex_neighbor_vertices
-        i = np.repeat(np.arange(len(at)), np.diff(starts))
-        found[name] = graph(i[i < neighbours], neighbours[i < neighbours], len(at))
-    i, j = np.repeat(np.arange(len(mesh.neighbors)), 3), mesh.neighbors.ravel()
-    found["three neighbours each"] = graph(i[(j >= 0) & (i < j)], j[(j >= 0) & (i < j)], len(mesh.neighbors))
-    i, j = np.random.default_rng(16).integers(40_000, size=(2, 60_000))
-    found["random graph"] = graph(i[i != j], j[i != j], 40_000)
-    order = np.random.default_rng(17).permutation(32_768)
-    box = assemble((32, 32, 32), np.random.default_rng(18))
-    found["box in random order"] = csr_array(box[order][:, order])
-    return found
-
-
-@pytest.mark.compiled
-def test_meshes_are_refused_after_a_look_at_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    systems = meshes()
-    for A in systems.values():
-        with pytest.raises(NotAGrid):
-            discover_faces(A)
-
-    def forbidden(*_: object) -> None:
-        raise AssertionError("a pass over all rows")
-
-    for module, name in (("values", "first_coupled"), ("lines", "whole"), ("places", "census")):
-        monkeypatch.setattr(f"deepcd.solvers.kernels.face_{module}.{name}", forbidden)
-    for A in systems.values():
-        start = time.perf_counter()
-        with pytest.raises(NotAGrid, match=r"three|cross"):
-            discover_faces(A)
-        assert time.perf_counter() - start < 0.05
-
-
-def test_couplings_of_grids_do_not_cross() -> None:
-    rng, crossed = np.random.default_rng(19), 0
-    for _ in range(60):
-        fluid = rng.random(rng.integers(2, 7, size=3)) < 0.7
-        A = compact(assemble(fluid.shape, rng, fluid=fluid, walls=0.2), fluid)
-        i, j = A.nonzero()
-        i, j = i[i < j].astype(np.int64), j[i < j].astype(np.int64)
-        order = np.lexsort((-j, i))
-        i, j = i[order], j[order]
-        assert crossing(i, j) < 0
-        # By definition: three couplings, none to the next row, whose rows ascend and whose columns do not.
-        shuffled = rng.permutation(j)
-        kept = shuffled > i + 1
-        i, j = i[kept], shuffled[kept]
-        order = np.lexsort((-j, i))
-        i, j = i[order], j[order]
-        wrong = any(j[a] >= j[b] >= j[c] for a, b, c in itertools.combinations(range(min(i.size, 40)), 3))
-        assert (crossing(i[:40], j[:40]) >= 0) == wrong
-        crossed += wrong
-    assert 0 < crossed < 60
 
 
 def test_walls_without_thickness_in_compact_numbering() -> None:
