@@ -48,7 +48,7 @@ class _UnsortedError(Exception):
     """The matrix has to be sorted first."""
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """What some rows of a matrix say."""
 
     pairs: NDArray[np.int64]  # row and column of their couplings, (2, k)
@@ -120,7 +120,7 @@ def discover_faces(A: csr_array) -> tuple[Embedding, FaceStencil]:
 
 
 def _discover(A: csr_array, eps: float) -> tuple[Embedding, FaceStencil]:
-    look = _look(A)
+    look = look_at(A)
     refusal = None
     pairs, tried = look.pairs, set[Box]()
     while len(tried) < BOXES:
@@ -143,7 +143,7 @@ def _discover(A: csr_array, eps: float) -> tuple[Embedding, FaceStencil]:
     raise refusal
 
 
-def _look(A: csr_array) -> _Look:
+def look_at(A: csr_array) -> Look:
     """Look at some rows, at the ends of A and all over it."""
     n = A.shape[0]
     if n <= ROWS:
@@ -163,10 +163,10 @@ def _look(A: csr_array) -> _Look:
         count, largest = face_values.look(*matrix, rows, pairs)
     if count < 0:
         raise NotAGrid(f"rows of A have more than {PER_ROW} off-diagonal entries: no operator of a grid")
-    return _Look(pairs[:, :count], _power_of_two(largest or 1.0))
+    return Look(pairs[:, :count], power_of_two(largest or 1.0))
 
 
-def _power_of_two(x: float) -> float:
+def power_of_two(x: float) -> float:
     """Return the largest power of two not above x > 0, within what has an inverse."""
     return math.ldexp(1.0, min(max(math.frexp(x)[1] - 1, -1000), 1000))
 
@@ -183,7 +183,7 @@ def _read(shape: tuple[int, ...], scale: float, run: Callable[..., tuple[int, in
             raise _UnsortedError
         if reason or 1.0 / NEAR <= largest / scale <= NEAR:
             return _Read(reason, row, tally, faces, scale, 2.0 * largest / scale * (1.0 + 1e-6))
-        scale = _power_of_two(largest)
+        scale = power_of_two(largest)
 
 
 def _read_whole(A: csr_array, eps: float, box: Box, scale: float) -> tuple[Embedding, FaceStencil] | _Read:
@@ -223,7 +223,7 @@ def _result(
     return embedding, FaceStencil(read.faces, read.scale, sealed, read.row_bound, wrap)
 
 
-def _read_compact(A: csr_array, eps: float, look: _Look) -> tuple[Embedding, FaceStencil]:
+def _read_compact(A: csr_array, eps: float, look: Look) -> tuple[Embedding, FaceStencil]:
     """Read a matrix whose rows are some cells of a box in C order."""
     _refuse_at_once(look.pairs)
     if A.shape[0] > 2 * BEGINNING:

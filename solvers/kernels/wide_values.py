@@ -1,0 +1,164 @@
+"""Compiled passes from a matrix whose rows couple to all cells around their own to weights of faces that do as well."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from deepcd.solvers.kernels.face_values import (
+    ALIKE,
+    APART,
+    ASYMMETRIC,
+    COLUMN,
+    DIAGONAL,
+    DOMINANCE,
+    FINITE,
+    UNSORTED,
+    ZERO,
+)
+
+# The orders in which a step along several axes is made, one axis after the other.
+ORDERS = np.array([[0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+WAYS = np.array([0, 1, 2, 6])  # how many of these there are for so many axes
+
+
+@njit(cache=True, nogil=True)
+def _apart(i, j, n):
+    """Return how many cells lie between two rows along each axis."""
+    row, plane = n[2], n[1] * n[2]
+    return j // plane - i // plane, j // row % n[1] - i // row % n[1], j % row - i % row
+
+
+@njit(cache=True, nogil=True)
+def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
+    """Make sure that a matrix is symmetric, and couples cells to those around them only.
+
+    Parameters
+    ----------
+    indptr, indices, data : ndarray
+        CSR with one row for each cell of the box in C order; explicit zeros count as absent.
+    n : tuple of 3 ints
+        Cells per axis; the middle one is 1 in 2D.
+    eps : float
+        Rounding unit of the entries.
+    coupled : ndarray of uint8, shape (rows,), out
+        Whether a row has couplings.
+    rest : ndarray of float64, shape (rows,), out
+        Sum of each row with couplings; exactly zero if it is rounding.
+    following : ndarray of int64, shape (rows,), out
+        First entry of each row that no later row has been compared with.
+    tally : ndarray of int64, shape (4,), out
+        Column of the entry with the reason.
+
+    Returns
+    -------
+    reason, row : int
+        As in `face_values.whole`.
+    """
+    rows = indptr.size - 1
+    given = taken = 0
+    for i in range(rows):
+        diagonal = total = size = 0.0
+        previous, end = np.int64(-1), np.int64(indptr[i + 1])
+        following[i] = end
+        for e in range(np.int64(indptr[i]), end):
+            j, a = np.int64(indices[e]), np.float64(data[e])
+            if j <= previous or j >= rows:
+                return UNSORTED, i
+            previous, tally[COLUMN] = j, j
+            if not abs(a) < np.inf:
+                return FINITE, i
+            if j > i and following[i] == end:
+                following[i] = e
+            if j == i:
+                diagonal = a
+            elif a != 0.0:
+                dx, dy, dz = _apart(i, j, n)
+                if max(abs(dx), abs(dy), abs(dz)) > 1:
+                    return APART, i
+                total, size = total + a, size + abs(a)
+                if j > i:
+                    given += 1
+                    continue
+                f, last = following[j], np.int64(indptr[j + 1])
+                while f < last and data[f] == 0.0:
+                    f += 1
+                if f == last or indices[f] != i or not abs(np.float64(data[f]) - a) <= ALIKE * eps * abs(a):
+                    return ASYMMETRIC, i
+                following[j] = f + 1
+                taken += 1
+        coupled[i], rest[i] = size > 0.0, 0.0
+        if size > 0.0:
+            tally[COLUMN] = i
+            if not diagonal > 0.0:
+                return DIAGONAL, i
+            if abs(diagonal + total) > ZERO * eps * (diagonal + size):
+                rest[i] = diagonal + total
+                if rest[i] < 0.0:
+                    return DOMINANCE, i
+    if given != taken:
+        for i in range(rows):
+            for e in range(following[i], np.int64(indptr[i + 1])):
+                if data[e] != 0.0:
+                    tally[COLUMN] = indices[e]
+                    return ASYMMETRIC, i
+    return 0, -1
+
+
+@njit(cache=True, nogil=True)
+def _is_open(inside, p, steps, many, way):
+    """Tell whether the cells between a cell and the one that so many steps lead to all have couplings."""
+    first = p + steps[ORDERS[way, 0]]
+    return many == 1 or (inside[first] > 0 and (many == 2 or inside[first + steps[ORDERS[way, 1]]] > 0))
+
+
+@njit(cache=True, nogil=True)
+def distribute(indptr, indices, data, n, strides, inside, w, tally):
+    """Give the weight of each coupling to the faces on the shortest paths between its cells, in equal parts.
+
+    Parameters
+    ----------
+    indptr, indices, data, n
+        As in `inspect`, which has found nothing to refuse.
+    strides : tuple of 3 ints
+        Distances along the axes of the padded box; 0 in place of the middle one in 2D.
+    inside : ndarray of uint8, shape (cells of the padded box,)
+        Whether a cell has couplings; paths lead through such cells only.
+    w : ndarray of float64, shape (3, cells of the padded box), in and out
+        Weights of the faces towards the next cells along each axis.
+    tally : ndarray of int64, shape (4,), out
+        Column of the coupling with the reason.
+
+    Returns
+    -------
+    int
+        A row with a coupling that no path leads along, or -1.
+    """
+    axes, steps = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    for i in range(indptr.size - 1):
+        x, y, z = i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]
+        p = (x + 1) * strides[0] + (y + 1) * strides[1] + z + 1
+        for e in range(np.int64(indptr[i]), np.int64(indptr[i + 1])):
+            j = np.int64(indices[e])
+            if j <= i or data[e] == 0.0:
+                continue
+            many = 0
+            for axis, d in enumerate(_apart(i, j, n)):
+                if d:
+                    axes[many], steps[many] = axis, d * strides[axis]
+                    many += 1
+            ways, open_ways = WAYS[many], 0
+            for way in range(ways):
+                open_ways += _is_open(inside, p, steps, many, way)
+            if open_ways == 0:
+                tally[COLUMN] = j
+                return i
+            share = -np.float64(data[e]) / open_ways
+            for way in range(ways):
+                at = p
+                if _is_open(inside, p, steps, many, way):
+                    for k in range(many):
+                        step = steps[ORDERS[way, k]]
+                        w[axes[ORDERS[way, k]], min(at, at + step)] += share
+                        at += step
+    return -1
