@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from functools import reduce
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
@@ -26,8 +26,13 @@ def elements(shape: tuple[int, ...], widths: tuple[float, ...], closed: bool) ->
         ends[[0, -1]] = closed
         stiffness.append((np.diag(2.0 - ends) - beside) / width)
         mass.append((np.diag(4.0 - 2.0 * ends) + beside) * width / 6)
-    axes = range(len(shape))
-    return csr_array(sum(reduce(np.kron, [stiffness[b] if a == b else mass[b] for b in axes]) for a in axes))
+    total: NDArray[np.float64] = np.zeros((1, 1))
+    for axis in range(len(shape)):
+        product: NDArray[np.float64] = np.ones((1, 1))
+        for other in range(len(shape)):
+            product = np.kron(product, stiffness[other] if other == axis else mass[other])
+        total = total + product
+    return csr_array(total)
 
 
 def neighbours(shape: tuple[int, ...], seed: int | None = None, corners: bool = True) -> csr_array:

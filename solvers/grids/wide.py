@@ -88,7 +88,7 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
         raise NotAGrid(NO_PATH.format(row=row, column=tally[face_values.COLUMN]))
     extra = np.pad(rest.reshape(shape), 1).ravel()
     faces, scale, row_bound = _faces(w, extra, inside, s)
-    position = np.flatnonzero(inside).astype(index_type(inside.size))
+    position: NDArray[np.int32 | np.int64] = np.flatnonzero(inside).astype(index_type(inside.size), copy=False)
     starts, ends = face_places.runs(faces)
     count = face_places.label_runs(starts, ends, faces, n, s, np.empty(starts.size, dtype=np.int32))
     if count > 1:

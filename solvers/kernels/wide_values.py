@@ -23,10 +23,15 @@ WAYS = np.array([0, 1, 2, 6])  # how many of these there are for so many axes
 
 
 @njit(cache=True, nogil=True)
-def _apart(i, j, n):
-    """Return how many cells lie between two rows along each axis."""
-    row, plane = n[2], n[1] * n[2]
-    return j // plane - i // plane, j // row % n[1] - i // row % n[1], j % row - i % row
+def _apart(step, cell, n):
+    """Return how many cells lie between a cell and the one so many rows behind, along each axis; 2 for more than 1."""
+    x, y, z = cell
+    for dx in range(-1, 2):
+        for dy in range(-1, 2):
+            dz = step - (dx * n[1] + dy) * n[2]
+            if -1 <= dz <= 1 and 0 <= x + dx < n[0] and 0 <= y + dy < n[1] and 0 <= z + dz < n[2]:
+                return dx, dy, dz
+    return 2, 2, 2
 
 
 @njit(cache=True, nogil=True)
@@ -60,7 +65,7 @@ def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tall
     rows = indptr.size - 1
     given = taken = 0
     for i in range(rows):
-        diagonal = total = size = 0.0
+        cell, diagonal, total, size = (i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]), 0.0, 0.0, 0.0
         previous, end = np.int64(-1), np.int64(indptr[i + 1])
         following[i] = end
         for e in range(np.int64(indptr[i]), end):
@@ -75,8 +80,7 @@ def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tall
             if j == i:
                 diagonal = a
             elif abs(a) > floor:
-                dx, dy, dz = _apart(i, j, n)
-                if max(abs(dx), abs(dy), abs(dz)) > 1:
+                if _apart(j - i, cell, n)[0] > 1:
                     return APART, i
                 total, size = total + a, size + abs(a)
                 if j > i:
@@ -148,7 +152,7 @@ def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
             if j <= i or abs(data[e]) <= floor:
                 continue
             many = 0
-            for axis, d in enumerate(_apart(i, j, n)):
+            for axis, d in enumerate(_apart(j - i, (x, y, z), n)):
                 if d:
                     axes[many], steps[many] = axis, d * strides[axis]
                     many += 1
