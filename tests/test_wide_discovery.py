@@ -30,7 +30,8 @@ def elements(shape: tuple[int, ...], widths: tuple[float, ...], closed: bool) ->
     for axis in range(len(shape)):
         product: NDArray[np.float64] = np.ones((1, 1))
         for other in range(len(shape)):
-            product = np.kron(product, stiffness[other] if other == axis else mass[other])
+            factor = stiffness[other] if other == axis else mass[other]
+            product = np.kron(product, factor).astype(np.float64)
         total = total + product
     return csr_array(total)
 
