@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -328,18 +328,21 @@ def _refuse_beginning(A: csr_array) -> None:
 def _refuse_at_once(pairs: NDArray[np.int64]) -> None:
     """Raise NotAGrid if some couplings say that a matrix is no grid in compact C order, which most graphs do."""
     rows, columns = pairs
-    refusal = None
     for side in (columns < rows, columns > rows):
         row, counts = np.unique(rows[side], return_counts=True)
         if counts.max(initial=0) > 3:
-            refusal = REFUSED[face_values.MANY].format(row=row[np.argmax(counts > 3)])
-    if refusal is None:
-        order = np.flatnonzero(columns > rows)
-        order = order[np.lexsort((-columns[order], rows[order]))]
-        k = face_places.crossing(rows[order], columns[order])
-        if k >= 0:
-            refusal = NO_CROSSING.format(row=rows[order[k]], column=columns[order[k]])
-    if refusal is not None:
-        if np.unique(rows << 32 ^ columns).size < rows.size:  # entries that have to be added up first
-            raise _UnsortedError
-        raise NotAGrid(refusal)
+            many = row[np.argmax(counts > 3)]
+            _refuse_unless_repeated(pairs[:, rows == many], REFUSED[face_values.MANY].format(row=many))
+    order = np.flatnonzero(columns > rows)
+    order = order[np.lexsort((-columns[order], rows[order]))]
+    k = face_places.crossing(rows[order], columns[order])
+    if k >= 0:
+        _refuse_unless_repeated(pairs, NO_CROSSING.format(row=rows[order[k]], column=columns[order[k]]))
+
+
+def _refuse_unless_repeated(pairs: NDArray[np.int64], refusal: str) -> NoReturn:
+    """Raise NotAGrid, or ask for entries to be added up first if some couplings occur twice."""
+    rows, columns = pairs
+    if np.unique(rows << 32 ^ columns).size < rows.size:
+        raise _UnsortedError
+    raise NotAGrid(refusal)

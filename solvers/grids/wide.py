@@ -25,10 +25,11 @@ from deepcd.solvers.grids.stencils import FaceStencil
 from deepcd.solvers.kernels import face_places, face_values, wide_values
 from deepcd.solvers.kernels.faces.records import Faces
 
-NO_BOX = "no whole box in C order has the couplings of A between cells that touch, corners included"
+NO_BOX = "no whole box in C order has the couplings of A, more than those of faces, between cells that touch"
 NO_PATH = "rows {row} and {column} are coupled, but the cells between them are not"
 APART = "the faces that stand for the couplings of A leave it in {count} parts"
 DISTANCES = 26  # of the neighbours of a cell, to either side
+FLOOR = 4.0  # relative to large diagonal entries, in rounding units: what counts as zero off the diagonal
 SHARE = 0.9  # of the couplings that have to fit; where others are, the matrix is almost a grid
 
 
@@ -45,10 +46,10 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     -------
     Embedding, FaceStencil
         Every entry of A is between cells that touch, and equals its mirror image; one connected component. The
-        stencil is not A, but close to it in the sense of energies. Measured on boxes of up to 7^3 cells, the
-        eigenvalues of faces^-1 A lie between 1/3 and 1 for bilinear elements and for the nine-point scheme, between
-        1/9 and 1 for trilinear ones, both stretched by up to 100 along any axis, and between 1/3 and 1 for equal
-        couplings to all eight, or to all 26.
+        stencil is not A, but close to it in the sense of energies. The eigenvalues of faces^-1 A, measured on boxes of
+        up to 7^3 cells and outside the null space, lie between 1/3 and 1 for bilinear elements, between 1/9 and 1 for
+        trilinear ones, both stretched by up to 100 along any axis; between 1/3 and 1 for equal couplings to all eight
+        cells around, between 1/4 and 1 to all 26; and between 1/5 and 1.3 for random ones, with corners or without.
 
     Raises
     ------
@@ -67,26 +68,27 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     ((5, 5), array([1., 1., 1., 1.], dtype=float32))
     """
     real, _ = values.real(A)
-    pairs = look_at(real).pairs
-    shape = _shape(A.shape[0], pairs)
+    look = look_at(real)
+    shape = _shape(A.shape[0], look.pairs)
     A, eps = values.canonical(real)
+    floor = FLOOR * eps * look.scale
     (n, s), cells, rows = geometry(shape), padded(shape), A.shape[0]
     coupled, rest = np.empty(rows, dtype=np.uint8), np.empty(rows)
     tally = np.zeros(4, dtype=np.int64)
     matrix, following = (A.indptr, A.indices, A.data), np.empty(rows, dtype=np.int64)
-    reason, row = wide_values.inspect(*matrix, n, eps, coupled, rest, following, tally)
+    reason, row = wide_values.inspect(*matrix, n, eps, floor, coupled, rest, following, tally)
     if reason == face_values.UNSORTED:
         raise NotAGrid(f"A has column indices out of range (shape {A.shape})")
     if reason:
         raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
     inside = np.pad(coupled.reshape(shape), 1).ravel()
     w = np.zeros((3, math.prod(cells)))
-    row = wide_values.distribute(*matrix, n, (*s, 1), inside, w, tally)
+    row = wide_values.distribute(*matrix, n, floor, (*s, 1), inside, w, tally)
     if row >= 0:
         raise NotAGrid(NO_PATH.format(row=row, column=tally[face_values.COLUMN]))
     extra = np.pad(rest.reshape(shape), 1).ravel()
     faces, scale, row_bound = _faces(w, extra, inside, s)
-    position = np.flatnonzero(inside).astype(index_type(inside.size))
+    position: NDArray[np.int32 | np.int64] = np.flatnonzero(inside).astype(index_type(inside.size), copy=False)
     starts, ends = face_places.runs(faces)
     count = face_places.label_runs(starts, ends, faces, n, s, np.empty(starts.size, dtype=np.int32))
     if count > 1:
@@ -115,7 +117,7 @@ def _faces(
 
 
 def _shape(n: int, pairs: NDArray[np.int64]) -> tuple[int, ...]:
-    """Return the first box of n cells, the flat ones first, in which most of some couplings are between neighbours."""
+    """Return the box of n cells in which most of some couplings are between neighbours, a flat one if there is one."""
     distances, counts = np.unique(np.abs(pairs[1] - pairs[0]), return_counts=True)
     usual = distances[np.argsort(-counts, kind="stable")[:DISTANCES]].tolist()
     lines = sorted({d + k for d in usual for k in (-1, 0, 1)})
@@ -128,10 +130,12 @@ def _shape(n: int, pairs: NDArray[np.int64]) -> tuple[int, ...]:
             for plane in sorted(planes)
             if line < plane < n and plane % line == 0 and n % plane == 0
         ]
-    for shape in shapes:
-        if _share(shape, pairs) >= SHARE:
-            return shape
-    raise NotAGrid(NO_BOX)
+    _, couplings = np.unique(pairs[0], return_counts=True)
+    shapes = [shape for shape in shapes if couplings.max() > 2 * len(shape)]
+    share, order = max(((_share(shape, pairs), -k) for k, shape in enumerate(shapes)), default=(0.0, 0))
+    if share < SHARE:
+        raise NotAGrid(NO_BOX)
+    return shapes[-order]
 
 
 def _share(shape: tuple[int, ...], pairs: NDArray[np.int64]) -> float:

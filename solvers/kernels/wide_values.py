@@ -23,14 +23,19 @@ WAYS = np.array([0, 1, 2, 6])  # how many of these there are for so many axes
 
 
 @njit(cache=True, nogil=True)
-def _apart(i, j, n):
-    """Return how many cells lie between two rows along each axis."""
-    row, plane = n[2], n[1] * n[2]
-    return j // plane - i // plane, j // row % n[1] - i // row % n[1], j % row - i % row
+def _apart(step, cell, n):
+    """Return how many cells lie between a cell and the one so many rows behind, along each axis; 2 for more than 1."""
+    x, y, z = cell
+    for dx in range(-1, 2):
+        for dy in range(-1, 2):
+            dz = step - (dx * n[1] + dy) * n[2]
+            if -1 <= dz <= 1 and 0 <= x + dx < n[0] and 0 <= y + dy < n[1] and 0 <= z + dz < n[2]:
+                return dx, dy, dz
+    return 2, 2, 2
 
 
 @njit(cache=True, nogil=True)
-def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
+def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tally):
     """Make sure that a matrix is symmetric, and couples cells to those around them only.
 
     Parameters
@@ -41,6 +46,8 @@ def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
         Cells per axis; the middle one is 1 in 2D.
     eps : float
         Rounding unit of the entries.
+    floor : float
+        Off-diagonal entries of this size and smaller ones count as absent: zeros that sums were rounded to.
     coupled : ndarray of uint8, shape (rows,), out
         Whether a row has couplings.
     rest : ndarray of float64, shape (rows,), out
@@ -58,7 +65,7 @@ def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
     rows = indptr.size - 1
     given = taken = 0
     for i in range(rows):
-        diagonal = total = size = 0.0
+        cell, diagonal, total, size = (i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]), 0.0, 0.0, 0.0
         previous, end = np.int64(-1), np.int64(indptr[i + 1])
         following[i] = end
         for e in range(np.int64(indptr[i]), end):
@@ -72,18 +79,20 @@ def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
                 following[i] = e
             if j == i:
                 diagonal = a
-            elif a != 0.0:
-                dx, dy, dz = _apart(i, j, n)
-                if max(abs(dx), abs(dy), abs(dz)) > 1:
+            elif abs(a) > floor:
+                if _apart(j - i, cell, n)[0] > 1:
                     return APART, i
                 total, size = total + a, size + abs(a)
                 if j > i:
                     given += 1
                     continue
                 f, last = following[j], np.int64(indptr[j + 1])
-                while f < last and data[f] == 0.0:
+                while f < last and abs(data[f]) <= floor:
                     f += 1
-                if f == last or indices[f] != i or not abs(np.float64(data[f]) - a) <= ALIKE * eps * abs(a):
+                if f == last or indices[f] != i or not abs(np.float64(data[f]) - a) <= ALIKE * eps * abs(a) + floor:
+                    if f < last and indices[f] < i:
+                        tally[COLUMN] = indices[f]
+                        return ASYMMETRIC, j
                     return ASYMMETRIC, i
                 following[j] = f + 1
                 taken += 1
@@ -99,7 +108,7 @@ def inspect(indptr, indices, data, n, eps, coupled, rest, following, tally):
     if given != taken:
         for i in range(rows):
             for e in range(following[i], np.int64(indptr[i + 1])):
-                if data[e] != 0.0:
+                if abs(data[e]) > floor:
                     tally[COLUMN] = indices[e]
                     return ASYMMETRIC, i
     return 0, -1
@@ -113,12 +122,12 @@ def _is_open(inside, p, steps, many, way):
 
 
 @njit(cache=True, nogil=True)
-def distribute(indptr, indices, data, n, strides, inside, w, tally):
+def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
     """Give the weight of each coupling to the faces on the shortest paths between its cells, in equal parts.
 
     Parameters
     ----------
-    indptr, indices, data, n
+    indptr, indices, data, n, floor
         As in `inspect`, which has found nothing to refuse.
     strides : tuple of 3 ints
         Distances along the axes of the padded box; 0 in place of the middle one in 2D.
@@ -140,10 +149,10 @@ def distribute(indptr, indices, data, n, strides, inside, w, tally):
         p = (x + 1) * strides[0] + (y + 1) * strides[1] + z + 1
         for e in range(np.int64(indptr[i]), np.int64(indptr[i + 1])):
             j = np.int64(indices[e])
-            if j <= i or data[e] == 0.0:
+            if j <= i or abs(data[e]) <= floor:
                 continue
             many = 0
-            for axis, d in enumerate(_apart(i, j, n)):
+            for axis, d in enumerate(_apart(j - i, (x, y, z), n)):
                 if d:
                     axes[many], steps[many] = axis, d * strides[axis]
                     many += 1
