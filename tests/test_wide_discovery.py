@@ -86,6 +86,7 @@ def assert_found(A: csr_array, shape: tuple[int, ...]) -> tuple[Embedding, FaceS
     assert np.count_nonzero(stencil.faces.inverse) == rows.size
     assert np.abs(expected).sum(axis=1).max() <= stencil.row_bound * stencil.scale
     assert list(stencil.sealed) == [bool(np.abs(dense[rows].sum(axis=1)).max() < 1e-12 * dense.max())]
+    assert not stencil.compact
     return found, stencil
 
 

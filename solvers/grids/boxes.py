@@ -38,7 +38,7 @@ def boxes(n: int, pairs: NDArray[np.int64]) -> list[Box]:
 
     Examples
     --------
-    >>> boxes(12, np.array([[0, 0, 5, 0], [1, 4, 9, 8]]))
+    >>> boxes(12, np.array([[0, 1, 0, 5, 0], [1, 2, 4, 9, 8]]))
     [Box(shape=(3, 4), wrap=(True, False, False))]
     """
     first, last = pairs.min(axis=0), pairs.max(axis=0)

@@ -96,7 +96,7 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     m = position.size
     kept = slice(None) if m == rows else np.flatnonzero(coupled)
     embedding = Embedding(shape, kept, position, np.broadcast_to(np.int32(0), m))
-    return embedding, FaceStencil(faces, scale, np.array([not rest.any()]), row_bound)
+    return embedding, FaceStencil(faces, scale, np.array([not rest.any()]), row_bound, compact=False)
 
 
 def _faces(

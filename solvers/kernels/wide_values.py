@@ -35,6 +35,22 @@ def _apart(step, cell, n):
 
 
 @njit(cache=True, nogil=True)
+def _steps_around(n):
+    """Return by how many rows the cells around one that does not lie at a face of the box are behind it, ascending.
+
+    Behind all of them stands a number that no step reaches.
+    """
+    steps, count = np.empty(28, dtype=np.int64), 0
+    for dx in range(-1, 2):
+        for dy in range(-1 if n[1] > 1 else 0, 2 if n[1] > 1 else 1):
+            for dz in range(-1, 2):
+                steps[count] = (dx * n[1] + dy) * n[2] + dz
+                count += 1
+    steps[count] = np.iinfo(np.int64).max
+    return steps
+
+
+@njit(cache=True, nogil=True)
 def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tally):
     """Make sure that a matrix is symmetric, and couples cells to those around them only.
 
@@ -64,8 +80,12 @@ def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tall
     """
     rows = indptr.size - 1
     given = taken = 0
+    steps = _steps_around(n)
     for i in range(rows):
-        cell, diagonal, total, size = (i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]), 0.0, 0.0, 0.0
+        cell = i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]
+        x, y, z = cell
+        inner = 0 < x < n[0] - 1 and (n[1] == 1 or 0 < y < n[1] - 1) and 0 < z < n[2] - 1
+        diagonal, total, size, k = 0.0, 0.0, 0.0, 0
         previous, end = np.int64(-1), np.int64(indptr[i + 1])
         following[i] = end
         for e in range(np.int64(indptr[i]), end):
@@ -80,7 +100,12 @@ def inspect(indptr, indices, data, n, eps, floor, coupled, rest, following, tall
             if j == i:
                 diagonal = a
             elif abs(a) > floor:
-                if _apart(j - i, cell, n)[0] > 1:
+                if inner:  # most cells: steps to all around them ascend, as entries do
+                    while steps[k] < j - i:
+                        k += 1
+                    if steps[k] != j - i:
+                        return APART, i
+                elif _apart(j - i, cell, n)[0] > 1:
                     return APART, i
                 total, size = total + a, size + abs(a)
                 if j > i:
@@ -122,6 +147,84 @@ def _is_open(inside, p, steps, many, way):
 
 
 @njit(cache=True, nogil=True)
+def _faces_of_steps(n, strides, cells):
+    """Return, for each step to a later cell, what its paths are where all cells around have couplings.
+
+    Returns
+    -------
+    behind : ndarray of int64, shape (k,)
+        By how many rows the step leads on, ascending.
+    first : ndarray of int64, shape (k + 1,)
+        Where the faces of each step begin in the following arrays.
+    place : ndarray of int64
+        Where the weights of these faces are in the flat array of three times so many cells, relative to the cell.
+    share : ndarray of float64
+        Part of the coupling that each face gets.
+    """
+    behind, first = np.empty(13, dtype=np.int64), np.zeros(14, dtype=np.int64)
+    place, share = np.empty(13 * 12, dtype=np.int64), np.empty(13 * 12)
+    axes, steps, count, total = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0, 0
+    for dx in range(-1, 2):
+        for dy in range(-1 if strides[1] else 0, 2 if strides[1] else 1):
+            for dz in range(-1, 2):
+                if (dx * 3 + dy) * 3 + dz <= 0:
+                    continue
+                many = 0
+                for axis, d in enumerate((dx, dy, dz)):
+                    if d:
+                        axes[many], steps[many] = axis, d * strides[axis]
+                        many += 1
+                for way in range(WAYS[many]):
+                    at = 0
+                    for k in range(many):
+                        step = steps[ORDERS[way, k]]
+                        face = axes[ORDERS[way, k]] * cells + min(at, at + step)
+                        at += step
+                        t = first[count]
+                        while t < total and place[t] != face:
+                            t += 1
+                        if t == total:
+                            place[t], share[t] = face, 0.0
+                            total += 1
+                        share[t] += 1.0 / WAYS[many]
+                behind[count] = (dx * n[1] + dy) * n[2] + dz
+                count += 1
+                first[count] = total
+    return behind[:count], first, place, share
+
+
+@njit(cache=True, nogil=True)
+def _distribute_one(value, p, step, cell, n, strides, inside, w, axes, steps):
+    """Distribute one coupling over its paths; return whether there are any. `axes` and `steps` (3,) are room."""
+    many = 0
+    for axis, d in enumerate(_apart(step, cell, n)):
+        if d:
+            axes[many], steps[many] = axis, d * strides[axis]
+            many += 1
+    ways, open_ways = WAYS[many], 0
+    for way in range(ways):
+        open_ways += _is_open(inside, p, steps, many, way)
+    for way in range(ways if open_ways else 0):
+        at = p
+        if _is_open(inside, p, steps, many, way):
+            for k in range(many):
+                one = steps[ORDERS[way, k]]
+                w[axes[ORDERS[way, k]], min(at, at + one)] += value / open_ways
+                at += one
+    return open_ways > 0
+
+
+@njit(cache=True, nogil=True)
+def _column(inside, p, strides):
+    """Return how many of the nine, or three, cells around one and across the last axis have couplings."""
+    count = 0
+    for dx in range(-1, 2):
+        for dy in range(-1 if strides[1] else 0, 2 if strides[1] else 1):
+            count += inside[p + dx * strides[0] + dy * strides[1]] > 0
+    return count
+
+
+@njit(cache=True, nogil=True)
 def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
     """Give the weight of each coupling to the faces on the shortest paths between its cells, in equal parts.
 
@@ -144,30 +247,31 @@ def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
         A row with a coupling that no path leads along, or -1.
     """
     axes, steps = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
-    for i in range(indptr.size - 1):
-        x, y, z = i // (n[1] * n[2]), i // n[2] % n[1], i % n[2]
-        p = (x + 1) * strides[0] + (y + 1) * strides[1] + z + 1
-        for e in range(np.int64(indptr[i]), np.int64(indptr[i + 1])):
-            j = np.int64(indices[e])
-            if j <= i or abs(data[e]) <= floor:
-                continue
-            many = 0
-            for axis, d in enumerate(_apart(j - i, (x, y, z), n)):
-                if d:
-                    axes[many], steps[many] = axis, d * strides[axis]
-                    many += 1
-            ways, open_ways = WAYS[many], 0
-            for way in range(ways):
-                open_ways += _is_open(inside, p, steps, many, way)
-            if open_ways == 0:
-                tally[COLUMN] = j
-                return i
-            share = -np.float64(data[e]) / open_ways
-            for way in range(ways):
-                at = p
-                if _is_open(inside, p, steps, many, way):
-                    for k in range(many):
-                        step = steps[ORDERS[way, k]]
-                        w[axes[ORDERS[way, k]], min(at, at + step)] += share
-                        at += step
+    behind, first, place, share = _faces_of_steps(n, strides, inside.size)
+    flat, around = w.reshape(-1), 27 if strides[1] else 9
+    i = 0
+    for x in range(n[0]):
+        for y in range(n[1]):
+            p = (x + 1) * strides[0] + (y + 1) * strides[1] + 1
+            previous, here = 0, _column(inside, p, strides)
+            for z in range(n[2]):
+                following = _column(inside, p + 1, strides)
+                inner, k = previous + here + following == around, behind.size - 1
+                for e in range(np.int64(indptr[i + 1]) - 1, np.int64(indptr[i]) - 1, -1):
+                    step, value = np.int64(indices[e]) - i, -np.float64(data[e])
+                    if step <= 0:
+                        break
+                    if abs(value) <= floor:
+                        continue
+                    if inner:
+                        while behind[k] > step:
+                            k -= 1
+                        for t in range(np.uint64(first[k]), np.uint64(first[k + 1])):
+                            flat[np.uint64(p + place[t])] += share[t] * value
+                    elif not _distribute_one(value, p, step, (x, y, z), n, strides, inside, w, axes, steps):
+                        tally[COLUMN] = i + step
+                        return i
+                previous, here = here, following
+                i += 1
+                p += 1
     return -1
