@@ -61,8 +61,8 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     >>> import numpy as np
     >>> from scipy.sparse import csr_array, diags_array, kron
     >>> from deepcd.solvers.grids.wide import discover_wide
-    >>> K = diags_array([-1, 2, -1], offsets=[-1, 0, 1], shape=(5, 5))
-    >>> M = diags_array([1, 4, 1], offsets=[-1, 0, 1], shape=(5, 5)) / 6
+    >>> K = diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(5, 5))
+    >>> M = diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(5, 5)) / 6
     >>> embedding, stencil = discover_wide(csr_array(kron(K, M) + kron(M, K)))
     >>> embedding.shape, np.round(stencil.faces.w2.reshape(7, 7)[3, 1:5] * stencil.scale, 6)
     ((5, 5), array([1., 1., 1., 1.], dtype=float32))
