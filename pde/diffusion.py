@@ -197,7 +197,7 @@ def diffusion(
     at_ends = ends_of(box) if boundary is None else ends(boundary, ndim)
     if any(pair is None and n < 3 for pair, n in zip(at_ends, shape, strict=True)):
         raise ValueError(f"a periodic axis needs at least three cells, got shape {shape}")
-    widths = _widths(box.spacing if spacing is None else spacing, shape)
+    widths = widths_of(box.spacing if spacing is None else spacing, shape)
     k, c = _coefficient(coefficient, shape), _checked(reaction, shape, "reaction")
 
     along = _along(widths)
@@ -265,8 +265,26 @@ def _entries(values: Any, count: int) -> Sequence[Any]:
     return values if isinstance(values, Sequence) or np.ndim(values) else [values] * count
 
 
-def _widths(spacing: Spacing, shape: tuple[int, ...]) -> tuple[F64, ...]:
-    """Return one array of the widths of cells per axis."""
+def widths_of(spacing: Spacing, shape: Sequence[int]) -> tuple[F64, ...]:
+    """Return one array of the widths of cells per axis.
+
+    Parameters
+    ----------
+    spacing : float or sequence
+        A number for all axes, or one entry per axis, which is a number or an array with one width per cell.
+    shape : sequence of int
+        Number of cells per axis.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        New arrays of positive widths, in units of length.
+
+    Raises
+    ------
+    ValueError
+        If the spacing is malformed.
+    """
     entries = _entries(spacing, len(shape))
     if len(entries) != len(shape):
         raise ValueError(f"spacing must be a number or have one entry per axis ({len(shape)}), got {spacing!r}")
