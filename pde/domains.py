@@ -173,10 +173,10 @@ def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
     if len(p) != len(n) or not np.any(n):
         raise ValueError(f"normal must be a vector other than zero with {len(p)} components, got {normal!r}")
 
-    def distance(x: Points) -> NDArray[np.float64]:
-        return _sum(d * m for d, m in zip(_relative(x, p), n / np.linalg.norm(n), strict=True))
+    def along(x: Points) -> NDArray[np.float64]:
+        return _sum(d * m for d, m in zip(_relative(x, p), n, strict=True))
 
-    return Shape(lambda x: distance(x) < 0, distance)
+    return Shape(lambda x: along(x) < 0, lambda x: along(x) / np.linalg.norm(n))
 
 
 def height_field(height: Callable[..., ArrayLike] | ArrayLike, axis: int = -1) -> Shape:

@@ -56,7 +56,7 @@ def fractions(solid: Shape | ArrayLike, shape: Sequence[int], *, spacing: Spacin
     -------
     Fractions
         What is open of faces, the coefficient for :func:`diffusion`, and of cells, by which a source and a reaction are
-        multiplied. Parts of the solid that pass between corners are lost.
+        multiplied. Edges of the solid within a cell are cut off, and what lies between corners is lost.
 
     Raises
     ------
@@ -75,7 +75,9 @@ def fractions(solid: Shape | ArrayLike, shape: Sequence[int], *, spacing: Spacin
     >>> channel.rhs(source=opened.volume).tolist()
     [0.75, 0.75, 1.0, 1.0]
     """
-    widths = widths_of(spacing, tuple(shape))
+    if len(shape) not in (2, 3) or any(int(n) != n or n < 1 for n in shape):
+        raise ValueError(f"shape must be two or three positive numbers of cells, got {shape!r}")
+    widths = widths_of(spacing, shape)
     corners = tuple(n + 1 for n in shape)
     if isinstance(solid, Shape):
         if solid.distance is None:
@@ -124,7 +126,7 @@ def _simplices(corners: F64) -> Iterator[F64]:
 
 
 def _positive(values: F64) -> F64:
-    """Return the fraction of a simplex in which a linear function is positive, from its ascending values at vertices."""
+    """Return the fraction of a simplex in which a linear function is positive, given by ascending values."""
     with np.errstate(divide="ignore", invalid="ignore"):  # in cases that do not apply
 
         def share(i: int, j: int) -> F64:

@@ -16,7 +16,7 @@ from deepcd.pde.projection import require_positive
 
 F64 = NDArray[np.float64]
 
-LEAST = 1e-2  # shortest distance of the surface from a centre, in parts of the distance between centres
+LEAST = 1e-3  # shortest distance of the surface from a centre, in parts of the distance between centres
 
 
 def free_surface(
@@ -26,7 +26,7 @@ def free_surface(
 
     This is the ghost-fluid method of Gibou, Fedkiw, Cheng and Kang (Journal of Computational Physics 176, 2002), which
     is symmetric and of second order. Where the surface cuts the line from a liquid cell to an air cell after the part
-    theta, the coefficient is divided by theta. To bound the condition number, theta counts as 0.01 where it is less.
+    theta, the coefficient is divided by theta, which counts as 0.001 where it is less, to bound the condition number.
 
     Parameters
     ----------
