@@ -36,11 +36,8 @@ class DiffusionSystem(CellSystem):
 
     Parameters
     ----------
-    A : csr_array of float64, shape (n, n)
-        The operator integrated over each cell, symmetric positive semidefinite, in units of the coefficient times
-        length^(d - 2) in d dimensions.
     weights : FaceWeights
-        The same operator as fields over the box.
+        The operator integrated over each cell, as fields over the box.
     widths : tuple of ndarray of float64
         Widths of the cells along each axis, in units of length.
     cells : ndarray of int64, shape (n,)
@@ -52,7 +49,6 @@ class DiffusionSystem(CellSystem):
         the high end, or None if it is periodic.
     """
 
-    A: csr_array
     weights: FaceWeights
     widths: tuple[F64, ...]
     cells: NDArray[np.int64]
@@ -64,6 +60,14 @@ class DiffusionSystem(CellSystem):
     def shape(self) -> tuple[int, ...]:
         """Number of cells of the box per axis."""
         return self.weights.extra.shape
+
+    @cached_property
+    def A(self) -> csr_array:
+        """The matrix, shape (n, n), symmetric positive semidefinite, in units of the coefficient times length^(d - 2).
+
+        It is assembled when it is asked for. Row i is the equation of cell i integrated over its volume.
+        """
+        return self.weights.matrix()
 
     @cached_property
     def volumes(self) -> F64:
@@ -197,7 +201,7 @@ def diffusion(
     at_ends = ends_of(box) if boundary is None else ends(boundary, ndim)
     if any(pair is None and n < 3 for pair, n in zip(at_ends, shape, strict=True)):
         raise ValueError(f"a periodic axis needs at least three cells, got shape {shape}")
-    widths = _widths(box.spacing if spacing is None else spacing, shape)
+    widths = widths_of(box.spacing if spacing is None else spacing, shape)
     k, c = _coefficient(coefficient, shape), _checked(reaction, shape, "reaction")
 
     along = _along(widths)
@@ -232,7 +236,7 @@ def diffusion(
     weights = FaceWeights(tuple(faces), extra)
     cells = weights.cells()
     isolated = np.setdiff1d(np.flatnonzero(box.fluid), cells, assume_unique=True)
-    return DiffusionSystem(weights.matrix(), weights, widths, cells, isolated, tuple(gains))
+    return DiffusionSystem(weights, widths, cells, isolated, tuple(gains))
 
 
 def _resistances(k: F64 | tuple[F64, ...], widths: Sequence[F64], axis: int, repeats: bool) -> tuple[F64, F64]:
@@ -265,8 +269,26 @@ def _entries(values: Any, count: int) -> Sequence[Any]:
     return values if isinstance(values, Sequence) or np.ndim(values) else [values] * count
 
 
-def _widths(spacing: Spacing, shape: tuple[int, ...]) -> tuple[F64, ...]:
-    """Return one array of the widths of cells per axis."""
+def widths_of(spacing: Spacing, shape: Sequence[int]) -> tuple[F64, ...]:
+    """Return one array of the widths of cells per axis.
+
+    Parameters
+    ----------
+    spacing : float or sequence
+        A number for all axes, or one entry per axis, which is a number or an array with one width per cell.
+    shape : sequence of int
+        Number of cells per axis.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        New arrays of positive widths, in units of length.
+
+    Raises
+    ------
+    ValueError
+        If the spacing is malformed.
+    """
     entries = _entries(spacing, len(shape))
     if len(entries) != len(shape):
         raise ValueError(f"spacing must be a number or have one entry per axis ({len(shape)}), got {spacing!r}")
