@@ -3,7 +3,7 @@
 A family draws the operator of a diffusion equation on a box, in 2D and 3D, of any shape: as :class:`FaceWeights`, which
 know their matrix. `COEFFICIENTS` take any ends of the box: by name with random walls and Dirichlet data, after the word
 "sealed" with walls all around (pure Neumann, so that the constant is in the null space where there is no reaction),
-after the word "periodic" without ends. `OWN_ENDS` bring the ends of their regions with them.
+after the word "periodic" without ends. `OWN_ENDS` are families whose regions bring their ends with them.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ def random_ends(shape: Shape, rng: Rng) -> list[tuple[str, str]]:
     -------
     list of (str, str)
         The low and the high end of each axis; at least one has Dirichlet data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.data.random_coefficients import random_ends
+    >>> random_ends((8, 1), np.random.default_rng(0))[1]
+    ('neumann', 'neumann')
     """
     real = [axis for axis, n in enumerate(shape) if n > 1] or list(range(len(shape)))
     sides = [(axis, end) for axis in real for end in (0, 1)]
@@ -152,7 +159,7 @@ def ghost_fluid(shape: Shape, rng: Rng) -> FaceWeights:
 
 
 def obstacles(shape: Shape, rng: Rng) -> FaceWeights:
-    """Return the pressure system of a domain of eight of the training families of :func:`random_grid`."""
+    """Return the pressure system of a domain from one of eight training families of :func:`random_grid`."""
     kinds = ("open-top", "free-surface", "mixed-walls", "porous", "ball-packing", "chambers", "caves", "terrain")
     return diffusion(random_grid(kinds[rng.integers(len(kinds))], shape, rng)).weights
 

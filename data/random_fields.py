@@ -65,6 +65,14 @@ def blocks(shape: Sequence[int], rng: np.random.Generator, shortest: int = 3, lo
     Returns
     -------
     ndarray of float64, shape of the box
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.data.random_fields import blocks
+    >>> rows = blocks((8, 5), np.random.default_rng(0), shortest=3, longest=3)
+    >>> bool((np.diff(rows, axis=0) != 0).any()), len(np.unique(rows)) <= 4 * 3
+    (True, True)
     """
     numbers = []
     for n in shape:
@@ -89,6 +97,14 @@ def drops(shape: Sequence[int], rng: np.random.Generator) -> F64:
     -------
     ndarray of float64, shape of the box
         Distances in cells at the centres; the radii are 3 to 25 per cent of the longest edge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.data.random_fields import drops
+    >>> phi = drops((30, 20), np.random.default_rng(0))
+    >>> bool(np.abs(np.diff(phi, axis=0)).max() <= 1)
+    True
     """
     centers = [i + 0.5 for i in np.ogrid[tuple(map(slice, shape))]]
     nearest = np.full(tuple(shape), np.inf)

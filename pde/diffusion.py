@@ -196,7 +196,7 @@ def diffusion(
     >>> system.rhs(source=2.0, values=[(10.0, 0.0), 0.0]).tolist()
     [22.0, 22.0, 2.0, 2.0]
     """
-    box = grid if isinstance(grid, Grid) else Grid(np.zeros(_shape(grid), dtype=np.uint8))
+    box = grid if isinstance(grid, Grid) else Grid(np.zeros(shape_of(grid, "grid", "a Grid, or "), dtype=np.uint8))
     shape, ndim = box.shape, len(box.shape)
     at_ends = ends_of(box) if boundary is None else ends(boundary, ndim)
     if any(pair is None and n < 3 for pair, n in zip(at_ends, shape, strict=True)):
@@ -258,10 +258,36 @@ def _resistances(k: F64 | tuple[F64, ...], widths: Sequence[F64], axis: int, rep
         return half[:-1] / low, half[1:] / high
 
 
-def _shape(grid: Sequence[int]) -> tuple[int, ...]:
-    if len(grid) not in (2, 3) or any(int(n) != n or n < 1 for n in grid):
-        raise ValueError(f"grid must be a Grid, or two or three positive numbers of cells, got {grid!r}")
-    return tuple(int(n) for n in grid)
+def shape_of(cells: Sequence[int], name: str, others: str = "") -> tuple[int, ...]:
+    """Return the shape of a box as a tuple, and refuse what is none.
+
+    Parameters
+    ----------
+    cells : sequence of int
+        Number of cells per axis, two or three.
+    name : str
+        Name of the argument in the message.
+    others : str, default ""
+        What else the argument may be, in the message, with a comma and "or" behind it.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If there are not two or three positive integers.
+
+    Examples
+    --------
+    >>> from deepcd.pde.diffusion import shape_of
+    >>> shape_of([4, 3], "shape")
+    (4, 3)
+    """
+    if len(cells) not in (2, 3) or any(int(n) != n or n < 1 for n in cells):
+        raise ValueError(f"{name} must be {others}two or three positive numbers of cells, got {cells!r}")
+    return tuple(int(n) for n in cells)
 
 
 def _entries(values: Any, count: int) -> Sequence[Any]:
@@ -288,6 +314,12 @@ def widths_of(spacing: Spacing, shape: Sequence[int]) -> tuple[F64, ...]:
     ------
     ValueError
         If the spacing is malformed.
+
+    Examples
+    --------
+    >>> from deepcd.pde.diffusion import widths_of
+    >>> [width.tolist() for width in widths_of([0.5, [1.0, 2.0]], (3, 2))]
+    [[0.5, 0.5, 0.5], [1.0, 2.0]]
     """
     entries = _entries(spacing, len(shape))
     if len(entries) != len(shape):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.pde.diffusion import Spacing, widths_of
+from deepcd.pde.diffusion import Spacing, shape_of, widths_of
 from deepcd.pde.domains import Shape
 
 F64 = NDArray[np.float64]
@@ -75,10 +75,8 @@ def fractions(solid: Shape | ArrayLike, shape: Sequence[int], *, spacing: Spacin
     >>> channel.rhs(source=opened.volume).tolist()
     [0.75, 0.75, 1.0, 1.0]
     """
-    if len(shape) not in (2, 3) or any(int(n) != n or n < 1 for n in shape):
-        raise ValueError(f"shape must be two or three positive numbers of cells, got {shape!r}")
-    widths = widths_of(spacing, shape)
-    corners = tuple(n + 1 for n in shape)
+    cells = shape_of(shape, "shape")
+    widths, corners = widths_of(spacing, cells), tuple(n + 1 for n in cells)
     if isinstance(solid, Shape):
         if solid.distance is None:
             raise ValueError(

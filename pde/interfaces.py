@@ -47,7 +47,7 @@ def free_surface(
     Raises
     ------
     ValueError
-        If an argument is of the wrong shape, or phi is not finite.
+        If an argument is of the wrong shape, phi is not finite, or there is no such axis.
 
     Examples
     --------
@@ -126,6 +126,11 @@ def liquid_shares(phi: F64, *, periodic: Sequence[int] = ()) -> tuple[F64, ...]:
     tuple of ndarray of float64
         One array per axis, of the shape of the box but one longer along its axis, from 0 to 1.
 
+    Raises
+    ------
+    ValueError
+        If there is no such axis.
+
     Examples
     --------
     >>> import numpy as np
@@ -133,6 +138,8 @@ def liquid_shares(phi: F64, *, periodic: Sequence[int] = ()) -> tuple[F64, ...]:
     >>> liquid_shares(np.array([[-3.0, -1.0, 3.0]]), periodic=[1])[1].tolist()
     [[0.5, 1.0, 0.25, 0.5]]
     """
+    if not set(periodic) <= set(range(phi.ndim)):
+        raise ValueError(f"periodic must hold axes from 0 to {phi.ndim - 1}, got {periodic!r}")
     shares = []
     for axis in range(phi.ndim):
         low, high = _sides(phi, axis, axis in periodic)

@@ -130,6 +130,7 @@ def test_free_surfaces_around_a_ring() -> None:
     [
         ({"phi": np.zeros(4)}, r"two or three axes, got shape \(4,\)"),
         ({"phi": np.full((2, 2), np.inf)}, "NaN or infinite"),
+        ({"periodic": [-1]}, r"axes from 0 to 1, got \[-1\]"),
         (
             {"coefficient": [np.ones((2, 2))] * 2},
             r"\[\(3, 2\), \(2, 3\)\] on the faces, got \[\(2, 2\), \(2, 2\)",

@@ -1,4 +1,4 @@
-"""Distances of points from surfaces of triangles, near the surface of a lattice or anywhere.
+"""Distances from surfaces of triangles: of single points, and of the points of a lattice that are near the surface.
 
 The nearest point of a triangle is found by the regions of its plane that belong to its vertices, edges and inside
 (Ericson, Real-Time Collision Detection, 2005, section 5.1.5).

@@ -17,7 +17,7 @@ SMALLEST = 1e-30  # weight, relative to the scale, that single precision is stil
 # Places in `tally`.
 COLUMN, COUNT, OPEN, BROKEN = 0, 1, 2, 3
 
-ONE, TWO, THREE, FOUR, FIVE = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
+ONE = np.uint64(1)
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Compiled passes from a matrix whose rows couple to all cells around their own to weights of faces that do as well."""
+"""Compiled passes that read a matrix whose rows couple to all cells around, and give its couplings to faces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WAYS = np.array([0, 1, 2, 6])  # how many of these there are for so many axes
 
 @njit(cache=True, nogil=True)
 def _apart(step, cell, n):
-    """Return how many cells lie between a cell and the one so many rows behind, along each axis; 2 for more than 1."""
+    """Return the way, -1 to 1 per axis, from a cell to the one `step` rows later; 2, 2, 2 if they do not touch."""
     x, y, z = cell
     for dx in range(-1, 2):
         for dy in range(-1, 2):
@@ -36,9 +36,9 @@ def _apart(step, cell, n):
 
 @njit(cache=True, nogil=True)
 def _steps_around(n):
-    """Return by how many rows the cells around one that does not lie at a face of the box are behind it, ascending.
+    """Return the differences, ascending, between the row of a cell inside the box and those of the cells around it.
 
-    Behind all of them stands a number that no step reaches.
+    The cell itself is among them, and a number that no difference reaches ends them.
     """
     steps, count = np.empty(28, dtype=np.int64), 0
     for dx in range(-1, 2):
@@ -153,7 +153,7 @@ def _faces_of_steps(n, strides, cells):
     Returns
     -------
     behind : ndarray of int64, shape (k,)
-        By how many rows the step leads on, ascending.
+        Difference between the rows at the two ends of the step, ascending.
     first : ndarray of int64, shape (k + 1,)
         Where the faces of each step begin in the following arrays.
     place : ndarray of int64
