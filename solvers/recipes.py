@@ -108,7 +108,32 @@ def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
     return part.embedding.shape, part.stencil.diagonal
 
 
+def _face_cycle(part: Part, parameters: dict[str, Any] | None) -> Preconditioner:
+    """Return the cycle on a grid whose faces have weights of their own."""
+    from deepcd.solvers.grids.stencils import FaceStencil
+    from deepcd.solvers.kernels.faces.records import Grid
+    from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
+
+    assert part.embedding is not None
+    assert isinstance(part.stencil, FaceStencil)
+    grid = Grid(part.embedding.n, part.embedding.s, part.stencil.wrap)
+    return FaceCycle(grid, part.stencil.faces, part.threads, parameters=parameters)
+
+
+def _has_faces(part: Part) -> bool:
+    """Return whether the faces of the grid have weights of their own."""
+    from deepcd.solvers.grids.stencils import FaceStencil
+
+    return isinstance(part.stencil, FaceStencil)
+
+
 def _learned_multigrid(part: Part) -> Preconditioner:
+    if _has_faces(part):
+        from deepcd.data.weight_files import load
+        from deepcd.solvers.learned import face_architecture
+
+        assert part.embedding is not None
+        return _face_cycle(part, load(part.weights, face_architecture.architecture(len(part.embedding.shape)))[0])
     from deepcd.solvers.learned.architecture import architecture
     from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
 
@@ -121,15 +146,8 @@ def _learned_multigrid(part: Part) -> Preconditioner:
 
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
-    from deepcd.solvers.grids.stencils import FaceStencil
-
-    if isinstance(part.stencil, FaceStencil):
-        from deepcd.solvers.kernels.faces.records import Grid
-        from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
-
-        assert part.embedding is not None
-        grid = Grid(part.embedding.n, part.embedding.s, part.stencil.wrap)
-        return FaceCycle(grid, part.stencil.faces, part.threads)
+    if _has_faces(part):
+        return _face_cycle(part, None)
     from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
     return classical_cycle(*_grid(part), part.threads)
@@ -211,6 +229,7 @@ RECIPES = {
             "multigrid led by a trained network",
             needs_grid=True,
             takes_weights=True,
+            takes_faces=True,
         ),
         Recipe(
             "geometric-multigrid",
@@ -234,9 +253,8 @@ RECIPES = {
 
 # What "auto" chooses from; see `strategies.py`.
 DIRECT, LEARNED, RELAXATION = RECIPES["direct"], RECIPES["learned-multigrid"], RECIPES["ssor"]
-GEOMETRIC = RECIPES["geometric-multigrid"]
 ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
-AUTOMATIC = (DIRECT, LEARNED, GEOMETRIC, RELAXATION, ALGEBRAIC)
+AUTOMATIC = (DIRECT, LEARNED, RELAXATION, ALGEBRAIC)
 
 
 def recipe_of(preconditioner: Any) -> Recipe | None:

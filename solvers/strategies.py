@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import norms
+from deepcd.solvers.grids.stencils import FaceStencil
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import DOMINANT, prepare
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
-from deepcd.solvers.recipes import ALGEBRAIC, GEOMETRIC, RECIPES, RELAXATION
+from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, RELAXATION
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure, without_grid
@@ -115,7 +116,8 @@ class Strategy:
     @property
     def _patience(self) -> tuple[int, int]:
         """Iterations of the cycle after which to look, and how many may be left then."""
-        return ON_FACES if self.prepared.preconditioner == GEOMETRIC.name else (PATIENCE, WORTH)
+        grid = self.structure.on_grid
+        return ON_FACES if grid is not None and isinstance(grid.stencil, FaceStencil) else (PATIENCE, WORTH)
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""

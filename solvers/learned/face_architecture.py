@@ -1,9 +1,9 @@
 """The learned factors of multigrid on face weights, stated once: what the networks read of a coarse cell, and answer.
 
 There is one network for the second level and one for all deeper ones. Nothing that they read has a scale, so neither
-the units nor the contrast of a coefficient matter. Of their answers, face weights take the factor
-exp(mean of the answers of both cells), the extra diagonal exp(answer), and the inverse diagonal, which smooths, a factor
-of at most one: every cycle stays positive definite, whatever the answers are.
+the units nor the contrast of a coefficient matter. Of their answers, a face takes the factor exp(mean of the answers of
+both cells), the extra diagonal exp(answer), and the inverse diagonal, which smooths, a factor of at most one. So every
+cycle is positive definite, whatever the answers are.
 """
 
 from __future__ import annotations

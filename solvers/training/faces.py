@@ -13,51 +13,21 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from deepcd.data import weight_files
-from deepcd.data.random_coefficients import random_coefficients
-from deepcd.pde import FaceWeights
 from deepcd.solvers.arguments import count, tolerance
-from deepcd.solvers.kernels.faces import forming
-from deepcd.solvers.kernels.faces.records import Faces, Grid
 from deepcd.solvers.learned.face_architecture import architecture
 from deepcd.solvers.preconditioners.multigrid.face_cycle import COARSEST
-from deepcd.solvers.preconditioners.multigrid.face_levels import FaceLevel
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.face_network import FaceNetwork, TorchLevel
+from deepcd.solvers.training.face_samples import SHARES, random_sample
 from deepcd.solvers.training.training import run_training
 
-SHARES = {  # relative frequency of each family of operators
-    **{f"log-normal {variance}/{length}": 1.0 for variance in (2, 4) for length in (2, 8, 32)},
-    "blocks 1e4": 1.5,
-    "blocks 1e6": 1.5,
-    "pores": 1.0,
-    "two phases": 1.5,
-    "cut cells": 1.5,
-    "ghost fluid": 1.5,
-    "stretched one axis": 1.0,
-    "stretched all but one": 1.0,
-    "towards walls one axis": 1.0,
-    "towards walls all axes": 0.7,
-    "screened 1e-3": 0.7,
-    "screened 0.1": 0.7,
-    "screened 10": 0.3,
-    "reservoir 1e-2": 0.8,
-    "reservoir 1e-4": 0.8,
-    "boxes": 2.0,
-    "obstacles": 2.0,
-    "sealed log-normal": 0.7,
-    "sealed blocks": 0.7,
-    "landscape": 1.0,
-    "random walker": 0.5,
-}
 TINY = 60  # cells of the coarsest level in half of the samples
 LEAST = 1e-6  # relative residual below which nothing is gained
 LARGEST = 1.5  # eigenvalue of M A on coarse levels above which a penalty is paid
@@ -79,83 +49,6 @@ class FaceSettings:
     def architecture(self) -> str:
         """Name of the networks in weight files."""
         return architecture(self.ndim)
-
-
-class Sample(NamedTuple):
-    """An operator, normalised to the largest diagonal entry one, and a right-hand side that it has a solution for."""
-
-    grid: Grid
-    faces: Faces
-    constants: Tensor  # (components without extra diagonal, padded box): normalised
-    b: Tensor
-
-
-def padded(weights: FaceWeights) -> tuple[Grid, Faces]:
-    """Return an operator on the padded box, normalised; axes that repeat are not among those that this can do."""
-    n, largest = weights.extra.shape, weights.diagonal().max()
-
-    def field(values: Any) -> Any:
-        return np.pad(values / largest, 1).astype(np.float32).ravel()
-
-    along = [field(w) for w in weights.faces]
-    closed = (False, False, False)
-    if len(n) == 2:
-        grid, along = Grid((n[0], 1, n[1]), (n[1] + 2, 0), closed), [along[0], along[0], along[1]]
-    else:
-        grid = Grid((n[0], n[1], n[2]), ((n[1] + 2) * (n[2] + 2), n[2] + 2), closed)
-    faces = Faces(along[0], along[1], along[2], field(weights.extra), np.zeros_like(along[0]))
-    forming.invert(FaceLevel.of(grid, faces).diagonal, faces.inverse)
-    return grid, faces
-
-
-def random_shape(ndim: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Draw a box: often a cube, sometimes a brick."""
-    kind = rng.random()
-    if ndim == 2:
-        if kind < 0.6:
-            return (64, 64) if kind < 0.4 else (128, 128)
-        return tuple(int(n) for n in rng.integers(24, 140, 2))
-    if kind < 0.6:
-        return (32, 32, 32) if kind < 0.52 else (48, 48, 48)
-    return tuple(int(n) for n in rng.integers(16, 44, 3))
-
-
-def random_sample(ndim: int, rng: np.random.Generator) -> Sample:
-    """Draw an operator, and white noise or noise that is smooth."""
-    names, shares = list(SHARES), np.array(list(SHARES.values()))
-    weights = random_coefficients(str(rng.choice(names, p=shares / shares.sum())), random_shape(ndim, rng), rng)
-    (grid, faces), shape = padded(weights), weights.extra.shape
-    b = rng.standard_normal(shape)
-    if rng.random() < 0.6:
-        b = rng.uniform(0, 0.1) * b + 10 * _smooth(shape, rng)
-    b = np.pad(b, 1).ravel() * (faces.inverse > 0)
-    constants = _constants(grid, faces)
-    b -= constants.T @ (constants @ b)
-    return Sample(grid, faces, torch.from_numpy(constants.astype(np.float32)), torch.from_numpy(b.astype(np.float32)))
-
-
-def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Any:
-    """Return smooth noise of a random wavelength."""
-    sigma = 2 ** rng.uniform(0, 4)
-    noise = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="reflect", truncate=2)
-    return noise / noise.std()
-
-
-def _constants(grid: Grid, faces: Faces) -> Any:
-    """Return the normalised constants on components without extra diagonal, (components, padded box)."""
-    size, pairs = faces.extra.size, []
-    for w, stride in zip((faces.w0, faces.w1, faces.w2), (*grid.s, 1), strict=True):
-        if stride:
-            here = np.flatnonzero(w)
-            pairs.append(np.stack([here, here + stride]))
-    i, j = np.concatenate(pairs, axis=1)
-    graph = sp.coo_array((np.ones(i.size), (i, j)), shape=(size, size))
-    component = sp.csgraph.connected_components(graph, directed=False)[1]
-    unknown = faces.inverse > 0
-    sealed = np.bincount(component, weights=faces.extra) == 0
-    chosen = np.unique(component[unknown & sealed[component]])
-    rows = [unknown & (component == c) for c in chosen]
-    return np.array([row / np.sqrt(row.sum()) for row in rows]).reshape(len(rows), size)
 
 
 def unrolled(
@@ -253,7 +146,44 @@ def train_faces(
     batch: int = 2,
     progress: bool = True,
 ) -> None:
-    """Train the factors of multigrid on face weights and write them to a file."""
+    """Train the factors of multigrid on face weights and write them to a file.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Space dimension.
+    out : path-like
+        The weight file to write. A checkpoint and a figure are written beside it, as by `train`.
+    steps : int
+        Number of optimiser steps in the whole schedule.
+    seed : int, default 0
+        Seed of operators, right-hand sides and initial weights.
+    start : path-like, optional
+        Weight file to start from instead of initial weights, with the same `hidden`; a lower `rate` may suit it.
+    resume : bool, default False
+        Whether to continue from the checkpoint.
+    threads : int, default 1
+        Number of threads that torch uses.
+    hidden : int, default 32
+        Width of the hidden layers.
+    rate : float, default 0.003
+        The largest learning rate.
+    batch : int, default 2
+        Number of systems per step.
+    progress : bool, default True
+        Whether to show a progress bar on standard error if that is a terminal.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the checkpoint is damaged or belongs to other settings.
+    FileNotFoundError
+        If there is no checkpoint to resume from.
+    OSError
+        If the folder of `out` cannot be written or has no room.
+    """
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")
     digest = "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest()
     settings = FaceSettings(
         ndim, count("steps", steps), count("seed", seed, least=0), count("hidden", hidden), tolerance("rate", rate),

@@ -190,14 +190,20 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the domains, right-hand sides and initial weights.")] = 0,
     start: Annotated[Path | None, typer.Option(help="Weight file to start from. A lower --rate is advisable.")] = None,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
+    faces: Annotated[
+        bool, typer.Option("--faces", help="Train for grids whose faces have weights of their own.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
 ) -> None:
-    """Train the multigrid network on random domains."""
+    """Train the multigrid network on random domains, or on random coefficients."""
     import logging
 
     _require("torch", "matplotlib", extra="train", by="deepcd train")
-    from deepcd.solvers.training import train as run
+    if faces:
+        from deepcd.solvers.training.faces import train_faces as run
+    else:
+        from deepcd.solvers.training import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
     try:

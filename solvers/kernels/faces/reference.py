@@ -234,3 +234,29 @@ def smooth(A: sp.csr_array, omegas: F64, r: F64, z: F64) -> F64:
     for omega in omegas:
         z = z + np.where(diagonal > 0, omega * (r - A @ z) / np.where(diagonal > 0, diagonal, 1.0), 0.0)
     return z
+
+
+def features(coarse: Weights, lumped: Weights, halved: tuple[bool, bool, bool], cell: Cell) -> F64:
+    """Return what networks read of a coarse cell: see `learned/face_architecture.py`; `lumped` is before tempering."""
+    n, diagonal = coarse.extra.shape, matrix(coarse).diagonal().reshape(coarse.extra.shape)
+    d, seen = diagonal[cell], []
+    for axis in range(3):
+        for by in (-1, 0):
+            face, other = step(cell, axis, by, n), step(cell, axis, -1 if by else 1, n)
+            w, before = coarse.w[axis][face], lumped.w[axis][face]
+            if n[axis] == 1 or not (d > 0 and (coarse.wrap[axis] or 0 <= cell[axis] + (-1 if by else 1) < n[axis])):
+                seen += [0.0, 0.0, 0.0, float(n[axis] > 1)]
+                continue
+            beside = diagonal[other]
+            seen += [w / d, (w / d) ** 0.25, beside / (d + beside), w / before if before > 0 else 1.0]
+    share = coarse.extra[cell] / d if d > 0 else 0.0
+    return np.array([*seen, share, share**0.25, *map(float, halved)])
+
+
+def scaled(coarse: Weights, logarithms: F64) -> Weights:
+    """Return an operator whose faces and extra diagonal have factors; logarithms (4 or more, n0, n1, n2)."""
+    w = [own.copy() for own in coarse.w]
+    for axis in range(3):
+        for p, q, weight in faces(coarse, axis):
+            w[axis][p] = weight * np.exp((logarithms[axis][p] + logarithms[axis][q]) / 2)
+    return Weights((w[0], w[1], w[2]), coarse.extra * np.exp(logarithms[3]), coarse.wrap)

@@ -1,8 +1,9 @@
 """Geometric multigrid on a grid whose faces have weights of their own.
 
 Coarse operators and transfers come from eliminating cells axis by axis (`kernels/faces/elimination.py`), those axes
-are halved along which cells are coupled strongly, and smoothing is a Chebyshev polynomial in D^-1 A. Nothing is
-trained, and nothing depends on the scale or the contrast of the weights.
+are halved along which cells are coupled strongly, and smoothing is a Chebyshev polynomial in D^-1 A. That is all of the
+classical cycle; in the learned one, networks correct the coarse operators and their smoothers by factors
+(`face_factors.py`). Nothing depends on the scale or the contrast of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from deepcd.solvers.kernels.faces.levels import Memory
 from deepcd.solvers.kernels.faces.records import F32, Faces, Grid
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.learned.face_architecture import KINDS
-from deepcd.solvers.preconditioners.multigrid.face_factors import answers, networks_of, scaled
+from deepcd.solvers.preconditioners.multigrid.face_factors import networks_of, with_factors
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
 COARSEST = 600  # largest box, in cells, that is solved exactly
@@ -59,14 +60,17 @@ class FaceCycle:
     threads : int, default 1
     coarsest : int, optional
         Largest number of cells of a box that is solved exactly.
+    parameters : dict of str to ndarray, optional
+        Parameters of the networks as they are stored; without them the cycle is the classical one.
 
     Attributes
     ----------
+    name : str
+        "learned-multigrid" or "geometric-multigrid".
     failing : float
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
 
-    name = "geometric-multigrid"
     symmetric = linear = True
     work = 4.0  # passes over the finest level: down, up, and the outer two
 
@@ -83,11 +87,9 @@ class FaceCycle:
         steps: list[Coarser] = []
         while level.cells > coarsest or not steps:
             coarse = coarsen(level)
-            if networks:
-                network = networks[min(len(steps), KINDS - 1)]
-                coarse = coarse._replace(level=scaled(coarse.level, answers(coarse, network)))
-            steps.append(coarse)
-            level = coarse.level
+            steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
+            level = steps[-1].level
+        self.name = "learned-multigrid" if networks else "geometric-multigrid"
         self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
         self.omegas = chebyshev(STEPS, *RANGE)
         self.memory_map = _laid_out(steps)
@@ -145,7 +147,7 @@ class FaceCycle:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("grid", "faces", "codes", "failing", "omegas", "memory_map")
+        kept = ("name", "grid", "faces", "codes", "failing", "omegas", "memory_map")
         return {name: self.__dict__[name] for name in kept} | {"threads": self._team.threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

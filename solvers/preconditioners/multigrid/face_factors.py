@@ -38,6 +38,11 @@ def features(coarse: Coarser, start: int, stop: int) -> F32:
     return out
 
 
+def with_factors(coarse: Coarser, network: Network) -> Coarser:
+    """Return the same level with the factors that a network answers."""
+    return coarse._replace(level=scaled(coarse.level, answers(coarse, network)))
+
+
 def answers(coarse: Coarser, network: Network) -> F32:
     """Return the logarithms of the factors of all cells, shape (FACTORS, padded box)."""
     plane, size = coarse.level.grid.s[0], coarse.level.diagonal.size
@@ -54,8 +59,8 @@ def scaled(level: FaceLevel, logarithms: NDArray[np.float32]) -> FaceLevel:
     """Return a level whose operator and inverse diagonal have factors, shape (FACTORS, padded box)."""
     (n, s, wrap), f, _ = level
     own = np.exp(logarithms[:4] * np.array([0.5, 0.5, 0.5, 1], dtype=np.float32)[:, None])
-    faces = [f.w0.copy(), f.w0 if f.w1 is f.w0 else f.w1.copy(), f.w2.copy()]
-    faces[1] = faces[0] if s[1] == 0 else faces[1]
+    first, last = f.w0.copy(), f.w2.copy()
+    faces = [first, first if s[1] == 0 else f.w1.copy(), last]
     for axis in range(3):
         if n[axis] > 1:
             factors.scale_faces(n, s, wrap, axis, own[axis], faces[axis])
