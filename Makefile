@@ -16,7 +16,7 @@ demo: $(DEMO)
 
 # CUDA kernels run in numba's simulator, which has to be chosen before numba is imported.
 test: lint
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/test_cuda_kernels.py tests/test_cuda_solves.py
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/test_cuda_kernels.py tests/test_cuda_solves.py tests/test_cuda_faces.py
 	$(BIN)/python -m pytest
 
 # What a machine meets that has the public index and nothing else: no wheels at hand, no settings of pip.

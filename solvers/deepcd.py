@@ -75,8 +75,9 @@ class DeepCD:
     keep : int, optional
         Number of directions kept for orthogonalisation, from 0; default 1 for a symmetric preconditioner, else 2.
     device : {"cpu", "cuda"}, default "cpu"
-        Where to iterate; set-up is done on the host. A CUDA device runs "learned-multigrid", which is what "auto" means
-        there, and "jacobi". A may then be a sparse CSR tensor of torch, b a tensor, and x comes back as what b was.
+        Where to iterate; set-up is done on the host. A CUDA device runs "learned-multigrid" where all couplings of a
+        grid are equal, "geometric-multigrid" where faces have weights of their own ("auto" there means the one or the
+        other), and "jacobi". A may then be a sparse CSR tensor of torch, b a tensor, and x comes back as what b was.
 
     Raises
     ------

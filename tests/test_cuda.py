@@ -55,9 +55,8 @@ class _Gpus:
 def test_what_cannot_work_is_refused_before_a_device_is_looked_for() -> None:
     with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'gpu'"):
         DeepCD(device="gpu")  # type: ignore[arg-type]
-    with pytest.raises(
-        ValueError, match="on a CUDA device there are 'auto', 'learned-multigrid', 'jacobi', not 'direct'"
-    ):
+    known = "'auto', 'learned-multigrid', 'geometric-multigrid', 'jacobi'"
+    with pytest.raises(ValueError, match=f"on a CUDA device there are {known}, not 'direct'"):
         DeepCD(device="cuda", preconditioner="direct")
 
 

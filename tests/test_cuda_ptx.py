@@ -58,9 +58,21 @@ OUTER = {
     "sum_at": [[index, v, d] for index in (i32, i64) for v in (f, d)],
     "subtract_mean": [[index, v, d] for index in (i32, i64) for v in (f, d)],
     "matvec": [[i32, i32, d, d, d, d], [i64, i64, d, d, d, d]],
-    "update": [["float64", d, d, d, d, "boolean", d]],
+    "update": [["float64", d, d, d, d, "boolean", d], ["float64", f, f, d, f, "boolean", d]],
     "scale": [[d, d, d, d]],
 }
+w = "UniTuple(boolean,3)"
+PLACE = ["int64", n, s, w, f, f, f, f]
+FACES = {
+    "conjugate": [*PLACE, f, "float32", f, f, f, d],
+    "begin": ["float32", f, f, f],
+    "relax": [*PLACE, f, "float32", f, f, f],
+    "residual": [*PLACE, f, f, f],
+    "solve": [i64, f2, f, f],
+    "gather": ["int64", n, s, w, n, s, u8, u8, f, f],
+    "spread": ["int64", n, s, w, n, s, u8, u8, f, "boolean", f],
+}
+AXES = "gather", "spread"  # of which there is one for each axis
 # What has float64 in it, and why; in all other kernels not one instruction has.
 DOUBLE = {
     "ascend": {"cvt.f64.f32", "fma.rn.f64", "add.f64", "mul.f64"},  # the sum of r.z
@@ -68,9 +80,11 @@ DOUBLE = {
 }
 # Indices come from memory: what they lead to lies anywhere. So do tables of listed cells, and small levels in one block
 # are found through their table.
-SCATTERED = {"take", "put", "sum_at", "subtract_mean", "matvec", "visit"}
+SCATTERED = {"take", "put", "sum_at", "subtract_mean", "matvec", "visit", "solve"}
 LISTS = {"mask", "before", "delta"}
 COARSER = {"finest": "e", "coarse": "coarse"}  # on the way up two threads read one entry
+# Along the last axis, transfers read entries two apart, or one for two threads.
+HALVED = {"gather": {"near", "far", "v"}, "spread": {"e"}}
 UNIFORM = {"partials", "out"}  # of sums: one thread of a block writes one entry
 
 
@@ -84,14 +98,17 @@ def typed(text: str) -> Any:
 def kernels() -> Iterator[tuple[str, Any, list[str]]]:
     """Yield a name, the kernel and a signature for every kernel there is."""
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import faces as cuda_faces
     from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
     from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
+    own, along = ({k: [v] for k, v in FACES.items() if (k in AXES) == wanted} for wanted in (False, True))
     groups = [
         (cuda_outer, "outer", OUTER),
         (cuda_finest.BOX, "finest box", FINEST), (cuda_finest.PLANE, "finest plane", FINEST),
         (cuda_coarse.BOX, "coarse box", COARSE), (cuda_coarse.PLANE, "coarse plane", COARSE),
         (cuda_coarse, "small levels", VISIT),
+        (cuda_faces, "faces", own), *((cuda_faces.ALONG[axis], f"faces {axis}", along) for axis in range(3)),
     ]  # fmt: skip
     for where, group, table in groups:
         for name, signatures in table.items():
@@ -118,7 +135,7 @@ def compiled(request: pytest.FixtureRequest) -> dict[str, str]:
 
 def base(name: str) -> str:
     """Return the kernel's own name."""
-    return next(word for word in name.split() if word in {**OUTER, **FINEST, **COARSE, **VISIT})
+    return next(word for word in name.split() if word in {**OUTER, **FINEST, **COARSE, **VISIT, **FACES})
 
 
 def instructions(ptx: str) -> list[tuple[str, list[str]]]:
@@ -132,6 +149,7 @@ def test_every_kernel_is_here() -> None:
     from numba.cuda.dispatcher import CUDADispatcher
 
     from deepcd.solvers.backends.cuda.kernels import coarse as cuda_coarse
+    from deepcd.solvers.backends.cuda.kernels import faces as cuda_faces
     from deepcd.solvers.backends.cuda.kernels import finest as cuda_finest
     from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
 
@@ -144,6 +162,8 @@ def test_every_kernel_is_here() -> None:
     assert kernels_of(cuda_finest.BOX) == kernels_of(cuda_finest.PLANE) == set(FINEST)
     assert kernels_of(cuda_coarse) == set(VISIT)
     assert kernels_of(cuda_coarse.BOX) == kernels_of(cuda_coarse.PLANE) == set(COARSE)
+    assert kernels_of(cuda_faces) == set(FACES) - set(AXES)
+    assert all(kernels_of(own) == set(AXES) for own in cuda_faces.ALONG)
 
 
 def test_nothing_is_spilled_called_or_divided(compiled: dict[str, str]) -> None:
@@ -208,8 +228,10 @@ def accesses(ptx: str) -> list[tuple[str, Value]]:
                 return product, None
             z, own = of(a[3])
             return (None if z is None else product + z), own
+        if kind == "selp":
+            return x if x == y else None, owner
         inputs = [of(operand)[0] for operand in a[1:]]
-        return (0 if inputs and all(v == 0 for v in inputs) else None), owner if kind == "selp" else None
+        return (0 if inputs and all(v == 0 for v in inputs) else None), None
 
     while True:
         before, known = dict(values), dict[str, Value]()
@@ -232,7 +254,7 @@ def accesses(ptx: str) -> list[tuple[str, Value]]:
 
 def owners(kernel: Any, signature: list[str]) -> dict[int, str]:
     """Return the names of array arguments by the number of the parameter that points to their data."""
-    lengths = {f2: 9, i2: 9, n: 3, s: 2, f3: 3, f4: 4}
+    lengths = {f2: 9, i2: 9, n: 3, s: 2, w: 3, f3: 3, f4: 4}
     found, start = {}, 0
     for name, kind in zip(inspect.signature(kernel.py_func).parameters, signature, strict=True):
         length = lengths.get(kind, 7 if kind.endswith("[::1]") else 1)
@@ -250,14 +272,15 @@ def test_neighbouring_threads_read_and_write_neighbouring_entries(compiled: dict
         if base(name) in SCATTERED:
             continue
         own, seen = owners(kernel, signature), set()
+        halved = HALVED[base(name)] if name.startswith("faces 2") else set()
         for op, (stride, parameter) in accesses(compiled[name]):
             assert parameter in own, (name, op)
             array = own[parameter]
-            if array in LISTS or (base(name) == "ascend" and array == COARSER[name.split()[0]]):
+            if array in LISTS | halved or (base(name) == "ascend" and array == COARSER[name.split()[0]]):
                 continue
             assert stride in (0, WIDTH[op.rsplit(".", 1)[1]]), (name, op, array, stride)
             seen |= {array} if stride else set()
-        assert set(own.values()) - seen <= UNIFORM | LISTS | set(COARSER.values()), name
+        assert set(own.values()) - seen <= UNIFORM | LISTS | halved | set(COARSER.values()), name
 
 
 def test_the_reading_of_addresses_is_able_to_fail() -> None:

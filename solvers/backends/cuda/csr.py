@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import cuda
 
+from deepcd.solvers.backends.cuda.box import remove_mean
 from deepcd.solvers.backends.cuda.kernels import outer as cuda_outer
-from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator, remove_mean
+from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
 from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch, start
 from deepcd.solvers.operators.null_space import Constants, Span
 from deepcd.solvers.space import Workspace

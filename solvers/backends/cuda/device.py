@@ -19,9 +19,10 @@ import scipy.sparse as sp
 from deepcd.solvers.arguments import as_vector
 from deepcd.solvers.backends.arrays import is_on_device, is_sparse_tensor, refuse_gradient
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.recipes import RECIPES, Recipe
+from deepcd.solvers.recipes import GEOMETRIC, LEARNED, RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from deepcd.solvers.backends.cuda.csr import CudaMatrix
     from deepcd.solvers.backends.cuda.vector import CudaVector, Sums
 
 INSTALL = 'pip install "deepcd[cuda]"'
@@ -160,35 +161,54 @@ def on_device(parts: Parts, sums: Sums) -> CudaParts:
     Parameters
     ----------
     parts : Parts
-        With the learned cycle on a grid, or with Jacobi.
+        With a cycle on a grid, or with Jacobi.
     sums : Sums
     """
     from numba import cuda
 
     from deepcd.solvers.backends.cuda.csr import CudaCSROperator, CudaGridMatrix, CudaMatrix
     from deepcd.solvers.backends.cuda.jacobi import CudaJacobi
-    from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
-    from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
     from deepcd.solvers.operators.csr import CSROperator
-    from deepcd.solvers.operators.unit_stencil import UnitStencilOperator
-    from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
 
     rows: Any = parts.rows if isinstance(parts.rows, slice) else cuda.to_device(parts.rows)
-    A: Any = parts.A
+    A: Any = CudaMatrix(parts.A, sums) if sp.issparse(parts.A) else None
     operator: Any = None
     M: Any = parts.M
-    if isinstance(parts.operator, UnitStencilOperator):
-        assert isinstance(parts.M, Cycle)
-        operator, M = CudaStencilOperator(parts.operator, sums), CudaMultigrid(parts.M, sums)
-    elif isinstance(parts.operator, CSROperator):
+    if isinstance(parts.operator, CSROperator):
         operator, M = CudaCSROperator(parts.operator, sums), CudaJacobi(parts.operator.A.diagonal(), sums)
-    if not sp.issparse(A) and operator is not None:
-        A = CudaGridMatrix(A, operator, rows)
-    else:
-        A = CudaMatrix(A if sp.issparse(A) else A.tocsr(), sums)
+    elif parts.operator is not None:
+        operator, M = _on_grid(parts, A, sums)
+    if A is None:
+        A = CudaMatrix(parts.A.tocsr(), sums) if operator is None else CudaGridMatrix(parts.A, operator, rows)
     return CudaParts(
         A, rows, parts.alone, parts.diagonal, operator, parts.scale, M, singular=parts.singular, exact=parts.exact
     )
+
+
+def _on_grid(parts: Parts, A: CudaMatrix | None, sums: Sums) -> tuple[Any, Any]:
+    """Upload the operator and the cycle of a grid; A is the matrix on the device, if its entries are kept."""
+    from deepcd.solvers.backends.cuda.csr import CudaMatrix
+    from deepcd.solvers.backends.cuda.face_cycle import CudaFaceCycle, uploaded
+    from deepcd.solvers.backends.cuda.face_stencil import CudaFaceStencilOperator
+    from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
+    from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
+    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+    from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
+    from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
+
+    operator, M = parts.operator, parts.M
+    if isinstance(operator, FaceStencilOperator):
+        assert isinstance(M, FaceCycle)
+        faces = uploaded(operator.stencil.faces)
+        matrix = A if A is not None and operator.A is parts.A else CudaMatrix(operator.A, sums)
+        return CudaFaceStencilOperator(operator, faces, matrix, sums), CudaFaceCycle(M, faces, sums)
+    assert isinstance(M, Cycle)
+    if M.name != LEARNED.name:
+        raise ValueError(
+            f'couplings are equal all over the grid behind A: on a CUDA device there is "{LEARNED.name}" for it, '
+            f'not "{M.name}"'
+        )
+    return CudaStencilOperator(operator, sums), CudaMultigrid(M, sums)
 
 
 class Cuda:
@@ -206,7 +226,7 @@ class Cuda:
 
     def runs(self, recipe: Recipe) -> bool:
         """Return whether there are kernels for what a recipe builds."""
-        return recipe in (RECIPES["learned-multigrid"], RECIPES["jacobi"])
+        return recipe in (LEARNED, GEOMETRIC, RECIPES["jacobi"])
 
     def require(self) -> str:
         """Return the name of the device in use, or raise; see `require`."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcd.solvers.grids.embedding import Box
+from deepcd.solvers.grids.embedding import Box, geometry
 from deepcd.solvers.kernels.faces import distribution, elimination, forming, tempering
 from deepcd.solvers.kernels.faces.records import F32, U8, Codes, Faces, Grid
 
@@ -47,6 +47,18 @@ class FaceLevel(NamedTuple):
         return bool(first), bool(middle), bool(last)
 
 
+def halved_box(n: Box, s: tuple[int, int], axis: int) -> tuple[Box, tuple[int, int]]:
+    """Return cells and strides of the box with half as many cells along an axis.
+
+    Examples
+    --------
+    >>> halved_box((4, 5, 6), (56, 8), 1), halved_box((4, 1, 6), (8, 0), 2)
+    (((4, 3, 6), (40, 8)), ((4, 1, 3), (5, 0)))
+    """
+    m0, m1, m2 = (size + 1 >> 1 if own == axis else size for own, size in enumerate(n))
+    return geometry((m0, m2) if s[1] == 0 else (m0, m1, m2))
+
+
 @dataclass
 class _Halfway:
     """An operator while its axes are halved one after the other; without an axis `faces` has None in its place."""
@@ -58,14 +70,7 @@ class _Halfway:
 
     def coarser(self, axis: int) -> _Halfway:
         """Return zero weights on the box of half as many cells along an axis."""
-        n = self.n
-        m = (
-            (n[0] + 1) // 2 if axis == 0 else n[0],
-            (n[1] + 1) // 2 if axis == 1 else n[1],
-            (n[2] + 1) // 2 if axis == 2 else n[2],
-        )
-        row = m[2] + 2
-        s = (row, 0) if self.s[1] == 0 else ((m[1] + 2) * row, row)
+        m, s = halved_box(self.n, self.s, axis)
         first, last, extra = (np.zeros((m[0] + 2) * s[0], dtype=np.float32) for _ in range(3))
         middle = first if s[1] == 0 else np.zeros_like(first)
         return _Halfway(m, s, [first, middle, last], extra)

@@ -94,7 +94,7 @@ def image(s, diagonal, p, q):
 
 
 @cuda.jit(device=True)
-def _direction(z, beta, p, h):
+def direction(z, beta, p, h):
     """Return entry h of z + beta p; with beta = 0 whatever p holds."""
     if beta == 0:
         return z[h]
@@ -113,10 +113,10 @@ def conjugate(s, diagonal, z, beta, p, out, partials):
         d = diagonal[h]
         own = np.float32(0)
         if d != 0:
-            own = _direction(z, beta, p, h)
-            around = _direction(z, beta, p, h - s0) + _direction(z, beta, p, h + s0)
-            around += m * (_direction(z, beta, p, h - s1) + _direction(z, beta, p, h + s1))
-            around += _direction(z, beta, p, h - ONE) + _direction(z, beta, p, h + ONE)
+            own = direction(z, beta, p, h)
+            around = direction(z, beta, p, h - s0) + direction(z, beta, p, h + s0)
+            around += m * (direction(z, beta, p, h - s1) + direction(z, beta, p, h + s1))
+            around += direction(z, beta, p, h - ONE) + direction(z, beta, p, h + ONE)
             energy += np.float64(own * (np.float32(d) * own - around))
         out[h] = own
         h += stride
