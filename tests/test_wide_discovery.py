@@ -73,7 +73,8 @@ def expected_faces(A: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def assert_found(A: csr_array, shape: tuple[int, ...]) -> tuple[Embedding, FaceStencil]:
-    found, stencil = discover_wide(A)
+    found, around = discover_wide(A)
+    stencil = around.near
     assert found.shape == shape
     dense = A.toarray()
     coupled = (dense - np.diag(np.diag(dense))).any(axis=1)
@@ -86,13 +87,19 @@ def assert_found(A: csr_array, shape: tuple[int, ...]) -> tuple[Embedding, FaceS
     assert np.count_nonzero(stencil.faces.inverse) == rows.size
     assert np.abs(expected).sum(axis=1).max() <= stencil.row_bound * stencil.scale
     assert list(stencil.sealed) == [bool(np.abs(dense[rows].sum(axis=1)).max() < 1e-12 * dense.max())]
-    assert not stencil.compact
+    part = dense[np.ix_(rows, rows)]
+    sums, own = np.abs(part).sum(axis=1), np.diag(part)
+    np.testing.assert_allclose(around.entries(found).toarray(), part, rtol=3e-7, atol=1e-6 * dense.max())
+    np.testing.assert_allclose(around.fields.inverse[found.position] / around.scale, 1 / own, rtol=1e-6)
+    assert sums.max() <= around.row_bound * around.scale
+    assert max(2.0, (sums / own).max()) <= around.bound <= 1.001 * max(2.0, (sums / own).max())
     return found, stencil
 
 
 def bounds(A: csr_array) -> tuple[float, float]:
     """Return the extreme eigenvalues of faces^-1 A outside of the null space."""
-    found, stencil = discover_wide(A)
+    found, around = discover_wide(A)
+    stencil = around.near
     faces, dense = stencil.entries(found).toarray(), A.toarray()
     if stencil.sealed.all():
         n = len(dense)
@@ -196,13 +203,14 @@ def test_a_thin_open_box_whose_faces_would_be_negative_is_refused() -> None:
 
 def test_single_precision_and_unsorted_rows() -> None:
     A = elements((6, 9), (1.0, 2.0), closed=True)
-    expected, stencil = discover_wide(A)
+    expected, around = discover_wide(A)
+    stencil = around.near
     backwards = csr_array((A.data[::-1], A.indices[::-1], A.nnz - A.indptr[::-1]), shape=A.shape)[::-1]
     for B in (A.astype(np.float32), csr_array(backwards)):
         found, own = discover_wide(B)
         assert found.shape == expected.shape
         assert own.sealed.all()
-        np.testing.assert_allclose(own.faces.w0, stencil.faces.w0, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(own.near.faces.w0, stencil.faces.w0, rtol=1e-5, atol=1e-6)
 
 
 def test_other_matrices_are_refused() -> None:

@@ -13,17 +13,18 @@ for an upper bound of one, elements stretched by a hundred have a condition of 1
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from deepcd.solvers.grids import values
-from deepcd.solvers.grids.embedding import Embedding, NotAGrid, geometry, index_type, padded
+from deepcd.solvers.grids.embedding import Box, Embedding, NotAGrid, geometry, index_type, padded
 from deepcd.solvers.grids.faces import REFUSED, look_at, power_of_two
-from deepcd.solvers.grids.stencils import FaceStencil
-from deepcd.solvers.kernels import face_places, face_values, wide_values
-from deepcd.solvers.kernels.faces.records import Faces
+from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil
+from deepcd.solvers.kernels import face_places, face_values, wide_fields, wide_values
+from deepcd.solvers.kernels.faces.records import Around, Faces
 
 NO_BOX = "no whole box in C order has the couplings of A, more than those of faces, between cells that touch"
 NO_PATH = "rows {row} and {column} are coupled, but the cells between them are not"
@@ -33,7 +34,11 @@ FLOOR = 4.0  # relative to large diagonal entries, in rounding units: what count
 SHARE = 0.9  # of the couplings that have to fit; where others are, the matrix is almost a grid
 
 
-def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
+class NoWideBox(NotAGrid):
+    """No box whose cells are coupled to all around them has the couplings of the matrix."""
+
+
+def discover_wide(A: csr_array) -> tuple[Embedding, AroundStencil]:
     """Find the whole box whose cells a matrix couples to those around them, and weights of faces in their place.
 
     Parameters
@@ -44,9 +49,9 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
 
     Returns
     -------
-    Embedding, FaceStencil
-        Every entry of A is between cells that touch, and equals its mirror image; one connected component. The
-        stencil is not A, but close to it in the sense of energies. The eigenvalues of faces^-1 A, measured on boxes of
+    Embedding, AroundStencil
+        Every entry of A is between cells that touch, and equals its mirror image; one connected component. Faces are
+        not A, but close to it in the sense of energies. The eigenvalues of faces^-1 A, measured on boxes of
         up to 7^3 cells and outside the null space, lie between 1/3 and 1 for bilinear elements, between 1/9 and 1 for
         trilinear ones, both stretched by up to 100 along any axis; between 1/3 and 1 for equal couplings to all eight
         cells around, between 1/4 and 1 to all 26; and between 1/5 and 1.3 for random ones, with corners or without.
@@ -64,11 +69,14 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     >>> K = diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(5, 5))
     >>> M = diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(5, 5)) / 6
     >>> embedding, stencil = discover_wide(csr_array(kron(K, M) + kron(M, K)))
-    >>> embedding.shape, np.round(stencil.faces.w2.reshape(7, 7)[3, 1:5] * stencil.scale, 6)
+    >>> embedding.shape, np.round(stencil.near.faces.w2.reshape(7, 7)[3, 1:5] * stencil.scale, 6)
     ((5, 5), array([1., 1., 1., 1.], dtype=float32))
     """
     real, _ = values.real(A)
-    look = look_at(real)
+    try:
+        look = look_at(real)
+    except NotAGrid as error:
+        raise NoWideBox(str(error)) from None
     shape = _shape(A.shape[0], look.pairs)
     A, eps = values.canonical(real)
     floor = FLOOR * eps * look.scale
@@ -96,7 +104,24 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     m = position.size
     kept = slice(None) if m == rows else np.flatnonzero(coupled)
     embedding = Embedding(shape, kept, position, np.broadcast_to(np.int32(0), m))
-    return embedding, FaceStencil(faces, scale, np.array([not rest.any()]), row_bound, compact=False)
+    near = FaceStencil(faces, scale, np.array([not rest.any()]), row_bound)
+    return embedding, _around(matrix, n, floor, rest, near)
+
+
+def _around(
+    matrix: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    n: Box,
+    floor: float,
+    rest: NDArray[np.float64],
+    near: FaceStencil,
+) -> AroundStencil:
+    """Return the couplings of A themselves, as fields, beside faces that are close to them."""
+    s = geometry(n if n[1] > 1 else (n[0], n[2]))[1]
+    w = np.zeros((n[0] + 2, 13 if s[1] else 4, s[0]), dtype=np.float32)
+    extra, inverse = np.zeros_like(near.faces.extra), np.zeros_like(near.faces.extra)
+    bound = wide_fields.fill(*matrix, n, floor, near.scale, s, rest, w, extra, inverse)
+    largest = bound / float(inverse[inverse > 0].min())
+    return AroundStencil(Around(w, extra, inverse), near, max(2.0, bound) * (1 + 1e-6), largest * (1 + 1e-6))
 
 
 def _faces(
@@ -134,7 +159,7 @@ def _shape(n: int, pairs: NDArray[np.int64]) -> tuple[int, ...]:
     shapes = [shape for shape in shapes if couplings.max() > 2 * len(shape)]
     share, order = max(((_share(shape, pairs), -k) for k, shape in enumerate(shapes)), default=(0.0, 0))
     if share < SHARE:
-        raise NotAGrid(NO_BOX)
+        raise NoWideBox(NO_BOX)
     return shapes[-order]
 
 

@@ -7,7 +7,7 @@ trained, and nothing depends on the scale or the contrast of the weights.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels.faces import levels, waves
 from deepcd.solvers.kernels.faces.levels import Memory
-from deepcd.solvers.kernels.faces.records import F32, Faces, Grid
+from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
@@ -74,7 +74,8 @@ class FaceCycle:
         while level.cells > coarsest or not steps:
             steps.append(coarsen(level))
             level = steps[-1].level
-        self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
+        self.grid, self.codes, self.failing = grid, steps[0].codes, steps[0].failing
+        self.fields: Faces | Around = faces
         self.omegas = chebyshev(STEPS, *RANGE)
         self.memory_map = _laid_out(steps)
         for depth in reversed(range(len(steps) - 1)):
@@ -86,8 +87,8 @@ class FaceCycle:
         """Make work vectors and threads."""
         self._below = box_of(self.memory_map.table[0])
         self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
-        self._team = Team(threads, self.grid.n[0], self.faces.extra.size)
-        shape = (3 * STEPS + levels.SPARE, self.grid.s[0])
+        self._team = Team(threads, self.grid.n[0], self.fields.extra.size)
+        shape = (3 * self.omegas.size + levels.SPARE, self.grid.s[0])
         self._rings = [(np.zeros(shape, dtype=np.float32),) for _ in range(self._team.threads)]
         self._smoothed = self.zeros()
 
@@ -109,7 +110,7 @@ class FaceCycle:
     def __str__(self) -> str:
         boxes = [self.grid, *map(box_of, self.memory_map.table)]
         sizes = ", ".join("x".join(str(k) for k in box.n if k > 1) or "1" for box in boxes)
-        memory, unknowns = self.memory(), max(int(np.count_nonzero(self.faces.inverse)), 1)
+        memory, unknowns = self.memory(), max(int(np.count_nonzero(self.fields.inverse)), 1)
         return (
             f"{self.name}, {len(boxes)} levels: {sizes}; the last solved exactly "
             f"({len(self.memory_map.cells)} unknowns)\n"
@@ -119,19 +120,19 @@ class FaceCycle:
 
     def memory(self) -> int:
         """Return the bytes of all arrays, the weights of the faces included."""
-        arrays = {id(a): a.nbytes for a in (*self.faces, *self.codes, *self.memory_map, self._smoothed)}
+        arrays = {id(a): a.nbytes for a in (*self.fields, *self.codes, *self.memory_map, self._smoothed)}
         return sum(arrays.values()) + sum(own.nbytes for (own,) in self._rings)
 
-    def twin(self, threads: int) -> FaceCycle:
+    def twin(self, threads: int) -> Self:
         """Return the same M with work vectors and threads of its own."""
-        twin = FaceCycle.__new__(FaceCycle)
+        twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin.memory_map = self.memory_map._replace(pool=self.memory_map.pool.copy())
         twin._allocate(threads)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("grid", "faces", "codes", "failing", "omegas", "memory_map")
+        kept = ("grid", "fields", "codes", "failing", "omegas", "memory_map")
         return {name: self.__dict__[name] for name in kept} | {"threads": self._team.threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -141,11 +142,11 @@ class FaceCycle:
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
-        return np.zeros_like(self.faces.extra)
+        return np.zeros_like(self.fields.extra)
 
     def apply(self, r: F32, z: F32) -> float:
         """Set z to M r and return r.z."""
-        team, place = self._team, (self.grid, self.faces, self.omegas, r, self._smoothed)
+        team, place = self._team, (self.grid, self.fields, self.omegas, r, self._smoothed)
         bounds = team.halved if self.codes.near0.size else team.bounds
         where = (self.codes, self._below)
         team.run(waves.descend, *place, *where, self._coarse.r, scratch=self._rings, bounds=bounds)
