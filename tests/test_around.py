@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd import DeepCD
+from deepcd import DeepCD, Status
 from deepcd.solvers.grids.stencils import AroundStencil
 from deepcd.solvers.grids.wide import discover_wide
 from deepcd.solvers.kernels.faces import waves
@@ -27,6 +27,24 @@ MATRICES = {
     "stretched 6x5x4": lambda: elements((6, 5, 4), (1.0, 10.0, 100.0), closed=True),
     "graph 4x5x6": lambda: neighbours((4, 5, 6), seed=2),
 }
+
+
+def sparse_elements(shape: tuple[int, ...], closed: bool) -> sp.csr_array:
+    """Return what `elements` returns, for larger boxes."""
+    stiffness, mass = [], []
+    for size in shape:
+        ends = np.zeros(size)
+        ends[[0, -1]] = closed
+        beside = sp.diags_array([np.ones(size - 1)] * 2, offsets=[-1, 1])
+        stiffness.append(sp.diags_array(2.0 - ends) - beside)
+        mass.append((sp.diags_array(4.0 - 2.0 * ends) + beside) / 6)
+    total = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis in range(len(shape)):
+        product = sp.csr_array(np.ones((1, 1)))
+        for other in range(len(shape)):
+            product = sp.csr_array(sp.kron(product, stiffness[other] if other == axis else mass[other]))
+        total = sp.csr_array(total + product)
+    return total
 
 
 def cycle_of(A: sp.csr_array, coarsest: int = 10) -> tuple[AroundCycle, FaceStencilOperator]:
@@ -114,19 +132,35 @@ def test_threads_change_nothing_but_rounding(threads: int) -> None:
     np.testing.assert_allclose(more.x, one.x, atol=1e-7 * abs(one.x).max())
 
 
-def sparse_elements(shape: tuple[int, ...], closed: bool) -> sp.csr_array:
-    """Return what `elements` returns, for larger boxes."""
-    stiffness, mass = [], []
-    for size in shape:
-        ends = np.zeros(size)
-        ends[[0, -1]] = closed
-        beside = sp.diags_array([np.ones(size - 1)] * 2, offsets=[-1, 1])
-        stiffness.append(sp.diags_array(2.0 - ends) - beside)
-        mass.append((sp.diags_array(4.0 - 2.0 * ends) + beside) / 6)
-    total = sp.csr_array((int(np.prod(shape)),) * 2)
-    for axis in range(len(shape)):
-        product = sp.csr_array(np.ones((1, 1)))
-        for other in range(len(shape)):
-            product = sp.csr_array(sp.kron(product, stiffness[other] if other == axis else mass[other]))
-        total = sp.csr_array(total + product)
-    return total
+def test_what_is_indefinite_is_named() -> None:
+    """Faces are positive, but what changes its sign from cell to cell has a negative energy."""
+    shape, one = (48, 48), np.eye(48)
+    K = 2.0 * one - np.eye(48, k=1) - np.eye(48, k=-1)
+    K[[0, -1], [0, -1]] = 1.0
+    faces = np.kron(K, one) + np.kron(one, K)
+    A = sp.csr_array(sparse_elements(shape, True) - 0.6 * faces + 0.2 * neighbours(shape).toarray())
+    board = (-1.0) ** np.indices(shape).sum(axis=0).ravel()
+    assert board @ A @ board < -0.1 * 48**2
+    b = A @ np.random.default_rng(5).standard_normal(48**2)
+    for name in ("auto", "geometric-multigrid"):
+        solution = DeepCD(name).setup(A).solve(b, 1e-8)
+        assert (solution.status, solution.preconditioner) == (Status.INDEFINITE_MATRIX, "geometric-multigrid")
+
+
+def test_new_values_on_the_old_pattern() -> None:
+    A = sparse_elements((60, 70), False)
+    b = np.random.default_rng(6).standard_normal(A.shape[0])
+    system = DeepCD("geometric-multigrid").setup(A)
+    system.update(sp.csr_array(3.0 * A + 0.1 * sp.diags_array(A.diagonal())))
+    solution = system.solve(b, 1e-8)
+    assert solution.info == 0
+    assert np.linalg.norm(b - 3.0 * (A @ solution.x) - 0.1 * A.diagonal() * solution.x) <= 1e-8 * np.linalg.norm(b)
+
+
+def test_parts_that_are_sealed_and_single_precision() -> None:
+    A = sp.csr_array(sp.block_diag([neighbours((20, 50), seed=3), np.eye(50), neighbours((29, 50), seed=4)]))
+    b = A @ np.random.default_rng(7).standard_normal(2500)
+    for precision, tol in ((np.float64, 1e-9), (np.float32, 1e-4)):
+        solution = DeepCD().setup(A.astype(precision)).solve(b.astype(precision), tol)
+        assert (solution.info, solution.preconditioner) == (0, "geometric-multigrid")
+        assert np.linalg.norm(b - A @ solution.x.astype(float)) <= 2 * tol * np.linalg.norm(b)

@@ -17,9 +17,9 @@ from deepcd.solvers.kernels.faces.records import Grid
 from deepcd.solvers.preconditioners.multigrid.face_cycle import COARSEST, FaceCycle, chebyshev
 
 # Smoothing steps before and after the correction, and the share of the eigenvalues of D^-1 A that they are to reduce,
-# in two and in three dimensions, where steps are dear.
+# in two and in three dimensions.
 FLAT_STEPS, FLAT_SHARE = 4, 1 / 6
-STEPS, SHARE = 2, 1 / 4
+STEPS, SHARE = 3, 1 / 4
 
 
 class AroundCycle(FaceCycle):
@@ -35,6 +35,8 @@ class AroundCycle(FaceCycle):
     coarsest : int, optional
         Largest number of cells of a box that is solved exactly.
     """
+
+    flat = 3, (2 / 10, 2.0)
 
     def __init__(self, grid: Grid, stencil: AroundStencil, threads: int = 1, *, coarsest: int = COARSEST) -> None:
         super().__init__(grid, stencil.near.faces, threads, coarsest=coarsest)

@@ -64,6 +64,7 @@ class FaceCycle:
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
 
+    flat = FLAT_STEPS, FLAT_RANGE  # the smoothing of coarse levels in two dimensions
     name = "geometric-multigrid"
     symmetric = linear = True
     work = 4.0  # passes over the finest level: down, up, and the outer two
@@ -77,7 +78,7 @@ class FaceCycle:
         self.grid, self.codes, self.failing = grid, steps[0].codes, steps[0].failing
         self.fields: Faces | Around = faces
         self.omegas = chebyshev(STEPS, *RANGE)
-        self.memory_map = _laid_out(steps)
+        self.memory_map = _laid_out(steps, *self.flat)
         for depth in reversed(range(len(steps) - 1)):
             if min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
@@ -160,10 +161,10 @@ def box_of(row: NDArray[np.int64]) -> Grid:
     return Grid(n, s, wrap)
 
 
-def _laid_out(steps: list[Coarser]) -> Memory:
+def _laid_out(steps: list[Coarser], flat_steps: int, flat_range: tuple[float, float]) -> Memory:
     """Return the coarse levels in memory."""
     rows, end, code_end = [], 0, 0
-    steps_down, interval = (FLAT_STEPS, FLAT_RANGE) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
+    steps_down, interval = (flat_steps, flat_range) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
     for step, under in zip(steps, [*steps[1:], None], strict=True):
         lengths = [0] * 6 if under is None else [code.size for code in under.codes]
         row = levels.row_of(step.level.grid, steps_down, end, lengths, code_end)
