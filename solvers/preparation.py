@@ -165,10 +165,10 @@ def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvab
 
 def _on_grids(config: Config, structure: Structure) -> Recipe:
     """Return the candidate for a matrix with a grid behind it; chains and narrow channels are factored at once."""
-    from deepcd.solvers.grids.stencils import FaceStencil
+    from deepcd.solvers.grids.stencils import UnitStencil
 
     assert structure.on_grid is not None
-    shape, faces = structure.on_grid.embedding.shape, isinstance(structure.on_grid.stencil, FaceStencil)
+    shape, faces = structure.on_grid.embedding.shape, not isinstance(structure.on_grid.stencil, UnitStencil)
     if DIRECT in config.candidates and math.prod(shape) <= _NARROW * max(shape):
         return DIRECT
     return next(recipe for recipe in config.candidates if recipe.needs_grid and (recipe.takes_faces or not faces))

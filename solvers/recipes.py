@@ -21,7 +21,7 @@ from deepcd.solvers.space import Preconditioner
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
-    from deepcd.solvers.grids.stencils import FaceStencil, UnitStencil
+    from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil, UnitStencil
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
@@ -41,7 +41,7 @@ class Part:
         The entries, scaled to ordinary magnitude; None on a grid, whose entries follow from the stencil.
     embedding : Embedding or None
         Where the rows lie in a grid, if the recipe needs one.
-    stencil : UnitStencil or FaceStencil or None
+    stencil : UnitStencil, FaceStencil, AroundStencil or None
         What couples the cells of that grid.
     eps : float
         Unit roundoff that the entries of A carry.
@@ -61,7 +61,7 @@ class Part:
 
     A: sp.csr_array | None = None
     embedding: Embedding | None = None
-    stencil: UnitStencil | FaceStencil | None = None
+    stencil: UnitStencil | FaceStencil | AroundStencil | None = None
     eps: float = float(np.finfo(np.float64).eps)
     near_null: NDArray[np.float64] | None = None
     weights: str | Path | None = None
@@ -88,7 +88,7 @@ class Recipe:
     takes_weights : bool, default False
         Whether it reads a weight file.
     takes_faces : bool, default False
-        Whether the faces of the grid may have weights of their own.
+        Whether the couplings of the grid may differ: faces with weights of their own, edges and corners as well.
     """
 
     name: str
@@ -108,23 +108,26 @@ def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
     return part.embedding.shape, part.stencil.diagonal
 
 
-def _face_cycle(part: Part, parameters: dict[str, Any] | None) -> Preconditioner:
-    """Return the cycle on a grid whose faces have weights of their own."""
-    from deepcd.solvers.grids.stencils import FaceStencil
+def _has_faces(part: Part) -> bool:
+    """Return whether couplings of the grid have values of their own."""
+    from deepcd.solvers.grids.stencils import UnitStencil
+
+    return not isinstance(part.stencil, UnitStencil)
+
+
+def _on_faces(part: Part, parameters: dict[str, Any] | None) -> Preconditioner:
+    """Return the cycle of a grid whose couplings differ, led by networks with these parameters."""
+    from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil
     from deepcd.solvers.kernels.faces.records import Grid
+    from deepcd.solvers.preconditioners.multigrid.around_cycle import AroundCycle
     from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
 
     assert part.embedding is not None
-    assert isinstance(part.stencil, FaceStencil)
+    assert isinstance(part.stencil, FaceStencil | AroundStencil)
     grid = Grid(part.embedding.n, part.embedding.s, part.stencil.wrap)
+    if isinstance(part.stencil, AroundStencil):
+        return AroundCycle(grid, part.stencil, part.threads, parameters=parameters)
     return FaceCycle(grid, part.stencil.faces, part.threads, parameters=parameters)
-
-
-def _has_faces(part: Part) -> bool:
-    """Return whether the faces of the grid have weights of their own."""
-    from deepcd.solvers.grids.stencils import FaceStencil
-
-    return isinstance(part.stencil, FaceStencil)
 
 
 def _learned_multigrid(part: Part) -> Preconditioner:
@@ -133,7 +136,7 @@ def _learned_multigrid(part: Part) -> Preconditioner:
         from deepcd.solvers.learned import face_architecture
 
         assert part.embedding is not None
-        return _face_cycle(part, load(part.weights, face_architecture.architecture(len(part.embedding.shape)))[0])
+        return _on_faces(part, load(part.weights, face_architecture.architecture(len(part.embedding.shape)))[0])
     from deepcd.solvers.learned.architecture import architecture
     from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
 
@@ -147,7 +150,7 @@ def _learned_multigrid(part: Part) -> Preconditioner:
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
     if _has_faces(part):
-        return _face_cycle(part, None)
+        return _on_faces(part, None)
     from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
     return classical_cycle(*_grid(part), part.threads)

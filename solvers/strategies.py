@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import norms
-from deepcd.solvers.grids.stencils import FaceStencil
+from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
@@ -117,7 +117,7 @@ class Strategy:
     def _patience(self) -> tuple[int, int]:
         """Iterations of the cycle after which to look, and how many may be left then."""
         grid = self.structure.on_grid
-        return ON_FACES if grid is not None and isinstance(grid.stencil, FaceStencil) else (PATIENCE, WORTH)
+        return ON_FACES if grid is not None and not isinstance(grid.stencil, UnitStencil) else (PATIENCE, WORTH)
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""

@@ -282,9 +282,9 @@ def _takes_faces(config: Config) -> bool:
 def _first_look(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _Early:
     """Look whether all couplings are equal, and if not, for a grid with face weights."""
     from deepcd.solvers.grids.embedding import NotAGrid
-    from deepcd.solvers.grids.faces import discover_faces
+    from deepcd.solvers.grids.stencils import FaceStencil
     from deepcd.solvers.grids.values import scan
-    from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+    from deepcd.solvers.operators.finding import find_faces
 
     scanned = scan(matrix) if dtype == np.float64 else None
     if scanned is not None or not _takes_faces(config):
@@ -292,12 +292,12 @@ def _first_look(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _
     _announce()
     own = matrix if dtype == np.float64 else matrix.astype(dtype)  # what counts as equal depends on A's own precision
     try:
-        embedding, stencil = discover_faces(-own if _is_negative(matrix, None) else own)
+        found = find_faces(-own if _is_negative(matrix, None) else own, matrix, config.threads)
     except NotAGrid as error:
         return _Early(refusal=error)
-    if stencil.is_uniform(embedding):
+    if isinstance(found.stencil, FaceStencil) and found.stencil.is_uniform(found.embedding):
         return _Early()
-    return _Early(found=FaceStencilOperator(embedding, stencil, matrix, config.threads))
+    return _Early(found=found)
 
 
 def _discovered(
@@ -319,11 +319,10 @@ def _discovered(
     if unit is not None and (not faces or unit.stencil.is_poisson(unit.embedding)):
         return unit
     if refusal is None:
-        from deepcd.solvers.grids.faces import discover_faces
-        from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+        from deepcd.solvers.operators.finding import find_faces
 
         try:
-            return FaceStencilOperator(*discover_faces(own), A, config.threads)
+            return find_faces(own, A, config.threads)
         except NotAGrid as error:
             refusal = error
     if unit is None:

@@ -196,7 +196,7 @@ def test_twins_copies_and_pickles_are_the_same() -> None:
         assert other.memory_map.pool is not cycle.memory_map.pool
         assert str(other) == str(cycle)
     assert "9x10x11, 5x5x6, 3x3x3" in str(cycle)
-    assert cycle.memory() > sum(a.nbytes for a in cycle.faces)
+    assert cycle.memory() > sum(a.nbytes for a in cycle.fields)
 
 
 def test_second_visits_count_for_less_where_they_would_do_harm() -> None:

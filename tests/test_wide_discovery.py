@@ -73,7 +73,8 @@ def expected_faces(A: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def assert_found(A: csr_array, shape: tuple[int, ...]) -> tuple[Embedding, FaceStencil]:
-    found, stencil = discover_wide(A)
+    found, around = discover_wide(A)
+    stencil = around.near
     assert found.shape == shape
     dense = A.toarray()
     coupled = (dense - np.diag(np.diag(dense))).any(axis=1)
@@ -86,13 +87,19 @@ def assert_found(A: csr_array, shape: tuple[int, ...]) -> tuple[Embedding, FaceS
     assert np.count_nonzero(stencil.faces.inverse) == rows.size
     assert np.abs(expected).sum(axis=1).max() <= stencil.row_bound * stencil.scale
     assert list(stencil.sealed) == [bool(np.abs(dense[rows].sum(axis=1)).max() < 1e-12 * dense.max())]
-    assert not stencil.compact
+    part = dense[np.ix_(rows, rows)]
+    sums, own = np.abs(part).sum(axis=1), np.diag(part)
+    np.testing.assert_allclose(around.entries(found).toarray(), part, rtol=3e-7, atol=1e-6 * dense.max())
+    np.testing.assert_allclose(around.fields.inverse[found.position] / around.scale, 1 / own, rtol=1e-6)
+    assert sums.max() <= around.row_bound * around.scale
+    assert max(2.0, (sums / own).max()) <= around.bound <= 1.001 * max(2.0, (sums / own).max())
     return found, stencil
 
 
 def bounds(A: csr_array) -> tuple[float, float]:
     """Return the extreme eigenvalues of faces^-1 A outside of the null space."""
-    found, stencil = discover_wide(A)
+    found, around = discover_wide(A)
+    stencil = around.near
     faces, dense = stencil.entries(found).toarray(), A.toarray()
     if stencil.sealed.all():
         n = len(dense)
@@ -145,13 +152,34 @@ def test_rows_on_their_own_are_holes() -> None:
     assert found.position.size == 52
 
 
-def test_cells_that_touch_at_a_corner_only_are_refused() -> None:
-    A = elements((7, 8), (1.0, 1.0), closed=False).toarray()
-    for cell in (19, 26):  # (2, 3) and (3, 2): nothing else leads from (2, 2) to (3, 3)
-        A[cell, :] = A[:, cell] = 0.0
-        A[cell, cell] = 1.0
-    with pytest.raises(NotAGrid, match="rows 18 and 27 are coupled, but the cells between them are not"):
-        discover_wide(csr_array(A))
+def with_holes(shape: tuple[int, ...], holes: list[int]) -> NDArray[np.float64]:
+    """Return the Laplacian of the graph of all cells that touch, without some cells, whose rows are zero."""
+    A = neighbours(shape).toarray()
+    A[holes] = A[:, holes] = 0.0
+    np.fill_diagonal(A, 0.0)
+    return np.diag(-A.sum(axis=1)) + A
+
+
+def test_few_cells_that_touch_at_a_corner_only_do_no_harm() -> None:
+    A = with_holes((20, 20), [42, 61])  # (2, 2) and (3, 1): nothing else leads from (2, 1) to (3, 2)
+    found, stencil = discover_wide(csr_array(A))
+    rows = np.arange(400)[found.rows]
+    np.testing.assert_allclose(stencil.entries(found).toarray(), A[np.ix_(rows, rows)], atol=1e-6)
+    assert list(stencil.sealed) == [True]
+    with pytest.raises(NotAGrid, match="rows 41 and 50 are coupled, but the cells between them are not"):
+        discover_wide(csr_array(with_holes((8, 8), [10, 17, 13, 20, 42, 49])))
+
+
+def test_parts_that_faces_do_not_connect_are_components_unless_corners_do() -> None:
+    wall = [200 + k for k in range(20)]
+    A = with_holes((20, 20), wall)
+    A[3, 3] += 1.0
+    found, stencil = discover_wide(csr_array(A))
+    assert list(stencil.sealed) == [False, True]
+    np.testing.assert_array_equal(found.component, np.repeat([0, 1], [200, 180]))
+    wall = [200 + k for k in range(10)] + [190 + k for k in range(10)]  # (10, 9) and (9, 10): corners meet
+    found, stencil = discover_wide(csr_array(with_holes((20, 20), wall)))
+    assert list(stencil.sealed) == [True]
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (4, 5, 6)])
@@ -189,20 +217,27 @@ def test_zeros_that_sums_were_rounded_to_are_none() -> None:
     assert stencil.sealed.all()
 
 
-def test_a_thin_open_box_whose_faces_would_be_negative_is_refused() -> None:
-    with pytest.raises(NotAGrid, match="leave it in 3 parts"):
-        discover_wide(elements((4, 2, 3), (1.0, 0.5, 2.0), closed=False))
+def test_faces_may_be_negative_beside_walls_only() -> None:
+    A = elements((12, 13), (1.0, 10.0), closed=False)
+    assert discover_wide(A)[1].near.faces.w2.min() == 0.0
+    K = np.diag(np.full(13, 2.0)) - np.eye(13, k=1) - np.eye(13, k=-1)
+    K[[0, -1], [0, -1]] = 1.0
+    B = csr_array(elements((12, 13), (0.1, 1.0), closed=True).toarray() - 0.15 * np.kron(np.eye(12), K))
+    with pytest.raises(NotAGrid, match=r"between rows \d+ and \d+ would be negative"):
+        discover_wide(B)
+    assert_found(elements((4, 2, 3), (1.0, 0.5, 2.0), closed=False), (4, 2, 3))
 
 
 def test_single_precision_and_unsorted_rows() -> None:
     A = elements((6, 9), (1.0, 2.0), closed=True)
-    expected, stencil = discover_wide(A)
+    expected, around = discover_wide(A)
+    stencil = around.near
     backwards = csr_array((A.data[::-1], A.indices[::-1], A.nnz - A.indptr[::-1]), shape=A.shape)[::-1]
     for B in (A.astype(np.float32), csr_array(backwards)):
         found, own = discover_wide(B)
         assert found.shape == expected.shape
         assert own.sealed.all()
-        np.testing.assert_allclose(own.faces.w0, stencil.faces.w0, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(own.near.faces.w0, stencil.faces.w0, rtol=1e-5, atol=1e-6)
 
 
 def test_other_matrices_are_refused() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from deepcd.solvers.grids.embedding import Embedding
-from deepcd.solvers.kernels.faces.records import Faces
+from deepcd.solvers.kernels.faces.records import Around, Faces
 
 POISSON_BOUND = (
     18.0  # of a row of A / scale: a diagonal entry of twelve, with Dirichlet faces all around, and six couplings
@@ -113,9 +113,6 @@ class FaceStencil:
         Upper bound for the sum of absolute values in a row of A / scale.
     wrap : tuple of 3 bools
         Which axes, as in `Embedding.n`, repeat: their last cells are coupled to their first ones.
-    compact : bool, default True
-        Whether cells are coupled across faces only. If not, A couples cells across edges and corners as well, the
-        weights of faces stand for all couplings, and the operator is close to A, but not A.
     """
 
     faces: Faces
@@ -123,7 +120,11 @@ class FaceStencil:
     sealed: NDArray[np.bool_]
     row_bound: float
     wrap: tuple[bool, bool, bool] = (False, False, False)
-    compact: bool = True
+
+    @property
+    def fields(self) -> Faces:
+        """What passes over the box read."""
+        return self.faces
 
     def is_uniform(self, embedding: Embedding) -> bool:
         """Return whether all couplings may be equal, judging by those of some cells all over the box."""
@@ -159,6 +160,62 @@ class FaceStencil:
         diagonal_at = np.arange(m)
         i, j = np.concatenate((i, diagonal_at)), np.concatenate((j, diagonal_at))
         A = csr_array(coo_array((self.scale * np.concatenate((-weights, diagonal)), (i, j)), shape=(m, m)))
+        A.sort_indices()
+        return A
+
+
+@dataclass(frozen=True, eq=False)
+class AroundStencil:
+    """Cells are coupled to all around them: A x = scale (extra x + sum of w (x_i - x_j)), w of either sign.
+
+    Parameters
+    ----------
+    fields : Around
+        A / scale in float32 on the padded box; zeros where there is no unknown.
+    near : FaceStencil
+        An operator on faces that is close to A in the sense of energies, for coarser grids to come from.
+    bound : float
+        At least the largest eigenvalue of D^-1 A, and at least two.
+    row_bound : float
+        Upper bound for the sum of absolute values in a row of A / scale.
+    """
+
+    fields: Around
+    near: FaceStencil
+    bound: float
+    row_bound: float
+    wrap = (False, False, False)
+
+    @property
+    def scale(self) -> float:
+        """Unit of the coefficients: the operator stands for A / scale."""
+        return self.near.scale
+
+    @property
+    def sealed(self) -> NDArray[np.bool_]:
+        """Whether the rows of each component sum to zero."""
+        return self.near.sealed
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows are those of A to the last bit: no, they are rounded to single precision."""
+        return False
+
+    def entries(self, embedding: Embedding) -> csr_array:
+        """Return the coupled rows and columns of A, shape (m, m), as rounded, with sorted indices."""
+        (s0, s1), position, m = embedding.s, embedding.position, embedding.position.size
+        number = np.full(self.fields.extra.size, -1, dtype=np.intp)
+        number[position] = np.arange(m)
+        later = [1, *(s1 + k for k in (-1, 0, 1) if s1)]
+        later += [s0 + line + k for line in ((-s1, 0, s1) if s1 else (0,)) for k in (-1, 0, 1)]
+        plane, place = np.divmod(position, s0)
+        weights = np.stack([self.fields.w[plane, k, place] for k in range(len(later))]).astype(np.float64)
+        k, i = np.nonzero(weights)
+        j, off = number[position[i] + np.array(later)[k]], weights[k, i]
+        diagonal = self.fields.extra[position] + np.bincount(i, off, m) + np.bincount(j, off, m)
+        own = np.arange(m)
+        rows, columns = np.concatenate((i, j, own)), np.concatenate((j, i, own))
+        A = csr_array(coo_array((self.scale * np.concatenate((-off, -off, diagonal)), (rows, columns)), shape=(m, m)))
         A.sort_indices()
         return A
 

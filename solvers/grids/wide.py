@@ -14,27 +14,36 @@ by a hundred, in a closed box of 9 x 12 cells, have a condition of 2,500 in plac
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from deepcd.solvers.grids import values
-from deepcd.solvers.grids.embedding import Embedding, NotAGrid, geometry, index_type, padded
+from deepcd.solvers.grids.embedding import Box, Embedding, NotAGrid, Rows, geometry, index_type, padded
 from deepcd.solvers.grids.faces import REFUSED, look_at, power_of_two
-from deepcd.solvers.grids.stencils import FaceStencil
-from deepcd.solvers.kernels import face_places, face_values, wide_values
-from deepcd.solvers.kernels.faces.records import Faces
+from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil, sealed_components
+from deepcd.solvers.kernels import face_places, face_values, wide_fields, wide_values
+from deepcd.solvers.kernels.faces.records import Around, Faces
 
 NO_BOX = "no whole box in C order has the couplings of A, more than those of faces, between cells that touch"
 NO_PATH = "rows {row} and {column} are coupled, but the cells between them are not"
-APART = "the faces that stand for the couplings of A leave it in {count} parts"
+NEGATIVE = "the face that stands for the couplings of A between rows {row} and {column} would be negative"
+ROUNDED = 16.0  # relative to what counts as zero, sums that do, too
 DISTANCES = 26  # of the neighbours of a cell, to either side
 FLOOR = 4.0  # relative to large diagonal entries, in rounding units: what counts as zero off the diagonal
+# Of the entries, couplings that lead along no path, since cells touch at a corner only: so many that they do no harm.
+LOST = {2: 0.005, 3: 0.05}
 SHARE = 0.9  # of the couplings that have to fit; where others are, the matrix is almost a grid
 
 
-def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
+class NoWideBox(NotAGrid):
+    """No box whose cells are coupled to all around them has the couplings of the matrix."""
+
+
+def discover_wide(A: csr_array) -> tuple[Embedding, AroundStencil]:
     """Find the whole box whose cells a matrix couples to those around them, and weights of faces in their place.
 
     Parameters
@@ -45,9 +54,9 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
 
     Returns
     -------
-    Embedding, FaceStencil
-        Every entry of A is between cells that touch, and equals its mirror image; one connected component. The
-        stencil is not A, but close to it in the sense of energies. The eigenvalues of faces^-1 A, measured on boxes of
+    Embedding, AroundStencil
+        Every entry of A is between cells that touch, and equals its mirror image; one connected component. Faces are
+        not A, but close to it in the sense of energies. The eigenvalues of faces^-1 A, measured on boxes of
         up to 7^3 cells and outside the null space, lie between 1/3 and 1 for bilinear elements, between 1/9 and 1 for
         trilinear ones, both stretched by up to 100 along any axis; between 1/3 and 1 for equal couplings to all eight
         cells around, between 1/4 and 1 to all 26; and between 1/5 and 1.3 for random ones, each the sum of two uniform
@@ -66,11 +75,14 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
     >>> K = diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(5, 5))
     >>> M = diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(5, 5)) / 6
     >>> embedding, stencil = discover_wide(csr_array(kron(K, M) + kron(M, K)))
-    >>> embedding.shape, np.round(stencil.faces.w2.reshape(7, 7)[3, 1:5] * stencil.scale, 6)
+    >>> embedding.shape, np.round(stencil.near.faces.w2.reshape(7, 7)[3, 1:5] * stencil.scale, 6)
     ((5, 5), array([1., 1., 1., 1.], dtype=float32))
     """
     real, _ = values.real(A)
-    look = look_at(real)
+    try:
+        look = look_at(real)
+    except NotAGrid as error:
+        raise NoWideBox(str(error)) from None
     shape = _shape(A.shape[0], look.pairs)
     A, eps = values.canonical(real)
     floor = FLOOR * eps * look.scale
@@ -85,20 +97,72 @@ def discover_wide(A: csr_array) -> tuple[Embedding, FaceStencil]:
         raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
     inside = np.pad(coupled.reshape(shape), 1).ravel()
     w = np.zeros((3, math.prod(cells)))
-    row = wide_values.distribute(*matrix, n, floor, (*s, 1), inside, w, tally)
-    if row >= 0:
+    row, lost = wide_values.distribute(*matrix, n, floor, (*s, 1), inside, w, tally)
+    if lost > LOST[len(shape)] * A.nnz:
         raise NotAGrid(NO_PATH.format(row=row, column=tally[face_values.COLUMN]))
     extra = np.pad(rest.reshape(shape), 1).ravel()
+    _refuse_negative(w, extra, (*s, 1), floor, shape)
     faces, scale, row_bound = _faces(w, extra, inside, s)
     position: NDArray[np.int32 | np.int64] = np.flatnonzero(inside).astype(index_type(inside.size), copy=False)
-    starts, ends = face_places.runs(faces)
-    count = face_places.label_runs(starts, ends, faces, n, s, np.empty(starts.size, dtype=np.int32))
-    if count > 1:
-        raise NotAGrid(APART.format(count=count))
     m = position.size
     kept = slice(None) if m == rows else np.flatnonzero(coupled)
-    embedding = Embedding(shape, kept, position, np.broadcast_to(np.int32(0), m))
-    return embedding, FaceStencil(faces, scale, np.array([not rest.any()]), row_bound, compact=False)
+    component, count = np.broadcast_to(np.int32(0), m), 1  # takes no memory
+    if not _are_connected(faces, position, n, s):
+        component, count = _components(A, floor, kept)
+    sealed = sealed_components(component, count, rest[kept] > 0.0)
+    around = _around(matrix, n, floor, rest, FaceStencil(faces, scale, sealed, row_bound))
+    return Embedding(shape, kept, position, component), around
+
+
+def _refuse_negative(
+    w: NDArray[np.float64], extra: NDArray[np.float64], strides: Box, floor: float, shape: tuple[int, ...]
+) -> None:
+    """Raise NotAGrid if a face would be more negative than what the rows of its cells have besides couplings.
+
+    Stretched elements have such faces beside walls, where a coupling is missing on one side; to leave them out changes
+    no energy by more than a factor. Anywhere else the matrix is not definite, or close to that.
+    """
+    for own, stride in zip(w, strides, strict=True):
+        if not stride or own.min() >= 0.0:
+            continue
+        worst = np.flatnonzero(-own[:-stride] > np.minimum(extra[:-stride], extra[stride:]) + ROUNDED * floor)
+        if worst.size:
+            cells = np.array(np.unravel_index([worst[0], worst[0] + stride], padded(shape))) - 1
+            row, column = np.ravel_multi_index(tuple(cells), shape)
+            raise NotAGrid(NEGATIVE.format(row=row, column=column))
+
+
+def _are_connected(faces: Faces, position: NDArray[Any], n: Box, s: tuple[int, int]) -> bool:
+    """Return whether faces connect all cells that A couples."""
+    if not faces.inverse[position].all():
+        return False
+    starts, ends = face_places.runs(faces)
+    return bool(face_places.label_runs(starts, ends, faces, n, s, np.empty(starts.size, dtype=np.int32)) == 1)
+
+
+def _components(A: csr_array, floor: float, kept: Rows) -> tuple[NDArray[np.int32], int]:
+    """Return the connected component of each row of A that is kept, and their number."""
+    graph = csr_array((np.abs(A.data) > floor, A.indices, A.indptr), shape=A.shape, copy=True)
+    graph.eliminate_zeros()
+    _, component = connected_components(graph, directed=False)
+    labels, own = np.unique(component[kept], return_inverse=True)
+    return own.astype(np.int32), labels.size
+
+
+def _around(
+    matrix: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    n: Box,
+    floor: float,
+    rest: NDArray[np.float64],
+    near: FaceStencil,
+) -> AroundStencil:
+    """Return the couplings of A themselves, as fields, beside faces that are close to them."""
+    s = geometry(n if n[1] > 1 else (n[0], n[2]))[1]
+    w = np.zeros((n[0] + 2, 13 if s[1] else 4, s[0]), dtype=np.float32)
+    extra, inverse = np.zeros_like(near.faces.extra), np.zeros_like(near.faces.extra)
+    bound = wide_fields.fill(*matrix, n, floor, near.scale, s, rest, w, extra, inverse)
+    largest = bound / float(inverse[inverse > 0].min())
+    return AroundStencil(Around(w, extra, inverse), near, max(2.0, bound) * (1 + 1e-6), largest * (1 + 1e-6))
 
 
 def _faces(
@@ -136,7 +200,7 @@ def _shape(n: int, pairs: NDArray[np.int64]) -> tuple[int, ...]:
     shapes = [shape for shape in shapes if couplings.max() > 2 * len(shape)]
     share, order = max(((_share(shape, pairs), -k) for k, shape in enumerate(shapes)), default=(0.0, 0))
     if share < SHARE:
-        raise NotAGrid(NO_BOX)
+        raise NoWideBox(NO_BOX)
     return shapes[-order]
 
 

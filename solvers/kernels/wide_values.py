@@ -243,9 +243,10 @@ def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
 
     Returns
     -------
-    int
-        A row with a coupling that no path leads along, or -1.
+    row, lost : int
+        A row with a coupling that no path leads along, or -1, and how many such couplings there are.
     """
+    row, lost = -1, 0
     axes, steps = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     behind, first, place, share = _faces_of_steps(n, strides, inside.size)
     flat, around = w.reshape(-1), 27 if strides[1] else 9
@@ -269,9 +270,9 @@ def distribute(indptr, indices, data, n, floor, strides, inside, w, tally):
                         for t in range(np.uint64(first[k]), np.uint64(first[k + 1])):
                             flat[np.uint64(p + place[t])] += share[t] * value
                     elif not _distribute_one(value, p, step, (x, y, z), n, strides, inside, w, axes, steps):
-                        tally[COLUMN] = i + step
-                        return i
+                        lost += 1
+                        tally[COLUMN], row = i + step, i
                 previous, here = here, following
                 i += 1
                 p += 1
-    return -1
+    return row, lost

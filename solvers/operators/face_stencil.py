@@ -1,4 +1,4 @@
-"""The operator of a grid with face weights: vectors on the padded box, and the matrix itself for the residual."""
+"""The operator of a grid whose couplings differ: vectors on the padded box, and the matrix for the residual."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from deepcd.solvers.grids.embedding import Embedding
-from deepcd.solvers.grids.stencils import FaceStencil
+from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil
 from deepcd.solvers.kernels.faces import forming, outer
 from deepcd.solvers.kernels.faces.records import Grid
 from deepcd.solvers.operators.box import F32, F64, BoxOperator, Vector
@@ -24,8 +24,8 @@ class FaceStencilOperator(BoxOperator):
     ----------
     embedding : Embedding
         Where the rows of A lie.
-    stencil : FaceStencil
-        What couples them.
+    stencil : FaceStencil or AroundStencil
+        What couples them: faces, or edges and corners as well.
     A : csr_array, shape (n, n)
         The matrix; rows that are not in the embedding have no off-diagonal entries. Not copied.
     threads : int, default 1
@@ -34,7 +34,9 @@ class FaceStencilOperator(BoxOperator):
 
     certain_null_space = False  # row sums are rounded
 
-    def __init__(self, embedding: Embedding, stencil: FaceStencil, A: sp.csr_array, threads: int = 1) -> None:
+    def __init__(
+        self, embedding: Embedding, stencil: FaceStencil | AroundStencil, A: sp.csr_array, threads: int = 1
+    ) -> None:
         super().__init__(embedding, stencil.sealed, threads)
         self.stencil, self.A, self.row_bound = stencil, A, stencil.row_bound
         self.grid = Grid(self.n, self.s, stencil.wrap)
@@ -48,7 +50,7 @@ class FaceStencilOperator(BoxOperator):
     @property
     def dominance(self) -> float:
         """Least share of a diagonal entry that couplings leave."""
-        return float(forming.dominance(self.stencil.faces.extra, self.stencil.faces.inverse))
+        return float(forming.dominance(self.stencil.fields.extra, self.stencil.fields.inverse))
 
     def on(self, A: sp.csr_array) -> Self:
         """Return the same operator that reads another copy of its matrix."""
@@ -71,13 +73,13 @@ class FaceStencilOperator(BoxOperator):
         """Set p to z + beta p and return p.A p."""
         if not self._q.size:
             self._q = np.zeros(self.size, dtype=np.float32)
-        team, faces = self.team, self.stencil.faces
+        team, fields = self.team, self.stencil.fields
         shared = team.threads > 1
         if shared:  # planes that two threads need
             ends = {i % self.n[0] for bound in team.bounds[1:-1] for i in (bound - 1, bound)}
             for i in sorted(ends | ({0, self.n[0] - 1} if self.grid.wrap[0] else set())):
                 outer.turn_plane(self.grid, z, beta, p, i)
-        return float(sum(team.run(outer.conjugate, self.grid, faces, z, beta, p, self._q, shared)))
+        return float(sum(team.run(outer.conjugate, self.grid, fields, z, beta, p, self._q, shared)))
 
     def step(self, alpha: float, p: F32, x: F64, r: F32, *, first: bool = False) -> float:
         """Add alpha p to x, or to zero, subtract alpha A p from r, and return the square of |r|."""

@@ -12,6 +12,7 @@ from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.csr import direction
+from deepcd.solvers.kernels.faces import kinds
 from deepcd.solvers.kernels.faces.stages import close
 from deepcd.solvers.kernels.outer import ONE, span
 
@@ -28,33 +29,6 @@ def turn_plane(grid, z, beta, p, i):
         direction(z[o : o + s[0]], np.float32(beta), own, 0, own.size)
     if wrap[1] or wrap[2]:
         close(n, s, wrap, own)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _image_plane(s1, v0, w0, w1, w2, extra, below, here, above, lo, hi, q):
-    """q <- A p; returns the energy of the extra diagonal and of the faces to the next cells, each counted once."""
-    total = np.float32(0)
-    if s1 == 0:
-        for h in range(np.uint64(lo), np.uint64(hi)):
-            p = here[h]
-            up, forth = w0[h] * (p - above[h]), w2[h] * (p - here[h + ONE])
-            own = extra[h] * p
-            q[h] = own + (v0[h] * (p - below[h]) + up) + (w2[h - ONE] * (p - here[h - ONE]) + forth)
-            total += own * p + (up * (p - above[h]) + forth * (p - here[h + ONE]))
-        return np.float64(total)
-    s = np.uint64(s1)
-    for h in range(np.uint64(lo), np.uint64(hi)):
-        p = here[h]
-        up, across, forth = w0[h] * (p - above[h]), w1[h] * (p - here[h + s]), w2[h] * (p - here[h + ONE])
-        own = extra[h] * p
-        q[h] = (
-            own
-            + (v0[h] * (p - below[h]) + up)
-            + (w1[h - s] * (p - here[h - s]) + across)
-            + (w2[h - ONE] * (p - here[h - ONE]) + forth)
-        )
-        total += own * p + (up * (p - above[h]) + across * (p - here[h + s]) + forth * (p - here[h + ONE]))
-    return np.float64(total)
 
 
 @njit(cache=True, nogil=True)
@@ -79,25 +53,8 @@ def conjugate(grid, f, z, beta, p, q, turned, start, stop):
         o, before, after = (i + 1) * s0, i * s0, (i + 2) * s0
         low = before if i > 0 or not wrap[0] else n[0] * s0
         high = after if i < n[0] - 1 or not wrap[0] else s0
-        total += _image_plane(
-            s[1], f.w0[before : before + s0], f.w0[o : o + s0], f.w1[o : o + s0], f.w2[o : o + s0],
-            f.extra[o : o + s0], p[low : low + s0], p[o : o + s0], p[high : high + s0], lo, hi, q[o : o + s0],
-        )  # fmt: skip
-        if wrap[2]:
-            total -= _inner_padding(n, s, f, p, q, i)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _inner_padding(n, s, f, p, q, i):
-    """Set q to zero between the rows of a plane; return the energy that was counted there."""
-    total, o = 0.0, (i + 1) * s[0]
-    for j in range(n[1]):
-        h = o + (j + 1) * s[1]
-        if j > 0:  # a loop over the plane begins behind the first row's padding
-            total += np.float64(f.w2[h] * (p[h] - p[h + 1]) * (p[h] - p[h + 1]))
-            q[h] = 0
-        q[h + n[2] + 1] = 0
+        around = p[low : low + s0], p[o : o + s0], p[high : high + s0]
+        total += kinds.image(grid, f, around, i, (lo, hi), q[o : o + s0])
     return total
 
 

@@ -28,6 +28,19 @@ class Faces(NamedTuple):
     inverse: F32
 
 
+class Around(NamedTuple):
+    """An operator whose cells are coupled to all around them, on a padded box: A x = extra x + sum of w (x_i - x_j).
+
+    `w`, shape (planes, 4 or 13, plane), holds in each cell the weights, of either sign, towards the cells after it: the
+    next one in its row; in 3D the three beside it in the next row; and those in the next plane, row by row. `extra` and
+    the inverse diagonal are flat.
+    """
+
+    w: F32
+    extra: F32
+    inverse: F32
+
+
 class Codes(NamedTuple):
     """Interpolation along up to three axes, one after the other: weights of the own and of the next coarse cell.
 

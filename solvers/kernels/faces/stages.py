@@ -89,6 +89,46 @@ def residual_plane(s1, v0, w0, w1, w2, extra, below, here, above, r, lo, hi, out
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def image_plane(s1, v0, w0, w1, w2, extra, below, here, above, lo, hi, q):
+    """q <- A p; returns the energy of the extra diagonal and of the faces to the next cells, each counted once."""
+    total = np.float32(0)
+    if s1 == 0:
+        for h in range(np.uint64(lo), np.uint64(hi)):
+            p = here[h]
+            up, forth = w0[h] * (p - above[h]), w2[h] * (p - here[h + ONE])
+            own = extra[h] * p
+            q[h] = own + (v0[h] * (p - below[h]) + up) + (w2[h - ONE] * (p - here[h - ONE]) + forth)
+            total += own * p + (up * (p - above[h]) + forth * (p - here[h + ONE]))
+        return np.float64(total)
+    s = np.uint64(s1)
+    for h in range(np.uint64(lo), np.uint64(hi)):
+        p = here[h]
+        up, across, forth = w0[h] * (p - above[h]), w1[h] * (p - here[h + s]), w2[h] * (p - here[h + ONE])
+        own = extra[h] * p
+        q[h] = (
+            own
+            + (v0[h] * (p - below[h]) + up)
+            + (w1[h - s] * (p - here[h - s]) + across)
+            + (w2[h - ONE] * (p - here[h - ONE]) + forth)
+        )
+        total += own * p + (up * (p - above[h]) + across * (p - here[h + s]) + forth * (p - here[h + ONE]))
+    return np.float64(total)
+
+
+@njit(cache=True, nogil=True)
+def clear_padding(n, s, w2, p, q):
+    """Set q to zero between the rows of a plane; return the energy that was counted there."""
+    total = 0.0
+    for j in range(n[1]):
+        h = (j + 1) * s[1]
+        if j > 0:  # a loop over the plane begins behind the first row's padding
+            total += np.float64(w2[h] * (p[h] - p[h + 1]) * (p[h] - p[h + 1]))
+            q[h] = 0
+        q[h + n[2] + 1] = 0
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def add_coded(code, v, lo, hi, out):
     """out <- out + weight v."""
     for h in range(np.uint64(lo), np.uint64(hi)):

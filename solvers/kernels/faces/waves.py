@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.faces import kinds
 from deepcd.solvers.kernels.faces.stages import (
     add_coded,
     begin_plane,
@@ -20,8 +21,6 @@ from deepcd.solvers.kernels.faces.stages import (
     gather_columns,
     gather_rows,
     hangs_on,
-    relax_plane,
-    residual_plane,
     spread_columns,
     spread_rows,
 )
@@ -29,15 +28,9 @@ from deepcd.solvers.kernels.outer import span
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _relax(grid, f, omega, x, k, r, p, lo, hi, out):
-    """Set a plane to a smoothing step from planes k - 1, k, k + 1 (running) of the ring x; p is plane i's number."""
-    s0 = grid.s[0]
-    o, before = (p + 1) * s0, p * s0
-    relax_plane(
-        grid.s[1], omega, f.w0[before : before + s0], f.w0[o : o + s0], f.w1[o : o + s0], f.w2[o : o + s0],
-        f.extra[o : o + s0], f.inverse[o : o + s0], x[(k + 2) % 3], x[k % 3], x[(k + 1) % 3], r[o : o + s0], lo, hi,
-        out,
-    )  # fmt: skip
+def _around(ring, k):
+    """Return planes k - 1, k and k + 1 of a ring of three."""
+    return ring[(k + 2) % 3], ring[k % 3], ring[(k + 1) % 3]
 
 
 @njit(cache=True, nogil=True)
@@ -118,7 +111,8 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
             if k == 0:
                 begin_plane(omegas[0], f.inverse[o : o + size], r[o : o + size], lo, hi, out)
             else:
-                _relax(grid, f, omegas[k], x[3 * k - 3 : 3 * k], i + 3 * n0, r, p, lo, hi, out)
+                y = x[3 * k - 3 : 3 * k]
+                kinds.relax(grid, f, omegas[k], _around(y, i + 3 * n0), r, p, (lo, hi), out)
             if wrap[1] or wrap[2]:
                 close(n, s, wrap, out)
             if k == steps - 1 and first <= i < last:
@@ -127,14 +121,9 @@ def descend(grid, f, omegas, r, z, codes, below, coarse, rings, start, stop):
         if i < low or i >= high:
             continue
         p = (i + n0 * 4) % n0
-        o, before, t = (p + 1) * s0, p * s0, 3 * steps - 3
-        y = x[t : t + 3]
-        k = i + 3 * n0
+        o, t = (p + 1) * s0, 3 * steps - 3
         target = left if halved else sums[0]
-        residual_plane(
-            s[1], f.w0[before : before + size], f.w0[o : o + size], f.w1[o : o + size], f.w2[o : o + size],
-            f.extra[o : o + size], y[(k + 2) % 3], y[k % 3], y[(k + 1) % 3], r[o : o + size], lo, hi, target,
-        )  # fmt: skip
+        kinds.subtract(grid, f, _around(x[t : t + 3], i + 3 * n0), r, p, (lo, hi), target)
         if not halved:
             gather(grid, codes, below, p, target, tmp, coarse)
             continue
@@ -202,7 +191,7 @@ def ascend(grid, f, omegas, r, z, out, codes, below, coarse, rings, start, stop)
             p = (i + 4 * n0) % n0
             o = (p + 1) * s0
             to = x[3 * k + (i + 3 * n0) % 3] if k < steps else out[o : o + size]
-            _relax(grid, f, omegas[k - 1], x[3 * k - 3 : 3 * k], i + 3 * n0, r, p, lo, hi, to)
+            kinds.relax(grid, f, omegas[k - 1], _around(x[3 * k - 3 : 3 * k], i + 3 * n0), r, p, (lo, hi), to)
             if wrap[1] or wrap[2]:
                 close(n, s, wrap, to)
             if k == steps:
@@ -231,7 +220,4 @@ def residual(grid, f, r, x, out, scratch):
         o, before = (i + 1) * s0, i * s0
         under = x[before : before + s0] if i > 0 else (x[n0 * s0 : (n0 + 1) * s0] if wrap[0] else zero[:s0])
         over = x[o + s0 : o + 2 * s0] if i < n0 - 1 else (x[s0 : 2 * s0] if wrap[0] else zero[:s0])
-        residual_plane(
-            s[1], f.w0[before : before + s0], f.w0[o : o + s0], f.w1[o : o + s0], f.w2[o : o + s0],
-            f.extra[o : o + s0], under, x[o : o + s0], over, r[o : o + s0], lo, hi, out[o : o + s0],
-        )  # fmt: skip
+        kinds.subtract(grid, f, (under, x[o : o + s0], over), r, i, (lo, hi), out[o : o + s0])

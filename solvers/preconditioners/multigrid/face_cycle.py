@@ -8,7 +8,7 @@ classical cycle; in the learned one, networks correct the coarse operators and t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels.faces import levels, waves
 from deepcd.solvers.kernels.faces.levels import Memory
-from deepcd.solvers.kernels.faces.records import F32, Faces, Grid
+from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.learned.face_architecture import KINDS
 from deepcd.solvers.preconditioners.multigrid.face_factors import networks_of, with_factors
@@ -71,6 +71,7 @@ class FaceCycle:
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
 
+    flat = FLAT_STEPS, FLAT_RANGE  # the smoothing of coarse levels in two dimensions
     symmetric = linear = True
     work = 4.0  # passes over the finest level: down, up, and the outer two
 
@@ -90,9 +91,10 @@ class FaceCycle:
             steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
             level = steps[-1].level
         self.name = "learned-multigrid" if networks else "geometric-multigrid"
-        self.grid, self.faces, self.codes, self.failing = grid, faces, steps[0].codes, steps[0].failing
+        self.grid, self.codes, self.failing = grid, steps[0].codes, steps[0].failing
+        self.fields: Faces | Around = faces
         self.omegas = chebyshev(STEPS, *RANGE)
-        self.memory_map = _laid_out(steps)
+        self.memory_map = _laid_out(steps, *self.flat)
         for depth in reversed(range(len(steps) - 1)):
             if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
@@ -102,8 +104,8 @@ class FaceCycle:
         """Make work vectors and threads."""
         self._below = box_of(self.memory_map.table[0])
         self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
-        self._team = Team(threads, self.grid.n[0], self.faces.extra.size)
-        shape = (3 * STEPS + levels.SPARE, self.grid.s[0])
+        self._team = Team(threads, self.grid.n[0], self.fields.extra.size)
+        shape = (3 * self.omegas.size + levels.SPARE, self.grid.s[0])
         self._rings = [(np.zeros(shape, dtype=np.float32),) for _ in range(self._team.threads)]
         self._smoothed = self.zeros()
 
@@ -125,7 +127,7 @@ class FaceCycle:
     def __str__(self) -> str:
         boxes = [self.grid, *map(box_of, self.memory_map.table)]
         sizes = ", ".join("x".join(str(k) for k in box.n if k > 1) or "1" for box in boxes)
-        memory, unknowns = self.memory(), max(int(np.count_nonzero(self.faces.inverse)), 1)
+        memory, unknowns = self.memory(), max(int(np.count_nonzero(self.fields.inverse)), 1)
         return (
             f"{self.name}, {len(boxes)} levels: {sizes}; the last solved exactly "
             f"({len(self.memory_map.cells)} unknowns)\n"
@@ -135,19 +137,19 @@ class FaceCycle:
 
     def memory(self) -> int:
         """Return the bytes of all arrays, the weights of the faces included."""
-        arrays = {id(a): a.nbytes for a in (*self.faces, *self.codes, *self.memory_map, self._smoothed)}
+        arrays = {id(a): a.nbytes for a in (*self.fields, *self.codes, *self.memory_map, self._smoothed)}
         return sum(arrays.values()) + sum(own.nbytes for (own,) in self._rings)
 
-    def twin(self, threads: int) -> FaceCycle:
+    def twin(self, threads: int) -> Self:
         """Return the same M with work vectors and threads of its own."""
-        twin = FaceCycle.__new__(FaceCycle)
+        twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin.memory_map = self.memory_map._replace(pool=self.memory_map.pool.copy())
         twin._allocate(threads)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("name", "grid", "faces", "codes", "failing", "omegas", "memory_map")
+        kept = ("name", "grid", "fields", "codes", "failing", "omegas", "memory_map")
         return {name: self.__dict__[name] for name in kept} | {"threads": self._team.threads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -157,11 +159,11 @@ class FaceCycle:
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
-        return np.zeros_like(self.faces.extra)
+        return np.zeros_like(self.fields.extra)
 
     def apply(self, r: F32, z: F32) -> float:
         """Set z to M r and return r.z."""
-        team, place = self._team, (self.grid, self.faces, self.omegas, r, self._smoothed)
+        team, place = self._team, (self.grid, self.fields, self.omegas, r, self._smoothed)
         bounds = team.halved if self.codes.near0.size else team.bounds
         where = (self.codes, self._below)
         team.run(waves.descend, *place, *where, self._coarse.r, scratch=self._rings, bounds=bounds)
@@ -175,10 +177,10 @@ def box_of(row: NDArray[np.int64]) -> Grid:
     return Grid(n, s, wrap)
 
 
-def _laid_out(steps: list[Coarser]) -> Memory:
+def _laid_out(steps: list[Coarser], flat_steps: int, flat_range: tuple[float, float]) -> Memory:
     """Return the coarse levels in memory."""
     rows, end, code_end = [], 0, 0
-    steps_down, interval = (FLAT_STEPS, FLAT_RANGE) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
+    steps_down, interval = (flat_steps, flat_range) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
     for step, under in zip(steps, [*steps[1:], None], strict=True):
         lengths = [0] * 6 if under is None else [code.size for code in under.codes]
         row = levels.row_of(step.level.grid, steps_down, end, lengths, code_end)
