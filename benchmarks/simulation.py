@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.data import SCENES
-from deepcd.pde import PoissonSystem
+from deepcd.pde import CutSystem
 from deepcd.solvers.bench.methods import smoothed_aggregation
 from deepcd.solvers.simulation.pressure import Pressure, PressureAnswer
 from deepcd.solvers.simulation.running import run
@@ -42,7 +42,7 @@ def scipy_cg(tol: float) -> Pressure:
     """Return SciPy's conjugate gradients as a pressure solver."""
     from scipy.sparse.linalg import cg
 
-    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+    def solve(system: CutSystem, b: F64, x0: F64) -> PressureAnswer:
         counted: list[None] = []
         start = time.perf_counter()
         x, _ = cg(system.A, b, x0, rtol=tol, maxiter=20_000, callback=lambda _: counted.append(None))
@@ -53,9 +53,9 @@ def scipy_cg(tol: float) -> Pressure:
 
 def pyamg_sa(tol: float) -> Pressure:
     """Return PyAMG's smoothed aggregation and conjugate gradients as a pressure solver, one hierarchy per matrix."""
-    prepared: tuple[PoissonSystem, Any] | None = None
+    prepared: tuple[CutSystem, Any] | None = None
 
-    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+    def solve(system: CutSystem, b: F64, x0: F64) -> PressureAnswer:
         nonlocal prepared
         start = time.perf_counter()
         if prepared is None or prepared[0] is not system:

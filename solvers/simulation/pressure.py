@@ -1,4 +1,4 @@
-"""DeepCD as the pressure solver of a simulation, prepared once per grid and started from the pressure before."""
+"""DeepCD as the pressure solver of a simulation, prepared once per system and started from the pressure before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.pde import PoissonSystem
+from deepcd.pde import CutSystem
 from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.system import System
 
@@ -30,7 +30,8 @@ class PressureAnswer:
     x : ndarray of float, shape (unknowns,)
         The pressure; NumPy sees this object as that array.
     setup, solve : float
-        Seconds of set-up (nearly 0 on a grid that was prepared before) and of the solve.
+        Seconds of set-up, assembly of the matrix included (nearly 0 for a system that was prepared before), and of the
+        solve.
     iterations : int
         Iterations of the solve.
     """
@@ -45,11 +46,11 @@ class PressureAnswer:
         return np.array(self.x, dtype) if copy else np.asarray(self.x, dtype)
 
 
-Pressure = Callable[[PoissonSystem, F64, F64], PressureAnswer]  # the `solve` of a stepper in a simulation
+Pressure = Callable[[CutSystem, F64, F64], PressureAnswer]  # the `solve` of a stepper in a simulation
 
 
 class DeepCDPressure:
-    """The function ``solve(system, b, x0)`` of a stepper, by DeepCD.
+    """The function ``solve(system, b, x0)`` of a stepper, by DeepCD, which is given the bare matrix.
 
     Parameters
     ----------
@@ -61,10 +62,10 @@ class DeepCDPressure:
 
     def __init__(self, solver: DeepCD, tol: float) -> None:
         self._solver, self._tol = solver, tol
-        self._for: PoissonSystem | None = None
+        self._for: CutSystem | None = None
         self._prepared: System | None = None
 
-    def __call__(self, system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+    def __call__(self, system: CutSystem, b: F64, x0: F64) -> PressureAnswer:
         """Return x with |b - A x| <= tol |b|.
 
         Raises
@@ -74,7 +75,7 @@ class DeepCDPressure:
         """
         start = time.perf_counter()
         if self._prepared is None or self._for is not system:
-            self._prepared, self._for = self._solver.setup(system.grid), system
+            self._prepared, self._for = self._solver.setup(system.A), system
         ready = time.perf_counter()
         solution = self._prepared.solve(b, self._tol, x0=x0)
         done = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepcd.data.files import replace, sole_writer
-from deepcd.pde import LiquidState, PressureSolve, SmokeState, Step, divergence, write_pvd, write_vti
+from deepcd.pde import LiquidState, PressureSolve, SmokeState, Step, write_pvd, write_vti
 from deepcd.pde.extras import require
 from deepcd.pde.grids import Cell
 from deepcd.pde.stepping import Stepper
@@ -25,7 +25,11 @@ from deepcd.solvers.simulation.scenes import Scene, State
 CHECKPOINT = "checkpoint.npz"
 CHECKPOINT_SECONDS = 30.0  # shortest time between two checkpoints
 MOST_PICTURES = 120  # upper bound for the pictures of a run
-STATES: dict[str, type[SmokeState | LiquidState]] = {"smoke": SmokeState, "liquid": LiquidState}
+STATES: dict[str, type[SmokeState | LiquidState]] = {
+    "smoke": SmokeState,
+    "liquid": LiquidState,
+    "bubbles": LiquidState,
+}
 Row = dict[str, float]
 Tell = Callable[[Row, PressureSolve], object]
 
@@ -144,7 +148,7 @@ def _row(step: Step[Any], seconds: float) -> Row:
     """Return the row of a frame that took so many seconds in all."""
     solved, answer = step.solved, step.solved.answer
     largest = float(np.abs(solved.b).max(initial=0.0))
-    left = float(np.abs(divergence(solved.system.grid, step.state.velocity)).max()) / largest if largest > 0 else 0.0
+    left = solved.left / largest if largest > 0 else 0.0
     setup, solve, iterations = 0.0, 0.0, 0
     if isinstance(answer, PressureAnswer):  # nothing is solved where there is no unknown
         setup, solve, iterations = answer.setup, answer.solve, answer.iterations
