@@ -1,6 +1,6 @@
 """What does a frame of a simulation cost, and what would it cost with another solver of the pressure?
 
-    python -m benchmarks.simulation [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
+    python -m benchmarks.simulation [--scenes plume paddle dam_break bubble] [--frames 100] [--scale 1.0] [--threads 2]
     python -m benchmarks.simulation --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
 
 The scenes that ship are solved to 1e-6, starting from the pressure of the frame before. The seconds of a frame are
@@ -106,7 +106,7 @@ def measured(name: str, frames: int, scale: float, threads: int, solver: str) ->
 def main() -> None:
     """Print and save a row per scene and solver."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", nargs="+", default=["plume", "paddle", "dam_break"])
+    parser.add_argument("--scenes", nargs="+", default=["plume", "paddle", "dam_break", "bubble"])
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=2)

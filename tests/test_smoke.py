@@ -26,6 +26,8 @@ from deepcd.pde import (
     fractions,
     half_space,
     swirling_flow,
+    together,
+    turning,
 )
 from deepcd.pde.mac import sides
 
@@ -214,6 +216,24 @@ def test_cells_move_with_a_solid_that_is_no_shape() -> None:
         assert np.abs(divergence(solved.system.grid, state.velocity)).max() < 1e-12
         systems.append(solved.system)
     assert len({id(system) for system in systems}) == 4  # the plate is in new cells in every other step or so
+
+
+def test_two_solids_turn_side_by_side() -> None:
+    """Both cut cells, in a closed box, and each face moves with the nearer one."""
+    grid = domain((14, 10, 6))
+    plates = [turning(box((3 + 6 * k, 3.3, 1), (4.4 + 6 * k, 6.7, 5)), grid, (3.7 + 6 * k, 5), 8.0 - 16 * k)
+              for k in (0, 1)]  # fmt: skip
+    smoke = stepper(grid, obstacle=together(plates, grid), dt=0.4)
+    steps = list(islice(smoke.iterate(), 4))
+    assert max(step.solved.left for step in steps) < 1e-12
+    state = steps[-1].state
+    first, last = (plate(state.time) for plate in plates)
+    region, motion = together(plates, grid)(state.time)
+    assert isinstance(region, Shape)
+    assert region.distance is not None
+    for part, (_, own) in ((slice(7), first), (slice(8, None), last)):
+        np.testing.assert_array_equal(np.asarray(motion[0])[part], np.asarray(own[0])[part])
+    assert max(np.abs(u).max() for u in state.velocity) > 0.5
 
 
 def test_an_obstacle_that_lies_still_may_have_a_velocity() -> None:

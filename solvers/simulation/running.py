@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepcd.data.files import replace, sole_writer
-from deepcd.pde import LiquidState, PressureSolve, SmokeState, Step, write_pvd, write_vti
+from deepcd.pde import CutSystem, LiquidState, PressureSolve, SmokeState, Step, write_pvd, write_vti
 from deepcd.pde.extras import require
 from deepcd.pde.grids import Cell
 from deepcd.pde.stepping import Stepper
@@ -125,12 +125,14 @@ def _advance(
         start = time.perf_counter()
         step = stepper.step(progress.state)
         row = _row(step, time.perf_counter() - start)
-        state, grid = step.state, step.solved.system.grid
+        state, system = step.state, step.solved.system
+        assert isinstance(system, CutSystem)
         progress.state = state
         progress.rows.append(row)
         last = state.frame == scene.frames
         if state.frame % stride == 0 or last:
-            replace(out / "film" / f"{state.frame:05d}.png", pictures.frame(state, grid, scene.view))
+            picture = pictures.frame(state, system, scene.view, gas=scene.kind == "bubbles")
+            replace(out / "film" / f"{state.frame:05d}.png", picture)
         if last or (vti_every and state.frame % vti_every == 0):
             _export(out, step, stepper.fields)
         if last or time.perf_counter() - kept > CHECKPOINT_SECONDS:
