@@ -1,6 +1,6 @@
 """What does a frame of a simulation cost, and what would it cost with another solver of the pressure?
 
-    python -m benchmarks.simulation [--scenes plume paddle dam_break] [--frames 100] [--scale 1.0] [--threads 2]
+    python -m benchmarks.simulation [--scenes plume paddle dam_break bubble] [--frames 100] [--scale 1.0] [--threads 2]
     python -m benchmarks.simulation --peers [--frames 5]      SciPy's CG and PyAMG in deepcd's place
 
 The scenes that ship are solved to 1e-6, starting from the pressure of the frame before. The seconds of a frame are
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.data import SCENES
-from deepcd.pde import PoissonSystem
+from deepcd.pde import CutSystem
 from deepcd.solvers.bench.methods import smoothed_aggregation
 from deepcd.solvers.simulation.pressure import Pressure, PressureAnswer
 from deepcd.solvers.simulation.running import run
@@ -42,7 +42,7 @@ def scipy_cg(tol: float) -> Pressure:
     """Return SciPy's conjugate gradients as a pressure solver."""
     from scipy.sparse.linalg import cg
 
-    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+    def solve(system: CutSystem, b: F64, x0: F64) -> PressureAnswer:
         counted: list[None] = []
         start = time.perf_counter()
         x, _ = cg(system.A, b, x0, rtol=tol, maxiter=20_000, callback=lambda _: counted.append(None))
@@ -53,9 +53,9 @@ def scipy_cg(tol: float) -> Pressure:
 
 def pyamg_sa(tol: float) -> Pressure:
     """Return PyAMG's smoothed aggregation and conjugate gradients as a pressure solver, one hierarchy per matrix."""
-    prepared: tuple[PoissonSystem, Any] | None = None
+    prepared: tuple[CutSystem, Any] | None = None
 
-    def solve(system: PoissonSystem, b: F64, x0: F64) -> PressureAnswer:
+    def solve(system: CutSystem, b: F64, x0: F64) -> PressureAnswer:
         nonlocal prepared
         start = time.perf_counter()
         if prepared is None or prepared[0] is not system:
@@ -106,7 +106,7 @@ def measured(name: str, frames: int, scale: float, threads: int, solver: str) ->
 def main() -> None:
     """Print and save a row per scene and solver."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", nargs="+", default=["plume", "paddle", "dam_break"])
+    parser.add_argument("--scenes", nargs="+", default=["plume", "paddle", "dam_break", "bubble"])
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=2)

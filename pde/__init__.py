@@ -6,7 +6,9 @@ from deepcd.pde.analytic_meshes import box_mesh as box_mesh
 from deepcd.pde.analytic_meshes import icosphere as icosphere
 from deepcd.pde.analytic_meshes import knot as knot
 from deepcd.pde.analytic_meshes import torus as torus
+from deepcd.pde.bubbles import BubbleStepper as BubbleStepper
 from deepcd.pde.cell_systems import CellSystem as CellSystem
+from deepcd.pde.cut_systems import CutSystem as CutSystem
 from deepcd.pde.diffusion import DiffusionSystem as DiffusionSystem
 from deepcd.pde.diffusion import diffusion as diffusion
 from deepcd.pde.domains import Shape as Shape

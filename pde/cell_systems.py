@@ -97,6 +97,27 @@ class CellSystem(ABC):
             raise ValueError(f"field must have the shape of the grid, {self.shape}, got {array.shape}")
         return array.reshape(-1)[self.cells]
 
+    def balanced(self, b: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a right-hand side without its mean over each sealed component, where A has no solution with it.
+
+        Parameters
+        ----------
+        b : ndarray of float64, shape (n,)
+            The right-hand side.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            A new array, unless nothing is sealed.
+        """
+        if self.sealed.any():
+            size = np.bincount(self.component)
+            # Two passes are needed: the first mean has a rounding error relative to a large offset.
+            for _ in range(2):
+                mean = np.bincount(self.component, weights=b) / size
+                b = b - np.where(self.sealed, mean, 0.0)[self.component]
+        return b
+
     def describe(self) -> str:
         """Describe the system: its regions, sealed chambers and isolated cells.
 

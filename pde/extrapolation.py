@@ -68,7 +68,63 @@ def extrapolate(
     return result
 
 
-def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int | None = None) -> Velocity:
+def extended(
+    phi: NDArray[np.float64], known: NDArray[np.bool_], wanted: NDArray[np.bool_], periodic: Sequence[int] = ()
+) -> NDArray[np.float64]:
+    """Continue a level set linearly into cells beside those where it is known, so that planes go on as planes.
+
+    Parameters
+    ----------
+    phi : ndarray of float64
+        Values at the centres of the cells of a box.
+    known : ndarray of bool, shape of phi
+        Marks the entries that are known.
+    wanted : ndarray of bool, shape of phi
+        Marks others, each beside a known one.
+    periodic : sequence of int, default ()
+        The axes along which the box repeats.
+
+    Returns
+    -------
+    ndarray of float64
+        A new array: what is wanted is on the line through two known entries in a row, of which the nearer one is next
+        to the surface, or the mean of several such lines; where there is no line, the mean of the known neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.pde.extrapolation import extended
+    >>> known = np.array([[True, True, False, False]])
+    >>> extended(np.array([[1.0, 3.0, 0.0, 0.0]]), known, np.array([[False, False, True, False]])).tolist()
+    [[1.0, 3.0, 5.0, 0.0]]
+    """
+    place = np.nonzero(wanted)
+    values, ranks = [], []
+    for axis, n in enumerate(phi.shape):
+        for step in (1, -1):
+            near, far = list(place), list(place)
+            near[axis], far[axis] = place[axis] + step, place[axis] + 2 * step
+            there = [axis in periodic or (at[axis] >= 0) & (at[axis] < n) for at in (near, far)]
+            near[axis], far[axis] = near[axis] % n, far[axis] % n
+            beside = there[0] & known[tuple(near)]
+            line = beside & there[1] & known[tuple(far)]
+            one, two = phi[tuple(near)], phi[tuple(far)]
+            values.append(np.where(line, 2 * one - two, one))
+            ranks.append(np.where(line, np.abs(one), np.where(beside, 1e300, np.inf)))
+    best = np.min(ranks, axis=0)
+    chosen = (np.array(ranks) <= best * (1 + 1e-9)) & np.isfinite(best)
+    result = phi.copy()
+    result[place] = np.where(chosen, values, 0.0).sum(axis=0) / np.maximum(chosen.sum(axis=0), 1)
+    return result
+
+
+def extrapolate_velocity(
+    grid: Grid,
+    velocity: Sequence[ArrayLike],
+    layers: int | None = None,
+    *,
+    opened: Sequence[NDArray[np.float64]] | None = None,
+) -> Velocity:
     """Continue the velocity of the fluid into solids and air.
 
     Parameters
@@ -79,6 +135,8 @@ def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int 
         One array per axis, on the faces of the grid, in units of velocity. It is known on the faces of fluid cells.
     layers : int, optional
         As in :func:`extrapolate`.
+    opened : sequence of ndarray of float64, optional
+        The part of each face that is open, one array per axis; on a face of which it is 0 the velocity is not known.
 
     Returns
     -------
@@ -101,11 +159,14 @@ def extrapolate_velocity(grid: Grid, velocity: Sequence[ArrayLike], layers: int 
     if grid.periodic:
         width = max(grid.shape) if layers is None else layers + 1
         flow = [widened(c, grid.periodic, width, axis) for axis, c in enumerate(checked_velocity(grid, velocity))]
-        wide = extrapolate_velocity(widened_grid(grid, width), flow, layers)
+        parts = opened and [widened(part, grid.periodic, width, axis) for axis, part in enumerate(opened)]
+        wide = extrapolate_velocity(widened_grid(grid, width), flow, layers, opened=parts)
         return tuple(narrowed(c, grid.periodic, width, axis) for axis, c in enumerate(wide))
     result = []
     for axis, component in enumerate(checked_velocity(grid, velocity)):
         low, high = sides(grid, axis)
         known = (low == Cell.FLUID) | (high == Cell.FLUID)
+        if opened is not None:
+            known &= opened[axis] > 0
         result.append(extrapolate(component, known, layers))
     return tuple(result)

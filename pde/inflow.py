@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.pde.cut_systems import CutSystem
 from deepcd.pde.domains import Shape, cells_of
 from deepcd.pde.grids import Cell, Grid
-from deepcd.pde.mac import Velocity, divergence, face_shapes
-from deepcd.pde.poisson import PoissonSystem
+from deepcd.pde.mac import Velocity, face_shapes
 
 UNEVEN = 1e-9  # net flow into a chamber without air that counts as none, relative to all that enters and leaves
 
@@ -90,11 +90,15 @@ class Openings:
             behind = faces[:-1] if inflow.end == "low" else faces[1:]
             behind[np.moveaxis(cells, inflow.axis, 0)] = inflow.velocity[inflow.axis]
 
-    def rate(self, wet: NDArray[np.bool_]) -> float:
-        """Return the volume that enters per time, less what leaves, through the cells that are wet."""
-        area = self.grid.spacing ** (len(self.grid.shape) - 1)
-        pairs = zip(self.inflows, self.cells, strict=True)
-        return area * sum(inflow.inward * np.count_nonzero(cells & wet) for inflow, cells in pairs)
+    def rate(self, wet: NDArray[np.bool_], opened: Velocity | None = None) -> float:
+        """Return the volume that enters per time, less what leaves, through the open faces of cells that are wet."""
+        total, area = 0.0, self.grid.spacing ** (len(self.grid.shape) - 1)
+        for inflow, cells in zip(self.inflows, self.cells, strict=True):
+            shape = face_shapes(self.grid)[inflow.axis]
+            faces = np.moveaxis(np.ones(shape) if opened is None else opened[inflow.axis], inflow.axis, 0)
+            behind = faces[:-1] if inflow.end == "low" else faces[1:]
+            total += inflow.inward * float(behind[np.moveaxis(cells & wet, inflow.axis, 0)].sum())
+        return area * total
 
     def layers(self, dt: float, most: float) -> list[NDArray[np.bool_]]:
         """Return the open cells that each inflow crosses in a time step, at most so many in a row and at least one."""
@@ -108,7 +112,7 @@ class Openings:
             result.append(layer)
         return result
 
-    def check(self, system: PoissonSystem) -> None:
+    def check(self, system: CutSystem) -> None:
         """Refuse inflows into a chamber that nothing leaves.
 
         Raises
@@ -120,7 +124,7 @@ class Openings:
             return
         flow = tuple(np.zeros(shape) for shape in face_shapes(system.grid))
         self.prescribe(flow)
-        entering = -system.from_field(divergence(system.grid, flow)) * system.grid.spacing ** len(system.grid.shape)
+        entering = -system.from_field(system.divergence(flow)) * system.grid.spacing ** len(system.grid.shape)
         net = np.bincount(system.component, weights=entering)
         through = np.bincount(system.component, weights=np.abs(entering))
         wrong = system.sealed & (np.abs(net) > UNEVEN * through)

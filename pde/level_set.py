@@ -85,7 +85,7 @@ def redistance(
     return signed if inside is None else np.where(count, signed, function)
 
 
-def liquid_volume(grid: Grid, phi: ArrayLike) -> float:
+def liquid_volume(grid: Grid, phi: ArrayLike, opened: NDArray[np.float64] | None = None) -> float:
     """Return the volume (in 2D the area) in which a signed distance is negative, outside solids.
 
     Parameters
@@ -94,6 +94,8 @@ def liquid_volume(grid: Grid, phi: ArrayLike) -> float:
         The grid, of which only the solids and the spacing h are used.
     phi : array_like, shape of the grid
         Signed distance in units of length. A cell counts with the fraction 1/2 - phi / h, limited to 0 .. 1.
+    opened : ndarray of float64, shape of the grid, optional
+        The part of each cell that is not solid, by which it counts. Default: all of it.
 
     Returns
     -------
@@ -113,11 +115,14 @@ def liquid_volume(grid: Grid, phi: ArrayLike) -> float:
     4.5
     """
     values = _outside_solids(grid, phi)
-    filled = np.clip(0.5 - values / grid.spacing, 0.0, 1.0).sum()
-    return float(filled * grid.spacing ** len(grid.shape))
+    filled = np.clip(0.5 - values / grid.spacing, 0.0, 1.0)
+    total = filled.sum() if opened is None else np.vdot(filled, _outside_solids(grid, opened))
+    return float(total * grid.spacing ** len(grid.shape))
 
 
-def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.float64]:
+def shift_to_volume(
+    grid: Grid, phi: ArrayLike, volume: float, opened: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Move a surface along its normal, everywhere by the same distance, until it encloses the given volume.
 
     Parameters
@@ -128,6 +133,8 @@ def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.flo
         Signed distance in units of length.
     volume : float
         The volume to reach, as :func:`liquid_volume` counts it.
+    opened : ndarray of float64, shape of the grid, optional
+        The part of each cell that is not solid. Default: all of it.
 
     Returns
     -------
@@ -148,16 +155,18 @@ def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.flo
     """
     h = grid.spacing
     values = _outside_solids(grid, phi) / h
-    near = values[np.abs(values) < 1.5]  # all other cells stay full or empty
-    wanted = volume / h ** len(grid.shape) - np.count_nonzero(values <= -1.5)
+    sizes = np.ones(values.shape) if opened is None else _outside_solids(grid, opened)
+    beside = np.abs(values) < 1.5  # all other cells stay full or empty
+    near, size = values[beside], sizes[beside]
+    wanted = volume / h ** len(grid.shape) - sizes[values <= -1.5].sum()
     low, high = -0.5, 0.5
     # The volume is monotone in the shift, and linear between a few kinks, so Newton's method within a bracket finds it.
     shift = 0.0
     for _ in range(50):
         fraction = 0.5 - near - shift
-        excess = np.clip(fraction, 0.0, 1.0).sum() - wanted
+        excess = np.vdot(np.clip(fraction, 0.0, 1.0), size) - wanted
         low, high = (shift, high) if excess > 0 else (low, shift)
-        area = np.count_nonzero((fraction > 0) & (fraction < 1))
+        area = size[(fraction > 0) & (fraction < 1)].sum()
         if abs(excess) <= 1e-12 * max(abs(wanted), 1.0):
             break
         newton = shift + excess / area if area else np.inf
@@ -166,7 +175,7 @@ def shift_to_volume(grid: Grid, phi: ArrayLike, volume: float) -> NDArray[np.flo
 
 
 def _outside_solids(grid: Grid, phi: ArrayLike) -> NDArray[np.float64]:
-    """Return the values of phi in the cells that are not solid."""
+    """Return the values in the cells that are not solid."""
     function = np.asarray(phi, dtype=np.float64)
     if function.shape != grid.shape:
         raise ValueError(f"phi must have the shape of the grid, {grid.shape}, got {function.shape}")

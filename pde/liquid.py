@@ -1,14 +1,17 @@
 """A liquid with a free surface: the incompressible Euler equations inside a level set, surrounded by weightless air.
 
-Cells in which the signed distance is negative are fluid, the others are air at pressure zero (Foster and Fedkiw,
-Practical Animation of Liquids, SIGGRAPH 2001; Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapter
-8). A step carries surface and velocity along the velocity, which is defined a few cells into the air. Then it adds
-gravity, solves for the pressure in the cells that are fluid now, and continues the velocity beyond the surface again.
-The last axis points up.
+Cells in which the signed distance is negative are fluid, the others are air (Foster and Fedkiw, Practical Animation of
+Liquids, SIGGRAPH 2001; Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapter 8). The pressure is zero
+where the surface cuts the lines between centres (Gibou, Fedkiw, Cheng and Kang, 2002, see `deepcd.pde.interfaces`), and
+solids that know the distance from their surface cut cells (Batty, Bertails and Bridson, 2007, see `deepcd.pde.solids`).
+A step carries surface and velocity along the velocity, which is defined a few cells into the air. Then it adds gravity,
+solves for the pressure in the cells that are fluid now, and continues the velocity beyond the surface again. The last
+axis points up.
 
 A level set does not keep its volume by itself. The volume that advection and redistancing lose or gain is put back by
 moving the whole surface along its normal, by a small fraction of a cell per step. Two limits of the model: enclosed air
-has no pressure either and may vanish, and walls hold on to the liquid, so that a film comes off a closed lid slowly.
+has no pressure either and may vanish, for which there is `deepcd.pde.bubbles`, and walls hold on to the liquid, so that
+a film comes off a closed lid slowly.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.advection import advect_scalars, advect_velocity
-from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
+from deepcd.pde.cut_systems import CutSystem
+from deepcd.pde.domains import Shape
+from deepcd.pde.extrapolation import extended, extrapolate
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.inflow import Inflow, Openings
+from deepcd.pde.interfaces import free_surface
 from deepcd.pde.level_set import liquid_volume, redistance, shift_to_volume
-from deepcd.pde.mac import Velocity, face_shapes, faces_of, no_penetration, sides
-from deepcd.pde.poisson import poisson
+from deepcd.pde.mac import Velocity, face_shapes, faces_of, sides
 from deepcd.pde.projection import SolveFunction, pressure_step
 from deepcd.pde.stepping import Step, Stepper
 
@@ -69,10 +74,11 @@ class LiquidStepper(Stepper[LiquidState]):
     Parameters
     ----------
     grid : Grid
-        Grid whose solids, walls, spacing and `air_at` are used; the level set decides between liquid and air.
+        Grid whose solids, which are whole cells, walls, spacing and `air_at` are used; the level set decides between
+        liquid and air. `air_at` is of use at open walls only.
     solve : callable
-        ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. The system is a new one
-        in every step.
+        ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. The
+        :class:`CutSystem` is a new one in every step.
     gravity : float
         Downward acceleration, in units of length / time^2.
     dt : float
@@ -82,6 +88,8 @@ class LiquidStepper(Stepper[LiquidState]):
     inflows : sequence of Inflow, default ()
         Parts of walls through which liquid enters, or leaves, as long as there is any. The cells beside the former are
         full at all times.
+    solid : Shape, optional
+        A solid that lies still, whose surface cuts cells; whole cells are taken of a shape without a distance.
     threads : int, default 1
         Number of threads for advection; results do not depend on it.
 
@@ -118,14 +126,16 @@ class LiquidStepper(Stepper[LiquidState]):
         dt: float,
         cfl: float = 1.0,
         inflows: Sequence[Inflow] = (),
+        solid: Shape | None = None,
         threads: int = 1,
     ) -> None:
-        super().__init__(grid, solve, dt=dt, cfl=cfl, threads=threads)
+        super().__init__(grid, solve, dt=dt, cfl=cfl, solid=solid, threads=threads)
         if not np.isfinite(gravity):
             raise ValueError(f"gravity must be finite, got {gravity!r}")
         self.gravity = float(gravity)
-        self._solid = np.equal(grid.cells, Cell.SOLID)
-        self.openings = Openings(grid, inflows)
+        self._solid = np.equal(self.solids.grid.cells, Cell.SOLID)
+        self._slopes = self.solids.slopes()
+        self.openings = Openings(self.solids.grid, inflows)
         self._layers = math.ceil(cfl) + 2  # a trace ends at most `cfl` cells away and interpolates beyond that
 
     def start(self, phi: ArrayLike) -> LiquidState:
@@ -151,39 +161,51 @@ class LiquidStepper(Stepper[LiquidState]):
             raise ValueError(f"phi must have the shape of the grid, {self.grid.shape}, got {function.shape}")
         distance = self._distance(self._fed(function))
         rest = tuple(np.zeros(shape) for shape in face_shapes(self.grid))
-        return LiquidState(rest, distance, liquid_volume(self.grid, distance), np.zeros(self.grid.shape))
+        volume = liquid_volume(self.solids.grid, distance, self.solids.volume)
+        return LiquidState(rest, distance, volume, np.zeros(self.grid.shape))
 
     def _advance(self, state: LiquidState, velocity: Velocity, dt: float) -> Step[LiquidState]:
         start = perf_counter()
         how: dict[str, Any] = {"periodic": self.grid.periodic, "threads": self.threads}
-        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=~self._solid, **how)
+        inside = ~self.solids.buried
+        (phi,) = advect_scalars([state.phi], velocity, dt, self.grid.spacing, inside=inside, **how)
         wet = (state.phi < 0) & ~self._solid
-        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=wet, **how)
+        moved = advect_velocity(velocity, dt, self.grid.spacing, inside=self._moving(state.phi), **how)
         seconds = perf_counter() - start
         volume = max(state.volume - dt * self._outflow(velocity, wet), 0.0)
-        phi = self._fed(shift_to_volume(self.grid, self._distance(self._fed(phi)), volume))
+        distance = self._distance(self._fed(phi))
+        phi = self._fed(shift_to_volume(self.solids.grid, distance, volume, self.solids.volume))
         self._push(moved)
         moved[-1][...] -= dt * self.gravity
-        system = poisson(self._filled(phi))
+        system = self._system(phi)
         self.openings.check(system)
-        cut = no_penetration(system.grid, moved)
+        cut = self.solids.held(moved)
         self.openings.prescribe(cut)
         flow, pressure, solved = pressure_step(system, cut, state.pressure, self.solve)
         new = LiquidState(self._continued(system.grid, flow), phi, volume, pressure, state.time + dt, state.frame + 1)
         return Step(new, solved, seconds)
 
-    def _filled(self, phi: NDArray[np.float64]) -> Grid:
-        """Return the grid with the liquid in it."""
+    def _moving(self, phi: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return the cells in which the velocity is that of a fluid, and not a continuation."""
+        return (phi < 0) & ~self._solid
+
+    def _system(self, phi: NDArray[np.float64]) -> CutSystem:
+        """Return the pressure system of the liquid, under a surface at pressure zero."""
         cells = np.where(phi < 0, np.uint8(Cell.FLUID), np.uint8(Cell.AIR))
         cells[self._solid] = Cell.SOLID
-        return Grid(cells, walls=self.grid.walls, spacing=self.grid.spacing, air_at=self.grid.air_at)
+        grid = Grid(cells, walls=self.grid.walls, spacing=self.grid.spacing, air_at=self.grid.air_at)
+        return CutSystem(grid, self.solids.opened, free_surface(phi, self._slopes, periodic=grid.periodic))
 
     def _distance(self, phi: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the signed distance; inside solids it is extrapolated from the cells beside them."""
-        open_cells, around = ~self._solid, self.grid.periodic
+        """Return the signed distance; it goes on linearly beside cut cells, and deeper in solids as beside them."""
+        inside, around = ~self.solids.buried, self.grid.periodic
+        known = ~self._solid
+        for layer in self.solids.layers:
+            phi = extended(phi, known, layer, around)
+            known = known | layer
         reach = self._layers * self.grid.spacing
-        distance = redistance(phi, self.grid.spacing, inside=open_cells, reach=reach, periodic=around)
-        return extrapolate(distance, open_cells, periodic=around) if self._solid.any() else distance
+        distance = redistance(phi, self.grid.spacing, inside=inside, reach=reach, periodic=around)
+        return distance if inside.all() else extrapolate(distance, inside, periodic=around)
 
     def _continued(self, grid: Grid, flow: Velocity) -> Velocity:
         """Return the velocity of the liquid beyond its faces, but not through the faces of solids."""
@@ -191,11 +213,11 @@ class LiquidStepper(Stepper[LiquidState]):
         for axis, component in enumerate(flow):
             low, high = sides(grid, axis)
             reach.append(np.where((low == Cell.FLUID) | (high == Cell.FLUID), component, 0.0))
-        wide = extrapolate_velocity(grid, reach, self._layers)
+        wide = self.solids.continued(tuple(reach), grid, self._layers)
         result = []
-        for axis, (component, cut) in enumerate(zip(wide, no_penetration(grid, wide), strict=True)):
-            low, high = sides(grid, axis)
-            result.append(np.where((low == Cell.SOLID) & (high == Cell.SOLID), component, cut))
+        for axis, (component, held) in enumerate(zip(wide, self.solids.held(wide), strict=True)):
+            inner = np.logical_and(*(side == Cell.SOLID for side in sides(self.solids.grid, axis)))
+            result.append(np.where(inner, component, held))
         self.openings.prescribe(tuple(result))
         return tuple(result)
 
@@ -214,10 +236,11 @@ class LiquidStepper(Stepper[LiquidState]):
 
     def _outflow(self, velocity: Velocity, wet: NDArray[np.bool_]) -> float:
         """Return the volume per time that leaves through open walls and inflows, less what enters."""
-        total = -self.openings.rate(wet)
+        total = -self.openings.rate(wet, self.solids.opened)
         for axis, (component, walls) in enumerate(zip(velocity, self.grid.walls, strict=True)):
             for end, sign, kind in zip((0, -1), (-1.0, 1.0), walls, strict=True):
                 if kind == "air":
-                    through = np.take(component, end, axis=axis)[np.take(wet, end, axis=axis)]
+                    flux = self.solids.opened[axis] * component
+                    through = np.take(flux, end, axis=axis)[np.take(wet, end, axis=axis)]
                     total += sign * float(through.sum()) * self.grid.spacing ** (len(self.grid.shape) - 1)
         return total

@@ -210,14 +210,7 @@ def pressure_rhs(system: PoissonSystem, velocity: Sequence[ArrayLike]) -> NDArra
     >>> bool(np.abs(divergence(grid, project(system, velocity, p))).max() < 1e-12)
     True
     """
-    b = -system.from_field(divergence(system.grid, velocity))
-    if system.sealed.any():
-        size = np.bincount(system.component)
-        # Two passes are needed: the first mean has a rounding error relative to a large offset.
-        for _ in range(2):
-            mean = np.bincount(system.component, weights=b) / size
-            b -= np.where(system.sealed, mean, 0.0)[system.component]
-    return b
+    return system.balanced(-system.from_field(divergence(system.grid, velocity)))
 
 
 def project(system: PoissonSystem, velocity: Sequence[ArrayLike], pressure: ArrayLike) -> Velocity:

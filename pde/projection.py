@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.pde.mac import Velocity, pressure_rhs, project
+from deepcd.pde.cut_systems import CutSystem
+from deepcd.pde.mac import Velocity, divergence, project
 from deepcd.pde.poisson import PoissonSystem
 
-SolveFunction = Callable[[PoissonSystem, NDArray[np.float64], NDArray[np.float64]], ArrayLike]
+SolveFunction = Callable[[Any, NDArray[np.float64], NDArray[np.float64]], ArrayLike]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,7 @@ class PressureSolve:
 
     Parameters
     ----------
-    system : PoissonSystem
+    system : PoissonSystem or CutSystem
         The system, with n unknowns. As long as the grid stays the same, all steps share one object.
     b : ndarray of float64, shape (n,)
         Right-hand side in units of 1 / time, as :func:`pressure_rhs` returns it.
@@ -28,22 +30,29 @@ class PressureSolve:
         Pressure of the step before, in units of length^2 / time.
     answer : object, optional
         What the solver returned, facts of its own included. None if it was not called, since there was no unknown.
+    left : float, default nan
+        The largest divergence of a cell after the step, in units of 1 / time; nan if no velocity was projected.
     """
 
-    system: PoissonSystem
+    system: PoissonSystem | CutSystem
     b: NDArray[np.float64]
     x0: NDArray[np.float64]
     answer: object = None
+    left: float = float("nan")
 
 
 def pressure_step(
-    system: PoissonSystem, velocity: Velocity, pressure: ArrayLike, solve: SolveFunction
+    system: PoissonSystem | CutSystem,
+    velocity: Velocity,
+    pressure: ArrayLike,
+    solve: SolveFunction,
+    motion: Sequence[NDArray[np.float64]] | None = None,
 ) -> tuple[Velocity, NDArray[np.float64], PressureSolve]:
     """Take the divergence out of a velocity.
 
     Parameters
     ----------
-    system : PoissonSystem
+    system : PoissonSystem or CutSystem
         The pressure system, with n unknowns.
     velocity : tuple of ndarray of float64
         One array per axis, on the faces of the grid, in units of velocity.
@@ -53,6 +62,8 @@ def pressure_step(
         ``solve(system, b, x0)`` returns x with A x = b for the A of the system: an array, or an object with
         ``__array__`` that holds facts of its own. The residual is the divergence that stays. Over each sealed chamber b
         sums up to zero, and x is determined up to a constant.
+    motion : sequence of ndarray of float64, optional
+        The velocity of the solids that cut the cells of a CutSystem, one array per axis over the faces.
 
     Returns
     -------
@@ -68,7 +79,13 @@ def pressure_step(
     ValueError
         If an array is of the wrong shape, or if `solve` does not return n finite numbers.
     """
-    b, x0 = pressure_rhs(system, velocity), system.from_field(pressure)
+
+    def leaving(flow: Velocity) -> NDArray[np.float64]:
+        if isinstance(system, CutSystem):
+            return system.divergence(flow, motion)
+        return divergence(system.grid, flow)
+
+    b, x0 = system.balanced(-system.from_field(leaving(velocity))), system.from_field(pressure)
     answer = solve(system, b, x0.copy()) if x0.size else None
     x = np.asarray(answer, dtype=np.float64) if x0.size else x0
     if x.shape != b.shape or not np.isfinite(x).all():
@@ -76,7 +93,9 @@ def pressure_step(
             f"solve must return one finite number per unknown, shape {b.shape}; got shape {x.shape}"
             + (" with NaN or infinite values" if x.shape == b.shape else "")
         )
-    return project(system, velocity, x), system.to_field(x), PressureSolve(system, b, x0, answer)
+    flow = system.project(velocity, x) if isinstance(system, CutSystem) else project(system, velocity, x)
+    left = float(np.abs(leaving(flow)).max())
+    return flow, system.to_field(x), PressureSolve(system, b, x0, answer, left)
 
 
 def time_step(velocity: Sequence[NDArray[np.float64]], spacing: float, cfl: float, longest: float) -> float:

@@ -1,8 +1,9 @@
 """Sequences of pressure solves on disk, as a simulation makes them: a benchmark of systems that change slowly.
 
 A file is an npz of plain arrays, without pickled objects. Each grid has `cells_<g>` (uint8), `walls_<g>`, `spacing_<g>`
-and `air_at_<g>`; each solve has `grid_<k>`, the number of its grid, and `b_<k>` and `x0_<k>` (float64, one entry per
-unknown in the order of :func:`poisson`). Solves are written and read one at a time, so a run need not fit into memory.
+and `air_at_<g>`, and in cut cells `opened_<g>_<axis>` and `slopes_<g>_<axis>`; each solve has `grid_<k>`, the number of
+its grid, and `b_<k>` and `x0_<k>` (float64, one entry per unknown in the order of the cells). Solves are written and
+read one at a time, so a run need not fit into memory.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deepcd.pde.cut_systems import CutSystem
 from deepcd.pde.files import replacing
 from deepcd.pde.grids import Grid
-from deepcd.pde.poisson import poisson
+from deepcd.pde.mac import checked_velocity
+from deepcd.pde.poisson import PoissonSystem, poisson
 from deepcd.pde.projection import PressureSolve
 
 
@@ -29,7 +32,7 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
     path : path-like
         The file. If it exists, it is replaced after everything is written.
     solves : iterable of PressureSolve
-        The solves; a generator may still be computing them. Consecutive solves on one grid share its copy in the file.
+        The solves; a generator may still be computing them. Consecutive solves of one system share its copy.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
     >>> number, again[2].b[0].item(), again[0].system is again[2].system
     (3, 2.0, True)
     """
-    grid, grids, count = None, 0, 0
+    system, grids, count = None, 0, 0
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
 
         def write(name: str, array: ArrayLike) -> None:
@@ -61,12 +64,15 @@ def save_solves(path: str | os.PathLike[str], solves: Iterable[PressureSolve]) -
                 np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
         for solve in solves:
-            if solve.system.grid is not grid:
-                grid = solve.system.grid
+            if solve.system is not system:
+                system, grid = solve.system, solve.system.grid
                 write(f"cells_{grids}", grid.cells)
                 write(f"walls_{grids}", np.array(grid.walls))
                 write(f"spacing_{grids}", grid.spacing)
                 write(f"air_at_{grids}", grid.air_at)
+                for name in ("opened", "slopes") if isinstance(system, CutSystem) else ():
+                    for axis, faces in enumerate(getattr(system, name)):
+                        write(f"{name}_{grids}_{axis}", faces)
                 grids += 1
             write(f"grid_{count}", grids - 1)
             write(f"b_{count}", np.asarray(solve.b, dtype=np.float64))
@@ -86,7 +92,7 @@ def load_solves(path: str | os.PathLike[str]) -> Iterator[PressureSolve]:
     Yields
     ------
     PressureSolve
-        The solves. Those on the same grid share their system, which is assembled when the first of them is read.
+        The solves. Those of the same system share it; it is assembled when the first of them is read.
 
     Raises
     ------
@@ -101,7 +107,7 @@ def load_solves(path: str | os.PathLike[str]) -> Iterator[PressureSolve]:
             for k in range(sum(name.startswith("b_") for name in archive.files)):
                 number = int(archive[f"grid_{k}"])
                 if system is None or number != last:
-                    last, system = number, poisson(_grid(archive, number))
+                    last, system = number, _system(archive, number)
                 b, x0 = archive[f"b_{k}"], archive[f"x0_{k}"]
                 for name, vector in ((f"b_{k}", b), (f"x0_{k}", x0)):
                     if vector.shape != system.cells.shape or vector.dtype != np.float64:
@@ -114,7 +120,14 @@ def load_solves(path: str | os.PathLike[str]) -> Iterator[PressureSolve]:
         raise ValueError(f"{os.fspath(path)} is no file of save_solves: {error}") from error
 
 
-def _grid(archive: Mapping[str, Any], number: int) -> Grid:
+def _system(archive: Mapping[str, Any], number: int) -> PoissonSystem | CutSystem:
     walls = archive[f"walls_{number}"].tolist()
     air_at = str(archive[f"air_at_{number}"])
-    return Grid(archive[f"cells_{number}"], walls, float(archive[f"spacing_{number}"]), air_at)  # type: ignore[arg-type]
+    grid = Grid(archive[f"cells_{number}"], walls, float(archive[f"spacing_{number}"]), air_at)  # type: ignore[arg-type]
+    if f"opened_{number}_0" not in archive:
+        return poisson(grid)
+    opened, slopes = (
+        checked_velocity(grid, [archive[f"{name}_{number}_{axis}"] for axis in range(len(grid.shape))])
+        for name in ("opened", "slopes")
+    )
+    return CutSystem(grid, opened, slopes)

@@ -3,7 +3,8 @@
 A step follows Stable Fluids (Stam, SIGGRAPH 1999) with the forces of Fedkiw, Stam and Jensen (SIGGRAPH 2001) and
 MacCormack advection. First all fields are carried along the velocity, which is free of divergence at that point.
 Sources, buoyancy and vorticity confinement follow. Then the faces of solids get the velocity of the solid, and the
-pressure takes out the divergence. The last axis points up.
+pressure takes out the divergence. Solids that know the distance from their surface cut cells (Batty, Bertails and
+Bridson, 2007, see `deepcd.pde.solids`). The last axis points up.
 
 Smoke is interpolated, not handed from cell to cell, so its sum drifts where eddies are only a few cells wide.
 """
@@ -21,14 +22,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcd.pde.advection import advect_scalars, advect_velocity
-from deepcd.pde.domains import Region, cells_of
-from deepcd.pde.extrapolation import extrapolate, extrapolate_velocity
+from deepcd.pde.cut_systems import CutSystem
+from deepcd.pde.domains import Region, Shape, cells_of
+from deepcd.pde.extrapolation import extrapolate
 from deepcd.pde.forces import buoyancy, vorticity_confinement
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.inflow import Inflow, Openings
-from deepcd.pde.mac import Velocity, face_shapes, faces_of, no_penetration
-from deepcd.pde.poisson import PoissonSystem, poisson
+from deepcd.pde.mac import Velocity, face_shapes, faces_of
 from deepcd.pde.projection import SolveFunction, pressure_step
+from deepcd.pde.solids import Solids, corner_distance, nearer, with_solid
 from deepcd.pde.stepping import Step, Stepper
 
 Obstacle = Callable[[float], tuple[Region, Sequence[ArrayLike]]]
@@ -88,10 +90,11 @@ class SmokeStepper(Stepper[SmokeState]):
     Parameters
     ----------
     grid : Grid
-        Grid of fluid and solid cells.
+        Grid of fluid and solid cells; the solid ones are whole cells.
     solve : callable
         ``solve(system, b, x0)`` returns the pressure x with A x = b, see :func:`pressure_step`. As long as no obstacle
-        moves, the system is the same object in every step, so that its solver needs to be prepared only once.
+        moves, the :class:`CutSystem` is the same object in every step, so that its solver needs to be prepared only
+        once.
     dt : float
         Longest time step, in units of time.
     cfl : float, default 2.0
@@ -106,11 +109,13 @@ class SmokeStepper(Stepper[SmokeState]):
         Regions in which smoke, heat or velocity is set in every step.
     inflows : sequence of Inflow, default ()
         Parts of walls through which fluid enters or leaves.
+    solid : Shape, optional
+        A solid that lies still, whose surface cuts cells; whole cells are taken of a shape without a distance.
     obstacle : callable, optional
         ``obstacle(time)`` returns two things: a :class:`Shape` or the bool array of the cells of a solid, which is
-        added to those of the grid, and its velocity, one entry per axis, each a float or an array over the faces of
-        that axis. A solid that lies still may have a velocity (a conveyor, a drum). The grid is replaced only when its
-        cells change.
+        added to those that lie still, and its velocity, one entry per axis, each a float or an array over the faces of
+        that axis. A solid that lies still may have a velocity (a conveyor, a drum). The system is replaced only when
+        the solid has moved.
     threads : int, default 1
         Number of threads for all work but the solve; results do not depend on it.
 
@@ -124,14 +129,15 @@ class SmokeStepper(Stepper[SmokeState]):
     >>> from itertools import islice
     >>> from scipy.sparse.linalg import spsolve
     >>> from deepcd.pde import SmokeStepper, Source, ball, domain
-    >>> grid = domain((16, 24), solid=ball((8, 16), 3), walls=["solid", ("solid", "air")])
+    >>> grid = domain((16, 24), walls=["solid", ("solid", "air")])
+    >>> fire = Source(ball((8, 4), 2), 1.0, 1.0)
     >>> plume = SmokeStepper(
-    ...     grid, lambda system, b, x0: spsolve(system.A, b), dt=0.5, sources=[Source(ball((8, 4), 2), 1.0, 1.0)]
+    ...     grid, lambda system, b, x0: spsolve(system.A, b), dt=0.5, sources=[fire], solid=ball((8, 16), 3)
     ... )
     >>> for state, solved in islice(plume.iterate(), 10):
     ...     pass
     >>> state.frame, solved.b.shape, bool(state.velocity[1][8, 6] > 0.5)
-    (10, (352,), True)
+    (10, (368,), True)
     """
 
     fields = ("density", "temperature", "pressure")
@@ -148,10 +154,11 @@ class SmokeStepper(Stepper[SmokeState]):
         epsilon: float = 0.0,
         sources: Sequence[Source] = (),
         inflows: Sequence[Inflow] = (),
+        solid: Shape | None = None,
         obstacle: Obstacle | None = None,
         threads: int = 1,
     ) -> None:
-        super().__init__(grid, solve, dt=dt, cfl=cfl, threads=threads)
+        super().__init__(grid, solve, dt=dt, cfl=cfl, solid=solid, threads=threads)
         if (grid.cells == Cell.AIR).any():
             raise ValueError('smoke fills fluid cells; the grid has cells of air. An open box is one with walls="air"')
         for name, number in (("alpha", alpha), ("beta", beta)):
@@ -163,7 +170,7 @@ class SmokeStepper(Stepper[SmokeState]):
         self.sources = [(cells_of(source.region, grid, "the region of a source"), source) for source in sources]
         for _, source in self.sources:
             _check_source(source, len(grid.shape))
-        self.openings = Openings(grid, inflows)
+        self.openings = Openings(self.solids.grid, inflows)
         for inflow, layer in zip(self.openings.inflows, self.openings.layers(self.dt, cfl), strict=True):
             brought = Source(layer, inflow.density, inflow.temperature, inflow.velocity)
             _check_source(brought, len(grid.shape))
@@ -194,18 +201,18 @@ class SmokeStepper(Stepper[SmokeState]):
         around = self.grid.periodic
         before = self._at(state.time)
         start = perf_counter()
-        fluid = before.grid.fluid
+        fluid = before.solids.grid.fluid
         scalars = [state.density, state.temperature]
         if not fluid.all():
             layers = math.ceil(self.cfl) + 1  # traces end at most so far inside a solid, and interpolate beyond that
-            velocity = extrapolate_velocity(before.grid, velocity, layers)
+            velocity = before.solids.continued(velocity, before.solids.grid, layers)
             scalars = [extrapolate(scalar, fluid, layers, around) for scalar in scalars]
         how: dict[str, Any] = {"inside": fluid, "periodic": around, "threads": self.threads}
         density, temperature = advect_scalars(scalars, velocity, dt, h, **how)
         moved = advect_velocity(velocity, dt, h, **how)
         seconds = perf_counter() - start
         if self.epsilon > 0:
-            push = vorticity_confinement(before.grid, velocity, self.epsilon, self.threads)
+            push = vorticity_confinement(before.solids.grid, velocity, self.epsilon, self.threads)
             for component, acceleration in zip(moved, push, strict=True):
                 component += dt * acceleration
 
@@ -215,36 +222,34 @@ class SmokeStepper(Stepper[SmokeState]):
                 density[region] = source.density
             if source.temperature is not None:
                 temperature[region] = source.temperature
-        if not after.grid.fluid.all():
-            density[~after.grid.fluid] = 0.0
-            temperature[~after.grid.fluid] = 0.0
+        solid = np.not_equal(after.solids.grid.cells, Cell.FLUID)
+        density[solid] = temperature[solid] = 0.0
         upward = buoyancy(density, temperature, self.alpha, self.beta, periodic=len(self.grid.shape) - 1 in around)
         moved[-1][...] += dt * upward
         for region, source in self.sources:
             for axis, speed in enumerate(() if source.velocity is None else source.velocity):
                 moved[axis][faces_of(region, self.grid, axis)] = speed
-        cut = no_penetration(after.grid, moved, after.motion)
+        cut = after.solids.held(moved)
         self.openings.prescribe(cut)
-        velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve)
+        motion = after.solids.motion
+        velocity, pressure, solved = pressure_step(after.system, cut, state.pressure, self.solve, motion)
         new = SmokeState(velocity, density, temperature, pressure, state.time + dt, state.frame + 1)
         return Step(new, solved, seconds)
 
     def _at(self, time: float) -> _Place:
-        """Return the grid and the motion of its solids at a time; the grid is the one before if its cells are."""
+        """Return the solids at a time and their system, which is the one before if they have not moved."""
         if self.obstacle is not None and time != self._now[0]:
             self._now = (time, self._place(time, self._now[1]))
         return self._now[1]
 
     def _place(self, time: float, last: _Place | None) -> _Place:
         if self.obstacle is None:
-            return _Place(self.grid, None)
+            return _Place(self.solids)
         region, motion = self.obstacle(time)
-        moving = cells_of(region, self.grid, "the obstacle")
-        cells = np.where(moving, np.uint8(Cell.SOLID), self.grid.cells)
         shapes = face_shapes(self.grid)
         if len(motion) != len(shapes):
             raise ValueError(f"the obstacle needs one velocity per axis ({len(shapes)}), got {len(motion)}")
-        own = []
+        speeds = []
         for axis, (speed, shape) in enumerate(zip(motion, shapes, strict=True)):
             array = np.asarray(speed, dtype=np.float64)
             if array.shape not in ((), shape) or not np.isfinite(array).all():
@@ -252,24 +257,34 @@ class SmokeStepper(Stepper[SmokeState]):
                     f"the velocity of the obstacle along axis {axis} must be a finite float or an array of shape "
                     f"{shape}, got {speed!r}"
                 )
-            own.append(np.where(faces_of(moving, self.grid, axis), array, 0.0))  # solids of the grid stay at rest
-        if last is not None and np.array_equal(cells, last.grid.cells):
-            last.motion = own
+            speeds.append(array)
+        still, whole = self.distance, self.whole
+        distance = corner_distance(region, self.grid) if isinstance(region, Shape) else None
+        if distance is None:
+            moving = cells_of(region, self.grid, "the obstacle")
+            own = [np.where(faces_of(moving, self.grid, axis), v, 0.0) for axis, v in enumerate(speeds)]
+            cells, joined = whole | moving, still
+        else:
+            # A face moves with the solid that is nearer to it; whole cells lie still.
+            own = [np.where(faces_of(whole, self.grid, axis), 0.0, v) for axis, v in enumerate(speeds)]
+            if still is not None:
+                own = [np.where(nearer(distance, still, axis), v, 0.0) for axis, v in enumerate(own)]
+            cells, joined = whole, distance if still is None else np.minimum(distance, still)
+        if last is not None and last.solids.same(joined, cells):
+            last.solids.motion = tuple(own)
             return last
-        grid = Grid(cells, walls=self.grid.walls, spacing=self.grid.spacing, air_at=self.grid.air_at)
-        return _Place(grid, own)
+        return _Place(Solids(with_solid(self.grid, cells), joined, tuple(own)))
 
 
 class _Place:
-    """The grid at one time, its pressure system, assembled when first used, and the velocity of its solids."""
+    """The solids at one time, and their pressure system, assembled when first used."""
 
-    def __init__(self, grid: Grid, motion: Sequence[ArrayLike] | None) -> None:
-        self.grid = grid
-        self.motion = motion
+    def __init__(self, solids: Solids) -> None:
+        self.solids = solids
 
     @cached_property
-    def system(self) -> PoissonSystem:
-        return poisson(self.grid)
+    def system(self) -> CutSystem:
+        return self.solids.system()
 
 
 def _check_source(source: Source, ndim: int) -> None:

@@ -9,9 +9,11 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.pde.grids import Grid
+from deepcd.pde.domains import Shape, cells_of
+from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.mac import Velocity, checked_velocity
 from deepcd.pde.projection import PressureSolve, SolveFunction, require_positive, time_step
+from deepcd.pde.solids import Solids, corner_distance, with_solid
 
 
 class _FlowState(Protocol):
@@ -59,9 +61,18 @@ class Stepper(ABC, Generic[S]):
 
     fields: ClassVar[tuple[str, ...]]  # names of the arrays at cell centres that its states hold
 
-    def __init__(self, grid: Grid, solve: SolveFunction, *, dt: float, cfl: float, threads: int) -> None:
+    def __init__(
+        self, grid: Grid, solve: SolveFunction, *, dt: float, cfl: float, solid: Shape | None, threads: int
+    ) -> None:
         require_positive(dt=dt, cfl=cfl, threads=threads)
-        self.grid = grid
+        self.grid = grid  # with the cells solid whose centres are
+        self.whole = np.equal(grid.cells, Cell.SOLID)
+        self.distance = corner_distance(solid, grid)
+        self.solids = Solids(grid, self.distance)
+        if solid is not None:
+            self.grid = with_solid(grid, self.whole | cells_of(solid, grid, "the solid"))
+        if self.distance is None and solid is not None:
+            self.whole, self.solids = np.equal(self.grid.cells, Cell.SOLID), Solids(self.grid)
         self.solve = solve
         self.dt, self.cfl = float(dt), float(cfl)
         self.threads = threads

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.pde.domains import Shape, cells_of
+from deepcd.pde.domains import Points, Region, Shape, cells_of
 from deepcd.pde.grids import Grid
 from deepcd.pde.mac import face_shapes, faces_of
 from deepcd.pde.smoke import Obstacle
+from deepcd.pde.solids import corner_distance, nearer
 
 
 def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float) -> Obstacle:
@@ -63,11 +65,14 @@ def turning(still: Shape, grid: Grid, center: tuple[float, float], period: float
     def at(time: float) -> tuple[Shape, Sequence[ArrayLike]]:
         cosine, sine = math.cos(speed * time), math.sin(speed * time)
 
-        def contains(x: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
-            u, v = x[0] - a, x[1] - b  # turned back to where the shape was at the start
-            return still.contains([a + cosine * u + sine * v, b - sine * u + cosine * v, *x[2:]])
+        def back(x: Points) -> Points:
+            """Return points turned back to where they were at the start."""
+            u, v = x[0] - a, x[1] - b
+            return [a + cosine * u + sine * v, b - sine * u + cosine * v, *x[2:]]
 
-        return Shape(contains), [*along, 0.0]
+        distance = still.distance
+        turned = None if distance is None else lambda x: distance(back(x))
+        return Shape(lambda x: still.contains(back(x)), turned), [*along, 0.0]
 
     return at
 
@@ -85,16 +90,29 @@ def together(obstacles: Sequence[Obstacle], grid: Grid) -> Obstacle:
     Returns
     -------
     callable
-        ``obstacle(time)`` returns the union of their cells and its velocity; on a face that belongs to several, it is
-        that of the last one.
+        ``obstacle(time)`` returns the union of the solids and its velocity. If all of them are shapes that know their
+        distance, a face moves with the nearest one; otherwise the solids are cells, and a face that belongs to several
+        moves with the last one.
     """
     if len(obstacles) == 1:
         return obstacles[0]
 
-    def at(time: float) -> tuple[NDArray[np.bool_], Sequence[ArrayLike]]:
-        union, motion = np.zeros(grid.shape, dtype=bool), [np.zeros(shape) for shape in face_shapes(grid)]
-        for obstacle in obstacles:
-            region, own = obstacle(time)
+    def at(time: float) -> tuple[Region, Sequence[ArrayLike]]:
+        placed = [obstacle(time) for obstacle in obstacles]
+        shapes = [region for region, _ in placed if isinstance(region, Shape)]
+        distances = [
+            distance for distance in (corner_distance(shape, grid) for shape in shapes) if distance is not None
+        ]
+        motion = [np.zeros(shape) for shape in face_shapes(grid)]
+        if len(distances) == len(placed):
+            least = distances[0]
+            for (_, own), distance in zip(placed, distances, strict=True):
+                for axis, (component, speed) in enumerate(zip(motion, own, strict=True)):
+                    np.copyto(component, speed, where=~nearer(least, distance, axis))
+                least = np.minimum(least, distance)
+            return functools.reduce(Shape.__or__, shapes), motion
+        union = np.zeros(grid.shape, dtype=bool)
+        for region, own in placed:
             cells = cells_of(region, grid, "an obstacle")
             union |= cells
             for axis, (component, speed) in enumerate(zip(motion, own, strict=True)):

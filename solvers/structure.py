@@ -292,7 +292,8 @@ def _first_look(matrix: sp.csr_array, dtype: np.dtype[Any], config: Config) -> _
     _announce()
     own = matrix if dtype == np.float64 else matrix.astype(dtype)  # what counts as equal depends on A's own precision
     try:
-        found = find_faces(-own if _is_negative(matrix, None) else own, matrix, config.threads)
+        entries = -own if _is_negative(matrix, None) else own
+        found = find_faces(entries, matrix, config.threads, config.backend.is_host)
     except NotAGrid as error:
         return _Early(refusal=error)
     if isinstance(found.stencil, FaceStencil) and found.stencil.is_uniform(found.embedding):
@@ -322,7 +323,7 @@ def _discovered(
         from deepcd.solvers.operators.finding import find_faces
 
         try:
-            return find_faces(own, A, config.threads)
+            return find_faces(own, A, config.threads, config.backend.is_host)
         except NotAGrid as error:
             refusal = error
     if unit is None:

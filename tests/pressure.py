@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse.linalg import splu
 
-from deepcd.pde import PoissonSystem
+from deepcd.pde import CutSystem, PoissonSystem
 
 
 class Direct:
@@ -15,10 +15,10 @@ class Direct:
     """
 
     def __init__(self) -> None:
-        self.system: PoissonSystem | None = None
+        self.system: PoissonSystem | CutSystem | None = None
         self.factorised = 0
 
-    def __call__(self, system: PoissonSystem, b: np.ndarray, x0: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, system: PoissonSystem | CutSystem, b: np.ndarray, x0: np.ndarray | None = None) -> np.ndarray:
         if system is not self.system:
             first = np.unique(system.component, return_index=True)[1]
             self.free = np.ones(len(b), dtype=bool)
@@ -32,6 +32,6 @@ class Direct:
         return p
 
 
-def exact_pressure(system: PoissonSystem, b: np.ndarray, x0: np.ndarray | None = None) -> np.ndarray:
+def exact_pressure(system: PoissonSystem | CutSystem, b: np.ndarray, x0: np.ndarray | None = None) -> np.ndarray:
     """Solve one system directly."""
     return Direct()(system, b, x0)

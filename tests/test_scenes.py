@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from deepcd.data import SCENES
-from deepcd.pde import Cell, Grid, LiquidState, LiquidStepper, SmokeStepper, icosphere
+from deepcd.pde import BubbleStepper, Cell, Grid, LiquidState, LiquidStepper, SmokeStepper, icosphere
+from deepcd.pde.domains import cells_of
 from deepcd.solvers.simulation.scenes import (
     COMMON,
     OPTIONS,
@@ -30,7 +31,7 @@ FLAT = 'kind = "smoke"\nshape = [10, 6]\n'
 LIQUID = 'kind = "liquid"\nshape = [8, 8]\n'
 FILL = "[[fill]]\nbox = { low = [0, 0], high = [0.5, 1] }\n"
 BALL = "ball = { center = [0.5, 0.5, 0.5], radius = 0.2 }\n"
-STEPPERS = {"smoke": SmokeStepper, "liquid": LiquidStepper}
+STEPPERS = {"smoke": SmokeStepper, "liquid": LiquidStepper, "bubbles": BubbleStepper}
 
 
 def read(folder: Path, text: str, scale: float = 1.0) -> Scene:
@@ -63,6 +64,8 @@ class TestShipped:
         assert set(scene.options.items()) >= {(name, written[name]) for name in OPTIONS[scene.kind] if name in written}
         assert len(scene.sources) == len(written.get("source", []))
         boxes = [(fill["box"]["low"], fill["box"]["high"]) for fill in written.get("fill", [])]
+        balls = [bubble["ball"] for bubble in written.get("bubble", [])]
+        boxes += [([c - b["radius"] for c in b["center"]], [c + b["radius"] for c in b["center"]]) for b in balls]
         assert [(part.low.tolist(), part.high.tolist()) for part in scene.fills] == boxes
         written_obstacles = written.get("obstacle", [])
         if isinstance(written_obstacles, dict):
@@ -181,12 +184,12 @@ class TestContent:
         assert isinstance(stepper, SmokeStepper)
         assert np.count_nonzero(np.equal(stepper.grid.cells, Cell.SOLID)) == 2 * 64
         assert stepper.obstacle is not None
-        cells, (u, v, w) = stepper.obstacle(0.0)
-        assert isinstance(cells, np.ndarray)
+        region, (u, v, w) = stepper.obstacle(0.0)
+        cells = cells_of(region, stepper.grid, "both")
         np.testing.assert_array_equal(np.unique(np.argwhere(cells)[:, 1]), [1, 5])
         assert not np.any(w)
         assert (np.asarray(v)[1, 1, 0] < 0) != (np.asarray(v)[1, 5, 0] < 0)  # they turn against each other
-        assert not np.any(np.asarray(u)[5:])
+        assert (np.asarray(u)[1, 0, 0] > 0) != (np.asarray(u)[1, 4, 0] > 0)
 
     def test_what_turns_is_no_part_of_the_grid(self, tmp_path: Path) -> None:
         text = SMOKE + "[obstacle]\n" + BALL + "turn = { center = [0.5, 0.25], period = 2 }\n"
@@ -252,7 +255,7 @@ class TestContent:
 
 MALFORMED = [
     # what all scenes have
-    ('kind = ["smoke"]', r"kind must be one of smoke, liquid, got \['smoke'\]"),
+    ('kind = ["smoke"]', r"kind must be one of smoke, liquid, bubbles, got \['smoke'\]"),
     ('kind = "liquid"\n', "'shape' is missing"),
     ('kind = "smoke"\nshape = 8', "shape must be two or three whole numbers of cells, got 8"),
     ('kind = "smoke"\nshape = [8]', "shape must be two or three whole numbers"),
@@ -422,7 +425,7 @@ class TestMalformed:
     )
     def test_no_key_is_passed_on_unknown(self, tmp_path: Path, spoilt: dict[str, Any]) -> None:
         (name, value), *_ = spoilt.items()
-        known = ", ".join((*COMMON, *OPTIONS["smoke"], PLACES["smoke"]))
+        known = ", ".join((*COMMON, *OPTIONS["smoke"], *PLACES["smoke"]))
         with pytest.raises(SceneError, match=f"unknown key {name} in the scene; known: {known}$"):
             read(tmp_path, SMOKE + f"{name} = {value!r}\n")
 

@@ -21,7 +21,7 @@ from deepcd.solvers.simulation.scenes import Scene, SceneWarning, read_scene
 from deepcd.solvers.simulation.tables import SceneError
 
 pytestmark = pytest.mark.compiled
-NAMES = ("plume", "paddle", "dam_break", "tunnel")
+NAMES = ("plume", "paddle", "dam_break", "tunnel", "bubble")
 SMOKE = 'kind = "smoke"\nshape = [16, 16, 16]\n'
 
 
@@ -119,7 +119,7 @@ def test_an_obstacle_comes_from_a_mesh_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "kind must be one of smoke, liquid"),
+        ("", "kind must be one of smoke, liquid, bubbles"),
         ('kind = "smoke', "is no TOML"),
         ('kind = "smoke"', "'shape' is missing"),
         (SMOKE + "smoke = 1", "unknown key smoke in the scene; known: title, kind"),
@@ -200,7 +200,7 @@ def test_the_command_prints_a_line_per_frame_and_json(tmp_path: Path) -> None:
     assert "is there already" in result.stderr
     result = CliRunner().invoke(app, ["simulate", "teapot"])
     assert result.exit_code == 2
-    assert "dam_break, paddle, plume, tunnel" in result.stderr
+    assert "bubble, dam_break, paddle, plume, tunnel" in result.stderr
 
 
 def test_the_command_says_what_a_scene_loses(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from deepcd.pde import (
     Cell,
+    CutSystem,
     Grid,
-    PoissonSystem,
+    Inflow,
     Shape,
     SmokeState,
     SmokeStepper,
@@ -22,7 +23,11 @@ from deepcd.pde import (
     box,
     divergence,
     domain,
+    fractions,
+    half_space,
     swirling_flow,
+    together,
+    turning,
 )
 from deepcd.pde.mac import sides
 
@@ -178,22 +183,57 @@ def test_a_moving_obstacle_pushes() -> None:
     smoke = stepper(grid, obstacle=paddle, dt=0.4)
     state, systems = smoke.start(), []
     for state, solved in islice(smoke.iterate(), 8):
-        plate = domain(grid.shape, solid=paddle(state.time)[0])
-        solid = (plate.cells == Cell.SOLID) | (grid.cells == Cell.SOLID)
+        opened = fractions(paddle(state.time)[0], grid.shape)
         now = solved.system.grid
+        solid = (opened.volume == 0) | (grid.cells == Cell.SOLID)
         np.testing.assert_array_equal(now.cells == Cell.SOLID, solid)
         assert abs(solved.b.sum()) < 1e-13 * np.abs(solved.b).sum()
-        assert np.abs(divergence(now, state.velocity)).max() < 1e-12
-        low, high = sides(plate, 0)
+        assert solved.left < 1e-12
+        low, high = sides(grid, 0)
+        fixed = (low == Cell.SOLID) | (high == Cell.SOLID)
+        assert (state.velocity[0][fixed] == 0).all()
+        i = int(state.time) + 4  # faces that the plate covers in part: what it sweeps flows back beside it
+        assert np.sum(opened.faces[0][i] * state.velocity[0][i]) == pytest.approx(-30.0, rel=1e-9)
+        systems.append(solved.system)
+    assert len({id(system) for system in systems}) == 8  # its front cuts cells at other places each time
+    assert np.abs(state.velocity[1]).max() > 0.1
+
+
+def test_cells_move_with_a_solid_that_is_no_shape() -> None:
+    """Whole cells take the velocity of the obstacle, and the system is new only when the cells are."""
+    grid = domain((14, 9, 10))
+
+    def plate(time: float) -> tuple[Any, tuple[float, float, float]]:
+        return Shape(paddle(time)[0].contains), (1.0, 0.0, 0.0)
+
+    systems = []
+    for state, solved in islice(stepper(grid, obstacle=plate, dt=0.4).iterate(), 8):
+        cells = domain(grid.shape, solid=paddle(state.time)[0])
+        low, high = sides(cells, 0)
         beside = (low == Cell.SOLID) | (high == Cell.SOLID)
         beside[[0, -1]] = False
         assert (state.velocity[0][beside] == 1.0).all()
-        low, high = sides(grid, 0)
-        fixed = (low == Cell.SOLID) | (high == Cell.SOLID)
-        assert (state.velocity[0][fixed & ~beside] == 0).all()
+        assert np.abs(divergence(solved.system.grid, state.velocity)).max() < 1e-12
         systems.append(solved.system)
     assert len({id(system) for system in systems}) == 4  # the plate is in new cells in every other step or so
-    assert np.abs(state.velocity[1]).max() > 0.1
+
+
+def test_two_solids_turn_side_by_side() -> None:
+    """Both cut cells, in a closed box, and each face moves with the nearer one."""
+    grid = domain((14, 10, 6))
+    plates = [turning(box((3 + 6 * k, 3.3, 1), (4.4 + 6 * k, 6.7, 5)), grid, (3.7 + 6 * k, 5), 8.0 - 16 * k)
+              for k in (0, 1)]  # fmt: skip
+    smoke = stepper(grid, obstacle=together(plates, grid), dt=0.4)
+    steps = list(islice(smoke.iterate(), 4))
+    assert max(step.solved.left for step in steps) < 1e-12
+    state = steps[-1].state
+    first, last = (plate(state.time) for plate in plates)
+    region, motion = together(plates, grid)(state.time)
+    assert isinstance(region, Shape)
+    assert region.distance is not None
+    for part, (_, own) in ((slice(7), first), (slice(8, None), last)):
+        np.testing.assert_array_equal(np.asarray(motion[0])[part], np.asarray(own[0])[part])
+    assert max(np.abs(u).max() for u in state.velocity) > 0.5
 
 
 def test_an_obstacle_that_lies_still_may_have_a_velocity() -> None:
@@ -242,6 +282,50 @@ def test_slow_flow_along_a_wall_is_not_held_back() -> None:
     np.testing.assert_allclose(state.velocity[0][:, 3:], 0.5, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("normal", [(0.0, 1.0), (0.3, 1.0), (-1.0, 1.0), (2.0, -1.0)])
+def test_a_tilted_wall_does_not_rub_either(normal: tuple[float, float]) -> None:
+    """A stream along a plane that cuts cells stays as it is."""
+    wall = half_space((6.2, 5.1), normal)
+    smoke = SmokeStepper(domain((12, 10), walls="air"), Direct(), dt=0.5, solid=wall)
+    start = smoke.start()
+    stream = [np.full_like(u, speed) for u, speed in zip(start.velocity, (normal[1], -normal[0]), strict=True)]
+    state = after(5, smoke, replace(start, velocity=tuple(stream)))
+    for component, speed, opened in zip(state.velocity, (normal[1], -normal[0]), smoke.solids.opened, strict=True):
+        np.testing.assert_allclose(component[opened > 0], speed, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_ball_that_moves_with_the_flow_does_not_disturb_it(ndim: int) -> None:
+    """All flux through the cut faces is that of the motion."""
+    stream = (0.4, -0.3, 0.2)[:ndim]
+
+    def ball_at(time: float) -> tuple[Shape, tuple[float, ...]]:
+        return ball([4.0 + time * speed for speed in stream], 2.3), stream
+
+    grid = domain((10, 9, 8)[:ndim], walls="air")
+    smoke = SmokeStepper(grid, Direct(), dt=0.5, obstacle=ball_at)
+    start = smoke.start()
+    uniform = tuple(np.full_like(u, speed) for u, speed in zip(start.velocity, stream, strict=True))
+    state = after(4, smoke, replace(start, velocity=uniform))
+    for axis, (component, speed) in enumerate(zip(state.velocity, stream, strict=True)):
+        opened = fractions(ball_at(state.time)[0], grid.shape).faces[axis] > 0.01
+        np.testing.assert_allclose(component[opened], speed, rtol=0, atol=1e-12)
+
+
+def test_what_flows_around_a_ball_keeps_its_volume_and_stays_outside() -> None:
+    """Cells of which nothing is open hold no smoke, and the divergence of the open parts is that of the solve."""
+    grid = domain((14, 12), walls=[("solid", "air"), "solid"])
+    jet = Inflow(0, "low", (1.0, 0.0), density=1.0)
+    smoke = SmokeStepper(grid, Direct(), dt=0.5, solid=ball((6.3, 5.9), 2.4), inflows=[jet])
+    for state, solved in islice(smoke.iterate(), 10):
+        assert solved.left < 1e-12
+        for i in range(15):
+            assert np.sum(smoke.solids.opened[0][i] * state.velocity[0][i]) == pytest.approx(12.0, rel=1e-12)
+    assert (state.density[smoke.solids.volume == 0] == 0).all()
+    assert state.density[1:3].min() > 0.9
+    assert all(system is smoke.step(state).solved.system for system in [solved.system])
+
+
 SQUARE = domain((4, 3))
 
 
@@ -254,7 +338,7 @@ def with_obstacle(region: Any, velocity: Any) -> Callable[[], object]:
     return lambda: stepper(SQUARE, obstacle=lambda _: (region, velocity))
 
 
-def no_solve(system: PoissonSystem, b: np.ndarray, x0: np.ndarray) -> np.ndarray:
+def no_solve(system: CutSystem, b: np.ndarray, x0: np.ndarray) -> np.ndarray:
     return b[:1]
 
 

@@ -9,7 +9,7 @@ from deepcd.solvers.grids.faces import discover_faces
 from deepcd.solvers.operators.face_stencil import FaceStencilOperator
 
 
-def find_faces(own: sp.csr_array, A: sp.csr_array, threads: int) -> FaceStencilOperator:
+def find_faces(own: sp.csr_array, A: sp.csr_array, threads: int, around: bool) -> FaceStencilOperator:
     """Return the operator of a grid whose cells are coupled across faces, or else to all around them.
 
     Parameters
@@ -20,6 +20,8 @@ def find_faces(own: sp.csr_array, A: sp.csr_array, threads: int) -> FaceStencilO
         The same matrix, or its negative, for the operator to read. Not copied.
     threads : int
         Number of threads that share a pass.
+    around : bool
+        Whether cells may be coupled to all around them; there are no such kernels for devices.
 
     Raises
     ------
@@ -31,6 +33,8 @@ def find_faces(own: sp.csr_array, A: sp.csr_array, threads: int) -> FaceStencilO
     try:
         return FaceStencilOperator(*discover_faces(own), A, threads)
     except NotAGrid as error:
+        if not around:
+            raise
         try:
             return FaceStencilOperator(*discover_wide(own), A, threads)
         except NoWideBox:

@@ -11,24 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.data.files import replace
-from deepcd.pde import LiquidState
+from deepcd.pde import CutSystem, LiquidState
 from deepcd.pde.grids import Cell, Grid
 from deepcd.pde.smoke import SmokeState
+from deepcd.pde.solids import with_solid
 
 EDGE = 320  # pixels on the longer side, approximately
 SHOWN = 5  # number of frames on the sheet
 PAUSE = 60  # milliseconds between two frames of the animation
 
 
-def frame(state: SmokeState | LiquidState, grid: Grid, view: int = 1) -> bytes:
+def frame(state: SmokeState | LiquidState, system: CutSystem, view: int = 1, *, gas: bool = False) -> bytes:
     """Return a picture in PNG, seen along the axis `view`, which has no meaning in two dimensions.
 
-    Smoke is as dark as the light that it absorbs, hot air is red, a liquid is as blue as it is thick, and solids are
-    darker the farther away their front is.
+    Smoke is as dark as the light that it absorbs, hot air is red, a liquid is as blue as it is thick, gas in it is as
+    bright as it is thick where that is asked for, and solids are darker the farther away their front is.
     """
     from PIL import Image
 
-    colours = _smoke(state, grid, view) if isinstance(state, SmokeState) else _liquid(state, grid, view)
+    grid = _half_covered(system)
+    if isinstance(state, SmokeState):
+        colours = _smoke(state, grid, view)
+    else:
+        colours = _gas(state, grid, view) if gas else _liquid(state, grid, view)
     pixels = (255 * np.clip(colours, 0, 1)).astype(np.uint8)
     pixels = pixels.swapaxes(0, 1)[::-1]
     factor = max(1, round(EDGE / max(pixels.shape[:2])))
@@ -37,6 +42,15 @@ def frame(state: SmokeState | LiquidState, grid: Grid, view: int = 1) -> bytes:
     content = io.BytesIO()
     image.save(content, format="png")
     return content.getvalue()
+
+
+def _half_covered(system: CutSystem) -> Grid:
+    """Return the grid with those cells solid half of whose faces, or more, are covered."""
+    covered, grid = np.zeros(system.shape), system.grid
+    for axis, part in enumerate(system.opened):
+        n = grid.shape[axis]
+        covered += 1 - 0.5 * (np.take(part, range(n), axis) + np.take(part, range(1, n + 1), axis))
+    return with_solid(grid, np.equal(grid.cells, Cell.SOLID) | (covered >= 0.5 * len(grid.shape)))
 
 
 def _smoke(state: SmokeState, grid: Grid, view: int) -> NDArray[np.float64]:
@@ -55,6 +69,13 @@ def _liquid(state: LiquidState, grid: Grid, view: int) -> NDArray[np.float64]:
     share = (_along(inside, view) / depth)[..., None]
     sea = np.array([0.97, 0.97, 0.96]) * (1 - share) + np.array([0.05, 0.30, 0.60]) * share
     return _with_solids(np.where(share > 0, 0.85 * sea + 0.15 * np.array([0.3, 0.6, 0.9]), sea), grid, view)
+
+
+def _gas(state: LiquidState, grid: Grid, view: int) -> NDArray[np.float64]:
+    inside = np.clip(0.5 + state.phi / grid.spacing, 0, 1) * (grid.cells != Cell.SOLID)
+    depth = grid.shape[view] if len(grid.shape) == 3 else 1
+    bright = 1 - np.exp(-5 * _along(inside, view) / depth)[..., None]
+    return _with_solids(np.array([0.09, 0.34, 0.64]) * (1 - bright) + np.array([0.97, 0.97, 0.96]) * bright, grid, view)
 
 
 def _along(field: NDArray[Any], view: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepcd.data.files import replace, sole_writer
-from deepcd.pde import LiquidState, PressureSolve, SmokeState, Step, divergence, write_pvd, write_vti
+from deepcd.pde import CutSystem, LiquidState, PressureSolve, SmokeState, Step, write_pvd, write_vti
 from deepcd.pde.extras import require
 from deepcd.pde.grids import Cell
 from deepcd.pde.stepping import Stepper
@@ -25,7 +25,11 @@ from deepcd.solvers.simulation.scenes import Scene, State
 CHECKPOINT = "checkpoint.npz"
 CHECKPOINT_SECONDS = 30.0  # shortest time between two checkpoints
 MOST_PICTURES = 120  # upper bound for the pictures of a run
-STATES: dict[str, type[SmokeState | LiquidState]] = {"smoke": SmokeState, "liquid": LiquidState}
+STATES: dict[str, type[SmokeState | LiquidState]] = {
+    "smoke": SmokeState,
+    "liquid": LiquidState,
+    "bubbles": LiquidState,
+}
 Row = dict[str, float]
 Tell = Callable[[Row, PressureSolve], object]
 
@@ -121,12 +125,14 @@ def _advance(
         start = time.perf_counter()
         step = stepper.step(progress.state)
         row = _row(step, time.perf_counter() - start)
-        state, grid = step.state, step.solved.system.grid
+        state, system = step.state, step.solved.system
+        assert isinstance(system, CutSystem)
         progress.state = state
         progress.rows.append(row)
         last = state.frame == scene.frames
         if state.frame % stride == 0 or last:
-            replace(out / "film" / f"{state.frame:05d}.png", pictures.frame(state, grid, scene.view))
+            picture = pictures.frame(state, system, scene.view, gas=scene.kind == "bubbles")
+            replace(out / "film" / f"{state.frame:05d}.png", picture)
         if last or (vti_every and state.frame % vti_every == 0):
             _export(out, step, stepper.fields)
         if last or time.perf_counter() - kept > CHECKPOINT_SECONDS:
@@ -144,7 +150,7 @@ def _row(step: Step[Any], seconds: float) -> Row:
     """Return the row of a frame that took so many seconds in all."""
     solved, answer = step.solved, step.solved.answer
     largest = float(np.abs(solved.b).max(initial=0.0))
-    left = float(np.abs(divergence(solved.system.grid, step.state.velocity)).max()) / largest if largest > 0 else 0.0
+    left = solved.left / largest if largest > 0 else 0.0
     setup, solve, iterations = 0.0, 0.0, 0
     if isinstance(answer, PressureAnswer):  # nothing is solved where there is no unknown
         setup, solve, iterations = answer.setup, answer.solve, answer.iterations

@@ -1,6 +1,6 @@
 """Scenes: what a simulation starts from, read from TOML files.
 
-    kind = "smoke"                      # or "liquid"
+    kind = "smoke"                      # or "liquid", or "bubbles": gas in liquid
     shape = [64, 64, 96]                # cells per axis, at least 4; the last axis points up
     frames = 100
     dt = 0.02                           # longest time step; the unit of length is the edge of the box along axis 0
@@ -8,7 +8,7 @@
     walls = ["periodic", "solid", ["solid", "air"]]  # per axis, or per end of an axis
     tol = 1e-6                          # tolerance of the pressure solves
     view = 1                            # axis along which pictures are seen
-    beta = 1.0                          # smoke: alpha, beta, epsilon; liquid: gravity
+    beta = 1.0                          # smoke: alpha, beta, epsilon; liquid: gravity; bubbles: gravity, ratio
 
     [[source]]                          # smoke: where smoke and heat flow in
     ball = { center = [0.5, 0.5, 0.2], radius = 0.1 }
@@ -24,6 +24,9 @@
     [[fill]]                            # liquid: what is full at the start
     box = { low = [0, 0, 0], high = [0.3, 1, 0.6] }
 
+    [[bubble]]                          # bubbles: what is full of gas at the start, all else is liquid
+    ball = { center = [0.5, 0.5, 0.3], radius = 0.2 }
+
     [[obstacle]]                        # as many as needed
     mesh = { name = "knot", fit = [[0.2, 0.2, 0.5], [0.8, 0.8, 1.1]] }
 
@@ -31,9 +34,10 @@
     center = [0.5, 0.5]
     period = 2.0
 
-Sources, fills and obstacles have one of `ball`, `box`, `cylinder` and `mesh` each. A mesh has either a `file` (STL,
-PLY or OBJ, relative to the scene) or the `name` of a mesh that the code makes, and it is fitted into a box. Unknown
-keys are refused, and a warning names whatever the grid is too coarse for.
+Sources, fills, bubbles and obstacles have one of `ball`, `box`, `cylinder` and `mesh` each. A mesh has either a `file`
+(STL, PLY or OBJ, relative to the scene) or the `name` of a mesh that the code makes, and it is fitted into a box.
+Obstacles cut cells; nozzles are whole cells. Unknown keys are refused, and a warning names whatever the grid is too
+coarse for.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ from typing import Any
 import numpy as np
 
 from deepcd.pde import (
+    BubbleStepper,
     Cell,
     Inflow,
     LiquidState,
@@ -71,11 +76,15 @@ from deepcd.solvers.simulation.tables import SceneError, at, known, listed, numb
 State = SmokeState | LiquidState
 Turn = tuple[tuple[float, float], float]
 
-COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle", "inflow")
-PLACES = {"smoke": "source", "liquid": "fill"}
+COMMON = ("title", "kind", "shape", "frames", "walls", "tol", "view", "obstacle")
+PLACES = {"smoke": ("source", "inflow"), "liquid": ("fill", "inflow"), "bubbles": ("bubble",)}
 # Options that are passed on to the stepper. It has defaults of its own, except for those of REQUIRED.
-OPTIONS = {"smoke": ("dt", "cfl", "alpha", "beta", "epsilon"), "liquid": ("dt", "cfl", "gravity")}
-REQUIRED = {"smoke": {"dt": 0.02}, "liquid": {"dt": 0.02, "gravity": 1.0}}
+OPTIONS = {
+    "smoke": ("dt", "cfl", "alpha", "beta", "epsilon"),
+    "liquid": ("dt", "cfl", "gravity"),
+    "bubbles": ("dt", "cfl", "gravity", "ratio"),
+}
+REQUIRED = {"smoke": {"dt": 0.02}, "liquid": {"dt": 0.02, "gravity": 1.0}, "bubbles": {"dt": 0.02, "gravity": 1.0}}
 BRINGS: dict[str, tuple[str, ...]] = {"smoke": ("density", "temperature"), "liquid": ()}  # what an inflow may carry
 
 
@@ -90,7 +99,7 @@ class Scene:
     Attributes
     ----------
     title : str
-    kind : {"smoke", "liquid"}
+    kind : {"smoke", "liquid", "bubbles"}
     shape : tuple of 2 or 3 ints
         Cells per axis.
     frames : int
@@ -106,7 +115,7 @@ class Scene:
     sources : tuple of Source
         Where smoke and heat flow in; none for a liquid.
     fills : tuple of Part
-        What is full of liquid at the start; nothing for smoke.
+        What is full of liquid, or of gas in a scene of bubbles, at the start; nothing for smoke.
     inflows : tuple of Inflow
         Where fluid enters.
     nozzles : tuple of Part
@@ -151,11 +160,12 @@ class Scene:
         ValueError
             If a number is out of range.
         """
-        still = [part.shape for part, turn in self.obstacles if turn is None]
-        still += [part.shape for part in self.nozzles]
-        solid = functools.reduce(Shape.__or__, still) if still else None
-        grid = domain(self.shape, solid=solid, walls=self.walls, spacing=1.0 / self.shape[0])
-        options: dict[str, Any] = {"threads": threads, "inflows": self.inflows, **self.options}
+        nozzles, solid = _union(self.nozzles), _union([part for part, turn in self.obstacles if turn is None])
+        grid = domain(self.shape, solid=nozzles, walls=self.walls, spacing=1.0 / self.shape[0])
+        options: dict[str, Any] = {"threads": threads, "solid": solid, **self.options}
+        if self.kind == "bubbles":
+            return BubbleStepper(grid, solve, **options)
+        options["inflows"] = self.inflows
         if self.kind == "liquid":
             return LiquidStepper(grid, solve, **options)
         moving = [turning(part.shape, grid, *turn) for part, turn in self.obstacles if turn is not None]
@@ -167,7 +177,8 @@ class Scene:
         if isinstance(stepper, SmokeStepper):
             return stepper.start()
         assert isinstance(stepper, LiquidStepper)
-        return stepper.start(filling([part.shape for part in self.fills], stepper.grid))
+        level = filling([part.shape for part in self.fills], stepper.grid)
+        return stepper.start(-level if self.kind == "bubbles" else level)
 
     def losses(self) -> Iterator[str]:
         """Say what the grid loses of the scene, in one sentence each."""
@@ -186,8 +197,12 @@ class Scene:
             if cells.any() and taken[cells].all():
                 yield f"{part.where} lies inside of obstacles, so that it has no effect"
         state = self.start(stepper)
-        if isinstance(state, LiquidState) and not (np.less(state.phi, 0) & ~taken).any():
+        if self.kind == "liquid" and isinstance(state, LiquidState) and not (np.less(state.phi, 0) & ~taken).any():
             yield "no cell is full of liquid, so that there is nothing to simulate; enlarge the fills"
+
+
+def _union(parts: Sequence[Part]) -> Shape | None:
+    return functools.reduce(Shape.__or__, [part.shape for part in parts]) if parts else None
 
 
 def read_scene(path: Path, scale: float = 1.0) -> Scene:
@@ -239,7 +254,7 @@ class _Reader:
         self.kind = str(tables.get("kind"))
         if self.kind not in PLACES:
             raise SceneError(f"kind must be one of {', '.join(PLACES)}, got {tables.get('kind')!r}")
-        known(tables, (*COMMON, *OPTIONS[self.kind], PLACES[self.kind]), "the scene")
+        known(tables, (*COMMON, *OPTIONS[self.kind], *PLACES[self.kind]), "the scene")
         shape = tables["shape"]
         if not (isinstance(shape, list) and len(shape) in (2, 3) and all(type(n) is int for n in shape)):
             raise SceneError(f"shape must be two or three whole numbers of cells, got {shape!r}")
@@ -259,9 +274,10 @@ class _Reader:
         walls = tables.get("walls", ["solid"] * len(self.shape))
         if not isinstance(walls, list):
             raise SceneError(f"walls must be a list with one entry per axis, got {walls!r}")
-        fills = tuple(self._part(table, where) for where, table in listed(tables.get("fill", []), "fill"))
-        if self.kind == "liquid" and not fills:
-            raise SceneError("a liquid needs at least one [[fill]]")
+        full = "bubble" if self.kind == "bubbles" else "fill"
+        fills = tuple(self._part(table, where) for where, table in listed(tables.get(full, []), full))
+        if self.kind != "smoke" and not fills:
+            raise SceneError("a liquid needs at least one [[fill]]" if full == "fill" else "bubbles need a [[bubble]]")
         pairs = [self._source(table, where) for where, table in listed(tables.get("source", []), "source")]
         sources, parts = [source for source, _ in pairs], [part for _, part in pairs]
         inflows = [self._inflow(table, where) for where, table in listed(tables.get("inflow", []), "inflow")]

@@ -8,10 +8,9 @@ gradients, with the same tolerance. All are judged by the true residual, which i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 
 from deepcd import DeepCD
 from deepcd.data import SCENES, files
-from deepcd.pde import PoissonSystem, PressureSolve, ball, domain, poisson
+from deepcd.pde import Grid, PressureSolve, ball
+from deepcd.pde.solids import Solids, corner_distance
 from deepcd.solvers.console import plain_console
 from deepcd.solvers.options import usable_threads
 from deepcd.solvers.simulation.running import Row
@@ -78,7 +78,7 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
     scene = replace(read_scene(SCENES / "plume.toml", size / 128), frames=frames)
     asked = {round(frames * (k + 1) / COMPARED) for k in range(COMPARED)}
     console.print("Compiling kernels, once per installation (half a minute on two cores) ...")
-    finish_compiling = _compile(solver)
+    _compile(solver)
     console.print(f"{scene.title}, {' x '.join(map(str, scene.shape))} cells")
     compared: list[tuple[int, PressureSolve, dict[str, Result]]] = []
 
@@ -92,8 +92,6 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
             f"{row['setup_s']:8.2f}{row['solve_s']:8.2f}"
         )
         if frame in asked:
-            if not compared:
-                finish_compiling()
             results = {"deepcd": _deepcd(solver, solved), "PyAMG": _pyamg(solved), "SciPy CG": _scipy(solved)}
             for result in results.values():
                 _print(console, result, style="" if result.residual <= TOL else "red")
@@ -123,50 +121,30 @@ def run(out: Path, size: int = 64, frames: int = 54, threads: int | None = None)
     return all(results["deepcd"].residual <= TOL for _, _, results in compared)
 
 
-def _compile(solver: DeepCD) -> Callable[[], None]:
-    """Compile what a frame needs, here and in a second process; return what waits for the rest.
+def _compile(solver: DeepCD) -> None:
+    """Compile what a frame needs: the solve here, and what a step does beside it in a second process.
 
-    The rest is the search for the grid behind a matrix, which only the compared systems need. numba keeps what it
-    compiles on disk, where both processes find it: each looks there before it compiles.
+    numba keeps what it compiles on disk, where both processes find it: each looks there before it compiles.
     """
-    from deepcd.solvers.kernels import compilation, fused
+    from deepcd.solvers.kernels import compilation
+    from deepcd.solvers.kernels.faces import waves
 
-    context, system = get_context("spawn"), _small_system()
-    ready = context.Event()
-    helper = context.Process(target=_compile_the_rest, args=(ready, solver.config.threads), daemon=True)
-    compiled = compilation.is_compiled(fused.ascend)
+    helper = get_context("spawn").Process(target=_compile_a_step, daemon=True)
+    compiled = compilation.is_compiled(waves.ascend)
     if not compiled:
         helper.start()
-    b = np.ones(len(system.cells))
-    solver.setup(system.grid).solve(b)
-    while not compiled and helper.is_alive() and not ready.wait(0.1):
-        pass
-
-    def finish() -> None:
-        if not compiled:
-            helper.join()
-        solver.solve(system.A, b)
-
-    return finish
+    grid = Grid(np.zeros((24, 24, 24)), walls=["solid", "solid", ("solid", "air")])
+    system = Solids(grid, corner_distance(ball((12, 12, 10), 4), grid)).system()
+    solver.setup(system.A).solve(np.ones(len(system.cells)))
+    if not compiled:
+        helper.join()
 
 
-def _compile_the_rest(ready: Event, threads: int) -> None:
-    """Compile what a step of the simulation calls beside the solve, coarse levels, and the search for a grid."""
-    from deepcd.solvers.grids.discovery import discover, embed
-    from deepcd.solvers.preconditioners.multigrid.learned import learned_cycle
-
+def _compile_a_step() -> None:
+    """Compile what a step of the simulation calls beside the solve."""
     scene = read_scene(SCENES / "plume.toml", 0.125)
     stepper: Any = scene.stepper(lambda system, b, x0: np.zeros_like(b))
     stepper.step(scene.start(stepper))
-    system = _small_system()
-    embedding, stencil = embed(system.grid)
-    learned_cycle(embedding.shape, stencil.diagonal, threads=threads).visit(0)
-    ready.set()
-    discover(system.A)
-
-
-def _small_system() -> PoissonSystem:
-    return poisson(domain((24, 24, 24), solid=ball((12, 12, 10), 4), walls=["solid", "solid", ("solid", "air")]))
 
 
 def _deepcd(solver: DeepCD, solved: PressureSolve) -> Result:
