@@ -20,7 +20,7 @@ from deepcd.solvers.kernels.faces.levels import Memory
 from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.learned.face_architecture import KINDS
-from deepcd.solvers.preconditioners.multigrid.face_factors import networks_of, with_factors
+from deepcd.solvers.preconditioners.multigrid.face_factors import Network, networks_of, with_factors
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel, coarsen
 
 COARSEST = 600  # largest box, in cells, that is solved exactly
@@ -31,6 +31,7 @@ FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
 # Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the
 # coarse levels, where steps are dear, and on the others.
 LANCZOS, SURELY = (5, 8), (1.15, 1.07)
+ROUGH = 4.0  # eigenvalue above which so few steps of Lanczos do not tell how large it is
 SOUND = 0.5  # ratio of a resistor network's weight to a coarse face's above which no cycle has an eigenvalue near two
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
 LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
@@ -66,7 +67,8 @@ class FaceCycle:
     Attributes
     ----------
     name : str
-        "learned-multigrid" or "geometric-multigrid".
+        "learned-multigrid", or "geometric-multigrid" if there are no networks, or none that is sound: where a coarse
+        operator has been made too small somewhere, the classical cycle takes its place.
     failing : float
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
@@ -84,21 +86,27 @@ class FaceCycle:
         coarsest: int = COARSEST,
         parameters: dict[str, Any] | None = None,
     ) -> None:
-        level, networks = FaceLevel.of(grid, faces), networks_of(parameters) if parameters else []
-        steps: list[Coarser] = []
-        while level.cells > coarsest or not steps:
-            coarse = coarsen(level)
-            steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
-            level = steps[-1].level
-        self.name = "learned-multigrid" if networks else "geometric-multigrid"
-        self.grid, self.codes, self.failing = grid, steps[0].codes, steps[0].failing
+        self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
         self.fields: Faces | Around = faces
-        self.omegas = chebyshev(STEPS, *RANGE)
+        self._set_up(FaceLevel.of(grid, faces), coarsest, networks_of(parameters) if parameters else [])
+        self._allocate(threads)
+
+    def _set_up(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
+        """Make the coarse levels, without networks where theirs do not allow second visits of full weight."""
+        steps, now = [], level
+        while now.cells > coarsest or not steps:
+            coarse = coarsen(now)
+            steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
+            now = steps[-1].level
+        self.name = "learned-multigrid" if networks else "geometric-multigrid"
+        self.codes, self.failing = steps[0].codes, steps[0].failing
         self.memory_map = _laid_out(steps, *self.flat)
         for depth in reversed(range(len(steps) - 1)):
             if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
-        self._allocate(threads)
+            if networks and self.memory_map.weights[depth] < 1:
+                self._set_up(level, coarsest, [])
+                return
 
     def _allocate(self, threads: int) -> None:
         """Make work vectors and threads."""
@@ -113,7 +121,7 @@ class FaceCycle:
         """Return as much weight for the second cycle M of a level as positive definiteness allows.
 
         Both make (1 + w) M - w M A M, which is positive definite while w (t - 1) < 1 for the largest eigenvalue t of
-        M A: up to two with the full weight one.
+        M A: up to two with the full weight one. Far larger ones are only known roughly, and get none.
         """
         deep = min(depth, 1)
         alphas, betas = np.zeros(LANCZOS[deep]), np.zeros(LANCZOS[deep])
@@ -122,7 +130,7 @@ class FaceCycle:
             return 0.0
         tridiagonal = np.diag(alphas[:done]) + np.diag(betas[1:done], 1) + np.diag(betas[1:done], -1)
         largest = SURELY[deep] * float(np.linalg.eigvalsh(tridiagonal)[-1])
-        return 1.0 if largest <= 2 else 1 / (largest - 1)
+        return 1.0 if largest <= 2 else 1 / (largest - 1) if largest <= ROUGH else 0.0
 
     def __str__(self) -> str:
         boxes = [self.grid, *map(box_of, self.memory_map.table)]
