@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.problems import save_results
 from deepcd import DeepCD
-from deepcd.data import COEFFICIENTS, OWN_ENDS, random_coefficients
+from deepcd.data import COEFFICIENTS, OWN_ENDS, WIDE, random_coefficients, random_wide
 from deepcd.data.random_fields import smooth_noise
 from deepcd.solvers.bench.linear_problem import Box, BoxProblem, LinearProblem, constants
 from deepcd.solvers.bench.methods import METHODS, Unsuited, absent
@@ -38,6 +38,7 @@ FAMILIES = [
     "sealed blocks 1e4",
     "periodic log-normal 2/8",
     "periodic two phases",
+    *WIDE,
 ]
 Row = dict[str, Any]
 
@@ -45,10 +46,15 @@ Row = dict[str, Any]
 def system(family: str, shape: tuple[int, ...], number: int) -> LinearProblem:
     """Return a system of a family, with a right-hand side that is smooth but for some noise, or noise alone."""
     rng = np.random.default_rng((SEED, number))
-    weights = random_coefficients(family, shape, rng)
+    wide = random_wide(family, shape, rng) if family in WIDE else None
+    weights = random_coefficients(family, shape, rng) if wide is None else None
     field = rng.standard_normal(shape)
     if rng.random() < 0.5:
         field = 0.1 * field + 10 * smooth_noise(shape, max(shape) / 8, rng)
+    if wide is not None:
+        b = field.ravel()
+        return LinearProblem(wide, b - constants(wide, b))
+    assert weights is not None
     A = weights.matrix()
     b = field.ravel()[weights.cells()]
     b -= constants(A, b)

@@ -8,6 +8,8 @@ from deepcd.data.random_coefficients import random_coefficients as random_coeffi
 from deepcd.data.random_domains import HELD_OUT as HELD_OUT
 from deepcd.data.random_domains import TRAINING as TRAINING
 from deepcd.data.random_domains import random_grid as random_grid
+from deepcd.data.random_elements import WIDE as WIDE
+from deepcd.data.random_elements import random_wide as random_wide
 from deepcd.data.right_hand_sides import right_hand_side as right_hand_side
 
 SCENES = Path(__file__).parent / "scenes"

@@ -178,8 +178,11 @@ def test_parts_that_faces_do_not_connect_are_components_unless_corners_do() -> N
     assert list(stencil.sealed) == [False, True]
     np.testing.assert_array_equal(found.component, np.repeat([0, 1], [200, 180]))
     wall = [200 + k for k in range(10)] + [190 + k for k in range(10)]  # (10, 9) and (9, 10): corners meet
-    found, stencil = discover_wide(csr_array(with_holes((20, 20), wall)))
-    assert list(stencil.sealed) == [True]
+    A = with_holes((20, 20), wall)
+    with pytest.raises(NotAGrid, match="touch at a corner only are all that connects parts"):
+        discover_wide(csr_array(A))
+    A[3, 3] += 1.0
+    assert list(discover_wide(csr_array(A))[1].sealed) == [False]
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (4, 5, 6)])

@@ -31,6 +31,7 @@ from deepcd.solvers.kernels.faces.records import Around, Faces
 NO_BOX = "no whole box in C order has the couplings of A, more than those of faces, between cells that touch"
 NO_PATH = "rows {row} and {column} are coupled, but the cells between them are not"
 NEGATIVE = "the face that stands for the couplings of A between rows {row} and {column} would be negative"
+BRIDGED = "cells that touch at a corner only are all that connects parts of A that have no Dirichlet data"
 ROUNDED = 16.0  # relative to what counts as zero, sums that do, too
 DISTANCES = 26  # of the neighbours of a cell, to either side
 FLOOR = 4.0  # relative to large diagonal entries, in rounding units: what counts as zero off the diagonal
@@ -107,9 +108,12 @@ def discover_wide(A: csr_array) -> tuple[Embedding, AroundStencil]:
     m = position.size
     kept = slice(None) if m == rows else np.flatnonzero(coupled)
     component, count = np.broadcast_to(np.int32(0), m), 1  # takes no memory
-    if not _are_connected(faces, position, n, s):
+    parts = _parts(faces, position, n, s)
+    if parts.any():
         component, count = _components(A, floor, kept)
     sealed = sealed_components(component, count, rest[kept] > 0.0)
+    if parts.any():
+        _refuse_bridges(parts, component, sealed)
     around = _around(matrix, n, floor, rest, FaceStencil(faces, scale, sealed, row_bound))
     return Embedding(shape, kept, position, component), around
 
@@ -132,12 +136,28 @@ def _refuse_negative(
             raise NotAGrid(NEGATIVE.format(row=row, column=column))
 
 
-def _are_connected(faces: Faces, position: NDArray[Any], n: Box, s: tuple[int, int]) -> bool:
-    """Return whether faces connect all cells that A couples."""
-    if not faces.inverse[position].all():
-        return False
+def _parts(faces: Faces, position: NDArray[Any], n: Box, s: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the connected part of each cell, by faces; cells without faces are parts of their own."""
     starts, ends = face_places.runs(faces)
-    return bool(face_places.label_runs(starts, ends, faces, n, s, np.empty(starts.size, dtype=np.int32)) == 1)
+    label = np.empty(starts.size, dtype=np.int32)
+    count = face_places.label_runs(starts, ends, faces, n, s, label)
+    joined = faces.inverse[position] > 0.0
+    if count == 1 and joined.all():
+        return np.broadcast_to(np.int64(0), position.size)  # takes no memory
+    parts = count + np.arange(position.size)
+    parts[joined] = np.repeat(label, ends - starts)
+    return parts
+
+
+def _refuse_bridges(parts: NDArray[np.int64], component: NDArray[np.int32], sealed: NDArray[np.bool_]) -> None:
+    """Raise NotAGrid if a component without Dirichlet data hangs together by corners only.
+
+    Coarse grids have the constants on its parts in their null spaces, and A has not.
+    """
+    within = sealed[component]
+    pairs = np.unique(np.stack((component[within], parts[within])), axis=1)
+    if pairs.shape[1] > np.count_nonzero(sealed):
+        raise NotAGrid(BRIDGED)
 
 
 def _components(A: csr_array, floor: float, kept: Rows) -> tuple[NDArray[np.int32], int]:
