@@ -22,9 +22,13 @@ from deepcd.pde.face_weights import FaceWeights as FaceWeights
 from deepcd.pde.filling import filling as filling
 from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement
+from deepcd.pde.fractions import Fractions as Fractions
+from deepcd.pde.fractions import fractions as fractions
 from deepcd.pde.grids import Cell as Cell
 from deepcd.pde.grids import Grid as Grid
 from deepcd.pde.inflow import Inflow as Inflow
+from deepcd.pde.interfaces import free_surface as free_surface
+from deepcd.pde.interfaces import two_phase as two_phase
 from deepcd.pde.level_set import liquid_volume as liquid_volume
 from deepcd.pde.level_set import redistance as redistance
 from deepcd.pde.level_set import shift_to_volume as shift_to_volume

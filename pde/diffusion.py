@@ -36,11 +36,8 @@ class DiffusionSystem(CellSystem):
 
     Parameters
     ----------
-    A : csr_array of float64, shape (n, n)
-        The operator integrated over each cell, symmetric positive semidefinite, in units of the coefficient times
-        length^(d - 2) in d dimensions.
     weights : FaceWeights
-        The same operator as fields over the box.
+        The operator integrated over each cell, as fields over the box.
     widths : tuple of ndarray of float64
         Widths of the cells along each axis, in units of length.
     cells : ndarray of int64, shape (n,)
@@ -52,7 +49,6 @@ class DiffusionSystem(CellSystem):
         the high end, or None if it is periodic.
     """
 
-    A: csr_array
     weights: FaceWeights
     widths: tuple[F64, ...]
     cells: NDArray[np.int64]
@@ -64,6 +60,14 @@ class DiffusionSystem(CellSystem):
     def shape(self) -> tuple[int, ...]:
         """Number of cells of the box per axis."""
         return self.weights.extra.shape
+
+    @cached_property
+    def A(self) -> csr_array:
+        """The matrix, shape (n, n), symmetric positive semidefinite, in units of the coefficient times length^(d - 2).
+
+        It is assembled when it is asked for. Row i is the equation of cell i integrated over its volume.
+        """
+        return self.weights.matrix()
 
     @cached_property
     def volumes(self) -> F64:
@@ -192,12 +196,12 @@ def diffusion(
     >>> system.rhs(source=2.0, values=[(10.0, 0.0), 0.0]).tolist()
     [22.0, 22.0, 2.0, 2.0]
     """
-    box = grid if isinstance(grid, Grid) else Grid(np.zeros(_shape(grid), dtype=np.uint8))
+    box = grid if isinstance(grid, Grid) else Grid(np.zeros(shape_of(grid, "grid", "a Grid, or "), dtype=np.uint8))
     shape, ndim = box.shape, len(box.shape)
     at_ends = ends_of(box) if boundary is None else ends(boundary, ndim)
     if any(pair is None and n < 3 for pair, n in zip(at_ends, shape, strict=True)):
         raise ValueError(f"a periodic axis needs at least three cells, got shape {shape}")
-    widths = _widths(box.spacing if spacing is None else spacing, shape)
+    widths = widths_of(box.spacing if spacing is None else spacing, shape)
     k, c = _coefficient(coefficient, shape), _checked(reaction, shape, "reaction")
 
     along = _along(widths)
@@ -232,7 +236,7 @@ def diffusion(
     weights = FaceWeights(tuple(faces), extra)
     cells = weights.cells()
     isolated = np.setdiff1d(np.flatnonzero(box.fluid), cells, assume_unique=True)
-    return DiffusionSystem(weights.matrix(), weights, widths, cells, isolated, tuple(gains))
+    return DiffusionSystem(weights, widths, cells, isolated, tuple(gains))
 
 
 def _resistances(k: F64 | tuple[F64, ...], widths: Sequence[F64], axis: int, repeats: bool) -> tuple[F64, F64]:
@@ -254,10 +258,36 @@ def _resistances(k: F64 | tuple[F64, ...], widths: Sequence[F64], axis: int, rep
         return half[:-1] / low, half[1:] / high
 
 
-def _shape(grid: Sequence[int]) -> tuple[int, ...]:
-    if len(grid) not in (2, 3) or any(int(n) != n or n < 1 for n in grid):
-        raise ValueError(f"grid must be a Grid, or two or three positive numbers of cells, got {grid!r}")
-    return tuple(int(n) for n in grid)
+def shape_of(cells: Sequence[int], name: str, others: str = "") -> tuple[int, ...]:
+    """Return the shape of a box as a tuple, and refuse what is none.
+
+    Parameters
+    ----------
+    cells : sequence of int
+        Number of cells per axis, two or three.
+    name : str
+        Name of the argument in the message.
+    others : str, default ""
+        What else the argument may be, in the message, with a comma and "or" behind it.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If there are not two or three positive integers.
+
+    Examples
+    --------
+    >>> from deepcd.pde.diffusion import shape_of
+    >>> shape_of([4, 3], "shape")
+    (4, 3)
+    """
+    if len(cells) not in (2, 3) or any(int(n) != n or n < 1 for n in cells):
+        raise ValueError(f"{name} must be {others}two or three positive numbers of cells, got {cells!r}")
+    return tuple(int(n) for n in cells)
 
 
 def _entries(values: Any, count: int) -> Sequence[Any]:
@@ -265,8 +295,32 @@ def _entries(values: Any, count: int) -> Sequence[Any]:
     return values if isinstance(values, Sequence) or np.ndim(values) else [values] * count
 
 
-def _widths(spacing: Spacing, shape: tuple[int, ...]) -> tuple[F64, ...]:
-    """Return one array of the widths of cells per axis."""
+def widths_of(spacing: Spacing, shape: Sequence[int]) -> tuple[F64, ...]:
+    """Return one array of the widths of cells per axis.
+
+    Parameters
+    ----------
+    spacing : float or sequence
+        A number for all axes, or one entry per axis, which is a number or an array with one width per cell.
+    shape : sequence of int
+        Number of cells per axis.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        New arrays of positive widths, in units of length.
+
+    Raises
+    ------
+    ValueError
+        If the spacing is malformed.
+
+    Examples
+    --------
+    >>> from deepcd.pde.diffusion import widths_of
+    >>> [width.tolist() for width in widths_of([0.5, [1.0, 2.0]], (3, 2))]
+    [[0.5, 0.5, 0.5], [1.0, 2.0]]
+    """
     entries = _entries(spacing, len(shape))
     if len(entries) != len(shape):
         raise ValueError(f"spacing must be a number or have one entry per axis ({len(shape)}), got {spacing!r}")

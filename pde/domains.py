@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepcd.pde.grids import Cell, Grid, Walls
 
 Points = Sequence[NDArray[np.float64]]
+Distance = Callable[[Points], NDArray[np.float64]]
 
 
 class Shape:
@@ -28,31 +29,38 @@ class Shape:
         Maps the coordinates of points, one broadcastable array per axis, to a bool array.
     distance : callable, optional
         Maps them to the distance from the surface, negative inside; near the surface it must be right to first order.
+        Combinations of shapes that know theirs know it too, except near edges at which surfaces meet.
     """
 
     def __init__(
         self,
         contains: Callable[[Points], NDArray[np.bool_]],
-        distance: Callable[[Points], NDArray[np.float64]] | None = None,
+        distance: Distance | None = None,
     ) -> None:
         self.contains = contains
         self.distance = distance
 
     def __or__(self, other: Shape) -> Shape:
         """Return the union."""
-        return Shape(lambda x: self.contains(x) | other.contains(x))
+        return Shape(lambda x: self.contains(x) | other.contains(x), self._joined(other, np.minimum))
 
     def __and__(self, other: Shape) -> Shape:
         """Return the intersection."""
-        return Shape(lambda x: self.contains(x) & other.contains(x))
+        return Shape(lambda x: self.contains(x) & other.contains(x), self._joined(other, np.maximum))
 
     def __sub__(self, other: Shape) -> Shape:
         """Return the difference."""
-        return Shape(lambda x: self.contains(x) & ~other.contains(x))
+        return Shape(lambda x: self.contains(x) & ~other.contains(x), self._joined(~other, np.maximum))
 
     def __invert__(self) -> Shape:
         """Return the complement."""
-        return Shape(lambda x: ~self.contains(x))
+        distance = self.distance
+        return Shape(lambda x: ~self.contains(x), None if distance is None else lambda x: -distance(x))
+
+    def _joined(self, other: Shape, extremum: np.ufunc) -> Distance | None:
+        """Return the distance of a combination, if both shapes know theirs."""
+        own, its = self.distance, other.distance
+        return None if own is None or its is None else lambda x: np.asarray(extremum(own(x), its(x)))
 
 
 Region = Shape | ArrayLike
@@ -164,7 +172,11 @@ def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
     p, n = _point(point, "point"), _point(normal, "normal")
     if len(p) != len(n) or not np.any(n):
         raise ValueError(f"normal must be a vector other than zero with {len(p)} components, got {normal!r}")
-    return Shape(lambda x: _sum(d * m for d, m in zip(_relative(x, p), n, strict=True)) < 0)
+
+    def along(x: Points) -> NDArray[np.float64]:
+        return _sum(d * m for d, m in zip(_relative(x, p), n, strict=True))
+
+    return Shape(lambda x: along(x) < 0, lambda x: along(x) / np.linalg.norm(n))
 
 
 def height_field(height: Callable[..., ArrayLike] | ArrayLike, axis: int = -1) -> Shape:

@@ -19,8 +19,8 @@ def filling(shapes: Sequence[Shape], grid: Grid) -> NDArray[np.float64]:
     Parameters
     ----------
     shapes : sequence of Shape
-        What is full. Boxes, balls and cylinders know how far a point is from their surface; of other shapes the
-        fraction of each cell that they fill is sampled.
+        What is full. Boxes, balls, cylinders, half-spaces and meshes know how far a point is from their surface, and so
+        do combinations of them; of other shapes the fraction of each cell that they fill is sampled.
     grid : Grid
         The grid, of which the shape and the spacing are used.
 

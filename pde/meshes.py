@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.pde.domains import Points, Shape
+from deepcd.pde.domains import Shape
+from deepcd.pde.mesh_shapes import enclosed_shape
 
 LARGEST_COORDINATE = 1e100  # in units of length; products of three coordinates have to be finite
 NO_AREA = 1e-14  # a triangle of a smaller area, relative to the square of the longest edge of the bounds, is degenerate
@@ -256,7 +257,8 @@ class Mesh:
         Returns
         -------
         Shape
-            A set of points in three dimensions; where a face of a box runs through centres, low <= x < high.
+            A set of points in three dimensions; where a face of a box runs through centres, low <= x < high. Its
+            distance is cut off, on grids, at twice the widest gap between neighbouring points.
 
         Raises
         ------
@@ -273,19 +275,7 @@ class Mesh:
         if not self.watertight:
             raise MeshError(f"{self.name}: {self.flaw}")
 
-        def contains(x: Points) -> NDArray[np.bool_]:
-            from deepcd.pde.kernels.winding import winding_number, winding_on_lattice
-
-            if len(x) != 3:
-                raise ValueError(f"a mesh, {self.name}, in 3D was put on a grid in {len(x)}D")
-            lines = _lines(x)
-            if lines is None:
-                points = np.stack(np.broadcast_arrays(*x), axis=-1).astype(np.float64)
-                return np.abs(winding_number(self.vertices, self.triangles, points)) > 0.5
-            inside = winding_on_lattice(self.vertices, self.triangles, *lines) != 0
-            return np.broadcast_to(inside, np.broadcast_shapes(*(np.shape(a) for a in x)))
-
-        return Shape(contains)
+        return enclosed_shape(self.vertices, self.triangles, self.name)
 
     def _sides(self) -> tuple[Floats, Floats, Floats]:
         """Return two sides and the first corner of each triangle, in units of the longest edge of the bounds."""
@@ -364,20 +354,6 @@ class _Edges(NamedTuple):
     degree: NDArray[np.int64]  # (e,), number of triangles that have the edge
     balance: NDArray[np.int64]  # (e,), number of triangles that run along the edge minus those that run against it
     triangles: NDArray[np.int64]  # (3 m,), the triangles of the first edge, then those of the second, and so on
-
-
-def _lines(x: Points) -> tuple[Floats, Floats, Floats] | None:
-    """Return the ascending coordinates along each axis if the points are a lattice of them, otherwise None."""
-    lines = []
-    for axis, values in enumerate(x):
-        if np.ndim(values) != 3 or np.size(values) == 0:
-            return None
-        along = values[tuple(slice(None) if d == axis else slice(1) for d in range(3))]
-        line = np.ascontiguousarray(along, dtype=np.float64).ravel()
-        if not (np.array_equal(values, np.broadcast_to(along, values.shape)) and (line[1:] >= line[:-1]).all()):
-            return None
-        lines.append(line)
-    return lines[0], lines[1], lines[2]
 
 
 def _text(point: NDArray[np.generic]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse.linalg import spsolve
 
+from deepcd.data import right_hand_side
 from deepcd.pde import Cell, DiffusionSystem, FaceWeights, Grid, diffusion, poisson
 
 F64 = NDArray[np.float64]
@@ -259,6 +260,15 @@ def test_positive_semidefinite_with_the_null_space_that_it_names() -> None:
     )
     assert repr(system) == "<DiffusionSystem: 25 unknowns of 6 x 5 cells>"
     assert not diffusion((6, 5), k, reaction=1e-3).sealed.any()
+
+
+def test_random_right_hand_sides_are_in_the_range() -> None:
+    k = np.ones((6, 5))
+    k[2] = 0.0
+    system = diffusion((6, 5), k, boundary=[("dirichlet", "neumann"), "neumann"])
+    b = right_hand_side(system, "smooth", np.random.default_rng(0))
+    assert abs(b[system.component == 1].sum()) < 1e-13
+    assert abs(b[system.component == 0].sum()) > 1e-3
 
 
 def test_the_weights_are_the_matrix() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import block_diag, coo_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 
+from deepcd.pde import Grid, poisson
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid
 from deepcd.solvers.grids.faces import discover_faces
 from deepcd.solvers.grids.stencils import FaceStencil
@@ -112,6 +113,7 @@ def assert_found(A: csr_array, shape: tuple[int, ...] | None = None) -> tuple[Em
     coupled = dense[np.ix_(rows, rows)]
     np.testing.assert_allclose(stencil.entries(found).toarray(), coupled, rtol=3e-7, atol=1e-5 * coupled.max() * single)
     assert not stencil.exact
+    assert stencil.compact
     assert abs(coupled).sum(axis=1).max() <= stencil.row_bound * stencil.scale
     assert 1 / 64 <= coupled.max() / stencil.scale <= 64
     assert math.frexp(stencil.scale)[0] == 0.5
@@ -121,10 +123,8 @@ def assert_found(A: csr_array, shape: tuple[int, ...] | None = None) -> tuple[Em
     assert all((own == own[0]).all() for own in first)
     assert [own[0] for own in first] == list(range(count))
     assert found.component.dtype == np.int32
-    tolerance = 1e-5 if single else 1e-13
-    assert [
-        bool((abs(coupled[label == c].sum(axis=1)) <= tolerance * dense.max()).all()) for c in range(count)
-    ] == list(stencil.sealed)
+    balanced = abs(coupled.sum(axis=1)) <= (1e-5 if single else 1e-14) * np.diag(coupled)
+    assert [bool(balanced[label == c].all()) for c in range(count)] == list(stencil.sealed)
     assert np.unique(found.position).size == rows.size
     if count == 1:
         assert (np.diff(found.position) > 0).all()
@@ -234,3 +234,167 @@ def test_random_compact_numbering(box: tuple[tuple[int, ...], int, float, float,
     fluid = rng.random(shape) >= max(solid, 0.1)
     A = compact(assemble(shape, rng, fluid=fluid, walls=walls, open_share=open_share), fluid)
     assert_found_but_for_chains(A)
+
+
+def test_components_and_runs_that_are_linked_across_the_box() -> None:
+    rng = np.random.default_rng(5)
+    for axis in range(3):
+        fluid = np.zeros((7, 8, 9), dtype=bool)
+        fluid[1:-1, 1:-1, 1:3] = fluid[2:3, :3] = fluid[:3, 6:7] = True
+        cut = np.moveaxis(fluid, axis, 0)
+        cut[3] = False
+        A = assemble(fluid.shape, rng, fluid=fluid, periodic=(axis,), open_share=0.0)
+        _, stencil = assert_found(A)
+        assert stencil.sealed.all()
+    chambers = np.ones((9, 5, 4), dtype=bool)
+    chambers[4] = False
+    A = assemble(chambers.shape, rng, fluid=chambers, open_share=0.0)
+    A = csr_array(A + diags_array(np.where(np.arange(180) == 3, 0.5, 0.0)))
+    for B in (A, compact(A, chambers)):
+        assert list(assert_found(B)[1].sealed) == [False, True]
+
+
+@pytest.mark.parametrize("filler", [0.0, 1.0, -2.0, 1e30])
+def test_rows_on_their_own(filler: float) -> None:
+    rng = np.random.default_rng(6)
+    fluid = rng.random((6, 5, 7)) < 0.7
+    A = assemble(fluid.shape, rng, fluid=fluid)
+    solid = np.flatnonzero(~fluid)
+    A = A.tolil()
+    A[solid, solid] = filler
+    found, stencil = assert_found(csr_array(A))
+    assert found.shape == fluid.shape
+    assert isinstance(found.rows, np.ndarray)
+    assert found.rows.dtype == np.int64
+    assert stencil.scale < 64
+    number = np.flatnonzero(fluid)
+    B = csr_array(A)[number][:, number]
+    lone = block_diag([np.eye(2) * filler, csr_array(B), np.eye(3)])
+    assert_found(csr_array(lone))
+
+
+def test_equal_couplings_have_equal_weights() -> None:
+    for dtype in (np.float64, np.float32, np.int64):
+        A = csr_array(poisson(Grid(np.zeros((5, 4, 6)), walls="air")).A.astype(dtype))
+        _, stencil = discover_faces(A)
+        assert set(np.unique(stencil.faces.w1)) == {0.0, 1 / stencil.scale}
+
+
+@pytest.mark.parametrize("factor", [1e-290, 1e-20, 1 / 3, 1e20, 1e290])
+def test_scales(factor: float) -> None:
+    A = assemble((4, 5, 6), np.random.default_rng(8), contrast=12.0)
+    found, stencil = assert_found(csr_array(A * factor))
+    assert found.shape == (4, 5, 6)
+    assert math.isclose(math.log2(stencil.scale), math.log2(discover_faces(A)[1].scale * factor), abs_tol=1)
+
+
+def test_the_scale_is_found_though_the_sample_does_not_show_it() -> None:
+    A = assemble((20, 20, 20), np.random.default_rng(9), contrast=0.0)
+    entries = coo_array(A)
+    beyond = np.minimum(entries.row, entries.col) == 3333  # the faces of a cell towards those behind it
+    assert beyond.sum() == 7
+    data = np.where(beyond, 1e9 * entries.data, entries.data)
+    data[(entries.row == entries.col)] = 0
+    sums = np.bincount(entries.row, data, A.shape[0])
+    A = csr_array(coo_array((data, (entries.row, entries.col)), shape=A.shape) + diags_array(-sums))
+    found, stencil = discover_faces(A)
+    assert found.shape == (20, 20, 20)
+    assert 2**30 <= stencil.scale <= 2**32
+    assert stencil.sealed.all()
+
+
+SHAPE = (5, 4, 3)
+
+
+def edited(*entries: tuple[int, int, float], balanced: bool = True) -> csr_array:
+    """Return the matrix of a 5 x 4 x 3 box, as it is but for some entries; the diagonal is raised as well."""
+    dense = assemble(SHAPE, np.random.default_rng(10)).toarray()
+    for i, j, value in entries:
+        dense[i, j] = value
+    return csr_array(dense + 5 * balanced * np.eye(len(dense)))
+
+
+STAR = 9 * np.eye(8)
+STAR[0, 1:] = STAR[1:, 0] = -1
+BAND = diags_array([-1.0, -1.0, 4.0, -1.0, -1.0], offsets=[-2, -1, 0, 1, 2], shape=(81, 81))
+SKEW = diags_array([-1.0, -1.0, 4.0, -1.0, -1.0], offsets=[-9, -1, 0, 1, 9], shape=(81, 81))
+RING = 3 * np.eye(7) - np.roll(np.eye(7), 1, 0) - np.roll(np.eye(7), -1, 0)
+TRIANGLE = 4 * np.eye(3) - 1
+BAD = {
+    "positive coupling": (edited((3, 4, 1.0), (4, 3, 1.0)), r"A\[3, 4\] is positive"),
+    "other value": (edited((16, 17, -0.3)), r"A\[17, 16\] and A\[16, 17\] differ"),
+    "no mirror image": (edited((16, 17, 0.0)), r"A\[17, 16\] and A\[16, 17\] differ"),
+    "no mirror image below": (edited((17, 16, 0.0)), r"A\[17, 16\] and A\[16, 17\] differ"),
+    "far coupling": (edited((7, 52, -0.1), (52, 7, -0.1)), "row 7 couples to row 52, which does not lie beside it"),
+    "across the end of a line": (edited((8, 9, -1.0), (9, 8, -1.0)), "row 8 couples to row 9, which does not"),
+    "a diagonal coupling": (edited((16, 20, -0.1), (20, 16, -0.1)), "row 16 couples to row 20"),
+    "no diagonal entry": (edited((16, 16, -5.0)), r"A\[16, 16\] is not positive"),
+    "negative diagonal entry": (edited((16, 16, -6.0)), r"A\[16, 16\] is not positive"),
+    "diagonal entry too small": (edited((16, 16, -4.9)), r"A\[16, 16\] is smaller"),
+    "almost singular": (edited((0, 0, 0.4), balanced=False), r"A\[0, 0\] is smaller"),
+    "nan": (edited((16, 17, np.nan), (17, 16, np.nan)), r"A\[16, 17\] is not finite"),
+    "infinite coupling": (edited((16, 17, -np.inf), (17, 16, -np.inf)), r"\[16, 1[67]\] is not finite"),
+    "infinite diagonal entry": (edited((16, 16, np.inf)), r"A\[16, 16\] is not finite"),
+    "nan on the diagonal": (edited((16, 16, np.nan)), r"A\[16, 16\] is not finite"),
+    "tiny coupling": (edited((16, 17, -1e-33), (17, 16, -1e-33)), r"A\[16, 17\] is too small"),
+    "negative definite": (csr_array(-edited()), "is positive"),
+    "complex": (edited() * 1j, "real"),
+    "dense": (csr_array(60 * np.eye(60) - np.ones((60, 60))), "more than 32"),
+    "star": (csr_array(STAR), "more than three"),
+    "identity": (csr_array(np.eye(4)), "no off-diagonal"),
+    "chain": (diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(900, 900)), "chains"),
+    "ring": (csr_array(RING), "chains"),
+    "rings": (block_diag([TRIANGLE] * 8), "chains"),
+    "skew torus": (SKEW, "row 8 couples to row 9"),
+    "band": (BAND, "row 2 of A fits nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_grid_is_refused_with_the_reason(name: str) -> None:
+    A, reason = BAD[name]
+    with pytest.raises(NotAGrid, match=reason):
+        discover_faces(csr_array(A))
+
+
+def test_rounding_is_forgiven_and_no_more() -> None:
+    A = assemble((6, 7, 8), np.random.default_rng(13), open_share=0.0)
+    i, j = A.nonzero()
+    A.data *= np.where(i < j, 1 + 1e-15, 1.0)
+    _, stencil = discover_faces(A)
+    assert not stencil.faces.extra.any()
+    assert stencil.sealed.all()
+    shift = diags_array(np.full(A.shape[0], 1e-12))
+    _, stencil = discover_faces(csr_array(A + shift))
+    assert np.count_nonzero(stencil.faces.extra) == A.shape[0]
+    with pytest.raises(NotAGrid, match=r"A\[0, 0\] is smaller"):
+        discover_faces(csr_array(A - shift))
+    A.data *= np.where(i < j, 1 - 1e-12, 1.0)
+    with pytest.raises(NotAGrid, match="differ"):
+        discover_faces(A)
+    single = csr_array(A.astype(np.float32))
+    _, stencil = discover_faces(single)
+    assert stencil.sealed.all()
+
+
+def test_walls_without_thickness_in_compact_numbering() -> None:
+    rng = np.random.default_rng(20)
+    fluid = np.ones((8, 7, 9), dtype=bool)
+    fluid[3:5, 2:5, 4:6] = False
+    A = coo_array(assemble(fluid.shape, rng, fluid=fluid))
+    x, y, _ = np.unravel_index(np.stack((A.row, A.col)), fluid.shape)
+    kept = ~((x.min(axis=0) == 5) & (x.max(axis=0) == 6) & (y[0] < 5))
+    cut = csr_array(coo_array((A.data[kept], (A.row[kept], A.col[kept])), shape=A.shape))
+    found, stencil = assert_found(compact(cut, fluid))
+    assert found.shape == fluid.shape
+    w0 = stencil.faces.w0.reshape(10, 9, 11)[1:-1, 1:-1, 1:-1]
+    assert not w0[5, :5].any()
+    assert w0[5, 5:].all()
+
+
+def test_sparse_couplings_in_large_holes_are_found() -> None:
+    fluid = np.zeros((12, 30, 30), dtype=bool)
+    fluid[6:8, 11:14, 17:20] = True
+    found, _ = discover_faces(assemble(fluid.shape, np.random.default_rng(21), fluid=fluid))
+    assert found.shape == fluid.shape
+    assert found.position.size == 18

@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepcd.pde import Grid, Shape, ball, box, cylinder, domain, filling, icosphere, liquid_volume, redistance
+from deepcd.pde import (
+    Grid,
+    Shape,
+    ball,
+    box,
+    cylinder,
+    domain,
+    filling,
+    half_space,
+    height_field,
+    icosphere,
+    liquid_volume,
+    redistance,
+)
 
 GRID = domain((20, 20, 20), spacing=0.05)
 BALL = ball((0.5, 0.5, 0.5), 0.3)
@@ -21,11 +34,17 @@ def test_distances_of_shapes() -> None:
         (ball((0, 0), 2.0), [2, 1, 3]),
         (box((-1, -2), (4, 9)), [-1, -1, 1]),
         (cylinder((0, 7), 1.0, axis=1), [-1, 2, 4]),
+        (half_space((0, 4), (0, 0.5)), [0, -4, -4]),
+        (ball((0, 0), 2.0) | ball((6, 0), 2.0), [2, 1, -1]),
+        (ball((0, 0), 4.0) & ~ball((4, 0), 2.0), [0, 1, 1]),
+        (box((-9, -9), (9, 9)) - ball((5, 0), 1.0), [-5, -1, 1]),
     ):
         assert shape.distance is not None
         assert shape.distance(x).tolist() == expected
         np.testing.assert_array_equal(shape.distance(x) < 0, shape.contains(x))
-    assert (ball((0, 0), 2.0) | ball((3, 0), 2.0)).distance is None
+    unknown = height_field(3.0)
+    for combined in (ball((0, 0), 2.0) | unknown, unknown & ball((0, 0), 2.0), ball((0, 0), 2.0) - unknown, ~unknown):
+        assert combined.distance is None
 
 
 def test_volumes_of_shapes() -> None:

@@ -169,3 +169,24 @@ def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
         if np.array_equal(new, d):
             return np.where(inside, np.where(phi < 0, -d, d), phi)
         d = new
+
+
+def distance_from_triangles(points: Array, vertices: Array, triangles: NDArray[np.int64]) -> Array:
+    """Return the distance of points of shape (n, 3) from the nearest triangle: from its inside or from its edges."""
+    corners = vertices[triangles]  # (m, 3 corners, 3)
+    result = np.full((len(points), len(triangles)), np.inf)
+    for i in range(3):
+        start, along = corners[:, i], corners[:, (i + 1) % 3] - corners[:, i]
+        to_start = points[:, None] - start
+        t = np.clip((to_start * along).sum(-1) / (along**2).sum(-1), 0, 1)
+        result = np.minimum(result, np.linalg.norm(to_start - t[..., None] * along, axis=-1))
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normal, axis=-1)
+    for m in np.flatnonzero(area):
+        to_corners = points[:, None] - corners[m]
+        beside = [
+            (np.cross(corners[m, (i + 1) % 3] - corners[m, i], to_corners[:, i]) * normal[m]).sum(-1) for i in range(3)
+        ]
+        above = np.abs(to_corners[:, 0] @ normal[m]) / area[m]
+        result[:, m] = np.where(np.min(beside, axis=0) >= 0, np.minimum(result[:, m], above), result[:, m])
+    return np.asarray(result.min(axis=1))

@@ -9,9 +9,10 @@ and with the mirror image that it should have while weights are read (``kernels/
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ NO_CROSSING = "the couplings of row {row} to row {column} and of rows before it 
 CHAINS = "no row of A couples to more than two others: chains are solved directly"
 ROWS, BLOCKS, PER_ROW = 512, 64, 32  # rows that are looked at first, blocks that they lie in, couplings of each
 LOOKUPS, PER_ENTRY = 5_000_000, 20  # positions of rows that may be looked up, as in ``places.py``
+BEGINNING = 1000  # rows that are looked at before all are
 BOXES = 12  # that are compared with a matrix, as long as one more explains its entries
 NEAR = 64.0  # the scale is so near the largest diagonal entry, or nearer
 
@@ -46,7 +48,7 @@ class _UnsortedError(Exception):
     """The matrix has to be sorted first."""
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """What some rows of a matrix say."""
 
     pairs: NDArray[np.int64]  # row and column of their couplings, (2, k)
@@ -118,7 +120,7 @@ def discover_faces(A: csr_array) -> tuple[Embedding, FaceStencil]:
 
 
 def _discover(A: csr_array, eps: float) -> tuple[Embedding, FaceStencil]:
-    look = _look(A)
+    look = look_at(A)
     refusal = None
     pairs, tried = look.pairs, set[Box]()
     while len(tried) < BOXES:
@@ -141,7 +143,7 @@ def _discover(A: csr_array, eps: float) -> tuple[Embedding, FaceStencil]:
     raise refusal
 
 
-def _look(A: csr_array) -> _Look:
+def look_at(A: csr_array) -> Look:
     """Look at some rows, at the ends of A and all over it."""
     n = A.shape[0]
     if n <= ROWS:
@@ -161,10 +163,10 @@ def _look(A: csr_array) -> _Look:
         count, largest = face_values.look(*matrix, rows, pairs)
     if count < 0:
         raise NotAGrid(f"rows of A have more than {PER_ROW} off-diagonal entries: no operator of a grid")
-    return _Look(pairs[:, :count], _power_of_two(largest or 1.0))
+    return Look(pairs[:, :count], power_of_two(largest or 1.0))
 
 
-def _power_of_two(x: float) -> float:
+def power_of_two(x: float) -> float:
     """Return the largest power of two not above x > 0, within what has an inverse."""
     return math.ldexp(1.0, min(max(math.frexp(x)[1] - 1, -1000), 1000))
 
@@ -181,7 +183,7 @@ def _read(shape: tuple[int, ...], scale: float, run: Callable[..., tuple[int, in
             raise _UnsortedError
         if reason or 1.0 / NEAR <= largest / scale <= NEAR:
             return _Read(reason, row, tally, faces, scale, 2.0 * largest / scale * (1.0 + 1e-6))
-        scale = _power_of_two(largest)
+        scale = power_of_two(largest)
 
 
 def _read_whole(A: csr_array, eps: float, box: Box, scale: float) -> tuple[Embedding, FaceStencil] | _Read:
@@ -221,15 +223,12 @@ def _result(
     return embedding, FaceStencil(read.faces, read.scale, sealed, read.row_bound, wrap)
 
 
-def _read_compact(A: csr_array, eps: float, look: _Look) -> tuple[Embedding, FaceStencil]:
+def _read_compact(A: csr_array, eps: float, look: Look) -> tuple[Embedding, FaceStencil]:
     """Read a matrix whose rows are some cells of a box in C order."""
     _refuse_at_once(look.pairs)
-    degree, tally = np.empty(A.shape[0], dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    reason, row, zeros, planar = face_places.census(A.indptr, A.indices, A.data, degree, tally)
-    if reason == face_values.UNSORTED:
-        raise _UnsortedError
-    if reason:
-        raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
+    if A.shape[0] > 2 * BEGINNING:
+        _refuse_beginning(A)
+    degree, zeros, planar = _census(A)
     if degree.max() <= 2:
         raise NotAGrid(CHAINS)
     pattern, index = _pattern(A, degree, zeros)
@@ -305,16 +304,45 @@ def _pattern(A: csr_array, degree: NDArray[np.uint8], zeros: bool) -> tuple[plac
     return places.Pattern(indptr, indices, rows), index
 
 
+def _census(A: csr_array) -> tuple[NDArray[np.uint8], bool, bool]:
+    """Return the couplings per row, whether there are explicit zeros, and whether two axes may do."""
+    degree, tally = np.empty(A.shape[0], dtype=np.uint8), np.zeros(4, dtype=np.int64)
+    reason, row, zeros, planar = face_places.census(A.indptr, A.indices, A.data, degree, tally)
+    if reason == face_values.UNSORTED:
+        raise _UnsortedError
+    if reason:
+        raise NotAGrid(REFUSED[reason].format(row=row, column=tally[face_values.COLUMN]))
+    return degree, zeros, planar
+
+
+def _refuse_beginning(A: csr_array) -> None:
+    """Raise NotAGrid if the first rows fit nowhere: some cells of a grid are the cells of a grid."""
+    beginning = A[:BEGINNING, :BEGINNING]
+    degree, zeros, planar = _census(beginning)
+    if degree.max() > 2:
+        pattern, _ = _pattern(beginning, degree, zeros)
+        with contextlib.suppress(places.TooLoose):
+            places.Pieces(pattern, planar, induced=False, lookups=PER_ENTRY * beginning.nnz)
+
+
 def _refuse_at_once(pairs: NDArray[np.int64]) -> None:
     """Raise NotAGrid if some couplings say that a matrix is no grid in compact C order, which most graphs do."""
     rows, columns = pairs
     for side in (columns < rows, columns > rows):
         row, counts = np.unique(rows[side], return_counts=True)
         if counts.max(initial=0) > 3:
-            raise NotAGrid(REFUSED[face_values.MANY].format(row=row[np.argmax(counts > 3)]))
-    later = columns > rows
-    order = np.lexsort((-columns[later], rows[later]))
-    rows, columns = rows[later][order], columns[later][order]
-    k = face_places.crossing(rows, columns)
+            many = row[np.argmax(counts > 3)]
+            _refuse_unless_repeated(pairs[:, rows == many], REFUSED[face_values.MANY].format(row=many))
+    order = np.flatnonzero(columns > rows)
+    order = order[np.lexsort((-columns[order], rows[order]))]
+    k = face_places.crossing(rows[order], columns[order])
     if k >= 0:
-        raise NotAGrid(NO_CROSSING.format(row=rows[k], column=columns[k]))
+        _refuse_unless_repeated(pairs, NO_CROSSING.format(row=rows[order[k]], column=columns[order[k]]))
+
+
+def _refuse_unless_repeated(pairs: NDArray[np.int64], refusal: str) -> NoReturn:
+    """Raise NotAGrid, or ask for entries to be added up first if some couplings occur twice."""
+    rows, columns = pairs
+    if np.unique(rows << 32 ^ columns).size < rows.size:
+        raise _UnsortedError
+    raise NotAGrid(refusal)

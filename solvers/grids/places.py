@@ -35,6 +35,10 @@ NOT_CLOSED = (
 )
 
 
+class TooLoose(NotAGrid):
+    """The search for positions was given up."""
+
+
 class Pattern(NamedTuple):
     """The pattern of the m coupled rows of a matrix and of the same columns: sorted, diagonal included."""
 
@@ -142,7 +146,9 @@ class Pieces:
             row = -1 - contradictions
             row = row if isinstance(pattern.rows, slice) else int(pattern.rows[row])
             wall = "a wall without thickness, " if induced else ""
-            raise NotAGrid(TOO_LOOSE if self._lookups < 0 else NOT_CLOSED.format(wall, row))
+            if self._lookups < 0:
+                raise TooLoose(TOO_LOOSE)
+            raise NotAGrid(NOT_CLOSED.format(wall, row))
         self._searches = SEARCHES if guesses or two_axes else 0  # that may still be made
         self.component = np.empty(m, dtype=np.int32)
         self.count = int(np.count_nonzero(parent < 0))

@@ -113,6 +113,9 @@ class FaceStencil:
         Upper bound for the sum of absolute values in a row of A / scale.
     wrap : tuple of 3 bools
         Which axes, as in `Embedding.n`, repeat: their last cells are coupled to their first ones.
+    compact : bool, default True
+        Whether cells are coupled across faces only. If not, A couples cells across edges and corners as well, the
+        weights of faces stand for all couplings, and the operator is close to A, but not A.
     """
 
     faces: Faces
@@ -120,6 +123,7 @@ class FaceStencil:
     sealed: NDArray[np.bool_]
     row_bound: float
     wrap: tuple[bool, bool, bool] = (False, False, False)
+    compact: bool = True
 
     def is_uniform(self, embedding: Embedding) -> bool:
         """Return whether all couplings may be equal, judging by those of some cells all over the box."""

@@ -17,7 +17,7 @@ SMALLEST = 1e-30  # weight, relative to the scale, that single precision is stil
 # Places in `tally`.
 COLUMN, COUNT, OPEN, BROKEN = 0, 1, 2, 3
 
-ONE, TWO, THREE, FOUR, FIVE = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
+ONE = np.uint64(1)
 
 
 @njit(cache=True, nogil=True)
@@ -85,7 +85,7 @@ def remainder(sum_of_weights, diagonal, eps):
     return DOMINANCE if rest < 0.0 else 0, rest
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _row(indptr, indices, data, i, cell, p, n, s, wrap, unit, eps, faces, before, link, state, position, tally):
     """Do one row, of whatever form; return a reason or 0. Arguments as in `whole`.
 
@@ -130,27 +130,33 @@ def _row(indptr, indices, data, i, cell, p, n, s, wrap, unit, eps, faces, before
             c0 = weight
         else:
             return APART
-        if not weight > 0.0:
+        if not 0.0 < weight < np.inf:
             return POSITIVE if weight < 0.0 else FINITE
         if weight * unit < SMALLEST:
             return SMALL
-    # What the cells before said, and what this one says to those behind it.
-    at = y * n2 + z, z
-    said = before[0][at[0]], before[1][at[1]], state[0]
-    linked = link[0][at[0]] if wrap[0] else 0.0, link[1][at[1]] if wrap[1] else 0.0, state[1]
-    own, far = (b0, b1, b2), (c0, c1, c2)
-    for axis in range(3):
-        if cell[axis] > 0 and not abs(own[axis] - said[axis]) <= ALIKE * eps * own[axis]:
-            tally[COLUMN] = i - t[axis]
-            return ASYMMETRIC
-        if wrap[axis] and cell[axis] == n[axis] - 1 and not abs(far[axis] - linked[axis]) <= ALIKE * eps * far[axis]:
-            tally[COLUMN] = i - (n[axis] - 1) * t[axis]
-            return ASYMMETRIC
-    before[0][at[0]], before[1][at[1]], state[0] = a0, a1, a2
+    # What the cells before said, and what this one says to those behind it. Earlier neighbours are zero at the ends.
+    at, alike = y * n2 + z, ALIKE * eps
+    differs = np.int64(-1)
+    if not abs(b0 - before[0][at]) <= alike * b0:
+        differs = i - t[0]
+    elif not abs(b1 - before[1][z]) <= alike * b1:
+        differs = i - n2
+    elif not abs(b2 - state[0]) <= alike * b2:
+        differs = i - 1
+    elif wrap[0] and x == n0 - 1 and not abs(c0 - link[0][at]) <= alike * c0:
+        differs = i - (n0 - 1) * t[0]
+    elif wrap[1] and y == n1 - 1 and not abs(c1 - link[1][z]) <= alike * c1:
+        differs = i - (n1 - 1) * n2
+    elif wrap[2] and z == n2 - 1 and not abs(c2 - state[1]) <= alike * c2:
+        differs = i - (n2 - 1)
+    if differs >= 0:
+        tally[COLUMN] = differs
+        return ASYMMETRIC
+    before[0][at], before[1][z], state[0] = a0, a1, a2
     if wrap[0] and x == 0:
-        link[0][at[0]] = c0
+        link[0][at] = c0
     if wrap[1] and y == 0:
-        link[1][at[1]] = c1
+        link[1][z] = c1
     if z == 0:
         state[1] = c2
     tally[BROKEN] |= (z < n2 - 1 and a2 == 0.0) or (y < n1 - 1 and a1 == 0.0) or (x < n0 - 1 and a0 == 0.0)
@@ -217,68 +223,88 @@ def whole(indptr, indices, data, n, s, wrap, unit, eps, faces, position, tally):
         Largest diagonal entry of rows with couplings.
     """
     n0, n1, n2 = n
-    plane, three_axes = n1 * n2, s[1] > 0
+    plane = n1 * n2
     before, link = (np.zeros(plane), np.zeros(n2)), (np.zeros(plane if wrap[0] else 0), np.zeros(n2))
-    before0, before1 = before
     state = np.zeros(3)
-    tiny, spare = SMALLEST / unit, ZERO * eps
-    is_open = 0
-    largest = 0.0
-    i = np.int64(0)
+    tiny, spare, alike, alone = SMALLEST / unit, ZERO * eps, ALIKE * eps, not (wrap[0] or wrap[1] or wrap[2])
+    is_open, count, largest, i, last2 = 0, 0, 0.0, np.int64(0), 0.0
     for x in range(n0):
         for y in range(n1):
             p = (x + 1) * s[0] + (y + 1) * s[1] + 1
-            inner = 0 < x < n0 - 1 and (not three_axes or 0 < y < n1 - 1)
-            width = (7 if three_axes else 5) if inner else -1
+            before0, before1 = before[0][y * n2 : (y + 1) * n2], before[1]
+            has_b0, has_a0, has_b1, has_a1 = x > 0, x < n0 - 1, y > 0, y < n1 - 1
+            width = 1 + has_b0 + has_a0 + has_b1 + has_a1
+            inner = alone or (has_b0 and has_a0 and (n1 == 1 or (has_b1 and has_a1)))
             for z in range(n2):
-                e = np.uint64(indptr[i])
-                done = False
-                if np.int64(indptr[i + 1]) - np.int64(e) == width and 0 < z < n2 - 1:  # most rows
-                    k0, k1 = np.uint64(y * n2 + z), np.uint64(z)
-                    b0 = -np.float64(data[e])
-                    done = indices[e] == i - plane
-                    b1 = a1 = 0.0
-                    if three_axes:
+                e, k, q = np.uint64(indptr[i]), np.uint64(z), np.uint64(p)
+                entries = np.int64(indptr[i + 1]) - np.int64(e)
+                has_b2, has_a2 = z > 0, z < n2 - 1
+                if entries == width + has_b2 + has_a2 and inner and (alone or (has_b2 and has_a2)):  # most rows
+                    b0 = b1 = b2 = a2 = a1 = a0 = 0.0
+                    other, usual = np.int64(0), True
+                    if has_b0:
+                        b0 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i + plane
                         e += ONE
-                        b1, a1 = -np.float64(data[e]), -np.float64(data[e + FOUR])
-                        done &= (indices[e] == i - n2) & (indices[e + FOUR] == i + n2)
-                        done &= abs(b1 - before1[k1]) <= ALIKE * eps * b1
-                        done &= (b1 >= tiny) & (a1 >= tiny)
-                    b2, diagonal, a2 = (
-                        -np.float64(data[e + ONE]),
-                        np.float64(data[e + TWO]),
-                        -np.float64(data[e + THREE]),
-                    )
-                    done &= (indices[e + ONE] == i - 1) & (indices[e + TWO] == i) & (indices[e + THREE] == i + 1)
-                    last = e + (FIVE if three_axes else FOUR)
-                    a0 = -np.float64(data[last])
-                    done &= indices[last] == i + plane
-                    done &= (abs(b0 - before0[k0]) <= ALIKE * eps * b0) & (abs(b2 - state[0]) <= ALIKE * eps * b2)
-                    done &= (b0 >= tiny) & (b2 >= tiny) & (a2 >= tiny) & (a0 >= tiny)
+                    if has_b1:
+                        b1 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i + n2
+                        e += ONE
+                    if has_b2:
+                        b2 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i + 1
+                        e += ONE
+                    diagonal = np.float64(data[e])
+                    other |= np.int64(indices[e]) - i
+                    e += ONE
+                    if has_a2:
+                        a2 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i - 1
+                        usual &= a2 >= tiny
+                        e += ONE
+                    if has_a1:
+                        a1 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i - n2
+                        usual &= a1 >= tiny
+                        e += ONE
+                    if has_a0:
+                        a0 = 0.0 - np.float64(data[e])
+                        other |= np.int64(indices[e]) - i - plane
+                        usual &= a0 >= tiny
+                    # The weights of earlier faces have been found large enough before.
+                    usual &= (abs(b0 - before0[k]) <= alike * b0) & (abs(b1 - before1[k]) <= alike * b1)
+                    usual &= (abs(b2 - last2) <= alike * b2) & (other == 0)
                     rest = diagonal - (b0 + b1 + b2 + a2 + a1 + a0)
                     if abs(rest) <= spare * diagonal:
                         rest = 0.0
-                    if done & (rest >= 0.0) & (rest < np.inf):
-                        q = np.uint64(p)
-                        before0[k0], before1[k1], state[0] = a0, a1, a2
+                    if usual & (rest >= 0.0) & (rest < diagonal) & (diagonal < np.inf):
+                        before0[k], before1[k], last2 = a0, a1, a2
                         faces.w0[q], faces.w2[q] = a0 * unit, a2 * unit
-                        if three_axes:
+                        if s[1]:
                             faces.w1[q] = a1 * unit
                         faces.extra[q], faces.inverse[q] = rest * unit, 1.0 / (diagonal * unit)
-                        position[np.uint64(tally[COUNT])] = p
-                        tally[COUNT] += 1
+                        position[np.uint64(count)] = p
+                        count += 1
                         is_open += rest > 0.0
                         largest = max(largest, diagonal)
-                    else:
-                        done = False
-                if not done:
-                    reason = _row(
-                        indptr, indices, data, i, (x, y, z), p, n, s, wrap, unit, eps, faces, before, link, state,
-                        position, tally,
-                    )  # fmt: skip
-                    if reason:
-                        return reason, i, largest
+                        i += 1
+                        p += 1
+                        continue
+                elif entries == 1 and alone and indices[e] == i and before0[k] + before1[k] + last2 == 0.0:
+                    tally[BROKEN] = True  # a cell without couplings
+                    i += 1
+                    p += 1
+                    continue
+                tally[COUNT], state[0] = count, last2
+                reason = _row(
+                    indptr, indices, data, i, (x, y, z), p, n, s, wrap, unit, eps, faces, before, link, state,
+                    position, tally,
+                )  # fmt: skip
+                if reason:
+                    return reason, i, largest
+                count, last2 = tally[COUNT], state[0]
                 i += 1
                 p += 1
     tally[OPEN] += is_open
+    tally[COUNT] = count
     return 0, -1, max(largest, state[2])
