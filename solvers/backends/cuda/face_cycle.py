@@ -34,12 +34,13 @@ class CudaFaceCycle:
         self.name, self.symmetric, self.linear, self.work = M.name, M.symmetric, M.linear, M.work
         self._text, self._size, self._sums = str(M), M.faces.extra.size, sums
         table, omegas, weights, pool, codes, cells, inverse = M.memory_map
-        self._levels = [DeviceLevel(M.grid, faces, M.omegas, M.codes, sums)]
+        self._finest = DeviceLevel(M.grid, faces, M.omegas, M.codes, sums)
+        self._levels: list[CoarseLevel] = []
         for row, lengths in zip(table.tolist(), omegas, strict=True):
             grid, fields = levels.grid_of(row), uploaded(levels.faces_of(row, pool))
             own = levels.codes_of(row, codes)
-            self._levels.append(DeviceLevel(grid, fields, lengths[: row[levels.STEPS]], own, sums))
-        self._weights = [0.0, *weights.tolist()]  # the finest level has no second visit
+            self._levels.append(CoarseLevel(grid, fields, lengths[: row[levels.STEPS]], own, sums))
+        self._weights = weights.tolist()
         self._cells, self._inverse = cuda.to_device(cells), cuda.to_device(inverse)
 
     def __str__(self) -> str:
@@ -51,15 +52,15 @@ class CudaFaceCycle:
 
     def apply(self, r: CudaVector, z: CudaVector) -> float:
         """Set z to M r and return r.z."""
-        self._cycle(0, r, z)
+        self._cycle(self._finest, 0, r, z)
         return self._sums.space.dot(r, z)
 
-    def _cycle(self, depth: int, r: CudaVector, out: CudaVector) -> None:
-        """Set `out` to what one cycle makes of r."""
-        level, lower = self._levels[depth : depth + 2]
+    def _cycle(self, level: DeviceLevel, below: int, r: CudaVector, out: CudaVector) -> None:
+        """Set `out` to what one cycle makes of r on a level; `below` is the number of the next one."""
+        lower = self._levels[below]
         level.begin(r)
         level.restrict(r, lower.r)
-        self._visit(depth + 1)
+        self._visit(below)
         level.correct(lower.z)
         level.smooth(r, out)
 
@@ -69,9 +70,9 @@ class CudaFaceCycle:
         if depth == len(self._levels) - 1:
             launch(cuda_faces.solve, self._cells.size, self._cells, self._inverse, level.r.array, level.z.array)
             return
-        self._cycle(depth, level.r, level.e)
+        self._cycle(level, depth + 1, level.r, level.e)
         level.residual(level.r, level.e, level.t)
-        self._cycle(depth, level.t, level.z)
+        self._cycle(level, depth + 1, level.t, level.z)
         self._sums.space.combine(1.0, level.e, self._weights[depth], level.z, level.z)
 
 
@@ -86,7 +87,7 @@ class _Halving(NamedTuple):
 
 
 class DeviceLevel:
-    """A level on the device: its operator, its smoothing steps, the transfer to the next one, and work vectors.
+    """A level on the device: its operator, its smoothing steps, and the transfer to the next one.
 
     Parameters
     ----------
@@ -103,16 +104,12 @@ class DeviceLevel:
     """
 
     def __init__(self, grid: Grid, faces: tuple[Any, ...], omegas: F32, codes: Codes, sums: Sums) -> None:
-        def vector(box: Grid) -> CudaVector:
-            return CudaVector.zeros((box.n[0] + 2) * box.s[0], np.float32, sums)
-
         self._operator, self._inverse, self._omegas = (*grid, *faces[:-1]), faces[-1], list(omegas)
         self._shares = cuda_faces.division(grid.n, grid.s)
         self._halvings = _halvings(grid, codes)
-        # Vectors on the boxes between this level's and the next one's
-        self._between = [vector(step.shorter) for step in self._halvings[:-1]]
-        # Right-hand side and answer, the residual between two visits and the answer of the first, two smoothed vectors.
-        self.r, self.z, self.t, self.e, self._y, self._spare = (vector(grid) for _ in range(6))
+        # Vectors on the boxes between this level's and the next one's, and two that are smoothed in turns
+        self._between = [_zeros(step.shorter, sums) for step in self._halvings[:-1]]
+        self._y, self._spare = _zeros(grid, sums), _zeros(grid, sums)
 
     def begin(self, r: CudaVector) -> None:
         """Smooth from zero."""
@@ -149,12 +146,27 @@ class DeviceLevel:
     def correct(self, coarse: CudaVector) -> None:
         """Add P e to what has been smoothed, e being a vector of the next level."""
         e = coarse
-        for (axis, longer, shorter, *codes), out in zip(
-            reversed(self._halvings), [*reversed(self._between), self._y], strict=True
-        ):
+        outs = [*reversed(self._between), self._y]
+        for (axis, longer, shorter, *codes), out in zip(reversed(self._halvings), outs, strict=True):
             shares, add = cuda_faces.division(longer.n, longer.s), out is self._y
             start(cuda_faces.ALONG[axis].spread, *shares, *longer, *shorter[:2], *codes, e.array, add, out.array)
             e = out
+
+
+class CoarseLevel(DeviceLevel):
+    """A level that is visited: r and its answer z, the answer e of the first visit, and the residual t after it.
+
+    The parameters are those of `DeviceLevel`.
+    """
+
+    def __init__(self, grid: Grid, faces: tuple[Any, ...], omegas: F32, codes: Codes, sums: Sums) -> None:
+        super().__init__(grid, faces, omegas, codes, sums)
+        self.r, self.z, self.t, self.e = (_zeros(grid, sums) for _ in range(4))
+
+
+def _zeros(box: Grid, sums: Sums) -> CudaVector:
+    """Return a zero vector on a box."""
+    return CudaVector.zeros((box.n[0] + 2) * box.s[0], np.float32, sums)
 
 
 def uploaded(faces: Faces) -> tuple[Any, ...]:
