@@ -109,16 +109,18 @@ def test_copies_and_twins_are_the_same() -> None:
 
 @pytest.mark.parametrize("shape", [(150, 170), (30, 31, 29)])
 @pytest.mark.parametrize("closed", [False, True])
-@pytest.mark.parametrize("preconditioner", ["auto", "geometric-multigrid"])
+@pytest.mark.parametrize(
+    ("preconditioner", "cycle"), [("auto", "learned-multigrid"), ("geometric-multigrid", "geometric-multigrid")]
+)
 def test_elements_take_few_iterations_from_the_bare_matrix(
-    shape: tuple[int, ...], closed: bool, preconditioner: str
+    shape: tuple[int, ...], closed: bool, preconditioner: str, cycle: str
 ) -> None:
     A = sparse_elements(shape, closed)
     b = A @ np.random.default_rng(3).standard_normal(A.shape[0])
     for sign in (1.0, -1.0):
         system = DeepCD(preconditioner).setup(sign * A)
         solution = system.solve(sign * b, 1e-8)
-        assert (solution.info, solution.preconditioner) == (0, "geometric-multigrid")
+        assert (solution.info, solution.preconditioner) == (0, cycle)
         assert solution.iterations <= 8
         assert np.linalg.norm(b - A @ solution.x) <= 1e-8 * np.linalg.norm(b)
 
@@ -142,9 +144,9 @@ def test_what_is_indefinite_is_named() -> None:
     board = (-1.0) ** np.indices(shape).sum(axis=0).ravel()
     assert board @ A @ board < -0.1 * 48**2
     b = A @ np.random.default_rng(5).standard_normal(48**2)
-    for name in ("auto", "geometric-multigrid"):
+    for name, cycle in (("auto", "learned-multigrid"), ("geometric-multigrid", "geometric-multigrid")):
         solution = DeepCD(name).setup(A).solve(b, 1e-8)
-        assert (solution.status, solution.preconditioner) == (Status.INDEFINITE_MATRIX, "geometric-multigrid")
+        assert (solution.status, solution.preconditioner) == (Status.INDEFINITE_MATRIX, cycle)
 
 
 def test_new_values_on_the_old_pattern() -> None:

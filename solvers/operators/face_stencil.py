@@ -58,6 +58,16 @@ class FaceStencilOperator(BoxOperator):
         twin.A = A
         return twin
 
+    def with_null_space(self, null: list[Vector]) -> Self:
+        """Return the same operator with the constants on components in its null space that these vectors do not avoid.
+
+        A null vector of such an A is constant on each component.
+        """
+        twin, component = copy.copy(self), self.embedding.component
+        chosen = np.unique(component[np.any([v[self.embedding.position] != 0 for v in null], axis=0)])
+        twin.sealed = [self.embedding.position[component == c] for c in chosen]
+        return twin
+
     def twin(self, threads: int) -> FaceStencilOperator:
         """Return the same operator with work vectors and threads of its own."""
         return FaceStencilOperator(self.embedding, self.stencil, self.A, threads)

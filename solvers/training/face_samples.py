@@ -28,7 +28,7 @@ SHARES = {  # relative frequency of each family of operators
     "stretched all but one": 1.0,
     "towards walls one axis": 1.0,
     "towards walls all axes": 0.7,
-    "screened": 4.0,
+    "screened": 1.7,
     "reservoir 1e-2": 0.8,
     "reservoir 1e-4": 0.8,
     "boxes": 2.0,

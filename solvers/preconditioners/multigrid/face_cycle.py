@@ -8,6 +8,7 @@ classical cycle; in the learned one, networks correct the coarse operators and t
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.kernels.faces import levels, waves
+from deepcd.solvers.kernels.faces import forming, levels, waves
 from deepcd.solvers.kernels.faces.levels import Memory
 from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid
 from deepcd.solvers.kernels.team import Team
@@ -31,7 +32,8 @@ FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
 # Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the
 # coarse levels, where steps are dear, and on the others.
 LANCZOS, SURELY = (5, 8), (1.15, 1.07)
-ROUGH = 4.0  # eigenvalue above which so few steps of Lanczos do not tell how large it is
+REACTION = 0.003  # share of every diagonal entry in no face from which on coarse levels have little left to correct
+CLOSELY = 24  # steps where the few have found that it is above two
 SOUND = 0.5  # ratio of a resistor network's weight to a coarse face's above which no cycle has an eigenvalue near two
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
 LOOSE = 1e-10  # share of the diagonal, of a component, that tells extra diagonal from rounding
@@ -67,8 +69,8 @@ class FaceCycle:
     Attributes
     ----------
     name : str
-        "learned-multigrid", or "geometric-multigrid" if there are no networks, or none that is sound: where a coarse
-        operator has been made too small somewhere, the classical cycle takes its place.
+        "learned-multigrid", or "geometric-multigrid" if there are no networks, or they would not help: the classical
+        cycle is as good where a reaction acts in every cell, and takes over where they made a coarse operator too small.
     failing : float
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
@@ -88,7 +90,8 @@ class FaceCycle:
     ) -> None:
         self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
         self.fields: Faces | Around = faces
-        self._set_up(FaceLevel.of(grid, faces), coarsest, networks_of(parameters) if parameters else [])
+        led = parameters is not None and forming.dominance(faces.extra, faces.inverse) < REACTION
+        self._set_up(FaceLevel.of(grid, faces), coarsest, networks_of(parameters) if led else [])
         self._allocate(threads)
 
     def _set_up(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
@@ -121,16 +124,23 @@ class FaceCycle:
         """Return as much weight for the second cycle M of a level as positive definiteness allows.
 
         Both make (1 + w) M - w M A M, which is positive definite while w (t - 1) < 1 for the largest eigenvalue t of
-        M A: up to two with the full weight one. Far larger ones are only known roughly, and get none.
+        M A: up to two with the full weight one.
         """
         deep = min(depth, 1)
-        alphas, betas = np.zeros(LANCZOS[deep]), np.zeros(LANCZOS[deep])
+        largest = SURELY[deep] * self._largest_eigenvalue(depth, LANCZOS[deep])
+        if largest <= 2:
+            return 1.0
+        largest = SURELY[1] * self._largest_eigenvalue(depth, CLOSELY)
+        return 1 / max(largest - 1, 1.0) if math.isfinite(largest) else 0.0
+
+    def _largest_eigenvalue(self, depth: int, steps: int) -> float:
+        """Return what some steps of Lanczos find of the largest eigenvalue of M A of a level, one cycle."""
+        alphas, betas = np.zeros(steps), np.zeros(steps)
         done = levels.tridiagonalise(self.memory_map, depth, alphas, betas)
         if not done:
-            return 0.0
+            return math.inf
         tridiagonal = np.diag(alphas[:done]) + np.diag(betas[1:done], 1) + np.diag(betas[1:done], -1)
-        largest = SURELY[deep] * float(np.linalg.eigvalsh(tridiagonal)[-1])
-        return 1.0 if largest <= 2 else 1 / (largest - 1) if largest <= ROUGH else 0.0
+        return float(np.linalg.eigvalsh(tridiagonal)[-1])
 
     def __str__(self) -> str:
         boxes = [self.grid, *map(box_of, self.memory_map.table)]
