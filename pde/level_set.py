@@ -45,7 +45,7 @@ def redistance(
     -------
     ndarray of float64, shape of phi
         The signed distance in units of length. It is of first order, and exact in the cells beside a plane. Beside the
-        surface, values are kept whose slope is within a tenth of 1 already, so that the surface does not move. Where no
+        surface, values whose slope is within a twentieth of 1 are kept, so that the surface does not move. Where no
         surface is within reach, it is plus or minus the reach, or the sum of the box's edges if that is less.
 
     Raises

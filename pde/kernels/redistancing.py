@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-KEPT = 0.1  # a slope that differs from 1 by less than this is taken for 1
+KEPT, MENDED = 0.05, 0.2  # slopes that differ from 1 by less are taken for 1, by more for what they are
 CONVERGED = 1e-10  # change in cells at which the sweeps end; most rounds after the first change nothing
 
 
@@ -34,7 +34,8 @@ def start(phi, inside, d, fixed, far):
 
     The distance is |phi| over the steeper of two slopes: the slope towards the zeros between neighbours is right where
     the surface has an edge, that of the central differences where it is smooth and passes a neighbour closely. What is
-    nearly a distance already is kept, so that a surface at rest stays where it is however often this is done.
+    nearly a distance already is kept, so that a surface at rest stays where it is however often this is done; in
+    between, slopes change smoothly, or neighbours that are mended differently would move the surface.
     """
     n0, n1, n2 = phi.shape
     for i in range(n0):
@@ -53,7 +54,8 @@ def start(phi, inside, d, fixed, far):
                 across = x[0] + y[0] + z[0]
                 if across > 0.0:
                     slope = np.sqrt(max(across, x[1] + y[1] + z[1]))
-                    d[i, j, k] = abs(own) if abs(slope - 1.0) < KEPT else abs(own) / slope
+                    part = min(max((abs(slope - 1.0) - KEPT) / (MENDED - KEPT), 0.0), 1.0)
+                    d[i, j, k] = abs(own) / (1.0 + part * (slope - 1.0))
                     fixed[i, j, k] = True
 
 

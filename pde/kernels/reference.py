@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcd.pde.kernels.redistancing import KEPT
+from deepcd.pde.kernels.redistancing import KEPT, MENDED
 
 EDGE = 1e-6  # distance in cells below which a point counts as lying on the boundary of a cell
 Array = NDArray[np.float64]
@@ -149,7 +149,8 @@ def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
         mean += (np.where(both, 0.5, 1.0) * (steps[0] + steps[1])) ** 2
     beside = inside & (across > 0)
     slope = np.sqrt(np.where(beside, np.maximum(across, mean), 1.0))
-    d = np.where(beside, np.abs(phi) / np.where(np.abs(slope - 1) < KEPT, 1.0, slope), far)
+    part = np.clip((np.abs(slope - 1) - KEPT) / (MENDED - KEPT), 0, 1)
+    d = np.where(beside, np.abs(phi) / (1 + part * (slope - 1)), far)
     while True:
         padded = np.pad(d, 1, constant_values=far)
         inner = [slice(1, -1)] * ndim
