@@ -64,7 +64,7 @@ class BubbleStepper(LiquidStepper):
     >>> for state, solved in islice(tank.iterate(start), 8):
     ...     pass
     >>> bool((z * (state.phi > 0)).sum() / (state.phi > 0).sum() > 7.0), round(16 * 24 - state.volume, 1)
-    (True, 50.5)
+    (True, 50.7)
     """
 
     def __init__(

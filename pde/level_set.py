@@ -44,7 +44,8 @@ def redistance(
     Returns
     -------
     ndarray of float64, shape of phi
-        The signed distance in units of length. It is of first order, and exact in the cells beside a plane. Where no
+        The signed distance in units of length. It is of first order, and exact in the cells beside a plane. Beside the
+        surface, values whose slope is within a twentieth of 1 are kept, so that the surface does not move. Where no
         surface is within reach, it is plus or minus the reach, or the sum of the box's edges if that is less.
 
     Raises
@@ -79,7 +80,7 @@ def redistance(
     n = three_axes(function.shape)
     distance, fixed = np.empty(n), np.empty(n, dtype=bool)
     far = min(float(sum(function.shape)), reach / spacing)
-    kernels.distance(function.reshape(n), count.reshape(n), distance, fixed, far)
+    kernels.distance((function / spacing).reshape(n), count.reshape(n), distance, fixed, far)
     distance *= spacing
     signed = np.where(function < 0, -1.0, 1.0) * distance.reshape(function.shape)
     return signed if inside is None else np.where(count, signed, function)

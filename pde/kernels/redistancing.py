@@ -1,7 +1,8 @@
 """Compiled redistancing by fast sweeping: Gauss-Seidel in alternating orders on |grad d| = 1.
 
-Arrays have three axes (`boxes.py`); distances are in units of cells and positive. `inside` marks the cells that count;
-the others are treated as if they lay beyond the ends of the axes. `fixed` marks the cells that keep their values.
+Arrays have three axes (`boxes.py`); phi and distances are in units of cells, and distances positive. `inside` marks the
+cells that count; the others are treated as if they lay beyond the ends of the axes. `fixed` marks the cells that keep
+their values.
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -11,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+KEPT, MENDED = 0.05, 0.2  # slopes that differ from 1 by less are taken for 1, by more for what they are
 CONVERGED = 1e-10  # change in cells at which the sweeps end; most rounds after the first change nothing
 
 
@@ -31,7 +33,9 @@ def start(phi, inside, d, fixed, far):
     """Set d to the distance to the surface in cells that have a neighbour on its other side, and to far elsewhere.
 
     The distance is |phi| over the steeper of two slopes: the slope towards the zeros between neighbours is right where
-    the surface has an edge, that of the central differences where it is smooth and passes a neighbour closely.
+    the surface has an edge, that of the central differences where it is smooth and passes a neighbour closely. What is
+    nearly a distance already is kept, so that a surface at rest stays where it is however often this is done; in
+    between, slopes change smoothly, or neighbours that are mended differently would move the surface.
     """
     n0, n1, n2 = phi.shape
     for i in range(n0):
@@ -49,7 +53,9 @@ def start(phi, inside, d, fixed, far):
                 z = _steepness(own, phi[i, j, a], phi[i, j, b], a < k and inside[i, j, a], b > k and inside[i, j, b])
                 across = x[0] + y[0] + z[0]
                 if across > 0.0:
-                    d[i, j, k] = abs(own) / np.sqrt(max(across, x[1] + y[1] + z[1]))
+                    slope = np.sqrt(max(across, x[1] + y[1] + z[1]))
+                    part = min(max((abs(slope - 1.0) - KEPT) / (MENDED - KEPT), 0.0), 1.0)
+                    d[i, j, k] = abs(own) / (1.0 + part * (slope - 1.0))
                     fixed[i, j, k] = True
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcd.pde.kernels.redistancing import KEPT, MENDED
+
 EDGE = 1e-6  # distance in cells below which a point counts as lying on the boundary of a cell
 Array = NDArray[np.float64]
 
@@ -128,7 +130,7 @@ def _take(f: Any, axis: int, part: slice) -> Any:
 
 
 def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
-    """Return the signed distance to phi = 0 in cells: upwind differences of |grad d| = 1, iterated to the end.
+    """Return the signed distance to phi = 0, both in cells: upwind differences of |grad d| = 1, iterated to the end.
 
     Cells that are not inside are treated as if they lay beyond the box.
     """
@@ -146,7 +148,9 @@ def distance(phi: Array, inside: NDArray[np.bool_]) -> Array:
         across += np.maximum(*[np.where(c, step**2, 0.0) for c, step in zip(crossed, steps, strict=True)])
         mean += (np.where(both, 0.5, 1.0) * (steps[0] + steps[1])) ** 2
     beside = inside & (across > 0)
-    d = np.where(beside, np.abs(phi) / np.sqrt(np.where(beside, np.maximum(across, mean), 1.0)), far)
+    slope = np.sqrt(np.where(beside, np.maximum(across, mean), 1.0))
+    part = np.clip((np.abs(slope - 1) - KEPT) / (MENDED - KEPT), 0, 1)
+    d = np.where(beside, np.abs(phi) / (1 + part * (slope - 1)), far)
     while True:
         padded = np.pad(d, 1, constant_values=far)
         inner = [slice(1, -1)] * ndim
