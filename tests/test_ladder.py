@@ -128,9 +128,9 @@ class TestRungs:
         positive[0, 1] = positive[1, 0] = 0.5
         system = DeepCD().setup(positive)
         assert system.preconditioner == EXPECTED[rung][-1]
-        for grid, cycle in ((square(24), "learned-multigrid"), (square(24, 0.3), "geometric-multigrid")):
+        for grid in (square(24), square(24, 0.3)):
             system.update(grid)
-            assert names(system.solve(B[:, 0], TOL)) == [cycle]
+            assert names(system.solve(B[:, 0], TOL)) == ["learned-multigrid"]
             system.update(positive)
             check(system.solve(B[:, 0], TOL), positive, B[:, 0])
 

@@ -190,9 +190,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the domains, right-hand sides and initial weights.")] = 0,
     start: Annotated[Path | None, typer.Option(help="Weight file to start from. A lower --rate is advisable.")] = None,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
-    faces: Annotated[
-        bool, typer.Option("--faces", help="Train for grids whose faces have weights of their own.")
-    ] = False,
+    faces: Annotated[bool, typer.Option("--faces", help="Train for grids with variable coefficients.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
 ) -> None:
@@ -200,13 +198,11 @@ def train(
     import logging
 
     _require("torch", "matplotlib", extra="train", by="deepcd train")
-    if faces:
-        from deepcd.solvers.training.faces import train_faces as run
-    else:
-        from deepcd.solvers.training import train as run
+    from deepcd.solvers import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
     try:
+        run = training.train_faces if faces else training.train
         run(ndim=dim, out=out, steps=steps, seed=seed, start=start, rate=rate, resume=resume, threads=threads)
     except (ValueError, TypeError, OSError) as error:
         _refuse(str(error))

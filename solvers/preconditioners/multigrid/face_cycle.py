@@ -70,7 +70,7 @@ class FaceCycle:
     ----------
     name : str
         "learned-multigrid", or "geometric-multigrid" if there are no networks, or they would not help: the classical
-        cycle is as good where a reaction acts in every cell, and takes over where they made a coarse operator too small.
+        cycle is as good where a reaction acts in every cell, and takes over where a coarse operator came out too small.
     failing : float
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
