@@ -24,9 +24,11 @@ def answering(ndim: int, seed: int = 0, hidden: int = 6) -> FaceNetwork:
     """Return networks that answer something."""
     torch.manual_seed(seed)
     net = FaceNetwork(ndim, hidden)
-    for network in net.kinds:
-        torch.nn.init.normal_(network[4].weight, std=0.2)
-        torch.nn.init.constant_(network[4].bias, -0.1)
+    for name, parameter in net.named_parameters():
+        if ".4.weight" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+        elif ".4.bias" in name:
+            torch.nn.init.constant_(parameter, -0.1)
     return net
 
 
@@ -166,7 +168,8 @@ class TestWeights:
         assert record["families"].keys() == face_samples.SHARES.keys()
 
     def test_a_run_in_two_parts_gives_the_same_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole, calls = self.run(tmp_path / "whole"), []
+        whole = self.run(tmp_path / "whole")
+        calls: list[None] = []
         original = faces.sample_loss
 
         def interrupted(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Compiled differentiable grid operations for training: a sweep with face weights, and the grid transfers.
+"""Compiled differentiable grid operations for training: sweeps with face weights, and the grid transfers.
 
 Unrolled iterations spend most of their time here. As torch expressions, a sweep takes a dozen passes over memory
 forwards and thirty backwards; as compiled loops it takes one and two. All tensors are float32, contiguous and of shape
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.finest import parents
 from deepcd.solvers.kernels.records import taps
 
@@ -227,4 +228,64 @@ def prolong(e: torch.Tensor, q: torch.Tensor, shape: tuple[int, ...]) -> torch.T
 def restrict(r: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Apply the adjoint of `prolong` to r (batch, n0, n1, n2); the length of each axis is halved and rounded up."""
     result: torch.Tensor = _Restrict.apply(r.contiguous(), q)
+    return result
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _face_image(s0, s1, w0, w1, w2, extra, x, y):
+    """y <- A x, in differences."""
+    s0, s1, one = np.uint64(s0), np.uint64(s1), np.uint64(1)
+    for h in range(s0, np.uint64(x.size) - s0):
+        v = x[h]
+        total = extra[h] * v + w0[h] * (v - x[h + s0]) + w0[h - s0] * (v - x[h - s0])
+        total += w1[h] * (v - x[h + s1]) + w1[h - s1] * (v - x[h - s1])
+        y[h] = total + w2[h] * (v - x[h + one]) + w2[h - one] * (v - x[h - one])
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _face_gradient(s0, s1, x, g, g0, g1, g2, g3):
+    """Set the derivatives of g.A x with respect to the weights and the extra diagonal."""
+    s0, s1, one = np.uint64(s0), np.uint64(s1), np.uint64(1)
+    for h in range(np.uint64(x.size) - s0):
+        v, u = x[h], g[h]
+        g0[h] = (v - x[h + s0]) * (u - g[h + s0])
+        g1[h] = (v - x[h + s1]) * (u - g[h + s1])
+        g2[h] = (v - x[h + one]) * (u - g[h + one])
+        g3[h] = v * u
+
+
+class _FaceImage(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        s: tuple[int, int],
+        w0: torch.Tensor,
+        w1: torch.Tensor,
+        w2: torch.Tensor,
+        extra: torch.Tensor,
+        x: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(w0, w1, w2, extra, x)
+        ctx.s = s
+        y = torch.zeros_like(x)
+        _face_image(*s, *(v.detach().numpy() for v in (w0, w1, w2, extra, x, y)))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        w0, w1, w2, extra, x = ctx.saved_tensors
+        g, out = gradients[0].contiguous(), torch.zeros_like(x)
+        _face_image(*ctx.s, *(v.detach().numpy() for v in (w0, w1, w2, extra, g, out)))
+        if not ctx.needs_input_grad[4]:
+            return None, None, None, None, None, out
+        own = [torch.zeros_like(x) for _ in range(4)]
+        _face_gradient(*ctx.s, x.detach().numpy(), g.numpy(), *(v.numpy() for v in own))
+        return None, own[0], own[1] if ctx.s[1] else None, own[2], own[3], out
+
+
+def face_image(
+    s: tuple[int, int], w0: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, extra: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
+    """Return A x on a flat padded box, A x = extra x + sum over faces of w (x_i - x_j), for axes that do not repeat."""
+    result: torch.Tensor = _FaceImage.apply(s, w0, w1, w2, extra, x)
     return result

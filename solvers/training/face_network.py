@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
-from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces.records import UNIT, Codes, Faces, Grid
 from deepcd.solvers.learned.face_architecture import FACTORS, FEATURES, HIGHEST, KINDS, LOWEST
 from deepcd.solvers.preconditioners.multigrid.face_cycle import (
@@ -32,50 +30,7 @@ from deepcd.solvers.preconditioners.multigrid.face_cycle import (
 )
 from deepcd.solvers.preconditioners.multigrid.face_factors import features, scaled
 from deepcd.solvers.preconditioners.multigrid.face_levels import FaceLevel, coarsen
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _image(s0, s1, w0, w1, w2, extra, x, y):
-    """y <- A x, in differences."""
-    s0, s1, one = np.uint64(s0), np.uint64(s1), np.uint64(1)
-    for h in range(s0, np.uint64(x.size) - s0):
-        v = x[h]
-        total = extra[h] * v + w0[h] * (v - x[h + s0]) + w0[h - s0] * (v - x[h - s0])
-        total += w1[h] * (v - x[h + s1]) + w1[h - s1] * (v - x[h - s1])
-        y[h] = total + w2[h] * (v - x[h + one]) + w2[h - one] * (v - x[h - one])
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _weights_gradient(s0, s1, x, g, g0, g1, g2, g3):
-    """Set the derivatives of g.A x with respect to the weights and the extra diagonal."""
-    s0, s1, one = np.uint64(s0), np.uint64(s1), np.uint64(1)
-    for h in range(np.uint64(x.size) - s0):
-        v, u = x[h], g[h]
-        g0[h] = (v - x[h + s0]) * (u - g[h + s0])
-        g1[h] = (v - x[h + s1]) * (u - g[h + s1])
-        g2[h] = (v - x[h + one]) * (u - g[h + one])
-        g3[h] = v * u
-
-
-class _Image(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, s: tuple[int, int], w0: Tensor, w1: Tensor, w2: Tensor, extra: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(w0, w1, w2, extra, x)
-        ctx.s = s
-        y = torch.zeros_like(x)
-        _image(*s, *(v.detach().numpy() for v in (w0, w1, w2, extra, x, y)))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        w0, w1, w2, extra, x = ctx.saved_tensors
-        g, out = gradients[0].contiguous(), torch.zeros_like(x)
-        _image(*ctx.s, *(v.detach().numpy() for v in (w0, w1, w2, extra, g, out)))
-        if not ctx.needs_input_grad[4]:
-            return None, None, None, None, None, out
-        own = [torch.zeros_like(x) for _ in range(4)]
-        _weights_gradient(*ctx.s, x.detach().numpy(), g.numpy(), *(v.numpy() for v in own))
-        return None, own[0], own[1] if ctx.s[1] else None, own[2], own[3], out
+from deepcd.solvers.training.autograd import face_image
 
 
 class _Transfer:
@@ -124,8 +79,7 @@ class TorchLevel:
 
     def image(self, x: Tensor) -> Tensor:
         """Return A x."""
-        result: Tensor = _Image.apply(self.grid.s, *self.weights, x)  # type: ignore[no-untyped-call]
-        return result
+        return face_image(self.grid.s, *self.weights, x)
 
 
 class FaceNetwork(nn.Module):
@@ -147,9 +101,9 @@ class FaceNetwork(nn.Module):
             )
             for _ in range(KINDS)
         )
-        for network in self.kinds:  # the last layer starts at zero: all factors are one
-            nn.init.zeros_(network[4].weight)
-            nn.init.zeros_(network[4].bias)
+        for name, parameter in self.named_parameters():
+            if ".4." in name:  # every last layer starts at zero: all factors are one
+                nn.init.zeros_(parameter)
         self.register_buffer("lowest", torch.tensor(LOWEST), persistent=False)
         self.register_buffer("highest", torch.tensor(HIGHEST), persistent=False)
 
@@ -157,8 +111,8 @@ class FaceNetwork(nn.Module):
         """Build the levels below an operator, and it."""
         level = FaceLevel.of(grid, faces)
         own = (faces.w0, faces.w1, faces.w2, faces.extra, faces.inverse)
-        *weights, inverse = map(torch.from_numpy, own)
-        levels = [TorchLevel(grid, tuple(weights), inverse)]  # type: ignore[arg-type]
+        w0, w1, w2, extra, inverse = map(torch.from_numpy, own)
+        levels = [TorchLevel(grid, (w0, w1, w2, extra), inverse)]
         while level.cells > coarsest or len(levels) == 1:
             coarse = coarsen(level)
             levels[-1].transfers = _transfers(level.grid, coarse.level.grid, coarse.codes)
@@ -229,7 +183,8 @@ def _transfers(fine: Grid, coarse: Grid, codes: Codes) -> list[_Transfer]:
 def _with_gradients(raw: FaceLevel, made: FaceLevel, o: Tensor) -> TorchLevel:
     """Return a level whose values are those of `made`, as functions of the logarithms o of its factors."""
     (_, s, _), f, _ = made
-    strides, weights = (*s, 1), []
+    strides = (*s, 1)
+    weights: list[Tensor] = []
     for axis, w in enumerate((f.w0, f.w1, f.w2)):
         value = torch.from_numpy(w)
         if axis == 1 and s[1] == 0:

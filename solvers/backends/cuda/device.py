@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from deepcd.solvers.arguments import as_vector
 from deepcd.solvers.backends.arrays import is_on_device, is_sparse_tensor, refuse_gradient
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.recipes import GEOMETRIC, LEARNED, RECIPES, Recipe
+from deepcd.solvers.recipes import LEARNED, RECIPES, Recipe
 
 if TYPE_CHECKING:
     from deepcd.solvers.backends.cuda.csr import CudaMatrix
@@ -192,6 +192,7 @@ def _on_grid(parts: Parts, A: CudaMatrix | None, sums: Sums) -> tuple[Any, Any]:
     from deepcd.solvers.backends.cuda.face_stencil import CudaFaceStencilOperator
     from deepcd.solvers.backends.cuda.multigrid import CudaMultigrid
     from deepcd.solvers.backends.cuda.stencil import CudaStencilOperator
+    from deepcd.solvers.grids.stencils import FaceStencil
     from deepcd.solvers.operators.face_stencil import FaceStencilOperator
     from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
     from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
@@ -199,6 +200,7 @@ def _on_grid(parts: Parts, A: CudaMatrix | None, sums: Sums) -> tuple[Any, Any]:
     operator, M = parts.operator, parts.M
     if isinstance(operator, FaceStencilOperator):
         assert isinstance(M, FaceCycle)
+        assert isinstance(operator.stencil, FaceStencil)
         faces = uploaded(operator.stencil.faces)
         matrix = A if A is not None and operator.A is parts.A else CudaMatrix(operator.A, sums)
         return CudaFaceStencilOperator(operator, faces, matrix, sums), CudaFaceCycle(M, faces, sums)
@@ -226,7 +228,7 @@ class Cuda:
 
     def runs(self, recipe: Recipe) -> bool:
         """Return whether there are kernels for what a recipe builds."""
-        return recipe in (LEARNED, GEOMETRIC, RECIPES["jacobi"])
+        return recipe in (LEARNED, RECIPES["geometric-multigrid"], RECIPES["jacobi"])
 
     def require(self) -> str:
         """Return the name of the device in use, or raise; see `require`."""

@@ -25,14 +25,14 @@ class CudaFaceCycle:
     M : FaceCycle
         The cycle, set up on the processor.
     faces : tuple of device arrays
-        The fields of `M.faces` on the device, shared with the operator.
+        The fields of `M.fields` on the device, shared with the operator.
     sums : Sums
         Shared with the operator.
     """
 
     def __init__(self, M: FaceCycle, faces: tuple[Any, ...], sums: Sums) -> None:
         self.name, self.symmetric, self.linear, self.work = M.name, M.symmetric, M.linear, M.work
-        self._text, self._size, self._sums = str(M), M.faces.extra.size, sums
+        self._text, self._size, self._sums = str(M), M.fields.extra.size, sums
         table, omegas, weights, pool, codes, cells, inverse = M.memory_map
         self._finest = DeviceLevel(M.grid, faces, M.omegas, M.codes, sums)
         self._levels: list[CoarseLevel] = []

@@ -90,13 +90,15 @@ class FaceCycle:
     ) -> None:
         self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
         self.fields: Faces | Around = faces
-        led = parameters is not None and forming.dominance(faces.extra, faces.inverse) < REACTION
-        self._set_up(FaceLevel.of(grid, faces), coarsest, networks_of(parameters) if led else [])
+        reacts = forming.dominance(faces.extra, faces.inverse) >= REACTION
+        networks = [] if parameters is None or reacts else networks_of(parameters)
+        self._set_up(FaceLevel.of(grid, faces), coarsest, networks)
         self._allocate(threads)
 
     def _set_up(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
         """Make the coarse levels, without networks where theirs do not allow second visits of full weight."""
-        steps, now = [], level
+        steps: list[Coarser] = []
+        now = level
         while now.cells > coarsest or not steps:
             coarse = coarsen(now)
             steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
