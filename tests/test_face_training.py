@@ -165,7 +165,7 @@ class TestWeights:
         assert any(weights["kinds.1.4.bias"])
         record = weight_files.load(tmp_path / "w.safetensors", None)[1]
         assert (record["seed"], record["steps"], record["hidden"], record["steps_skipped"]) == (3, 4, 4, 0)
-        assert record["families"].keys() == face_samples.SHARES.keys()
+        assert record["distribution"]["families"].keys() == face_samples.SHARES.keys()
 
     def test_a_run_in_two_parts_gives_the_same_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = self.run(tmp_path / "whole")

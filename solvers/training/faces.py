@@ -205,6 +205,8 @@ def _record(state: State) -> dict[str, Any]:
     return {
         "hidden": state.settings.hidden,
         "batch": state.settings.batch,
-        "families": {name: round(share / sum(SHARES.values()), 4) for name, share in SHARES.items()},
-        "distinct_shapes": len(shapes),
+        "distribution": {
+            "families": {name: round(share / sum(SHARES.values()), 4) for name, share in SHARES.items()},
+            "distinct_shapes": len(shapes),
+        },
     }
