@@ -12,7 +12,7 @@ from deepcd.solvers.kernels.faces.records import F32, Faces
 from deepcd.solvers.learned.face_architecture import FACTORS, FEATURES, HIGHEST, KINDS, LOWEST
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel
 
-BLOCK = 2048  # cells that are looked at together
+BLOCK = 512  # cells that are looked at together: what all layers make of them stays in the second-level cache
 Network = list[tuple[F32, F32]]  # weights, outputs first, and biases of each layer
 
 
