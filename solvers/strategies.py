@@ -1,8 +1,8 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
 On a grid: a cycle; after some iterations its progress is looked at, and Ruge-Stueben coarsening takes over where more
-of them are left than its set-up is worth. A grid is not used where its faces vary so that no coarse grid can follow,
-nor for a single solve that takes a handful of simple iterations.
+of them are left than its set-up is worth, and at once where faces vary so that no coarse grid can follow. Nor is a grid
+used for a single solve that takes a handful of simple iterations.
 
 Without a grid: over-relaxation, which costs nothing to set up, is watched, and left for what promises to be cheaper in
 all (`ladder.py`). A solve that fails all the same is examined for a null vector. Several right-hand sides: together or
@@ -77,7 +77,8 @@ class Strategy:
         if self._fails:
             reason = "the weights of neighbouring faces vary so much that coarse grids cannot follow"
             self.structure = without_grid(structure, reason)
-            self._ladder = Ladder(self.structure, config, check, before, once=once)
+            classical = replace(config, recipe=RECIPES["pyamg-rs"])  # simple iterations would be many there
+            self._ladder = Ladder(self.structure, classical, check, None, once=once)
         self._twins: list[Prepared] = []
 
     @property
