@@ -223,3 +223,30 @@ def test_a_null_space_that_only_a_failing_solve_shows() -> None:
     solution = DeepCD(preconditioner="geometric-multigrid").solve(A, b, 1e-6)
     assert solution.status is Status.INCONSISTENT
     assert DeepCD(preconditioner="geometric-multigrid").solve(A, b - b.mean(), 1e-6).info == 0
+
+
+def test_what_directions_in_single_precision_do_not_reach_is_left_to_another_method() -> None:
+    """A network of pores, as small as in metres and pascals, whose pressures are given by rows but not by columns."""
+    n, rng = 18**3, np.random.default_rng(1)
+    shape = (18, 18, 18)
+    faces = []
+    for axis in range(3):
+        w = np.where(rng.random(shape) < 0.55, 1e-14 * 10 ** rng.normal(0, 1, shape), 0.0)
+        w[(slice(None),) * axis + (-1,)] = 0
+        faces.append(w)
+    number = np.arange(n).reshape(shape)
+    i = np.concatenate([number[w > 0] for w in faces])
+    j = np.concatenate([np.roll(number, -1, axis)[w > 0] for axis, w in enumerate(faces)])
+    off = sp.coo_array((np.concatenate([w[w > 0] for w in faces]), (i, j)), shape=(n, n))
+    off = sp.csr_array(off + off.T)
+    L = sp.diags_array(off.sum(axis=1)) - off
+    given = np.concatenate([number[0].ravel(), number[-1].ravel()])
+    free = np.ones(n)
+    free[given] = 0
+    mean = L.diagonal().mean()
+    A = sp.csr_array(sp.diags_array(free) @ L + sp.diags_array((1 - free) * mean))
+    b = np.zeros(n)
+    b[given] = mean * np.repeat([2e5, 1e5], 18**2)
+    solution = DeepCD(threads=1).solve(A, b, 1e-10)
+    assert solution.info == 0
+    assert relative(A, solution.x, b) <= 1e-10
