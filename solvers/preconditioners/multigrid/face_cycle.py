@@ -70,7 +70,8 @@ class FaceCycle:
     ----------
     name : str
         "learned-multigrid", or "geometric-multigrid" if there are no networks, or they would not help: the classical
-        cycle is as good where a reaction acts in every cell, and takes over where a coarse operator came out too small.
+        cycle is as good where a reaction acts in every cell and where an axis is coupled weakly, and takes over where a
+        coarse operator came out too small.
     failing : float
         Share of the face weights of the second level where strong faces are not those of any grid of its cells.
     """
@@ -96,11 +97,17 @@ class FaceCycle:
         self._allocate(threads)
 
     def _set_up(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
-        """Make the coarse levels, without networks where theirs do not allow second visits of full weight."""
+        """Make the coarse levels, without networks where theirs do not allow second visits of full weight.
+
+        Nor are they asked where cells are coupled so that an axis is left as it is at first: the second level is large
+        then, and the classical cycle as good.
+        """
         steps: list[Coarser] = []
         now = level
         while now.cells > coarsest or not steps:
             coarse = coarsen(now)
+            if not all(coarse.halved[axis] for axis in range(3) if now.grid.n[axis] > 1) and not steps:
+                networks = []
             steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
             now = steps[-1].level
         self.name = "learned-multigrid" if networks else "geometric-multigrid"
