@@ -32,7 +32,7 @@ FLAT_STEPS, FLAT_RANGE = 2, (2 / 8, 2.0)
 # Lanczos steps for the largest eigenvalue of a cycle, and how many times as large it may be: on the largest of the
 # coarse levels, where steps are dear, and on the others.
 LANCZOS, SURELY = (5, 8), (1.15, 1.07)
-REACTION = 0.003  # share of every diagonal entry in no face from which on coarse levels have little left to correct
+REACTION = 1e-4  # share of every diagonal entry in no face from which on coarse levels have little left to correct
 CLOSELY = 24  # steps where the few have found that it is above two
 SOUND = 0.5  # ratio of a resistor network's weight to a coarse face's above which no cycle has an eigenvalue near two
 NULL = 1e-13  # eigenvalue of the scaled operator of the coarsest level up to which it is zero but for rounding
