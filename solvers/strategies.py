@@ -39,6 +39,8 @@ ON_FACES = 25, 100
 # Share of coarse faces, in two and in three dimensions, from which on they do not follow what varies in fine ones.
 FAILING = {2: 0.05, 3: 0.3}
 
+_AGAIN = 4  # times as many iterations as a cycle has done before it is looked at again
+
 _FAILURES = Status.MAXITER, Status.INDEFINITE_PRECONDITIONER
 _STOPPED = (Status.CALLBACK, Status.TIMEOUT)
 
@@ -166,12 +168,15 @@ class Strategy:
         outcome = self._ladder.solve(b, x0, self._patient(limits), dtype)
         spent = len(outcome.residuals) - 1
         if outcome.status in self._failures and self._may_switch:
-            if spent < limits.maxiter:
+            while spent < limits.maxiter and outcome.status in self._failures and self._may_switch:
                 left = _left(outcome.residuals, limits.target)
                 if outcome.status is not Status.MAXITER or left > self._patience[1]:
                     self._switch()
-                rest = replace(limits, maxiter=limits.maxiter - spent)
+                # Residuals may stall later on: as long as it is the cycle that goes on, it is looked at again.
+                most = _AGAIN * spent if self._may_switch else limits.maxiter
+                rest = replace(limits, maxiter=min(limits.maxiter - spent, most))
                 outcome = outcome.then(self.prepared.solve(b, outcome.x.astype(float), rest, dtype))
+                spent = len(outcome.residuals) - 1
         elif outcome.is_puzzling and spent:
             singular = self.prepared.singular(b, x0, limits, spent)
             if singular is not None:
