@@ -70,8 +70,13 @@ def test_a_bubble_rises(shape: tuple[int, ...]) -> None:
     tank = stepper(grid, dt=0.02)
     middle, radius = [0.5] * (len(shape) - 1) + [0.45], 0.14 if len(shape) == 2 else 0.2
     start = tank.start(bubble(grid, tuple(middle), radius))
-    gas = lambda s: np.clip(0.5 + s.phi * shape[0], 0, 1)  # noqa: E731
-    height = lambda s: float((gas(s) * centres(grid)[-1]).sum() / gas(s).sum())  # noqa: E731
+
+    def gas(s: Any) -> Any:
+        return np.clip(0.5 + s.phi * shape[0], 0, 1)
+
+    def height(s: Any) -> float:
+        return float((gas(s) * centres(grid)[-1]).sum() / gas(s).sum())
+
     heights = [height(start)]
     for state, solved in islice(tank.iterate(start), 12):
         heights.append(height(state))

@@ -26,7 +26,7 @@ from deepcd.solvers.preconditioners.multigrid.face_cycle import COARSEST
 from deepcd.solvers.training.checkpoints import State
 from deepcd.solvers.training.face_network import FaceNetwork, TorchLevel
 from deepcd.solvers.training.face_samples import SHARES, random_sample
-from deepcd.solvers.training.training import run_training
+from deepcd.solvers.training.training import run_training, take_step
 
 TINY = 60  # cells of the coarsest level in half of the samples
 LEAST = 1e-6  # relative residual below which nothing is gained
@@ -118,17 +118,7 @@ def advance(state: State) -> float:
         (loss / settings.batch).backward()
         losses.append(loss.item())
         logged.append(residuals)
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-    means = [float(mean) for mean in np.mean(logged, axis=0)]
-    if all(map(math.isfinite, (norm.item(), *losses, *means))):
-        state.optimizer.step()
-        state.log.step.append(step)
-        state.log.loss.append(float(np.mean(losses)))
-        state.log.residuals.append(means)
-        state.log.shape.append(shape)
-    else:
-        state.log.skipped.append(step)
-    state.step = step + 1
+    take_step(state, float(np.mean(losses)), [float(mean) for mean in np.mean(logged, axis=0)], shape)
     return rate
 
 

@@ -77,17 +77,34 @@ def advance(state: State) -> float:
     loss, residuals, shape = sample_loss(state.net, rng, unroll, step % 4 == 0)
     state.optimizer.zero_grad()
     loss.backward()
+    take_step(state, loss.item(), residuals, shape)
+    return lr
+
+
+def take_step(state: State, loss: float, residuals: list[float], shape: tuple[int, ...]) -> None:
+    """Let the optimiser step along the gradient, clipped at one, and log that; not if a number is not finite.
+
+    Parameters
+    ----------
+    state : State
+        The state, which is changed in place.
+    loss : float
+        The loss.
+    residuals : list of float
+        Mean log10 relative residual after each iteration.
+    shape : tuple of int
+        (batch, n0, n1, n2)
+    """
     norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
-    if all(math.isfinite(value) for value in (norm.item(), loss.item(), *residuals)):
+    if all(math.isfinite(value) for value in (norm.item(), loss, *residuals)):
         state.optimizer.step()
-        state.log.step.append(step)
-        state.log.loss.append(loss.item())
+        state.log.step.append(state.step)
+        state.log.loss.append(loss)
         state.log.residuals.append(residuals)
         state.log.shape.append(shape)
     else:
-        state.log.skipped.append(step)
-    state.step = step + 1
-    return lr
+        state.log.skipped.append(state.step)
+    state.step += 1
 
 
 def train(
