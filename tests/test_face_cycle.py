@@ -31,7 +31,7 @@ def test_the_way_down_and_up_is_smoothing_and_transfer(n: Shape, wrap: Wrap, ste
     exactly = omegas.astype(np.float64)
     unknown = A.diagonal() > 0
     r = rng.standard_normal(A.shape[0]) * unknown
-    rings = np.zeros((3 * steps + levels.SPARE, grid.s[0]), dtype=np.float32)
+    rings = np.zeros((3 * steps + levels.SPARE) * grid.s[0], dtype=np.float32)
     z, below = np.zeros_like(faces.extra), np.zeros_like(coarser.level.diagonal)
     box, m = coarser.level.grid, coarser.level.grid.n
     waves.descend(grid, faces, omegas, padded(r.reshape(n)), z, coarser.codes, box, below, rings, 0, m[0])

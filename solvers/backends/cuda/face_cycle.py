@@ -11,6 +11,7 @@ from deepcd.solvers.backends.cuda.kernels import faces as cuda_faces
 from deepcd.solvers.backends.cuda.vector import CudaVector, Sums, launch, start
 from deepcd.solvers.kernels.faces import levels
 from deepcd.solvers.kernels.faces.records import F32, Codes, Faces, Grid
+from deepcd.solvers.kernels.lanes import widened
 from deepcd.solvers.preconditioners.multigrid.face_levels import halved_box
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class CudaFaceCycle:
     M : FaceCycle
         The cycle, set up on the processor.
     faces : tuple of device arrays
-        The fields of `M.fields` on the device, shared with the operator.
+        The fields of the finest level on the device, in float32, shared with the operator.
     sums : Sums
         Shared with the operator.
     """
@@ -33,13 +34,13 @@ class CudaFaceCycle:
     def __init__(self, M: FaceCycle, faces: tuple[Any, ...], sums: Sums) -> None:
         self.name, self.symmetric, self.linear, self.work = M.name, M.symmetric, M.linear, M.work
         self._text, self._size, self._sums = str(M), M.fields.extra.size, sums
-        table, omegas, weights, pool, codes, cells, inverse = M.memory_map
+        table, omegas, weights, fields, _, codes, cells, inverse = M.memory_map
         self._finest = DeviceLevel(M.grid, faces, M.omegas, M.codes, sums)
         self._levels: list[CoarseLevel] = []
         for row, lengths in zip(table.tolist(), omegas, strict=True):
-            grid, fields = levels.grid_of(row), uploaded(levels.faces_of(row, pool))
+            grid, own_faces = levels.grid_of(row), Faces(*map(widened, levels.faces_of(row, fields)))
             own = levels.codes_of(row, codes)
-            self._levels.append(CoarseLevel(grid, fields, lengths[: row[levels.STEPS]], own, sums))
+            self._levels.append(CoarseLevel(grid, uploaded(own_faces), lengths[: row[levels.STEPS]], own, sums))
         self._weights = weights.tolist()
         self._cells, self._inverse = cuda.to_device(cells), cuda.to_device(inverse)
 

@@ -1,7 +1,7 @@
 """Where the coarse levels lie in memory, and all visits to them in one compiled call.
 
-A row of `table` describes a level: its box, which axes repeat, and where its fields begin in `pool`, and the codes of
-its transfer in `codes`. Functions that take a row work in Python and compiled.
+A row of `table` describes a level: its box, which axes repeat, and where its operator begins in `fields`, its vectors
+in `pool`, and the codes of its transfer in `codes`. Functions that take a row work in Python and compiled.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.faces import waves
-from deepcd.solvers.kernels.faces.records import F32, U8, Codes, Faces, Grid
+from deepcd.solvers.kernels.faces.records import F32, U8, U16, Codes, Grid, ShortFaces
 
 N0, N1, N2, S0, S1, WRAP0, WRAP1, WRAP2, SIZE, STEPS = range(10)
-W0, W1, W2, EXTRA, INVERSE, R, Z, T, E, Y, RINGS, END = range(10, 22)
-NEAR0, FAR0, NEAR1, FAR1, NEAR2, FAR2, CODES_END = range(22, 29)
+W0, W1, W2, EXTRA, INVERSE, FIELDS_END, R, Z, T, E, Y, RINGS, END = range(10, 23)
+NEAR0, FAR0, NEAR1, FAR1, NEAR2, FAR2, CODES_END = range(23, 30)
 SPARE = 5  # planes of scratch besides three for each step
 
 
@@ -28,6 +28,7 @@ class Memory(NamedTuple):
     table: NDArray[np.int64]
     omegas: F32  # (levels, steps): of the smoothing steps
     weights: F32  # (levels,): of second visits
+    fields: U16
     pool: F32
     codes: U8
     cells: NDArray[np.int64]  # unknowns of the last level
@@ -44,15 +45,16 @@ class Vectors(NamedTuple):
     y: F32
 
 
-def row_of(grid: Grid, steps: int, begin: int, lengths: list[int], code: int) -> list[int]:
-    """Return the row of a level whose fields begin at `begin`, and its codes, of six lengths, at `code`."""
+def row_of(grid: Grid, steps: int, begin: tuple[int, int, int], lengths: list[int]) -> list[int]:
+    """Return the row of a level whose fields, vectors and codes begin there; the lengths are those of the codes."""
     size, flat = (grid.n[0] + 2) * grid.s[0], grid.s[1] == 0
-    places = [begin]
-    for field in range(W0, RINGS):
-        places.append(places[-1] + (0 if flat and field == W0 else size))  # a flat box has no middle axis: w1 is w0
-    places.append(places[-1] + (3 * steps + SPARE) * grid.s[0])
+    field, vector, code = begin
+    fields = [field, field if flat else field + size]  # a flat box has no middle axis: w1 is w0
+    fields += [fields[-1] + size * k for k in range(1, 5)]
+    vectors = [vector + size * k for k in range(6)]
+    end = vectors[-1] + (3 * steps + SPARE) * grid.s[0]
     codes = [code + sum(lengths[:k]) for k in range(7)]
-    return [*grid.n, *grid.s, *map(int, grid.wrap), size, steps, *places, *codes]
+    return [*grid.n, *grid.s, *map(int, grid.wrap), size, steps, *fields, *vectors, end, *codes]
 
 
 def grid_of(row: Any) -> Any:
@@ -61,15 +63,15 @@ def grid_of(row: Any) -> Any:
     return Grid((row[N0], row[N1], row[N2]), (row[S0], row[S1]), wrap)
 
 
-def faces_of(row: Any, pool: Any) -> Any:
+def faces_of(row: Any, fields: Any) -> Any:
     """Return the operator of a level."""
     size = row[SIZE]
-    return Faces(
-        pool[row[W0] : row[W0] + size],
-        pool[row[W1] : row[W1] + size],
-        pool[row[W2] : row[W2] + size],
-        pool[row[EXTRA] : row[EXTRA] + size],
-        pool[row[INVERSE] : row[INVERSE] + size],
+    return ShortFaces(
+        fields[row[W0] : row[W0] + size],
+        fields[row[W1] : row[W1] + size],
+        fields[row[W2] : row[W2] + size],
+        fields[row[EXTRA] : row[EXTRA] + size],
+        fields[row[INVERSE] : row[INVERSE] + size],
     )
 
 
@@ -101,7 +103,7 @@ def rings_of(row: Any, pool: Any) -> Any:
     """Return the scratch of a level."""
     plane = row[S0]
     planes = 3 * row[STEPS] + SPARE
-    return pool[row[RINGS] : row[RINGS] + planes * plane].reshape((planes, plane))
+    return pool[row[RINGS] : row[RINGS] + planes * plane]
 
 
 _grid_of, _faces_of, _vectors_of = (njit(f) for f in (grid_of, faces_of, vectors_of))
@@ -136,14 +138,14 @@ def visit(memory, depth):
     if depth == memory.table.shape[0] - 1:
         _solve(memory.cells, memory.inverse, v.r, v.t, v.z)
         return
-    grid, f, codes = _grid_of(row), _faces_of(row, memory.pool), _codes_of(row, memory.codes)
+    grid, f, codes = _grid_of(row), _faces_of(row, memory.fields), _codes_of(row, memory.codes)
     rings, omegas = _rings_of(row, memory.pool), memory.omegas[depth, : row[STEPS]]
     under = memory.table[depth + 1]
     below, lower = _grid_of(under), _vectors_of(under, memory.pool)
     waves.descend(grid, f, omegas, v.r, v.y, codes, below, lower.r, rings, 0, below.n[0])
     visit(memory, depth + 1)
     waves.ascend(grid, f, omegas, v.r, v.y, v.e, codes, below, lower.z, rings, 0, grid.n[0])
-    waves.residual(grid, f, v.r, v.e, v.t, rings[0])
+    waves.residual(grid, f, v.r, v.e, v.t)
     waves.descend(grid, f, omegas, v.t, v.y, codes, below, lower.r, rings, 0, below.n[0])
     visit(memory, depth + 1)
     waves.ascend(grid, f, omegas, v.t, v.y, v.z, codes, below, lower.z, rings, 0, grid.n[0])
@@ -177,7 +179,7 @@ def tridiagonalise(memory, depth, alphas, betas):
     Golub and Van Loan, Matrix Computations, 4th ed., section 10.1. The level's vectors are overwritten.
     """
     row, under = memory.table[depth], memory.table[depth + 1]
-    grid, f, codes = _grid_of(row), _faces_of(row, memory.pool), _codes_of(row, memory.codes)
+    grid, f, codes = _grid_of(row), _faces_of(row, memory.fields), _codes_of(row, memory.codes)
     rings, omegas, v = _rings_of(row, memory.pool), memory.omegas[depth, : row[STEPS]], _vectors_of(row, memory.pool)
     below, lower = _grid_of(under), _vectors_of(under, memory.pool)
     before, zero, state = np.zeros_like(v.r), np.zeros_like(v.r), np.uint64(1)
@@ -190,7 +192,7 @@ def tridiagonalise(memory, depth, alphas, betas):
         square = waves.ascend(grid, f, omegas, v.r, v.y, v.z, codes, below, lower.z, rings, 0, grid.n[0])
         if not square > 0:
             return k
-        waves.residual(grid, f, zero, v.z, v.t, rings[0])
+        waves.residual(grid, f, zero, v.z, v.t)
         alphas[k], betas[k] = -_product(f.inverse, v.t, v.z) / square, np.sqrt(square)
         _advance(np.float32(alphas[k]), np.float32(betas[k]), v.t, v.r, before)
     return alphas.size

@@ -13,7 +13,7 @@ from numba import njit
 from deepcd.pde.kernels.boxes import FAST
 from deepcd.solvers.kernels.csr import direction
 from deepcd.solvers.kernels.faces import kinds
-from deepcd.solvers.kernels.faces.stages import close
+from deepcd.solvers.kernels.faces.stages import close, copy
 from deepcd.solvers.kernels.outer import ONE, span
 
 
@@ -22,13 +22,12 @@ def turn_plane(grid, z, beta, p, i):
     """p <- z + beta p in plane i; with beta = 0 whatever p was."""
     n, s, wrap = grid
     o = (i + 1) * s[0]
-    own = p[o : o + s[0]]
     if beta == 0:
-        own[:] = z[o : o + s[0]]
+        copy(z, o, s[0], p, o)
     else:
-        direction(z[o : o + s[0]], np.float32(beta), own, 0, own.size)
+        direction(z, np.float32(beta), p, o, o + s[0])
     if wrap[1] or wrap[2]:
-        close(n, s, wrap, own)
+        close(n, s, wrap, p, o)
 
 
 @njit(cache=True, nogil=True)
@@ -53,8 +52,7 @@ def conjugate(grid, f, z, beta, p, q, turned, start, stop):
         o, before, after = (i + 1) * s0, i * s0, (i + 2) * s0
         low = before if i > 0 or not wrap[0] else n[0] * s0
         high = after if i < n[0] - 1 or not wrap[0] else s0
-        around = p[low : low + s0], p[o : o + s0], p[high : high + s0]
-        total += kinds.image(grid, f, around, i, (lo, hi), q[o : o + s0])
+        total += kinds.image(grid, f, i, p, (low, o, high), (lo, hi), q)
     return total
 
 

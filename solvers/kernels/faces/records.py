@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]  # bfloat16, the upper half of the bits of a float32
 
 UNIT = 252  # code of the interpolation weight one; thirds, quarters and halves are whole codes, too
 
@@ -26,6 +27,16 @@ class Faces(NamedTuple):
     w2: F32
     extra: F32
     inverse: F32
+
+
+class ShortFaces(NamedTuple):
+    """The same with fields of bfloat16, as a cycle keeps them."""
+
+    w0: U16
+    w1: U16
+    w2: U16
+    extra: U16
+    inverse: U16
 
 
 class Around(NamedTuple):

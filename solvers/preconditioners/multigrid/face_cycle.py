@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels.faces import forming, levels, waves
 from deepcd.solvers.kernels.faces.levels import Memory
-from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid
+from deepcd.solvers.kernels.faces.records import F32, Around, Faces, Grid, ShortFaces
+from deepcd.solvers.kernels.lanes import shortened
 from deepcd.solvers.kernels.team import Team
 from deepcd.solvers.learned.face_architecture import KINDS
 from deepcd.solvers.preconditioners.multigrid.face_factors import Network, networks_of, with_factors
@@ -90,7 +91,7 @@ class FaceCycle:
         parameters: dict[str, Any] | None = None,
     ) -> None:
         self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
-        self.fields: Faces | Around = faces
+        self.fields: ShortFaces | Around = short(faces)
         reacts = forming.dominance(faces.extra, faces.inverse) >= REACTION
         networks = [] if parameters is None or reacts else networks_of(parameters)
         self._set_up(FaceLevel.of(grid, faces), coarsest, networks)
@@ -125,8 +126,8 @@ class FaceCycle:
         self._below = box_of(self.memory_map.table[0])
         self._coarse = levels.vectors_of(self.memory_map.table[0], self.memory_map.pool)
         self._team = Team(threads, self.grid.n[0], self.fields.extra.size)
-        shape = (3 * self.omegas.size + levels.SPARE, self.grid.s[0])
-        self._rings = [(np.zeros(shape, dtype=np.float32),) for _ in range(self._team.threads)]
+        entries = (3 * self.omegas.size + levels.SPARE) * self.grid.s[0]
+        self._rings = [(np.zeros(entries, dtype=np.float32),) for _ in range(self._team.threads)]
         self._smoothed = self.zeros()
 
     def _second_visit(self, depth: int) -> float:
@@ -186,7 +187,7 @@ class FaceCycle:
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
-        return np.zeros_like(self.fields.extra)
+        return np.zeros(self.fields.extra.size, dtype=np.float32)
 
     def apply(self, r: F32, z: F32) -> float:
         """Set z to M r and return r.z."""
@@ -198,6 +199,17 @@ class FaceCycle:
         return float(sum(team.run(waves.ascend, *place, z, *where, self._coarse.z, scratch=self._rings)))
 
 
+def short(faces: Faces) -> ShortFaces:
+    """Return an operator of bfloat16 numbers, which a cycle may be off by: each is rounded by 1 / 256 at most.
+
+    In difference form that is as if the coefficient were another one, so no eigenvalue changes by more.
+    """
+    w0, w1, w2, extra, inverse = faces
+    first = shortened(w0)
+    middle = first if w1 is w0 else shortened(w1)
+    return ShortFaces(first, middle, shortened(w2), shortened(extra), shortened(inverse))
+
+
 def box_of(row: NDArray[np.int64]) -> Grid:
     """Return the box of a coarse level as numbers of Python."""
     n, s, wrap = levels.grid_of(row.tolist())
@@ -206,23 +218,24 @@ def box_of(row: NDArray[np.int64]) -> Grid:
 
 def _laid_out(steps: list[Coarser], flat_steps: int, flat_range: tuple[float, float]) -> Memory:
     """Return the coarse levels in memory."""
-    rows, end, code_end = [], 0, 0
+    rows, ends = [], (0, 0, 0)
     steps_down, interval = (flat_steps, flat_range) if steps[0].level.grid.s[1] == 0 else (STEPS, RANGE)
     for step, under in zip(steps, [*steps[1:], None], strict=True):
         lengths = [0] * 6 if under is None else [code.size for code in under.codes]
-        row = levels.row_of(step.level.grid, steps_down, end, lengths, code_end)
+        row = levels.row_of(step.level.grid, steps_down, ends, lengths)
         rows.append(row)
-        end, code_end = row[levels.END], row[levels.CODES_END]
+        ends = row[levels.FIELDS_END], row[levels.END], row[levels.CODES_END]
     table = np.array(rows, dtype=np.int64)
-    pool, codes = np.zeros(end, dtype=np.float32), np.zeros(code_end, dtype=np.uint8)
+    fields, codes = np.zeros(ends[0], dtype=np.uint16), np.zeros(ends[2], dtype=np.uint8)
     for row, step, under in zip(rows, steps, [*steps[1:], None], strict=True):
-        for place, own in zip(levels.faces_of(row, pool), step.level.faces, strict=True):
-            place[:] = own
+        for place, own in zip(levels.faces_of(row, fields), step.level.faces, strict=True):
+            place[:] = shortened(own)
         for code, given in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
             code[:] = given
+    pool = np.zeros(ends[1], dtype=np.float32)
     omegas = np.tile(chebyshev(steps_down, *interval), (len(rows), 1))
     cells, inverse = exact_inverse(steps[-1].level)
-    return Memory(table, omegas, np.ones(len(rows), dtype=np.float32), pool, codes, cells, inverse)
+    return Memory(table, omegas, np.ones(len(rows), dtype=np.float32), fields, pool, codes, cells, inverse)
 
 
 def exact_inverse(level: FaceLevel) -> tuple[NDArray[np.int64], F32]:
