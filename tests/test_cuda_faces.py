@@ -11,7 +11,9 @@ import scipy.sparse as sp
 from deepcd import DeepCD, Status
 from deepcd.pde import Grid, poisson
 from deepcd.solvers.grids.faces import discover_faces
+from deepcd.solvers.kernels.faces.records import Faces
 from deepcd.solvers.kernels.faces.reference import Weights
+from deepcd.solvers.kernels.lanes import widened
 from deepcd.solvers.operators.face_stencil import FaceStencilOperator
 from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
 
@@ -55,7 +57,7 @@ def test_the_cycle_is_that_of_the_processor(n: Shape, wrap: Wrap, kind: str) -> 
     assert len(M.memory_map.table) > 1
     assert (M.codes.near2.size > 0) == (kind == "full")
     M.memory_map.weights[:] = 0.7  # which would be one here, nearly always
-    N = CudaFaceCycle(M, uploaded(faces), sums)
+    N = CudaFaceCycle(M, uploaded(Faces(*map(widened, M.fields))), sums)
     unknown = faces.inverse > 0
     r: Any = padded(np.random.default_rng(2).standard_normal(n)) * unknown
     z, own = M.zeros(), N.zeros()
@@ -147,7 +149,8 @@ def test_the_same_iterations_and_the_same_answer(kind: str, monkeypatch: pytest.
     assert (solution.iterations, solution.preconditioner) == (host.iterations, host.preconditioner)
     assert solution.x.dtype == A.dtype
     assert relative(A.astype(float), solution.x, b) <= tol
-    np.testing.assert_allclose(solution.residuals[:-1], host.residuals[:-1], rtol=1e-2)
+    # The cycle of the processor rounds the weights of the finest level.
+    np.testing.assert_allclose(solution.residuals[:-1], host.residuals[:-1], rtol=0.1)
     table = {f"cuda_faces.{name}": [kinds] for name, kinds in FACES.items()}
     table |= {f"cuda_outer.{name}": signatures for name, signatures in OUTER.items()}
     compiled_ones = {(name, *map(str, map(typed, kinds))) for name, all_of in table.items() for kinds in all_of}

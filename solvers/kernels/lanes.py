@@ -83,6 +83,11 @@ def total(v: Any) -> Any:
     return v.sum()
 
 
+def positive(v: Any) -> Any:
+    """Return what is positive of the lanes, and zero elsewhere."""
+    return np.maximum(v, np.float32(0))
+
+
 def evens(u: Any, v: Any) -> Any:
     """Return every second of the 32 numbers u, v, from the first on."""
     return np.concatenate([u[::2], v[::2]])
@@ -202,6 +207,15 @@ def _total(typing: Any, v: Any) -> Any:
     return types.float32(lanes), generate
 
 
+@intrinsic
+def _positive(typing: Any, v: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(_FLOATS, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", arguments[0], zero), arguments[0], zero)
+
+    return lanes(lanes), generate
+
+
 _add, _subtract, _multiply = _binary("fadd"), _binary("fsub"), _binary("fmul")
 _evens, _odds = _shuffle(0), _shuffle(1)
 
@@ -235,6 +249,11 @@ def _splats(x):
 @overload(total)
 def _totals(v):
     return lambda v: _total(v)
+
+
+@overload(positive)
+def _positives(v):
+    return lambda v: _positive(v)
 
 
 @overload(evens)

@@ -6,9 +6,10 @@ import numpy as np
 from numba import njit
 
 from deepcd.pde.kernels.boxes import FAST
+from deepcd.solvers.kernels.lanes import LANES, load, positive, splat, store
 
 ONE, ZERO, HALF = np.float32(1), np.float32(0), np.float32(0.5)
-NEXT = np.uint64(1)
+NEXT, EIGHT, WIDTH = np.uint64(1), np.uint64(8), np.uint64(LANES)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
@@ -66,6 +67,59 @@ def look(s, halved, w, v, extra, diagonal, inverse, start, out):
     _look_at_extra(extra, inverse, start, out[24], out[25])
     for axis in range(3):
         out[26 + axis] = ONE if halved[axis] else ZERO
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _layer(w, x, at, stride, out, rectified):
+    """Write a layer's outputs for sixteen cells, eight outputs at a time, whose sums stay in registers.
+
+    The last column of w are the biases; the inputs begin at `at` in x, `stride` entries from one to the next.
+    """
+    inputs = w.shape[1] - 1
+    for o in range(np.uint64(0), np.uint64(w.shape[0]), EIGHT):
+        a, b, c, d = splat(w[o, inputs]), splat(w[o + 1, inputs]), splat(w[o + 2, inputs]), splat(w[o + 3, inputs])
+        e, f, g, h = splat(w[o + 4, inputs]), splat(w[o + 5, inputs]), splat(w[o + 6, inputs]), splat(w[o + 7, inputs])
+        place = np.uint64(at)
+        for i in range(np.uint64(inputs)):
+            v = load(x, place)
+            a = a + splat(w[o, i]) * v
+            b = b + splat(w[o + 1, i]) * v
+            c = c + splat(w[o + 2, i]) * v
+            d = d + splat(w[o + 3, i]) * v
+            e = e + splat(w[o + 4, i]) * v
+            f = f + splat(w[o + 5, i]) * v
+            g = g + splat(w[o + 6, i]) * v
+            h = h + splat(w[o + 7, i]) * v
+            place += np.uint64(stride)
+        to = o * WIDTH
+        for value in (a, b, c, d, e, f, g, h):
+            store(out, to, positive(value) if rectified else value)
+            to += WIDTH
+
+
+@njit(cache=True, nogil=True)
+def answer(x, count, first, second, third, one, two, out, start):
+    """Write what a network of three layers answers for so many cells, a multiple of sixteen.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape (FEATURES * count,)
+        Features, each of all cells.
+    first, second, third : ndarray of float32, shape (outputs, inputs + 1)
+        Weights and biases of the layers; numbers of outputs are multiples of eight.
+    one, two : ndarray of float32
+        Scratch for the outputs of a layer, sixteen of each.
+    out : ndarray of float32, shape (FACTORS, entries)
+        The answers for the cells are written from entry `start` on.
+    """
+    for k in range(np.uint64(0), np.uint64(count), WIDTH):
+        _layer(first, x, k, count, one, True)
+        _layer(second, one, 0, WIDTH, two, True)
+        _layer(third, two, 0, WIDTH, one, False)
+        for factor in range(out.shape[0]):
+            for j in range(WIDTH):
+                if np.uint64(start) + k + j < np.uint64(out.shape[1]):
+                    out[factor, np.uint64(start) + k + j] = one[np.uint64(factor) * WIDTH + j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -9,25 +9,27 @@ from numpy.typing import NDArray
 
 from deepcd.solvers.kernels.faces import factors, forming
 from deepcd.solvers.kernels.faces.records import F32, Faces
+from deepcd.solvers.kernels.lanes import LANES
 from deepcd.solvers.learned.face_architecture import FACTORS, FEATURES, HIGHEST, KINDS, LOWEST
 from deepcd.solvers.preconditioners.multigrid.face_levels import Coarser, FaceLevel
 
-BLOCK = 512  # cells that are looked at together: what all layers make of them stays in the second-level cache
-Network = list[tuple[F32, F32]]  # weights, outputs first, and biases of each layer
+BLOCK = 512  # cells that are looked at together: what is read of them stays in the first-level cache
+Network = list[F32]  # of each layer the weights, outputs first, and in the last column the biases
 
 
 def networks_of(parameters: dict[str, Any]) -> list[Network]:
-    """Return the layers of the networks in a weight file."""
-    return [
-        [
-            (
-                np.ascontiguousarray(parameters[f"kinds.{kind}.{layer}.weight"], dtype=np.float32),
-                np.asarray(parameters[f"kinds.{kind}.{layer}.bias"], dtype=np.float32)[:, None],
-            )
-            for layer in (0, 2, 4)
-        ]
-        for kind in range(KINDS)
-    ]
+    """Return the layers of the networks in a weight file, filled up by zeros to multiples of eight outputs."""
+    networks = []
+    for kind in range(KINDS):
+        layers: Network = []
+        for layer in (0, 2, 4):
+            weight, bias = parameters[f"kinds.{kind}.{layer}.weight"], parameters[f"kinds.{kind}.{layer}.bias"]
+            inputs = len(layers[-1]) if layers else FEATURES
+            full = np.zeros((-(-len(bias) // 8) * 8, inputs + 1), dtype=np.float32)
+            full[: len(bias), : weight.shape[1]], full[: len(bias), -1] = weight, bias
+            layers.append(full)
+        networks.append(layers)
+    return networks
 
 
 def features(coarse: Coarser, start: int, stop: int) -> F32:
@@ -47,11 +49,12 @@ def answers(coarse: Coarser, network: Network) -> F32:
     """Return the logarithms of the factors of all cells, shape (FACTORS, padded box)."""
     plane, size = coarse.level.grid.s[0], coarse.level.diagonal.size
     out = np.zeros((FACTORS, size), dtype=np.float32)
-    (w1, b1), (w2, b2), (w3, b3) = network
+    scratch = [np.empty(max(map(len, network)) * LANES, dtype=np.float32) for _ in range(2)]
     for start in range(plane, size - plane, BLOCK):
+        seen = np.zeros((FEATURES, BLOCK), dtype=np.float32)
         stop = min(start + BLOCK, size - plane)
-        hidden = np.maximum(w1 @ features(coarse, start, stop) + b1, 0)
-        out[:, start:stop] = w3 @ np.maximum(w2 @ hidden + b2, 0) + b3
+        seen[:, : stop - start] = features(coarse, start, stop)
+        factors.answer(seen.ravel(), BLOCK, *network, *scratch, out[:, :stop], start)
     return np.clip(out, np.array(LOWEST, dtype=np.float32)[:, None], np.array(HIGHEST, dtype=np.float32)[:, None])
 
 
