@@ -34,7 +34,7 @@ from deepcd.solvers.grids.discovery import embed
 from deepcd.solvers.grids.embedding import padded
 from deepcd.solvers.learned.dcdm_network import VARIANTS, DCDMNetwork
 from deepcd.solvers.training.checkpoints import State
-from deepcd.solvers.training.training import run_training
+from deepcd.solvers.training.training import run_training, take_step
 
 KINDS = ("ritz", "white", "smooth", "harvested")
 LOSSES = ("residual", "unscaled", "energy")
@@ -288,19 +288,9 @@ def _advance(state: State, source: Source) -> float:
     loss = source.box.loss(b, q, settings.loss)
     state.optimizer.zero_grad()
     loss.backward()
-    norm = float(torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0))
     with torch.no_grad():
         left = float(source.box.loss(b, q, "residual"))
-    value = float(loss.detach())
-    if all(map(math.isfinite, (norm, value, left))) and left > 0:
-        state.optimizer.step()
-        state.log.step.append(step)
-        state.log.loss.append(value)
-        state.log.residuals.append([0.5 * math.log10(left)])
-        shape: NDArray[Any] = np.array([1, 1, 1])
-        shape[3 - b.ndim + 1 :] = b.shape[1:]
-        state.log.shape.append((len(b), *(int(n) for n in shape)))
-    else:
-        state.log.skipped.append(step)
-    state.step = step + 1
+    residual = 0.5 * math.log10(left) if left > 0 else math.nan
+    box = (1,) * (4 - b.ndim) + tuple(b.shape[1:])
+    take_step(state, float(loss.detach()), [residual], (len(b), *box))
     return rate

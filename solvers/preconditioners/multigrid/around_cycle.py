@@ -51,7 +51,8 @@ class AroundCycle(FaceCycle):
         coarsest: int = COARSEST,
         parameters: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(grid, stencil.near.faces, threads, coarsest=coarsest, parameters=parameters)
         steps, share = (FLAT_STEPS, FLAT_SHARE) if grid.s[1] == 0 else (STEPS, SHARE)
-        self.fields, self.omegas = stencil.fields, chebyshev(steps, share * stencil.bound, stencil.bound)
+        self.grid, self.omegas = grid, chebyshev(steps, share * stencil.bound, stencil.bound)
+        self.fields = stencil.fields
+        self._set_up(stencil.near.faces, coarsest, parameters)
         self._allocate(threads)

@@ -92,12 +92,16 @@ class FaceCycle:
     ) -> None:
         self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
         self.fields: ShortFaces | Around = short(faces)
-        reacts = forming.dominance(faces.extra, faces.inverse) >= REACTION
-        networks = [] if parameters is None or reacts else networks_of(parameters)
-        self._set_up(FaceLevel.of(grid, faces), coarsest, networks)
+        self._set_up(faces, coarsest, parameters)
         self._allocate(threads)
 
-    def _set_up(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
+    def _set_up(self, faces: Faces, coarsest: int, parameters: dict[str, Any] | None) -> None:
+        """Make the coarse levels; networks have nothing to do where a reaction acts in every cell."""
+        reacts = forming.dominance(faces.extra, faces.inverse) >= REACTION
+        networks = [] if parameters is None or reacts else networks_of(parameters)
+        self._coarsen(FaceLevel.of(self.grid, faces), coarsest, networks)
+
+    def _coarsen(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
         """Make the coarse levels, without networks where theirs do not allow second visits of full weight.
 
         Nor are they asked where cells are coupled so that an axis is left as it is at first: the second level is large
@@ -106,7 +110,7 @@ class FaceCycle:
         steps: list[Coarser] = []
         now = level
         while now.cells > coarsest or not steps:
-            coarse = coarsen(now)
+            coarse = coarsen(now, keep=bool(networks))
             if not all(coarse.halved[axis] for axis in range(3) if now.grid.n[axis] > 1) and not steps:
                 networks = []
             steps.append(with_factors(coarse, networks[min(len(steps), KINDS - 1)]) if networks else coarse)
@@ -118,7 +122,7 @@ class FaceCycle:
             if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
             if networks and self.memory_map.weights[depth] < 1:
-                self._set_up(level, coarsest, [])
+                self._coarsen(level, coarsest, [])
                 return
 
     def _allocate(self, threads: int) -> None:

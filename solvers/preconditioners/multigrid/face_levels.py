@@ -94,11 +94,11 @@ class Coarser(NamedTuple):
     failing: float  # share of its face weights where geometry fails
     ratio: float  # least ratio of a resistor network's weight to that of a face
     halved: tuple[bool, bool, bool]  # the axes that were
-    lumped: list[F32]  # the faces before they were tempered
+    lumped: list[F32]  # the faces before they were tempered, if they were kept
 
 
-def coarsen(fine: FaceLevel) -> Coarser:
-    """Halve the axes along which cells are coupled strongly, one after the other."""
+def coarsen(fine: FaceLevel, *, keep: bool = True) -> Coarser:
+    """Halve the axes along which cells are coupled strongly, one after the other; networks need what is kept."""
     (n, s, wrap), f, diagonal = fine
     halved, codes = fine.strong_axes(), [NONE] * 6
     now, d = _Halfway(n, s, [f.w0, f.w1, f.w2], f.extra), diagonal
@@ -106,7 +106,7 @@ def coarsen(fine: FaceLevel) -> Coarser:
         if halved[axis]:
             now, codes[2 * axis], codes[2 * axis + 1] = _halve(now, wrap, axis, d)
             d = now.diagonal()
-    lumped = [w.copy() for w in now.faces]
+    lumped = [w.copy() for w in now.faces] if keep else []
     failing, ratio = _temper(fine, now, halved)
     floor, inverse = np.zeros_like(now.extra), np.zeros_like(now.extra)
     least = np.float32(ROUNDED_LARGEST * float(diagonal.max()))
