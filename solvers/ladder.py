@@ -9,6 +9,7 @@ iterate so far is where the next method starts.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -124,7 +125,7 @@ class Ladder:
         parts.operator.project(part)
         b[parts.rows] = part
         target = 1e-6 * norm(b)
-        self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64)
+        self._run(b, None, Limits(target, _TRIAL, math.inf, None), np.float64, lambda: _TRIAL)
 
     def _probe(self) -> None:
         """Probe the matrix, if that is still to be done."""
@@ -132,12 +133,15 @@ class Ladder:
             self.prepared = exchange(self.prepared, self._structure, self._config, None, check=True)
         self._check = False
 
-    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
-        """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`."""
+    def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType, patience: Callable[[], int]) -> Outcome:
+        """Solve A x = b, on this rung or on higher ones; see `Solvable.solve`.
+
+        On a grid that is found on the way, there are only so many iterations as `patience` says then.
+        """
         if not self.climbs:
             return self.prepared.solve(b, x0, limits, dtype)
         self._exacting = limits.target < _EXACT * norm(b)
-        outcome = self._run(b, x0, limits, dtype)
+        outcome = self._run(b, x0, limits, dtype, patience)
         done = len(outcome.residuals) - 1
         if outcome.is_puzzling and self._check:
             self._probe()
@@ -147,7 +151,7 @@ class Ladder:
             self._weigh(done, limits.target / outcome.residuals[0])
         return outcome
 
-    def _run(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
+    def _run(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType, patience: Callable[[], int]) -> Outcome:
         """Solve, and climb when `_look` says so."""
         attempts: list[Attempt] = []
         outcome: Outcome | None = None
@@ -156,6 +160,8 @@ class Ladder:
                 done = 0 if outcome is None else len(outcome.residuals) - 1 - sum(a.iterations for a in attempts)
                 attempts.append(Attempt(self.prepared.preconditioner, done, self._next[1]))
                 self._climb()
+                if self.prepared.on_grid:
+                    limits = replace(limits, maxiter=min(limits.maxiter, patience()))
             higher = self.climbs and self.prepared.preconditioner != "direct"  # nothing is above factors
             now = self.prepared.solve(b, x0, replace(limits, watch=self._look if higher else None), dtype)
             outcome = now if outcome is None else outcome.then(now)

@@ -125,9 +125,14 @@ def _on_faces(part: Part, parameters: dict[str, Any] | None) -> Preconditioner:
     assert part.embedding is not None
     assert isinstance(part.stencil, FaceStencil | AroundStencil)
     grid = Grid(part.embedding.n, part.embedding.s, part.stencil.wrap)
+    sealed = None
+    if part.stencil.sealed.size > 1 and part.stencil.sealed.any():
+        sealed = np.full((grid.n[0] + 2) * grid.s[0], -1, dtype=np.int32)
+        component = part.embedding.component
+        sealed[part.embedding.position] = np.where(part.stencil.sealed[component], component, -1)
     if isinstance(part.stencil, AroundStencil):
-        return AroundCycle(grid, part.stencil, part.threads, parameters=parameters)
-    return FaceCycle(grid, part.stencil.faces, part.threads, parameters=parameters)
+        return AroundCycle(grid, part.stencil, part.threads, parameters=parameters, sealed=sealed)
+    return FaceCycle(grid, part.stencil.faces, part.threads, parameters=parameters, sealed=sealed)
 
 
 def _learned_multigrid(part: Part) -> Preconditioner:

@@ -120,8 +120,13 @@ class Strategy:
     @property
     def _patience(self) -> tuple[int, int]:
         """Iterations of the cycle after which to look, and how many may be left then."""
-        grid = self.structure.on_grid
-        return ON_FACES if grid is not None and not isinstance(grid.stencil, UnitStencil) else (PATIENCE, WORTH)
+        return ON_FACES if self._has_faces else (PATIENCE, WORTH)
+
+    @property
+    def _has_faces(self) -> bool:
+        """Whether there is a grid whose couplings differ."""
+        operator = self.prepared.parts.operator if isinstance(self.prepared, Solvable) else None
+        return not isinstance(getattr(operator, "stencil", None), UnitStencil | None)
 
     @property
     def _failures(self) -> tuple[Status, ...]:
@@ -129,9 +134,7 @@ class Strategy:
 
         Directions in single precision do not always reach what double precision attains where faces have contrasts.
         """
-        grid = self.prepared.parts.operator if isinstance(self.prepared, Solvable) else None
-        simple = isinstance(getattr(grid, "stencil", None), UnitStencil)
-        return _FAILURES if simple else (*_FAILURES, Status.ATTAINABLE_ACCURACY)
+        return (*_FAILURES, Status.ATTAINABLE_ACCURACY) if self._has_faces else _FAILURES
 
     def _patient(self, limits: Limits) -> Limits:
         """Return the limits, with no more iterations than it takes to see whether to switch."""
@@ -165,7 +168,7 @@ class Strategy:
         return outcome
 
     def _solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
-        outcome = self._ladder.solve(b, x0, self._patient(limits), dtype)
+        outcome = self._ladder.solve(b, x0, self._patient(limits), dtype, lambda: self._patience[0])
         spent = len(outcome.residuals) - 1
         if outcome.status in self._failures and self._may_switch:
             while spent < limits.maxiter and outcome.status in self._failures and self._may_switch:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from deepcd import DeepCD, Status
+from deepcd.data import random_coefficients
 from deepcd.solvers.kernels.faces import levels, reference, waves
 from deepcd.solvers.kernels.faces.reference import Weights
 from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle, chebyshev, exact_inverse
@@ -237,3 +239,19 @@ def test_chebyshev_steps_reduce_their_range_most() -> None:
     left = abs(np.prod(1 - omegas[:, None] * eigenvalues, axis=0))
     theta = (2.0 + 0.2) / (2.0 - 0.2)
     assert left.max() == pytest.approx(1 / np.cosh(4 * np.arccosh(theta)), rel=1e-3)
+
+
+@pytest.mark.parametrize("numbering", ["compact", "whole box"])
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_sealed_pockets_beside_other_components(numbering: str, seed: int) -> None:
+    """On coarse levels components may share cells, and what is left between them there must not decide on constants."""
+    weights = random_coefficients("cut cells", (250, 250), np.random.default_rng((31_337, seed)))
+    A, cells = weights.matrix(), weights.cells()
+    assert sp.csgraph.connected_components(A)[0] > 2
+    if numbering == "whole box":
+        place = sp.csr_array((np.ones(cells.size), (cells, np.arange(cells.size))), shape=(250**2, cells.size))
+        A = sp.csr_array(place @ A @ place.T + sp.diags_array(1.0 - place.sum(axis=1)))
+    b = A @ np.random.default_rng(seed).standard_normal(A.shape[0])
+    solution = DeepCD(preconditioner="geometric-multigrid").solve(A, b, 1e-8)
+    assert solution.status is Status.CONVERGED
+    assert solution.iterations <= 9

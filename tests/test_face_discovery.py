@@ -397,3 +397,20 @@ def test_sparse_couplings_in_large_holes_are_found() -> None:
     found, _ = discover_faces(assemble(fluid.shape, np.random.default_rng(21), fluid=fluid))
     assert found.shape == fluid.shape
     assert found.position.size == 18
+
+
+@pytest.mark.parametrize("shape", [(60, 60), (20, 24, 28)], ids=str)
+def test_components_stay_apart_on_coarser_grids(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(5)
+    fluid = np.ones(shape, dtype=bool)
+    fluid[10], fluid[:, 9], fluid[13:, 15] = False, False, False  # rooms side by side, one cell between them
+    A = assemble(shape, rng, fluid=fluid)
+    cells = np.flatnonzero(fluid.ravel())
+    embedding, _ = discover_faces(csr_array(A[cells][:, cells]))
+    assert embedding.component.max() == 3
+    place = np.stack(np.unravel_index(embedding.position, tuple(n + 2 for n in embedding.shape))) - 1
+    for halvings in range(1, 6):
+        coarse = place >> halvings
+        for one, other in itertools.combinations(range(embedding.component.max() + 1), 2):
+            own, others = (set(map(tuple, coarse[:, embedding.component == c].T)) for c in (one, other))
+            assert not own & others

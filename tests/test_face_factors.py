@@ -35,7 +35,7 @@ def random_parameters(rng: np.random.Generator, size: float, hidden: int = 5) ->
 
 def weights_of(level: FaceLevel) -> Weights:
     """Return the operator of a level as arrays."""
-    (n, _, wrap), f, _ = level
+    (n, _, wrap), f = level.grid, level.faces
     w0, w1, w2 = (cropped(w, n).astype(float) for w in (f.w0, f.w1, f.w2))
     if n[1] == 1:
         w1 = 0 * w0

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd import DeepCD, Status
-from deepcd.data import random_grid
+from deepcd.data import random_coefficients, random_grid
 from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers import strategies
 from deepcd.solvers.ladder import Ladder
@@ -291,3 +291,15 @@ def test_a_grid_without_progress_to_look_at() -> None:
     own = strategy(grid)
     assert own.solve(b, None, limits(b), np.float64).status is Status.CONVERGED
     assert own.prepared.preconditioner == "learned-multigrid"
+
+
+def test_a_grid_that_is_found_on_the_way_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    A = random_coefficients("cut cells", (250, 250), np.random.default_rng((31_337, 2))).matrix()
+    b = A @ np.random.default_rng(0).standard_normal(A.shape[0])
+    found = DeepCD(threads=1).solve(A, b, 1e-6)
+    assert [attempt.method for attempt in found.attempts] == ["ssor", "learned-multigrid"]
+    monkeypatch.setattr(strategies, "ON_FACES", (1, 0))
+    left = DeepCD(threads=1).solve(A, b, 1e-6)
+    assert left.status is Status.CONVERGED
+    assert [attempt.method for attempt in left.attempts] == ["ssor", "pyamg-rs"]
+    assert left.iterations > found.iterations

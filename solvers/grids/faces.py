@@ -268,7 +268,7 @@ def _piece_together(
     while True:
         wrong = pieces.misplaced()
         if not wrong.any():
-            arranged = pieces.arrange(mark)
+            arranged = pieces.arrange(mark, apart=True)
             if arranged is None:
                 break
             embedding = arranged[0]

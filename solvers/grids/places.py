@@ -21,6 +21,7 @@ from deepcd.solvers.kernels import discovery, intervals, pieces, placement
 # Number of positions of rows that may be looked up, and how many more per entry of the matrix: more than random walls
 # of any density have taken. Without a limit, a matrix that is not a grid would keep the search running forever.
 LOOKUPS, PER_ENTRY = 50_000_000, 500
+ROOM = 5  # halvings over which components stay apart where that is asked for
 GUESSES = 4096  # number of guesses per component that the search can take back
 SEARCHES = 2  # for one matrix: after one for the order of rows there may be one for cells that touch
 SPARSE = 64  # largest number of cells of the box per unknown; a larger box is no use
@@ -162,14 +163,15 @@ class Pieces:
         misplaced: NDArray[np.bool_] = self._unordered | (sizes.prod(axis=1, dtype=float) > _most_cells(self.pattern.m))
         return misplaced
 
-    def arrange(self, mark: NDArray[np.uint8]) -> tuple[Embedding, NDArray[np.uint8]] | None:
+    def arrange(self, mark: NDArray[np.uint8], *, apart: bool = False) -> tuple[Embedding, NDArray[np.uint8]] | None:
         """Put all components into one box, not compared with the couplings yet; None if it would be too large.
 
-        Argument and results are those of `walk`.
+        Argument and results are those of `walk`; `apart` asks for components that stay apart on coarser grids, too.
         """
-        axes, origin, shape = _pack(self._high - self._low + 1)
+        sizes = self._high - self._low + 1
+        axes, origin, shape = _pack(sizes, _grains(sizes) if apart and self.count > 1 else np.ones_like(sizes))
         if np.prod(shape, dtype=float) > _most_cells(self.pattern.m):
-            return None
+            return self.arrange(mark) if apart else None
         return _placed(self.pattern, self.component, self._packed, shape, axes, origin - self._low + 1, mark)
 
     def search(self, wrong: NDArray[np.bool_]) -> bool:
@@ -274,8 +276,17 @@ def _placed(
     return Embedding(shape, pattern.rows, position, component), box
 
 
-def _pack(sizes: NDArray[np.int64]) -> tuple[tuple[int, ...], NDArray[np.int64], tuple[int, ...]]:
-    """Place the components' bounding boxes, (components, 3), in one box with gaps of one cell.
+def _grains(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return powers of two at which components begin, so that each is one cell before it shares one with another."""
+    longest = sizes.max(axis=1, keepdims=True)
+    grain = 2 ** np.minimum(np.ceil(np.log2(longest + 1)), ROOM).astype(np.int64)
+    return np.where(sizes.max(axis=0) > 1, grain, 1)
+
+
+def _pack(
+    sizes: NDArray[np.int64], grains: NDArray[np.int64]
+) -> tuple[tuple[int, ...], NDArray[np.int64], tuple[int, ...]]:
+    """Place the components' bounding boxes, (components, 3), in one box, at multiples of `grains`, one cell apart.
 
     Returns the axes that are kept (two at least), the low corner of each component and the shape along the kept axes.
     Boxes stand in rows within layers, the thickest first; layers are stacked along the axis that makes the whole
@@ -286,17 +297,21 @@ def _pack(sizes: NDArray[np.int64]) -> tuple[tuple[int, ...], NDArray[np.int64],
     best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
     for first in axes:
         second, third = (axis for axis in range(3) if axis != first)
-        width, depth = int(sizes[:, second].max()), int(sizes[:, third].max())
+        full = -(-(sizes + 1) // grains) * grains  # with what has to stay free behind each
+        width, depth = int(full[:, second].max()), int(full[:, third].max())
         origin = np.zeros_like(sizes)
         layer = row = column = thickness = height = 0
         for c in np.lexsort((-sizes[:, third], -sizes[:, second], -sizes[:, first])).tolist():
-            a, b, d = (int(sizes[c, axis]) for axis in (first, second, third))
+            a, b, d = (int(full[c, axis]) for axis in (first, second, third))
+            column = -(-column // int(grains[c, third])) * int(grains[c, third])
             if column + d > depth:
-                row, column, height = row + height + 1, 0, 0
+                row, column, height = row + height, 0, 0
+            row = -(-row // int(grains[c, second])) * int(grains[c, second])
             if row + b > width:
-                layer, row, column, height, thickness = layer + thickness + 1, 0, 0, 0, 0
+                layer, row, column, height, thickness = layer + thickness, 0, 0, 0, 0
+            layer = -(-layer // int(grains[c, first])) * int(grains[c, first])
             origin[c, first], origin[c, second], origin[c, third] = layer, row, column
-            column, height, thickness = column + d + 1, max(height, b), max(thickness, a)
+            column, height, thickness = column + d, max(height, b), max(thickness, a)
         extent = (origin + sizes).max(axis=0)
         volume = float(np.prod(extent, dtype=float))
         if best is None or volume < best[0]:

@@ -182,7 +182,7 @@ def _transfers(fine: Grid, coarse: Grid, codes: Codes) -> list[_Transfer]:
 
 def _with_gradients(raw: FaceLevel, made: FaceLevel, o: Tensor) -> TorchLevel:
     """Return a level whose values are those of `made`, as functions of the logarithms o of its factors."""
-    (_, s, _), f, _ = made
+    (_, s, _), f = made.grid, made.faces
     strides = (*s, 1)
     weights: list[Tensor] = []
     for axis, w in enumerate((f.w0, f.w1, f.w2)):

@@ -76,6 +76,23 @@ def sum_floor(n, s, halved, diagonal, m, ms, part, least, out):
 
 
 @njit(cache=True, nogil=True)
+def inherit(n, s, halved, diagonal, label, ms, strongest, out):
+    """Set the label of each coarse cell to that of its child with the largest diagonal.
+
+    `out` and `strongest` hold -1 and 0 before; a label below zero is none.
+    """
+    for i in range(n[0]):
+        c0 = i // 2 if halved[0] else i
+        for j in range(n[1]):
+            c1 = j // 2 if halved[1] else j
+            for k in range(n[2]):
+                p = (i + 1) * s[0] + (j + 1) * s[1] + k + 1
+                e = (c0 + 1) * ms[0] + (c1 + 1) * ms[1] + (k // 2 if halved[2] else k) + 1
+                if diagonal[p] > strongest[e]:
+                    strongest[e], out[e] = diagonal[p], label[p]
+
+
+@njit(cache=True, nogil=True)
 def remove_cells(n, s, wrap, floor, diagonal, w0, w1, w2, extra):
     """Remove the faces and the extra diagonal of cells whose diagonal is at most the floor: it comes from rounding."""
     s0, s1 = s[0], s[1]

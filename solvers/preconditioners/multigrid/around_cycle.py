@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deepcd.solvers.grids.stencils import AroundStencil
 from deepcd.solvers.kernels.faces.records import Grid
 from deepcd.solvers.preconditioners.multigrid.face_cycle import COARSEST, FaceCycle, chebyshev
@@ -38,6 +41,8 @@ class AroundCycle(FaceCycle):
         Largest number of cells of a box that is solved exactly.
     parameters : dict of str to ndarray, optional
         Parameters of the networks as they are stored; without them the cycle is the classical one.
+    sealed : ndarray of int32, flat on the padded box, optional
+        As for `FaceCycle`.
     """
 
     flat = 3, (2 / 10, 2.0)
@@ -50,9 +55,10 @@ class AroundCycle(FaceCycle):
         *,
         coarsest: int = COARSEST,
         parameters: dict[str, Any] | None = None,
+        sealed: NDArray[np.int32] | None = None,
     ) -> None:
         steps, share = (FLAT_STEPS, FLAT_SHARE) if grid.s[1] == 0 else (STEPS, SHARE)
         self.grid, self.omegas = grid, chebyshev(steps, share * stencil.bound, stencil.bound)
         self.fields = stencil.fields
-        self._set_up(stencil.near.faces, coarsest, parameters)
+        self._set_up(stencil.near.faces, coarsest, parameters, sealed)
         self._allocate(threads)

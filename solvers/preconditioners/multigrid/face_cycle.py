@@ -66,6 +66,9 @@ class FaceCycle:
         Largest number of cells of a box that is solved exactly.
     parameters : dict of str to ndarray, optional
         Parameters of the networks as they are stored; without them the cycle is the classical one.
+    sealed : ndarray of int32, flat on the padded box, optional
+        Numbers of the components whose rows sum to zero, -1 elsewhere. Needed where there are other components beside
+        them: on coarse levels these are not always apart, and what then couples them must not decide on a constant.
 
     Attributes
     ----------
@@ -89,17 +92,20 @@ class FaceCycle:
         *,
         coarsest: int = COARSEST,
         parameters: dict[str, Any] | None = None,
+        sealed: NDArray[np.int32] | None = None,
     ) -> None:
         self.grid, self.omegas = grid, chebyshev(STEPS, *RANGE)
         self.fields: ShortFaces | Around = short(faces)
-        self._set_up(faces, coarsest, parameters)
+        self._set_up(faces, coarsest, parameters, sealed)
         self._allocate(threads)
 
-    def _set_up(self, faces: Faces, coarsest: int, parameters: dict[str, Any] | None) -> None:
+    def _set_up(
+        self, faces: Faces, coarsest: int, parameters: dict[str, Any] | None, sealed: NDArray[np.int32] | None
+    ) -> None:
         """Make the coarse levels; networks have nothing to do where a reaction acts in every cell."""
         reacts = forming.dominance(faces.extra, faces.inverse) >= REACTION
         networks = [] if parameters is None or reacts else networks_of(parameters)
-        self._coarsen(FaceLevel.of(self.grid, faces), coarsest, networks)
+        self._coarsen(FaceLevel.of(self.grid, faces, sealed), coarsest, networks)
 
     def _coarsen(self, level: FaceLevel, coarsest: int, networks: list[Network]) -> None:
         """Make the coarse levels, without networks where theirs do not allow second visits of full weight.
@@ -247,7 +253,8 @@ def exact_inverse(level: FaceLevel) -> tuple[NDArray[np.int64], F32]:
 
     The operator is scaled to unit diagonal first, which takes contrasts out. Components without extra diagonal lose
     their constant: with V their null vectors, normalised, the pseudo-inverse of the scaled operator B is
-    (B + V V')^-1 - V V'.
+    (B + V V')^-1 - V V'. So do those cells that stand for a sealed component of the finest level, whatever couples them
+    to others.
     """
     cells = np.flatnonzero(level.diagonal > 0)
     if not cells.size:
@@ -262,9 +269,16 @@ def exact_inverse(level: FaceLevel) -> tuple[NDArray[np.int64], F32]:
     dense /= root * root[:, None]
     component = sp.csgraph.connected_components(sp.csr_array(graph), directed=False)[1]
     sizes = np.bincount(component, weights=diagonal)
-    sealed = np.bincount(component, weights=extra) <= LOOSE * sizes
-    null = np.where(sealed[component], root / np.sqrt(sizes[component]), 0.0)
+    loses = (np.bincount(component, weights=extra) <= LOOSE * sizes)[component]
+    if level.sealed is not None and (label := level.sealed[cells]).max() >= 0:
+        component = np.where(label < 0, component, component.size + label)
+        loses |= label >= 0
+        sizes = np.bincount(component, weights=diagonal)
+    null = np.where(loses, root / np.sqrt(sizes[component]), 0.0)
     constants = np.where(component == component[:, None], null * null[:, None], 0.0)
+    if level.sealed is not None:  # null vectors of the finest level, but not quite of this one
+        dense -= constants @ dense
+        dense -= dense @ constants
     dense += constants
     factor, fault = scipy.linalg.lapack.dpotrf(dense.T, lower=True)
     if fault:

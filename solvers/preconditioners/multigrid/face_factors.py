@@ -34,7 +34,7 @@ def networks_of(parameters: dict[str, Any]) -> list[Network]:
 
 def features(coarse: Coarser, start: int, stop: int) -> F32:
     """Return what a network reads of some entries of a level's padded box, shape (FEATURES, entries)."""
-    (_, s, _), f, diagonal = coarse.level
+    (_, s, _), f, diagonal, _ = coarse.level
     out = np.empty((FEATURES, stop - start), dtype=np.float32)
     factors.look(s, coarse.halved, (f.w0, f.w1, f.w2), tuple(coarse.lumped), f.extra, diagonal, f.inverse, start, out)
     return out
@@ -60,7 +60,7 @@ def answers(coarse: Coarser, network: Network) -> F32:
 
 def scaled(level: FaceLevel, logarithms: NDArray[np.float32]) -> FaceLevel:
     """Return a level whose operator and inverse diagonal have factors, shape (FACTORS, padded box)."""
-    (n, s, wrap), f, _ = level
+    (n, s, wrap), f, _, sealed = level
     own = np.exp(logarithms[:4] * np.array([0.5, 0.5, 0.5, 1], dtype=np.float32)[:, None])
     first, last = f.w0.copy(), f.w2.copy()
     faces = [first, first if s[1] == 0 else f.w1.copy(), last]
@@ -68,7 +68,8 @@ def scaled(level: FaceLevel, logarithms: NDArray[np.float32]) -> FaceLevel:
         if n[axis] > 1:
             factors.scale_faces(n, s, wrap, axis, own[axis], faces[axis])
     forming.close_faces(n, s, wrap, *faces)
-    made = FaceLevel.of(level.grid, Faces(faces[0], faces[1], faces[2], f.extra * own[3], np.zeros_like(f.inverse)))
+    fields = Faces(faces[0], faces[1], faces[2], f.extra * own[3], np.zeros_like(f.inverse))
+    made = FaceLevel.of(level.grid, fields, sealed)
     forming.invert(made.diagonal, made.faces.inverse)
     np.multiply(made.faces.inverse, np.exp(logarithms[4]), out=made.faces.inverse)
     return made

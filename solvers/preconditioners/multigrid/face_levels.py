@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepcd.solvers.grids.embedding import Box, geometry
 from deepcd.solvers.kernels.faces import distribution, elimination, forming, tempering
@@ -19,18 +20,23 @@ NONE = np.zeros(0, dtype=np.uint8)
 
 
 class FaceLevel(NamedTuple):
-    """The operator of a level."""
+    """The operator of a level.
+
+    `sealed`, if there is any, is the number of the component whose rows sum to zero that an entry of the padded box
+    belongs to, -1 elsewhere.
+    """
 
     grid: Grid
     faces: Faces
     diagonal: F32
+    sealed: NDArray[np.int32] | None = None
 
     @classmethod
-    def of(cls, grid: Grid, faces: Faces) -> FaceLevel:
+    def of(cls, grid: Grid, faces: Faces, sealed: NDArray[np.int32] | None = None) -> FaceLevel:
         """Return a level with its diagonal."""
         diagonal = np.zeros_like(faces.extra)
         forming.form_diagonal(grid.n, grid.s, faces.w0, faces.w1, faces.w2, faces.extra, diagonal)
-        return cls(grid, faces, diagonal)
+        return cls(grid, faces, diagonal, sealed)
 
     @property
     def cells(self) -> int:
@@ -99,7 +105,7 @@ class Coarser(NamedTuple):
 
 def coarsen(fine: FaceLevel, *, keep: bool = True) -> Coarser:
     """Halve the axes along which cells are coupled strongly, one after the other; networks need what is kept."""
-    (n, s, wrap), f, diagonal = fine
+    (n, s, wrap), f, diagonal, sealed = fine
     halved, codes = fine.strong_axes(), [NONE] * 6
     now, d = _Halfway(n, s, [f.w0, f.w1, f.w2], f.extra), diagonal
     for axis in range(3):
@@ -116,7 +122,12 @@ def coarsen(fine: FaceLevel, *, keep: bool = True) -> Coarser:
     now.close(wrap)
     d = now.diagonal()
     forming.invert(d, inverse)
-    level = FaceLevel(Grid(now.n, now.s, wrap), Faces(now.faces[0], now.faces[1], now.faces[2], now.extra, inverse), d)
+    if sealed is not None:
+        label = np.full(d.size, -1, dtype=np.int32)
+        forming.inherit(n, s, halved, diagonal, sealed, now.s, np.zeros_like(d), label)
+        sealed = label
+    faces = Faces(now.faces[0], now.faces[1], now.faces[2], now.extra, inverse)
+    level = FaceLevel(Grid(now.n, now.s, wrap), faces, d, sealed)
     return Coarser(level, Codes(*codes), failing, ratio, halved, lumped)
 
 
