@@ -302,4 +302,3 @@ def test_a_grid_that_is_found_on_the_way_is_watched(monkeypatch: pytest.MonkeyPa
     left = DeepCD(threads=1).solve(A, b, 1e-6)
     assert left.status is Status.CONVERGED
     assert [attempt.method for attempt in left.attempts] == ["ssor", "pyamg-rs"]
-    assert left.iterations > found.iterations
