@@ -25,7 +25,7 @@ from deepcd.solvers.bench import command, methods, petsc, report, running
 from deepcd.solvers.bench.cases import named
 from deepcd.solvers.bench.linear_problem import LinearProblem
 from deepcd.solvers.bench.methods import METHODS, Answer, Unsuited, absent
-from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.solvers.bench.problems import FAMILIES, PROBLEMS, USUAL
 
 pytestmark = pytest.mark.compiled
 TOL = 1e-6
@@ -50,6 +50,14 @@ def test_a_method_solves_and_its_curve_ends_at_the_tolerance(method: str, proble
     if len(answer.residuals) > 1:
         assert answer.residuals[0] == pytest.approx(1, rel=0.5)
         assert answer.residuals[-1] <= 1.01 * TOL
+
+
+@pytest.mark.parametrize("problem", FAMILIES)
+def test_families_of_coefficients_are_problems(problem: str) -> None:
+    system = next(PROBLEMS[problem](12))
+    assert system.A.shape == (system.b.size,) * 2
+    assert system.judge(METHODS["auto"](system, TOL, 1).x) <= TOL
+    assert problem not in USUAL
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "dcdm"])
@@ -311,7 +319,7 @@ def rows_of(setup: float = 0.0, **solves: float) -> Iterator[dict[str, Any]]:
 
 
 def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
-    even = partial(report.break_even, training={"learned-multigrid": 100.0, "dcdm": 50.0})
+    even = partial(report.break_even, training=lambda problem: {"learned-multigrid": 100.0, "dcdm": 50.0})
     lines = even(list(rows_of(mic0=3.0, none=9.0, learned_multigrid=1.0, dcdm=4.0)))
     assert (
         "training of learned-multigrid has paid for itself after 50 systems (the next is mic0); after 50 right"
@@ -326,8 +334,14 @@ def test_break_even_is_the_training_over_the_gain_per_solve_or_never() -> None:
     assert even([*rows_of(mic0=3.0), left_out | {"status": "left out: no grid"}]) == []
 
 
+def test_the_training_is_that_of_the_networks_that_a_problem_needs() -> None:
+    assert report.trained_for("plume")["learned-multigrid"] != report.trained_for("two-phases")["learned-multigrid"]
+    assert report.trained_for("plume")["dcdm"] == report.trained_for("two-phases")["dcdm"]
+
+
 def test_setup_counts_for_systems_of_their_own_alone() -> None:
-    (line,) = report.break_even(list(rows_of(setup=2.5, mic0=3.0, learned_multigrid=1.0)), {"learned-multigrid": 100.0})
+    rows = list(rows_of(setup=2.5, mic0=3.0, learned_multigrid=1.0))
+    (line,) = report.break_even(rows, lambda problem: {"learned-multigrid": 100.0})
     assert "never with systems (mic0 is faster); after 50 right-hand sides on one matrix (the next is mic0)" in line
 
 

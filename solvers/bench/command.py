@@ -11,7 +11,7 @@ from typing import Any
 from deepcd.pde.extras import require
 from deepcd.solvers.bench import cases, report
 from deepcd.solvers.bench.methods import METHODS
-from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.solvers.bench.problems import PROBLEMS, USUAL
 from deepcd.solvers.bench.running import check, save
 from deepcd.solvers.bench.running import run as run_all
 from deepcd.solvers.console import plain_console
@@ -81,7 +81,7 @@ def run(
     rows = sorted(kept.values(), key=_order)
     save(path, rows)
     written = report.write(rows, out)
-    for text in report.break_even(rows, report.trained_for()):
+    for text in report.break_even(rows):
         console.print(text)
     console.print(f"Report: {written}")
     return written
@@ -101,7 +101,7 @@ def _cases(
         edges = [int(size) for size in sizes]
     except ValueError:
         raise ValueError(f"sizes must be whole numbers of cells, got {', '.join(sizes)}") from None
-    return cases.named(problems or list(PROBLEMS), edges)
+    return cases.named(problems or USUAL, edges)
 
 
 def _saved(path: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The benchmark's problems by name: pressure systems of fluid simulation, and boxes of coefficients, cube by cube.
 
-Their seeds are ones that no training uses. A family of coefficients is added in `COEFFICIENTS`.
+Their seeds are ones that no training uses. The families of `deepcd.data.random_coefficients` are problems under their
+names with hyphens, such as "log-normal-4-2"; they run when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepcd.data.random_coefficients import COEFFICIENTS as ANY_ENDS
+from deepcd.data.random_coefficients import OWN_ENDS, random_coefficients
 from deepcd.data.random_domains import random_grid
 from deepcd.pde import Grid, ball, domain, no_penetration, poisson, pressure_rhs, swirling_flow
 from deepcd.solvers.bench.linear_problem import Box, BoxProblem, LinearProblem, PressureProblem, constants
@@ -93,12 +96,23 @@ def _box(n: int, coefficients: Coefficients) -> Iterator[BoxProblem]:
     yield BoxProblem(A, b - constants(A, b), box)
 
 
+def _of_family(n: int, family: str) -> Iterator[BoxProblem]:
+    """Yield a system of a family of coefficients, with normal random numbers as b."""
+    rng = np.random.default_rng((SEED, n))
+    weights = random_coefficients(family, (n, n, n), rng)
+    A = weights.matrix()
+    b = rng.standard_normal(A.shape[0])
+    yield BoxProblem(A, b - constants(A, b), Box(weights.faces, weights.extra))
+
+
 # Functions from cells per axis and a random generator to the weights of the faces, an array per axis with zeros at its
 # end, and to what is added to the diagonal; see `Box`. A cell whose entries are all zero is no unknown.
 COEFFICIENTS: dict[str, Coefficients] = {
     "log-normal": log_normal,
     "two-phase-ball": ball_of_another_phase,
 }
+
+FAMILIES = {name.translate(str.maketrans(" /", "--")): name for name in (*ANY_ENDS, *OWN_ENDS)}
 
 # Functions from the number of cells per edge to the systems that a method has to solve one after the other.
 PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
@@ -110,4 +124,6 @@ PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     "moving-obstacle": _moving,
     "porous": partial(_family, family="porous"),
     **{name: partial(_box, coefficients=coefficients) for name, coefficients in COEFFICIENTS.items()},
+    **{name: partial(_of_family, family=family) for name, family in FAMILIES.items()},
 }
+USUAL = [name for name in PROBLEMS if name not in FAMILIES]  # what runs where nothing is named

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import numpy as np
 from deepcd.data import weight_files
 from deepcd.solvers.bench import page
 from deepcd.solvers.bench.methods import CLASSICAL, METHODS
-from deepcd.solvers.bench.problems import PROBLEMS
+from deepcd.solvers.bench.problems import COEFFICIENTS, FAMILIES, PROBLEMS
 
 Row = dict[str, Any]
 NETWORKS = {"learned-multigrid": "learned-multigrid-3d/2", "dcdm": "dcdm-64/1"}
+FACTORS = "face-multigrid-3d/1"  # the networks of "learned-multigrid" where couplings differ
+CONSTANT = ("boxes", "obstacles")  # families where they do not
 # Seconds of the earlier phases of training; the record of the shipped weights has only the last phase.
 EARLIER = {"learned-multigrid": 66 * 60.0, "dcdm": 276.0 + 2164.0 + 2913.0}
 NOT_RUN = ("not installed", "left out")  # how the status of methods begins that solved nothing
@@ -50,13 +52,16 @@ def total(row: Row, parts: Sequence[str] = SETUP_AND_SOLVE) -> float:
     return float(sum(row[part] for part in parts)) if row["status"] == "converged" else math.inf
 
 
-def trained_for() -> dict[str, float]:
-    """Return the seconds that the training of each shipped network took."""
+def trained_for(problem: str) -> dict[str, float]:
+    """Return the seconds that the training of each shipped network took that a problem is solved with."""
     records = {name: weight_files.load(None, architecture)[1] for name, architecture in NETWORKS.items()}
-    return {name: float(record["seconds"]) + EARLIER[name] for name, record in records.items()}
+    took = {name: float(record["seconds"]) + EARLIER[name] for name, record in records.items()}
+    if problem not in CONSTANT and (problem in COEFFICIENTS or problem in FAMILIES):
+        took["learned-multigrid"] = float(weight_files.load(None, FACTORS)[1]["seconds"])
+    return took
 
 
-def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
+def break_even(rows: Sequence[Row], training: Callable[[str], dict[str, float]] = trained_for) -> list[str]:
     """Return sentences: after how many solves each network's training pays, against the fastest classical method.
 
     Each sentence has two numbers: one for systems that each have a matrix of their own, where set-up counts, and one
@@ -68,7 +73,7 @@ def break_even(rows: Sequence[Row], training: dict[str, float]) -> list[str]:
         rivals = [name for name in own if name in CLASSICAL]
         if not rivals:
             continue
-        for network, seconds in training.items():
+        for network, seconds in training(place[0]).items():
             if network not in own or own[network]["status"].startswith(NOT_RUN):
                 continue
             if total(own[network]) == math.inf:
@@ -162,7 +167,7 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
 
     mpl.use("Agg")
     figures = [_time_against_unknowns(rows, folder / "time-against-unknowns.png")]
-    even = break_even(rows, trained_for())
+    even = break_even(rows)
     if even:
         figures.append(_paying(rows, folder / "break-even.png"))
     figures += [_residuals(own, folder / f"{_stem(own[0])}.png") for own in places(rows).values()]
@@ -261,7 +266,6 @@ def _time_against_unknowns(rows: Sequence[Row], path: Path) -> Path:
 
 def _paying(rows: Sequence[Row], path: Path) -> Path:
     """Draw the seconds spent so far, training included, against the systems solved, each problem's largest size."""
-    training = trained_for()
     largest: dict[str, int] = {}
     for row in rows:
         largest[row["problem"]] = max(row["size"], largest.get(row["problem"], 0))
@@ -269,6 +273,7 @@ def _paying(rows: Sequence[Row], path: Path) -> Path:
     solves = np.geomspace(1, 1e6, 200)
     for axis, (problem, size) in zip(axes.flat, largest.items(), strict=False):
         own = {r["method"]: total(r) for r in rows if (r["problem"], r["size"]) == (problem, size)}
+        training = trained_for(problem)
         rivals = sorted((name for name in own if name in CLASSICAL and own[name] < math.inf), key=lambda n: own[n])
         for name in [*rivals[:3], *(n for n in training if own.get(n, math.inf) < math.inf)]:
             axis.loglog(solves, training.get(name, 0.0) + solves * own[name], **_style(name))

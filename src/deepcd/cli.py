@@ -294,7 +294,7 @@ def train_dcdm(
 @app.command()
 def bench(
     *,
-    problems: Annotated[str, typer.Option(help="Names, separated by commas. The default is all.")] = "",
+    problems: Annotated[str, typer.Option(help="Names, separated by commas. The default is nine of them.")] = "",
     sizes: Annotated[str, typer.Option(help="Numbers of cells along an edge, separated by commas.")] = "64",
     matrix: Annotated[
         Path | None,
