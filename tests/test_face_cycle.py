@@ -241,6 +241,7 @@ def test_chebyshev_steps_reduce_their_range_most() -> None:
     assert left.max() == pytest.approx(1 / np.cosh(4 * np.arccosh(theta)), rel=1e-3)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("numbering", ["compact", "whole box"])
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_sealed_pockets_beside_other_components(numbering: str, seed: int) -> None:

@@ -293,6 +293,7 @@ def test_a_grid_without_progress_to_look_at() -> None:
     assert own.prepared.preconditioner == "learned-multigrid"
 
 
+@pytest.mark.compiled
 def test_a_grid_that_is_found_on_the_way_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     A = random_coefficients("cut cells", (250, 250), np.random.default_rng((31_337, 2))).matrix()
     b = A @ np.random.default_rng(0).standard_normal(A.shape[0])
