@@ -104,34 +104,28 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vect
     return builder.bitcast(builder.gep(data, [index]), ir.PointerType(vector))
 
 
-@intrinsic
-def _load_floats(typing: Any, a: Any, i: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index = arguments
-        return builder.load(_address(context, builder, signature.args[0], array, index, _FLOATS), align=4)
+def _loading(vector: Any, bytes_each: int, converted: Any) -> Any:
+    """Return a load of sixteen numbers of some type, which are converted to float32."""
 
-    return lanes(a, types.uint64), generate
+    @intrinsic
+    def operation(typing: Any, a: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, index = arguments
+            place = _address(context, builder, signature.args[0], array, index, vector)
+            return converted(builder, builder.load(place, align=bytes_each))
 
+        return lanes(a, types.uint64), generate
 
-@intrinsic
-def _load_codes(typing: Any, a: Any, i: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index = arguments
-        codes = builder.load(_address(context, builder, signature.args[0], array, index, _BYTES), align=1)
-        return builder.uitofp(builder.zext(codes, _INTEGERS), _FLOATS)
-
-    return lanes(a, types.uint64), generate
+    return operation
 
 
-@intrinsic
-def _load_halves(typing: Any, a: Any, i: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index = arguments
-        short = builder.load(_address(context, builder, signature.args[0], array, index, _SHORTS), align=2)
-        upper = builder.shl(builder.zext(short, _INTEGERS), ir.Constant(_INTEGERS, [16] * LANES))
-        return builder.bitcast(upper, _FLOATS)
+def _from_codes(builder: Any, codes: Any) -> Any:
+    return builder.uitofp(builder.zext(codes, _INTEGERS), _FLOATS)
 
-    return lanes(a, types.uint64), generate
+
+def _from_halves(builder: Any, halves: Any) -> Any:
+    upper = builder.shl(builder.zext(halves, _INTEGERS), ir.Constant(_INTEGERS, [16] * LANES))
+    return builder.bitcast(upper, _FLOATS)
 
 
 @intrinsic
@@ -216,6 +210,8 @@ def _positive(typing: Any, v: Any) -> Any:
     return lanes(lanes), generate
 
 
+_load_floats = _loading(_FLOATS, 4, lambda _, floats: floats)
+_load_codes, _load_halves = _loading(_BYTES, 1, _from_codes), _loading(_SHORTS, 2, _from_halves)
 _add, _subtract, _multiply = _binary("fadd"), _binary("fsub"), _binary("fmul")
 _evens, _odds = _shuffle(0), _shuffle(1)
 
