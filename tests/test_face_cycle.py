@@ -241,6 +241,29 @@ def test_chebyshev_steps_reduce_their_range_most() -> None:
     assert left.max() == pytest.approx(1 / np.cosh(4 * np.arccosh(theta)), rel=1e-3)
 
 
+@pytest.mark.parametrize("n", [(80, 1, 80), (24, 20, 22)], ids=str)
+def test_levels_that_are_as_good_as_the_next_are_visited_once(n: Shape) -> None:
+    """Cells much longer along one axis: the first levels have half as many cells each, and two visits gain nothing."""
+    w = [np.ones(n) for _ in range(3)]
+    w[0] *= 1e-3
+    for axis in range(3):
+        w[axis][(slice(None),) * axis + (slice(-1, None),)] = 0
+    op = Weights((w[0], w[1], w[2]), np.where(np.arange(n[2]) == 0, 2.0, 0.0) * np.ones(n))
+    cycle = FaceCycle(*compiled(op), coarsest=50)
+    once = cycle.memory_map.weights == 0
+    assert once.any() == (n[1] == 1)
+    fewest = _solve(op, coarsest=50)
+    assert fewest <= 6
+    if once.any():
+        cycle.memory_map.weights[:] = 1
+        r = padded(np.random.default_rng(0).standard_normal(n))
+        z, twice = cycle.zeros(), cycle.zeros()
+        cycle.apply(r, twice)
+        cycle.memory_map.weights[once] = 0
+        assert cycle.apply(r, z) == pytest.approx(float(r.astype(float) @ z), rel=1e-5)
+        assert not np.array_equal(z, twice)
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("numbering", ["compact", "whole box"])
 @pytest.mark.parametrize("seed", [0, 2, 3])

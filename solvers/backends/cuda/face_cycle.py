@@ -71,6 +71,9 @@ class CudaFaceCycle:
         if depth == len(self._levels) - 1:
             launch(cuda_faces.solve, self._cells.size, self._cells, self._inverse, level.r.array, level.z.array)
             return
+        if self._weights[depth] == 0:
+            self._cycle(level, depth + 1, level.r, level.z)
+            return
         self._cycle(level, depth + 1, level.r, level.e)
         level.residual(level.r, level.e, level.t)
         self._cycle(level, depth + 1, level.t, level.z)

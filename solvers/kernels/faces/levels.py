@@ -144,6 +144,9 @@ def visit(memory, depth):
     below, lower = _grid_of(under), _vectors_of(under, memory.pool)
     waves.descend(grid, f, omegas, v.r, v.y, codes, below, lower.r, rings, 0, below.n[0])
     visit(memory, depth + 1)
+    if memory.weights[depth] == 0:
+        waves.ascend(grid, f, omegas, v.r, v.y, v.z, codes, below, lower.z, rings, 0, grid.n[0])
+        return
     waves.ascend(grid, f, omegas, v.r, v.y, v.e, codes, below, lower.z, rings, 0, grid.n[0])
     waves.residual(grid, f, v.r, v.e, v.t)
     waves.descend(grid, f, omegas, v.t, v.y, codes, below, lower.r, rings, 0, below.n[0])

@@ -125,7 +125,11 @@ class FaceCycle:
         self.codes, self.failing = steps[0].codes, steps[0].failing
         self.memory_map = _laid_out(steps, *self.flat)
         for depth in reversed(range(len(steps) - 1)):
-            if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
+            sound = min(step.ratio for step in steps[depth + 1 :])
+            if not networks and sum(steps[depth + 1].halved) == 1 and steps[depth + 1].ratio >= SOUND:
+                self.memory_map.weights[depth] = 0  # the next level is half as large, and as good as this one
+                continue
+            if networks or sound < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
             if networks and self.memory_map.weights[depth] < 1:
                 self._coarsen(level, coarsest, [])
