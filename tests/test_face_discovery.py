@@ -414,3 +414,20 @@ def test_components_stay_apart_on_coarser_grids(shape: tuple[int, ...]) -> None:
         for one, other in itertools.combinations(range(embedding.component.max() + 1), 2):
             own, others = (set(map(tuple, coarse[:, embedding.component == c].T)) for c in (one, other))
             assert not own & others
+
+
+@pytest.mark.parametrize("big", [1e3, 1e5, 1e9])
+def test_the_scale_follows_a_weight_that_is_met_late(big: float) -> None:
+    """Only some rows are looked at before the scale is chosen; here the largest weight is in none of them."""
+    A = assemble((90, 95), np.random.default_rng(0)).tolil()
+    at = 90 * 95 // 3
+    A[at, at + 1] *= big
+    A[at + 1, at] *= big
+    A.setdiag(0)
+    A = csr_array(A)
+    A += diags_array(1.0 - A.sum(axis=1))
+    embedding, stencil = discover_faces(A)
+    diagonal, weights = A.diagonal(), stencil.faces.w2[embedding.position].astype(float) * stencil.scale
+    assert 1 / 64 <= diagonal.max() / stencil.scale <= 64
+    np.testing.assert_allclose(stencil.scale / stencil.faces.inverse[embedding.position], diagonal, rtol=3e-7)
+    np.testing.assert_allclose(weights[:-1], -A.diagonal(1), rtol=3e-7)

@@ -42,6 +42,7 @@ LOOKUPS, PER_ENTRY = 5_000_000, 20  # positions of rows that may be looked up, a
 BEGINNING = 1000  # rows that are looked at before all are
 BOXES = 12  # that are compared with a matrix, as long as one more explains its entries
 NEAR = 64.0  # the scale is so near the largest diagonal entry, or nearer
+FAR = 2.0**20  # by which what has been read in single precision may be multiplied
 
 
 class _UnsortedError(Exception):
@@ -172,7 +173,7 @@ def power_of_two(x: float) -> float:
 
 
 def _read(shape: tuple[int, ...], scale: float, run: Callable[..., tuple[int, int, float]]) -> _Read:
-    """Run a pass that fills faces, again if the scale that it needs turns out to be another one."""
+    """Run a pass that fills faces; where these need another scale, change it, or run again if it is far from it."""
     cells = math.prod(padded(shape))
     while True:
         w0, w2, extra, inverse = (np.zeros(cells, dtype=np.float32) for _ in range(4))
@@ -181,9 +182,16 @@ def _read(shape: tuple[int, ...], scale: float, run: Callable[..., tuple[int, in
         reason, row, largest = run(1.0 / scale, faces, tally)
         if reason == face_values.UNSORTED:
             raise _UnsortedError
-        if reason or 1.0 / NEAR <= largest / scale <= NEAR:
-            return _Read(reason, row, tally, faces, scale, 2.0 * largest / scale * (1.0 + 1e-6))
-        scale = power_of_two(largest)
+        factor = 1.0
+        if not (reason or 1.0 / NEAR <= largest / scale <= NEAR):
+            factor, scale = scale / power_of_two(largest), power_of_two(largest)
+        if not 1.0 / FAR <= factor <= FAR:
+            continue
+        if factor != 1.0:
+            for field in (w0, faces.w1, w2, extra)[faces.w1 is w0 :]:  # a power of two, so no digit is lost
+                field *= np.float32(factor)
+            inverse /= np.float32(factor)
+        return _Read(reason, row, tally, faces, scale, 2.0 * largest / scale * (1.0 + 1e-6))
 
 
 def _read_whole(A: csr_array, eps: float, box: Box, scale: float) -> tuple[Embedding, FaceStencil] | _Read:
