@@ -18,7 +18,7 @@ from deepcd.solvers.console import plain_console
 
 KEYS = ("problem", "size", "method", "tol")
 HEADER = (
-    f"{'problem':16s} {'size':>8s} {'method':20s} {'iter.':>5s} {'setup':>8s} {'solve':>8s} {'MB':>6s} "
+    f"{'problem':22s} {'size':>8s} {'method':20s} {'iter.':>5s} {'setup':>8s} {'solve':>8s} {'MB':>6s} "
     f"{'residual':>8s}  status"
 )
 
@@ -123,7 +123,7 @@ def _order(row: dict[str, Any]) -> tuple[int, str, int, float, int]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    start = f"{row['problem']:16s} {row['size']:8d} {row['method']:20s} "
+    start = f"{row['problem']:22s} {row['size']:8d} {row['method']:20s} "
     if row["iterations"] is None:
         return f"{start}{'':39s}  {row['status']}"
     return (
