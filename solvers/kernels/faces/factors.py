@@ -105,6 +105,8 @@ def answer(x, count, first, second, third, one, two, out, start):
     ----------
     x : ndarray of float32, shape (FEATURES * count,)
         Features, each of all cells.
+    count : int
+        Number of cells.
     first, second, third : ndarray of float32, shape (outputs, inputs + 1)
         Weights and biases of the layers; numbers of outputs are multiples of eight.
     one, two : ndarray of float32
