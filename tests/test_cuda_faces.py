@@ -15,6 +15,7 @@ from deepcd.solvers.kernels.faces.records import Faces
 from deepcd.solvers.kernels.faces.reference import Weights
 from deepcd.solvers.kernels.lanes import widened
 from deepcd.solvers.operators.face_stencil import FaceStencilOperator
+from deepcd.solvers.preconditioners.multigrid import face_cycle
 from deepcd.solvers.preconditioners.multigrid.face_cycle import FaceCycle
 
 from .cuda_simulator import _simulator, only_simulated, vector, watched  # noqa: F401
@@ -139,6 +140,7 @@ KINDS = {
 def test_the_same_iterations_and_the_same_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults: Any = FaceCycle.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "coarsest", 40)
+    monkeypatch.setattr(face_cycle, "short", lambda faces: faces)  # weights of the finest level as on the device
     A, tol = KINDS[kind], 1e-6
     b = (A @ np.random.default_rng(1).standard_normal(A.shape[0])).astype(A.dtype)
     host = DeepCD(preconditioner="learned-multigrid").solve(A, b, tol)
@@ -149,8 +151,7 @@ def test_the_same_iterations_and_the_same_answer(kind: str, monkeypatch: pytest.
     assert (solution.iterations, solution.preconditioner) == (host.iterations, host.preconditioner)
     assert solution.x.dtype == A.dtype
     assert relative(A.astype(float), solution.x, b) <= tol
-    # The cycle of the processor rounds the weights of the finest level.
-    np.testing.assert_allclose(solution.residuals[:-1], host.residuals[:-1], rtol=0.1)
+    np.testing.assert_allclose(solution.residuals[:-1], host.residuals[:-1], rtol=1e-2)
     table = {f"cuda_faces.{name}": [kinds] for name, kinds in FACES.items()}
     table |= {f"cuda_outer.{name}": signatures for name, signatures in OUTER.items()}
     compiled_ones = {(name, *map(str, map(typed, kinds))) for name, all_of in table.items() for kinds in all_of}
