@@ -96,13 +96,10 @@ def _box(n: int, coefficients: Coefficients) -> Iterator[BoxProblem]:
     yield BoxProblem(A, b - constants(A, b), box)
 
 
-def _of_family(n: int, family: str) -> Iterator[BoxProblem]:
-    """Yield a system of a family of coefficients, with normal random numbers as b."""
-    rng = np.random.default_rng((SEED, n))
-    weights = random_coefficients(family, (n, n, n), rng)
-    A = weights.matrix()
-    b = rng.standard_normal(A.shape[0])
-    yield BoxProblem(A, b - constants(A, b), Box(weights.faces, weights.extra))
+def of_family(n: Shape, rng: np.random.Generator, family: str) -> tuple[tuple[F64, ...], F64]:
+    """Return a system of a family of coefficients."""
+    weights = random_coefficients(family, n, rng)
+    return weights.faces, weights.extra
 
 
 # Functions from cells per axis and a random generator to the weights of the faces, an array per axis with zeros at its
@@ -124,6 +121,6 @@ PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     "moving-obstacle": _moving,
     "porous": partial(_family, family="porous"),
     **{name: partial(_box, coefficients=coefficients) for name, coefficients in COEFFICIENTS.items()},
-    **{name: partial(_of_family, family=family) for name, family in FAMILIES.items()},
+    **{name: partial(_box, coefficients=partial(of_family, family=family)) for name, family in FAMILIES.items()},
 }
 USUAL = [name for name in PROBLEMS if name not in FAMILIES]  # what runs where nothing is named

@@ -9,7 +9,7 @@ failed) and ``kernels/placement.py``.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,6 +283,11 @@ def _grains(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(sizes.max(axis=0) > 1, grain, 1)
 
 
+def _rounded_up(x: Any, grain: Any) -> Any:
+    """Return the least multiple of a grain that is not below x."""
+    return -(-x // grain) * grain
+
+
 def _pack(
     sizes: NDArray[np.int64], grains: NDArray[np.int64]
 ) -> tuple[tuple[int, ...], NDArray[np.int64], tuple[int, ...]]:
@@ -297,19 +302,19 @@ def _pack(
     best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
     for first in axes:
         second, third = (axis for axis in range(3) if axis != first)
-        full = -(-(sizes + 1) // grains) * grains  # with what has to stay free behind each
+        full = _rounded_up(sizes + 1, grains)  # with what has to stay free behind each
         width, depth = int(full[:, second].max()), int(full[:, third].max())
         origin = np.zeros_like(sizes)
         layer = row = column = thickness = height = 0
         for c in np.lexsort((-sizes[:, third], -sizes[:, second], -sizes[:, first])).tolist():
             a, b, d = (int(full[c, axis]) for axis in (first, second, third))
-            column = -(-column // int(grains[c, third])) * int(grains[c, third])
+            column = _rounded_up(column, int(grains[c, third]))
             if column + d > depth:
                 row, column, height = row + height, 0, 0
-            row = -(-row // int(grains[c, second])) * int(grains[c, second])
+            row = _rounded_up(row, int(grains[c, second]))
             if row + b > width:
                 layer, row, column, height, thickness = layer + thickness, 0, 0, 0, 0
-            layer = -(-layer // int(grains[c, first])) * int(grains[c, first])
+            layer = _rounded_up(layer, int(grains[c, first]))
             origin[c, first], origin[c, second], origin[c, third] = layer, row, column
             column, height, thickness = column + d, max(height, b), max(thickness, a)
         extent = (origin + sizes).max(axis=0)

@@ -60,7 +60,7 @@ def widened(short: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def shortened(field):
-    """Return the bfloat16 numbers next to those of a float32 array, without infinities; of two, the even one."""
+    """Return the bfloat16 numbers next to those of a float32 array without infinities; of two, the even one."""
     short, bits = np.empty(field.size, dtype=np.uint16), field.view(np.uint32)
     for k in range(np.uint64(field.size)):
         odd = (bits[k] >> np.uint32(16)) & np.uint32(1)

@@ -46,7 +46,7 @@ class Vectors(NamedTuple):
 
 
 def row_of(grid: Grid, steps: int, begin: tuple[int, int, int], lengths: list[int]) -> list[int]:
-    """Return the row of a level whose fields, vectors and codes begin there; the lengths are those of the codes."""
+    """Return the row of a level; `begin` is where its operator, its vectors and its codes, of six lengths, begin."""
     size, flat = (grid.n[0] + 2) * grid.s[0], grid.s[1] == 0
     field, vector, code = begin
     fields = [field, field if flat else field + size]  # a flat box has no middle axis: w1 is w0

@@ -125,11 +125,10 @@ class FaceCycle:
         self.codes, self.failing = steps[0].codes, steps[0].failing
         self.memory_map = _laid_out(steps, *self.flat)
         for depth in reversed(range(len(steps) - 1)):
-            sound = min(step.ratio for step in steps[depth + 1 :])
             if not networks and sum(steps[depth + 1].halved) == 1 and steps[depth + 1].ratio >= SOUND:
                 self.memory_map.weights[depth] = 0  # the next level is half as large, and as good as this one
                 continue
-            if networks or sound < SOUND:
+            if networks or min(step.ratio for step in steps[depth + 1 :]) < SOUND:
                 self.memory_map.weights[depth] = self._second_visit(depth)
             if networks and self.memory_map.weights[depth] < 1:
                 self._coarsen(level, coarsest, [])
@@ -242,8 +241,8 @@ def _laid_out(steps: list[Coarser], flat_steps: int, flat_range: tuple[float, fl
     table = np.array(rows, dtype=np.int64)
     fields, codes = np.zeros(ends[0], dtype=np.uint16), np.zeros(ends[2], dtype=np.uint8)
     for row, step, under in zip(rows, steps, [*steps[1:], None], strict=True):
-        for place, own in zip(levels.faces_of(row, fields), step.level.faces, strict=True):
-            place[:] = shortened(own)
+        for place, own in zip(levels.faces_of(row, fields), short(step.level.faces), strict=True):
+            place[:] = own
         for code, given in zip(levels.codes_of(row, codes), under.codes if under else (), strict=False):
             code[:] = given
     pool = np.zeros(ends[1], dtype=np.float32)

@@ -50,8 +50,8 @@ def answers(coarse: Coarser, network: Network) -> F32:
     plane, size = coarse.level.grid.s[0], coarse.level.diagonal.size
     out = np.zeros((FACTORS, size), dtype=np.float32)
     scratch = [np.empty(max(map(len, network)) * LANES, dtype=np.float32) for _ in range(2)]
+    seen = np.zeros((FEATURES, BLOCK), dtype=np.float32)
     for start in range(plane, size - plane, BLOCK):
-        seen = np.zeros((FEATURES, BLOCK), dtype=np.float32)
         stop = min(start + BLOCK, size - plane)
         seen[:, : stop - start] = features(coarse, start, stop)
         factors.answer(seen.ravel(), BLOCK, *network, *scratch, out[:, :stop], start)
