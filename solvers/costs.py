@@ -109,6 +109,11 @@ def multigrid_iterations(digits: float, couplings: Couplings) -> float:
     return (2 + 2 * digits) * (4 if irregular else 1.6 if couplings.weak > 0.1 else 0.75)
 
 
+def lattice_cycle(size: Size) -> float:
+    """Return the cost of an iteration with sweeps over a mesh and the learned cycle on a lattice over it."""
+    return size.far * (6 * size.entries + 30 * size.n)
+
+
 def grid_setup(size: Size) -> float:
     """Return the cost of looking for a grid and setting up the learned cycle on it."""
     return 4e6 + 60 * size.entries

@@ -137,6 +137,7 @@ class DeepCD:
         *,
         nullspace: ArrayLike | Literal["constant"] | None = None,
         B: ArrayLike | None = None,
+        points: ArrayLike | None = None,
         check: bool = True,
     ) -> System:
         """Do all work that depends on A alone.
@@ -154,6 +155,10 @@ class DeepCD:
             to zero; other null spaces are looked for where there are few unknowns, or where a solve fails.
         B : array_like, shape (n, l), optional
             Near null space for smoothed aggregation, such as the rigid-body modes of elasticity.
+        points : array_like, shape (n, d), optional
+            Coordinates of the node of each row of A, d = 2 or 3, for a matrix of a mesh: "auto" then lays a lattice
+            over the mesh and leads by multigrid there ("auxiliary-grid"), if couplings are about equally long all over.
+            Where that is not so, `System.no_grid` says why, and the points are left aside.
         check : bool, default True
             Probe a matrix without a grid for symmetry and definiteness, at the price of two products.
 
@@ -167,7 +172,7 @@ class DeepCD:
         TypeError, ValueError
             If A is complex, not square, not finite, not `grid`'s, or has no grid though the preconditioner needs one.
         """
-        return System(self.config, A, grid, nullspace=nullspace, B=B, check=check)
+        return System(self.config, A, grid, nullspace=nullspace, B=B, points=points, check=check)
 
     @_OnClassOrInstance
     @with_options
@@ -186,6 +191,7 @@ class DeepCD:
         grid: Grid | None = None,
         nullspace: ArrayLike | Literal["constant"] | None = None,
         B: ArrayLike | None = None,
+        points: ArrayLike | None = None,
         check: bool = True,
         timeout: float | None = None,
     ) -> Solution:
@@ -197,7 +203,7 @@ class DeepCD:
             Symmetric positive or negative (semi)definite; or a grid, whose Poisson system is meant. Tensors of torch
             on the CPU are taken, dense or sparse (CSR, CSC, COO). Not changed.
         {options}
-        grid, nullspace, B, check
+        grid, nullspace, B, points, check
             See `setup`.
         timeout : float, optional
             No iteration starts after so many seconds, set-up included; at least one is done.
@@ -224,10 +230,10 @@ class DeepCD:
         options = Options.of(
             tol, rtol=rtol, atol=atol, maxiter=maxiter, callback=callback, residuals=residuals, timeout=timeout
         )  # before the work on A
-        nothing_else = all(given is None for given in (x0, grid, nullspace, B))
+        nothing_else = all(given is None for given in (x0, grid, nullspace, B, points))
         if nothing_else and self.preconditioner == "auto" and self.device == "cpu":
             solution = solve_small(A, b, options, backends.find(self.device))
             if solution is not None:
                 return solution
-        system = System(self.config, A, grid, nullspace=nullspace, B=B, check=check, once=True)
+        system = System(self.config, A, grid, nullspace=nullspace, B=B, points=points, check=check, once=True)
         return system.solve_with(options, b, x0)

@@ -23,7 +23,7 @@ from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
-from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
 from deepcd.solvers.solution import Attempt
 from deepcd.solvers.structure import Structure, with_grid
 
@@ -55,6 +55,7 @@ _SINGULAR = 1e14  # condition number from which steps may only have made x large
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
 _CLEARLY = 1.5  # times cheaper that factors must promise to be than a cycle that is at work
 _FAIR = 20  # steps before which forecasts are too rough for a decision that takes as long as many steps
+_PATIENT = 15  # steps before which a lattice over a mesh is not left
 _FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
 
 
@@ -78,6 +79,8 @@ class Ladder:
     ----------
     prepared : Solvable or Unsolvable
         The preparation.
+    structure : Structure
+        The matrix and what is made use of.
     """
 
     prepared: Prepared
@@ -85,7 +88,7 @@ class Ladder:
     def __init__(
         self, structure: Structure, config: Config, check: bool, previous: Ladder | None, *, once: bool
     ) -> None:
-        self._structure, self._config, self._check, self._once = structure, config, check, once
+        self.structure, self._config, self._check, self._once = structure, config, check, once
         self._recipe, self._extra = config.recipe, 0.0
         self._next: tuple[Rung, str] | None = None
         self._plan: Plan | None = None  # of factors, which was given up if it was not worth so much
@@ -101,6 +104,9 @@ class Ladder:
         self.prepared = prepare(
             structure, config, recipe=self._recipe, check=check, previous=before, by_levels=by_levels
         )
+        if self.prepared.refusal:
+            reasons = filter(None, (structure.no_grid, f"the points are of no use: {self.prepared.refusal}"))
+            self.structure = replace(structure, points=None, no_grid="; ".join(reasons))
         if previous is None and not once and self.climbs and self.prepared.is_simple:
             self._probe()
             if self.prepared.solvable and self.prepared.preconditioner != "jacobi":
@@ -120,7 +126,7 @@ class Ladder:
     def _try(self) -> None:
         """Climb as far as a right-hand side of random numbers leads."""
         parts = self._parts
-        b = np.zeros(self._structure.n)
+        b = np.zeros(self.structure.n)
         part = np.random.default_rng(0).standard_normal(b[parts.rows].size)
         parts.operator.project(part)
         b[parts.rows] = part
@@ -130,7 +136,7 @@ class Ladder:
     def _probe(self) -> None:
         """Probe the matrix, if that is still to be done."""
         if self._check and isinstance(self.prepared, Solvable):
-            self.prepared = exchange(self.prepared, self._structure, self._config, None, check=True)
+            self.prepared = exchange(self.prepared, self.structure, self._config, None, check=True)
         self._check = False
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType, patience: Callable[[], int]) -> Outcome:
@@ -201,7 +207,8 @@ class Ladder:
     def _look(self, steps: Steps) -> bool:
         """Return whether to climb, and keep in mind where to and why."""
         remaining = left(steps, getattr(self._parts.M, "bound", 0.0), self._size.n)
-        rung = self._better_than_relaxation(steps, remaining) if self.prepared.is_simple else self._better(remaining)
+        better = self._better_than_relaxation if self.prepared.is_simple else self._better
+        rung = better(steps, remaining)
         if rung is not None:
             self._futile = condition(steps.alphas, steps.betas) > _SINGULAR
             self._next = rung, f"About {remaining:.0f} more iterations were to be expected, and {_REASONS[rung]}."
@@ -217,9 +224,9 @@ class Ladder:
             return None
         digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
         levels = self._cost_by_levels(remaining, here, share)
-        if self._structure.unsought and min(here, levels) > costs.grid_setup(size) + digits * costs.grid_cycle(size):
-            self._structure = with_grid(self._structure, self._config)
-            if self._structure.on_grid is not None:
+        if self.structure.unsought and min(here, levels) > costs.grid_setup(size) + digits * costs.grid_cycle(size):
+            self.structure = with_grid(self.structure, self._config)
+            if self.structure.on_grid is not None:
                 return "grid"
         if self.prepared.preconditioner == "jacobi":
             there = remaining / _RELAXED * costs.relaxation(size, waits=True)
@@ -280,10 +287,23 @@ class Ladder:
             self._differ = costs.Couplings(longest, positive, weak)
         return self._differ
 
-    def _better(self, remaining: float) -> Rung | None:
-        """Return what promises to be clearly cheaper than `remaining` cycles of algebraic multigrid."""
-        here = remaining * costs.multigrid_cycle(self._size) / _CLEARLY
+    def _better(self, steps: Steps, remaining: float) -> Rung | None:
+        """Return what promises to be clearly cheaper than `remaining` cycles of multigrid."""
+        size = self._size
+        if self.prepared.preconditioner == AUXILIARY.name:
+            return self._better_than_lattice(steps, remaining)
+        here = remaining * costs.multigrid_cycle(size) / _CLEARLY
         return "factors" if self._factors(here, 1 if self._once else SOLVES) < here else None
+
+    def _better_than_lattice(self, steps: Steps, remaining: float) -> Rung | None:
+        """Return algebraic multigrid where the lattice over a mesh turns out not to serve it."""
+        if steps.count < _PATIENT:
+            return None
+        size, share = self._size, 1 if self._once else SOLVES
+        digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
+        cycles = costs.multigrid_iterations(digits, self._couplings)
+        multigrid = costs.multigrid_setup(size, self._couplings) / share + cycles * costs.multigrid_cycle(size)
+        return "multigrid" if remaining * costs.lattice_cycle(size) > _CLEARLY * multigrid else None
 
     def _factors(self, worth: float, share: int) -> float:
         """Return what factors cost, infinity where planning them does not promise to be worth so much."""
@@ -314,13 +334,13 @@ class Ladder:
         assert self._next is not None
         rung, self._next = self._next[0], None
         if rung == "grid":
-            self.prepared = prepare(self._structure, self._config)
+            self.prepared = prepare(self.structure, self._config)
             return
         if rung == "levels":
             assert isinstance(self.prepared, Solvable)
             self._recipe = RELAXATION
             self._plan, self._worth, self._narrow = None, 0.0, None  # which were those of another numbering
-            self.prepared = renumbered(self.prepared, self._structure, self._config)
+            self.prepared = renumbered(self.prepared, self.structure, self._config)
             return
         self._exchange({"relaxation": RELAXATION, "factors": DIRECT, "multigrid": ALGEBRAIC}[rung])
 
@@ -328,6 +348,6 @@ class Ladder:
         assert isinstance(self.prepared, Solvable)
         self._recipe = recipe
         self.prepared = exchange(
-            self.prepared, self._structure, self._config, recipe, check=self._check, plan=self._plan
+            self.prepared, self.structure, self._config, recipe, check=self._check, plan=self._plan
         )
         self._check = False

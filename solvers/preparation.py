@@ -10,32 +10,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers import costs
 from deepcd.solvers.arguments import power_of_two
-from deepcd.solvers.forecast import promised
+from deepcd.solvers.beginning import MANY, Beginning, begin, waits
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
-from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, FEW, FEW_ENTRIES, RECIPES, RELAXATION, Part, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Part, Recipe
 from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
 
 if TYPE_CHECKING:
+    from deepcd.solvers.grids.lattice import Lattice
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
-
-# Share of the diagonal that off-diagonal entries leave, from which on the diagonal alone takes few iterations.
-DOMINANT = 0.3
-
-
-# Entries per row of a network, and share of its rows on branches from which on factors have little fill.
-_BRANCHED, _BRANCHES = 4.3, 0.25
-
-# Rows in good order and in none, and entries per row, for which a numbering by levels is sure to be worth its time; and
-# the bound on a condition number from which over-relaxation takes more than some fifteen iterations.
-_FEWEST, _LARGE, _SHORT, _MANY, _ILL = 2000, 5000, 5.5, 10.0, 5.0
 
 # Cells of the cross-section of a grid up to which factors take less time than to set up a cycle.
 _NARROW = 16
@@ -85,16 +74,16 @@ def prepare(
         recipe = _on_grids(config, structure)
     try:
         if recipe is not None and recipe.needs_grid:
-            parts, by_levels = _grid_parts(structure, config, recipe), False
+            parts, by_levels, refusal = _grid_parts(structure, config, recipe), False, ""
         else:
-            parts, by_levels = _matrix_parts(structure, config, recipe, check, previous, by_levels)
+            parts, by_levels, refusal = _matrix_parts(structure, config, recipe, check, previous, by_levels)
         if (parts.diagonal < 0).any():
             row = int(parts.alone[int(np.argmin(parts.diagonal))])
             raise _Fault(Status.INDEFINITE_MATRIX, f"A[{row}, {row}] is negative, and other diagonal entries are not.")
     except _Fault as fault:
         return _unsolvable(structure, config, fault)
     on_grid = recipe is not None and recipe.needs_grid
-    return _solvable(parts, config, on_grid=on_grid, by_levels=by_levels)
+    return _solvable(parts, config, on_grid=on_grid, by_levels=by_levels, refusal=refusal)
 
 
 def exchange(
@@ -154,9 +143,9 @@ def _numbered_by_levels(rows: Any, A: sp.csr_array) -> tuple[NDArray[np.int64], 
     return order, order if isinstance(rows, slice) else rows[order], survey.renumbered(A, order)
 
 
-def _solvable(parts: Parts, config: Config, *, on_grid: bool, by_levels: bool) -> Solvable:
+def _solvable(parts: Parts, config: Config, *, on_grid: bool, by_levels: bool, refusal: str = "") -> Solvable:
     keep = config.keep if config.keep is not None else 1 if parts.M.symmetric else 2
-    return Solvable(config.backend.place(parts), keep, on_grid, by_levels)
+    return Solvable(config.backend.place(parts), keep, on_grid, by_levels, refusal)
 
 
 def _unsolvable(structure: Structure, config: Config, fault: _Fault) -> Unsolvable:
@@ -191,37 +180,34 @@ def _matrix_parts(
     check: bool,
     previous: Prepared | None,
     by_levels: bool | None,
-) -> tuple[Parts, bool]:
+) -> tuple[Parts, bool, str]:
     """Take a general matrix apart into rows without off-diagonal entries and the others, scaled to ordinary size.
 
-    The second result is whether their rows are numbered by levels.
+    The second result is whether their rows are numbered by levels, the third why points are of no use.
     """
+    from deepcd.solvers import survey
+
     A, eps, known = structure.entries(), structure.eps, structure.seen
     if structure.unread:
-        from deepcd.solvers.survey import read
-
-        A, known, _ = read(A, eps)
+        A, known, _ = survey.read(A, eps)
     rows, part, scale, seen = _coupled(A, eps, known)
     if not part.shape[0]:
-        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False
+        return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False, ""
     _refuse(seen.diagonal, rows)
-    begins, plan = recipe is None, None
-    if recipe is None:
-        recipe, plan = _off_grids(structure, config, part, seen)
+    begins, points = recipe is None, None if structure.points is None else structure.points[rows]
+    begun = begin(structure, config, points, part, seen) if recipe is None else Beginning(recipe)
+    recipe = begun.recipe
     if by_levels is None:
-        by_levels = recipe is RELAXATION and (_waits(part, seen) if begins else part.nnz <= _MANY * part.shape[0])
+        by_levels = recipe is RELAXATION and (waits(part, seen) if begins else part.nnz <= MANY * part.shape[0])
     if by_levels:
-        from deepcd.solvers import survey
-
         _, rows, part = _numbered_by_levels(rows, part)
         seen = survey.survey(part, eps)
     lone = alone(A, rows)
     if check and not (begins and config.recipe is None and recipe not in (DIRECT, ALGEBRAIC)):
         _probe(part, seen.diagonal, eps)
     from deepcd.solvers.operators.csr import CSROperator
-    from deepcd.solvers.survey import constant_null_space
 
-    component, sealed = constant_null_space(part, eps, seen)
+    component, sealed = survey.constant_null_space(part, eps, seen)
     null = None
     if structure.null is not None:
         null, sealed = _orthonormal(structure.null[rows]), np.zeros_like(sealed)
@@ -230,7 +216,8 @@ def _matrix_parts(
     before = previous.parts if isinstance(previous, Solvable) and _same_rows(previous.parts.rows, rows) else None
     parts = Parts(A, rows, *lone, operator, scale, Identity(0), singular=singular, exact=False)
     M = None if before is None else before.M
-    return _equipped(parts, structure, config, recipe, seen, M, plan), by_levels
+    equipped = _equipped(parts, structure, config, recipe, seen, M, begun.plan, begun.lattice)
+    return equipped, by_levels, begun.refusal
 
 
 def _coupled(A: sp.csr_array, eps: float, seen: Survey | None) -> tuple[Any, sp.csr_array, float, Survey]:
@@ -251,57 +238,6 @@ def _coupled(A: sp.csr_array, eps: float, seen: Survey | None) -> tuple[Any, sp.
     return rows, part, scale, seen
 
 
-def _off_grids(structure: Structure, config: Config, part: sp.csr_array, seen: Survey) -> tuple[Recipe, Plan | None]:
-    """Return the candidate for a matrix without a grid: for "auto", what to begin with; and how to factor it then."""
-    others = [recipe for recipe in config.candidates if not recipe.needs_grid]
-    if config.recipe is not None or len(others) == 1:
-        return others[0], None
-    n, entries = part.shape[0], part.nnz
-    if n <= FEW and entries <= FEW_ENTRIES and not structure.unsought:
-        return DIRECT, None
-    if structure.near_null is not None:  # whoever gives one has decided for algebraic multigrid
-        return ALGEBRAIC, None
-    if seen.dominance > DOMINANT and entries <= _MANY * n:  # with long rows, a sweep costs little more than a product
-        return RECIPES["jacobi"], None
-    plan = _obvious(part, seen)
-    return (RELAXATION, None) if plan is None else (DIRECT, plan)
-
-
-def _obvious(part: sp.csr_array, seen: Survey) -> Plan | None:
-    """Return a plan to factor a matrix without any trial: a narrow band, a tree, a network of many branches."""
-    from deepcd.solvers.preconditioners.factors import plan as planning
-
-    n, entries = part.shape[0], part.nnz
-    if planning.half_bandwidth(part) <= planning.WIDEST:
-        from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
-
-        plan = planning.plan(part)
-        iterations = promised(relaxation_parameter(seen.dominance, seen.disorder, n)[1], math.log(1e6))
-        there = iterations * costs.relaxation(costs.Size(n, entries), waits=False)
-        return plan if plan.work + plan.work_per_solve < there else None
-    if entries <= _BRANCHED * n and planning.share_of_branches(part) > _BRANCHES:
-        plan = planning.plan(part, 2.0 * entries)
-        return plan if plan.complete else None
-    return None
-
-
-def _waits(part: sp.csr_array, seen: Survey) -> bool:
-    """Return whether over-relaxation is sure to be quicker by levels.
-
-    In an order like that of a grid, line by line, rows of few entries wait for the row before; in none, large matrices
-    wait for memory, and those without triangles in their graph take more iterations.
-    """
-    n, disordered = part.shape[0], seen.disorder > costs.DISORDER
-    if n < _FEWEST or part.nnz > (_MANY if disordered else _SHORT) * n:
-        return False
-    from deepcd.solvers import survey
-    from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
-
-    if relaxation_parameter(seen.dominance, seen.disorder, n)[1] < _ILL:
-        return False
-    return not disordered or ((n > _LARGE or not survey.has_triangles(part)) and not survey.is_expander(part))
-
-
 def _equipped(
     parts: Parts,
     structure: Structure,
@@ -310,11 +246,12 @@ def _equipped(
     seen: Survey | None = None,
     previous: Any = None,
     plan: Plan | None = None,
+    lattice: Lattice | None = None,
 ) -> Parts:
     """Return the parts of a matrix with what a recipe builds as M, and the null space that M may have found."""
     A, operator = parts.operator.A, parts.operator
     near_null = None if structure.near_null is None else structure.near_null[parts.rows]
-    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, plan, seen, previous)
+    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, plan, seen, lattice, previous)
     from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError  # which loads the compiler
 
     M: Any

@@ -39,12 +39,15 @@ class Solvable:
         Whether the vectors of the iteration are those of a grid.
     by_levels : bool
         Whether the coupled rows are numbered anew, level by level.
+    refusal : str
+        Why points that the caller gave are of no use; empty if they are, or if there are none.
     """
 
     parts: Parts
     keep: int
     on_grid: bool
     by_levels: bool = False
+    refusal: str = ""
 
     solvable = True
 
@@ -132,6 +135,7 @@ class Unsolvable:
     detail: str
 
     solvable = on_grid = by_levels = is_simple = False
+    refusal = ""
     preconditioner = "none"
     work = 0.0
 

@@ -21,6 +21,7 @@ from deepcd.solvers.space import Preconditioner
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
+    from deepcd.solvers.grids.lattice import Lattice
     from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil, UnitStencil
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
@@ -55,6 +56,8 @@ class Part:
         How to factor A, where that has been planned.
     seen : Survey or None
         What a look at the entries of A has told, where somebody has looked.
+    lattice : Lattice or None
+        A lattice over the nodes of the rows of A, where the caller knows their points.
     previous : Preconditioner or None
         That of a matrix with the same pattern and coupled rows, which may be brought up to date; it is not changed.
     """
@@ -68,6 +71,7 @@ class Part:
     threads: int = 1
     plan: Plan | None = None
     seen: Survey | None = None
+    lattice: Lattice | None = None
     previous: Preconditioner | None = None
 
 
@@ -87,6 +91,8 @@ class Recipe:
         Whether it needs the embedding of a Cartesian grid; others need the entries of A.
     takes_weights : bool, default False
         Whether it reads a weight file.
+    needs_points : bool, default False
+        Whether it needs the points of the rows' nodes.
     takes_faces : bool, default False
         Whether the couplings of the grid may differ: faces with weights of their own, edges and corners as well.
     """
@@ -97,6 +103,7 @@ class Recipe:
     needs_grid: bool = False
     takes_weights: bool = False
     takes_faces: bool = False
+    needs_points: bool = False
 
 
 def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
@@ -151,6 +158,17 @@ def _learned_multigrid(part: Part) -> Preconditioner:
 
         weights = load(part.weights, architecture(len(shape)))[0]
     return learned_cycle(shape, diagonal, weights, part.threads)
+
+
+def _auxiliary_grid(part: Part) -> Preconditioner:
+    from deepcd.data.weight_files import load
+    from deepcd.solvers.learned import face_architecture
+    from deepcd.solvers.preconditioners.auxiliary_grid import AuxiliaryGrid
+
+    assert part.A is not None
+    assert part.lattice is not None
+    parameters = load(part.weights, face_architecture.architecture(len(part.lattice.shape)))[0]
+    return AuxiliaryGrid(part.A, part.lattice, parameters, part.threads)
 
 
 def _geometric_multigrid(part: Part) -> Preconditioner:
@@ -246,6 +264,13 @@ RECIPES = {
             needs_grid=True,
             takes_faces=True,
         ),
+        Recipe(
+            "auxiliary-grid",
+            _auxiliary_grid,
+            "learned multigrid on a lattice over the points of a mesh",
+            takes_weights=True,
+            needs_points=True,
+        ),
         Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
         Recipe("direct", _direct, "sparse factors"),
         Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
@@ -261,8 +286,9 @@ RECIPES = {
 
 # What "auto" chooses from; see `strategies.py`.
 DIRECT, LEARNED, RELAXATION = RECIPES["direct"], RECIPES["learned-multigrid"], RECIPES["ssor"]
+AUXILIARY = RECIPES["auxiliary-grid"]
 ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
-AUTOMATIC = (DIRECT, LEARNED, RELAXATION, ALGEBRAIC)
+AUTOMATIC = (DIRECT, LEARNED, AUXILIARY, RELAXATION, ALGEBRAIC)
 
 
 def recipe_of(preconditioner: Any) -> Recipe | None:

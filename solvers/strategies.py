@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.arguments import norms
+from deepcd.solvers.beginning import DOMINANT
 from deepcd.solvers.grids.stencils import UnitStencil
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
-from deepcd.solvers.preparation import DOMINANT, prepare
+from deepcd.solvers.preparation import prepare
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, RELAXATION
 from deepcd.solvers.solution import Status
@@ -77,6 +78,7 @@ class Strategy:
         if once and self._is_dominant:
             self.structure = without_grid(structure, "the diagonal dominates: simple iterations cost less than a cycle")
         self._ladder = Ladder(self.structure, config, check, before, once=once)
+        self.structure = self._ladder.structure
         if self._fails:
             reason = "the weights of neighbouring faces vary so much that coarse grids cannot follow"
             self.structure = without_grid(structure, reason)

@@ -14,6 +14,7 @@ from deepcd.solvers.arguments import as_columns, as_csr, as_null_space
 from deepcd.solvers.backends.arrays import is_tensor
 from deepcd.solvers.options import Config
 from deepcd.solvers.parts import alone
+from deepcd.solvers.points import as_points, is_of_simplices
 from deepcd.solvers.recipes import DIRECT, FEW, FEWEST, RELAXATION, SHORT, SMALL
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Structure:
         What a look at the rows of `matrix` has told, where somebody has looked.
     pattern : tuple of ndarray, or None
         indptr and indices of `matrix` with the zeros that A had stored; None: they are as in A.
+    points : ndarray of float64, shape (n, d), or None
+        Where the nodes of the rows are, as far as the caller has said and as long as that is of use.
     unread : bool
         Whether `matrix` is as it was given, since the grid behind it has been found without `survey.read`.
     """
@@ -74,6 +77,7 @@ class Structure:
     seen: Survey | None = None
     pattern: Pattern | None = None
     unread: bool = False
+    points: NDArray[np.float64] | None = None
 
     @property
     def embedding(self) -> Embedding | None:
@@ -102,6 +106,7 @@ def analyse(
     *,
     nullspace: ArrayLike | Literal["constant"] | None = None,
     B: ArrayLike | None = None,
+    points: ArrayLike | None = None,
     previous: Structure | None = None,
     copy: bool = True,
     hasty: bool = False,
@@ -120,6 +125,8 @@ def analyse(
         The null space of A.
     B : array_like, shape (n, l), optional
         Near null space.
+    points : array_like, shape (n, d), optional
+        Where the nodes of the rows are.
     previous : Structure, optional
         What A takes the place of: a matrix with entries in the same places, and with null spaces that hold for A.
     copy : bool, default True
@@ -140,12 +147,13 @@ def analyse(
         return _of_grid(A, config, nullspace, B)
     matrix, dtype = as_csr(A)
     n = matrix.shape[0]
+    x = None if points is None else as_points(points, n)
     short = matrix.nnz <= SHORT * n
     few = DIRECT in config.candidates and n <= (FEWEST if hasty and short else FEW) and grid is None
     unsought = (
         hasty and n <= SMALL and RELAXATION in config.candidates and config.seeks_grid and grid is None and not few
     )
-    look = n > 0 and config.seeks_grid and not few and not unsought
+    look = n > 0 and config.seeks_grid and not (few or unsought or (x is not None and is_of_simplices(matrix, x)))
     early = _first_look(matrix, dtype, config) if look and grid is None else _Early()
     eps, seen, pattern = float(np.finfo(dtype).eps), None, None
     if early.scanned is None and early.found is None and n:
@@ -156,7 +164,7 @@ def analyse(
         _match(matrix, grid)
     if previous is not None:
         _match_pattern(matrix, pattern, previous)
-        nullspace, B = previous.null, previous.near_null
+        nullspace, B, x = previous.null, previous.near_null, previous.points
     null = None if nullspace is None else as_null_space(nullspace, matrix, eps)
     near_null = None if B is None else as_columns("B", B, n)
 
@@ -170,7 +178,7 @@ def analyse(
         kept = signed.copy()
         found = found.on(kept) if found is not None and exact else found
     known, unread = seen if sign > 0 else None, early.found is not None
-    return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern, unread)
+    return Structure(kept, sign, dtype, found, no_grid, null, near_null, exact, unsought, known, pattern, unread, x)
 
 
 def _as_grid_matrix(found: OnGrid, signed: sp.csr_array) -> GridMatrix:

@@ -46,12 +46,13 @@ class System:
         *,
         nullspace: ArrayLike | Literal["constant"] | None = None,
         B: ArrayLike | None = None,
+        points: ArrayLike | None = None,
         check: bool = True,
         once: bool = False,
     ) -> None:
         start = time.perf_counter()
         self._config, self._check = config, check
-        self._structure = analyse(A, config, grid, nullspace=nullspace, B=B, copy=not once, hasty=once)
+        self._structure = analyse(A, config, grid, nullspace=nullspace, B=B, points=points, copy=not once, hasty=once)
         self._strategy = Strategy(self._structure, config, check, once=once)
         self._structure = self._strategy.structure
         self._lock, self._busy = threading.RLock(), False  # preconditioners own their work vectors
@@ -75,7 +76,7 @@ class System:
 
     @property
     def no_grid(self) -> str:
-        """Why A was not taken for a grid; empty if it was, or if none was looked for."""
+        """Why A was not taken for a grid, and why points that were given are of no use; empty if all of it was."""
         return self._structure.no_grid
 
     @property

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd import DeepCD, Solution, Status
-from deepcd.solvers import costs, ladder, preparation, structure
+from deepcd.solvers import beginning, costs, ladder, structure
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits
 
@@ -21,7 +21,7 @@ from .systems import dominant, sealed, shuffled, square, weighted
 
 RUNGS = ("ssor", "levels", "multigrid", "factors")
 TOL = 1e-10
-FACTORS, OBVIOUS = Ladder._factors, preparation._obvious
+FACTORS, OBVIOUS = Ladder._factors, beginning._obvious
 
 
 A = shuffled(square(24, 0.3))
@@ -32,10 +32,10 @@ B = np.random.default_rng(1).standard_normal((N, 4))
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let small matrices begin as large ones do, and stay where they are."""
-    for module, name in ((preparation, "FEW"), (structure, "FEW"), (structure, "FEWEST"), (ladder, "_SMALL")):
+    for module, name in ((beginning, "FEW"), (structure, "FEW"), (structure, "FEWEST"), (ladder, "_SMALL")):
         monkeypatch.setattr(module, name, 0)
-    monkeypatch.setattr(preparation, "_ILL", math.inf)  # rows are left in place at first
-    monkeypatch.setattr(preparation, "_obvious", lambda *given: None)
+    monkeypatch.setattr(beginning, "_ILL", math.inf)  # rows are left in place at first
+    monkeypatch.setattr(beginning, "_obvious", lambda *given: None)
     monkeypatch.setattr(costs, "EXCHANGE", 0.0)
     monkeypatch.setattr(ladder, "_FAIR", 0)
     price(monkeypatch, numbering=math.inf, grid_setup=math.inf, multigrid_setup=math.inf)
@@ -301,7 +301,7 @@ def test_the_diagonal_is_enough_where_it_dominates(small: pytest.MonkeyPatch) ->
 
 def test_where_it_only_seems_to_dominate_relaxation_follows(small: pytest.MonkeyPatch) -> None:
     price(small, relaxation=0.0)
-    small.setattr(preparation, "DOMINANT", 0.0)
+    small.setattr(beginning, "DOMINANT", 0.0)
     solution = DeepCD.solve(A, B[:, 0], TOL)
     assert names(solution) == ["jacobi", "ssor"]
     assert "over-relaxation" in solution.attempts[0].reason
@@ -333,7 +333,7 @@ def test_a_plan_is_not_taken_over_to_another_numbering(monkeypatch: pytest.Monke
     n = 4000
     A = sp.csr_array(sp.diags_array([-1.0, -1e-2, 2.1, -1e-2, -1.0], offsets=[-20, -1, 0, 1, 20], shape=(n, n)))
     config = DeepCD(threads=1).config
-    monkeypatch.setattr(preparation, "_obvious", lambda *given: None)
+    monkeypatch.setattr(beginning, "_obvious", lambda *given: None)
     rungs = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
     assert rungs.prepared.is_simple
     assert rungs._factors(1e12, 1) < math.inf
@@ -354,9 +354,9 @@ def test_where_many_iterations_are_expected_rows_are_numbered_at_once(
     monkeypatch: pytest.MonkeyPatch, epsilon: float, levels: bool
 ) -> None:
     """A diagonal that dominates promises few."""
-    monkeypatch.setattr(preparation, "_ILL", 4.0)
-    monkeypatch.setattr(preparation, "DOMINANT", 2.0)
-    monkeypatch.setattr(preparation, "_FEWEST", 0)
+    monkeypatch.setattr(beginning, "_ILL", 4.0)
+    monkeypatch.setattr(beginning, "DOMINANT", 2.0)
+    monkeypatch.setattr(beginning, "_FEWEST", 0)
     A = sp.csr_array(square(40, 0.3) + epsilon * sp.eye_array(1600))
     config = DeepCD(threads=1).config
     ladder = Ladder(structure.analyse(A, config, hasty=True), config, True, None, once=True)
@@ -374,7 +374,7 @@ def forest(n: int, rng: np.random.Generator) -> sp.csr_array:
 
 
 def test_trees_are_factored_at_once_and_what_only_has_few_couplings_is_not(small: pytest.MonkeyPatch) -> None:
-    small.setattr(preparation, "_obvious", OBVIOUS)
+    small.setattr(beginning, "_obvious", OBVIOUS)
     rng = np.random.default_rng(0)
     tree = forest(3000, rng)
     solution = DeepCD.solve(tree, rng.standard_normal(3000))

@@ -306,7 +306,7 @@ class TestBuilding:
         assert recorder.parts[-1].previous is whole.parts.M
 
     def test_factors_are_for_few_coupled_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("deepcd.solvers.preparation.FEW", 10)
+        monkeypatch.setattr("deepcd.solvers.beginning.FEW", 10)
         assert parts_of(beside(line(10), np.eye(5)), "auto").M.name == "direct"
         assert parts_of(square(4, 0.3), "auto").M.name in ("jacobi", "ssor")
 
