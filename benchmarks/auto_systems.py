@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyamg
@@ -228,14 +229,31 @@ def simplex_elements(points: F64, moved: F64 | None = None) -> tuple[sp.csr_arra
     moved : ndarray of float64 of that shape, optional
         Where the nodes go afterwards; default: where they are.
     """
-    n, d = points.shape
-    cells, corners = Delaunay(points).simplices, points if moved is None else moved
+    return linear_elements(points if moved is None else moved, Delaunay(points).simplices)
+
+
+def linear_elements(
+    corners: F64, cells: NDArray[np.integer[Any]], coefficient: F64 | float = 1.0
+) -> tuple[sp.csr_array, sp.csr_array]:
+    """Return stiffness and mass matrices of linear elements on simplices, but for those that are flat.
+
+    Parameters
+    ----------
+    corners : ndarray of float64, shape (n, d)
+        Nodes.
+    cells : ndarray of int, shape (m, d + 1)
+        Nodes of each cell.
+    coefficient : float or ndarray of float64, shape (m,)
+        Conductivity of cells.
+    """
+    n, d = corners.shape
     edges = corners[cells[:, 1:]] - corners[cells[:, :1]]
     volume = np.abs(np.linalg.det(edges)) / [1, 1, 2, 6][d]
-    cells, edges, volume = (array[volume > 1e-9 * np.median(volume)] for array in (cells, edges, volume))
+    k = np.broadcast_to(coefficient, volume.shape)
+    cells, edges, volume, k = (array[volume > 1e-9 * np.median(volume)] for array in (cells, edges, volume, k))
     inverse = np.linalg.inv(edges)
     gradients = np.concatenate([-inverse.sum(axis=2)[:, :, None], inverse], axis=2)
-    stiffness = np.einsum("cdi,cdj,c->cij", gradients, gradients, volume)
+    stiffness = np.einsum("cdi,cdj,c->cij", gradients, gradients, volume * k)
     mass = volume[:, None, None] * (np.ones((d + 1, d + 1)) + np.eye(d + 1)) / ((d + 1) * (d + 2))
     where = np.repeat(cells, d + 1, axis=1).ravel(), np.tile(cells, d + 1).ravel()
     K, M = (sp.csr_array(sp.coo_array((e.ravel(), where), shape=(n, n))) for e in (stiffness, mass))

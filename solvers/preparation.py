@@ -16,7 +16,7 @@ from deepcd.solvers.options import Config
 from deepcd.solvers.parts import Parts, alone
 from deepcd.solvers.preconditioners.identity import Identity
 from deepcd.solvers.prepared import Prepared, Solvable, Unsolvable
-from deepcd.solvers.recipes import ALGEBRAIC, DIRECT, RELAXATION, Part, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Part, Recipe
 from deepcd.solvers.solution import Status
 from deepcd.solvers.structure import Structure
 
@@ -195,7 +195,8 @@ def _matrix_parts(
         return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False, ""
     _refuse(seen.diagonal, rows)
     begins, points = recipe is None, None if structure.points is None else structure.points[rows]
-    begun = begin(structure, config, points, part, seen) if recipe is None else Beginning(recipe)
+    named = recipe is not None and recipe is not AUXILIARY
+    begun = Beginning(recipe) if named else begin(structure, config, points, part, seen)
     recipe = begun.recipe
     if by_levels is None:
         by_levels = recipe is RELAXATION and (waits(part, seen) if begins else part.nnz <= MANY * part.shape[0])

@@ -147,7 +147,7 @@ def analyse(
         return _of_grid(A, config, nullspace, B)
     matrix, dtype = as_csr(A)
     n = matrix.shape[0]
-    x = None if points is None else as_points(points, n)
+    x = previous.points if previous is not None else None if points is None else as_points(points, n)
     short = matrix.nnz <= SHORT * n
     few = DIRECT in config.candidates and n <= (FEWEST if hasty and short else FEW) and grid is None
     unsought = (
@@ -164,7 +164,7 @@ def analyse(
         _match(matrix, grid)
     if previous is not None:
         _match_pattern(matrix, pattern, previous)
-        nullspace, B, x = previous.null, previous.near_null, previous.points
+        nullspace, B = previous.null, previous.near_null
     null = None if nullspace is None else as_null_space(nullspace, matrix, eps)
     near_null = None if B is None else as_columns("B", B, n)
 

@@ -38,7 +38,7 @@ BODIES = 1000  # number of bodies from which on they are not moved apart
 ALIKE = 3.0  # contrast of coefficients up to which only volumes differ
 HOLLOW = 0.02  # share of the median volume up to which a face's energy is not divided by it
 SAMPLE = 2000  # nodes and faces that quantiles are taken of
-TINY = 1e-30
+LEAST, TINY = 1e-100, 1e-30
 
 
 class NoLattice(ValueError):
@@ -167,15 +167,20 @@ def _scaled(A: sp.csr_array, points: F64, sample: NDArray[np.int64]) -> F64:
     low, high = np.empty((1, points.shape[1])), np.empty((1, points.shape[1]))
     passes.extents(points, np.broadcast_to(np.int32(0), len(points)), low, high)
     extent = (high - low)[0]
+    if not (extent.max() == 0 or LEAST < extent.max() < 1 / LEAST):
+        raise NoLattice(f"the points extend over {extent.max():.3g}, whose square float64 does not hold")
     axes = np.flatnonzero(extent > 1e-12 * extent.max())
     if axes.size < 2:
         raise NoLattice("the points lie on a line")
     moments = np.empty((sample.size, points.shape[1], points.shape[1]))
-    passes.offsets(A.indptr, A.indices, points, sample, moments)
+    if passes.offsets(A.indptr, A.indices, points, sample, moments) > sample.size / 2:
+        raise NoLattice(
+            "there are several unknowns at each point; for elasticity give B=deepcd.pde.rigid_body_modes(points) instead"
+        )
     lengths = np.median(moments[:, axes, axes], axis=0) * axes.size
-    if not lengths.max() > 0:
-        raise NoLattice("most points are the same as those that they are coupled to")
-    unit = 1 / (RATIO * np.sqrt(np.maximum(lengths, 1e-6 * lengths.max())))
+    if not lengths.min() > 0:
+        raise NoLattice("most couplings lead along an axis, or nowhere")
+    unit = 1 / (RATIO * np.sqrt(lengths))
     _refuse_shapes(moments[:, axes[:, None], axes] * (unit * unit[:, None]))
     order = np.argsort(extent[axes] * unit, kind="stable")
     return np.ascontiguousarray(points[:, axes[order]] * unit[order])
@@ -225,7 +230,7 @@ def _refuse_walls(A: sp.csr_array, nodes: _Nodes, sums: F64) -> None:
     where = nodes.base, nodes.fraction, nodes.strides, starts, sorted_nodes
     share = 1 << max(n // ENOUGH, 1).bit_length() - 1
     looked, lost = passes.torn(A.indptr, A.indices, *where, sums, share)
-    if lost > TORN * n ** (1 - 1 / d) * looked / (n * 2**d) + 10:
+    if lost > TORN * n ** (1 - 1 / d) * looked / (n * 2**d) + 5:
         raise NoLattice("a wall without thickness, or a gap, runs between nodes that are close to each other")
 
 

@@ -13,6 +13,7 @@ from numba import njit
 from deepcd.pde.kernels.boxes import FAST
 
 ROUNDED = 1e-9  # share of its diagonal entry up to which the sum of a row is taken for zero
+COUNTS = 0.05  # interpolation weight from which on it matters whether a node is joined to a point
 TOUCHED = 1e-6  # sum of weights from which on a point is an unknown
 
 
@@ -57,17 +58,26 @@ def look(indptr, indices, data, points, lengths, energies, rests):
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def offsets(indptr, indices, points, nodes, moments):
-    """Set the mean of (x_j - x_i) (x_j - x_i)' over the couplings of some nodes; `moments` is (nodes, d, d)."""
-    d = points.shape[1]
+    """Set the mean of (x_j - x_i) (x_j - x_i)' over the couplings of some nodes; `moments` is (nodes, d, d).
+
+    Returns how many of these nodes are coupled to another one at the same point.
+    """
+    d, doubled = points.shape[1], 0
     for k in range(nodes.size):
         i = nodes[k]
         moments[k] = 0.0
-        count = max(indptr[i + 1] - indptr[i] - 1, 1)
+        count, same = max(indptr[i + 1] - indptr[i] - 1, 1), False
         for e in range(indptr[i], indptr[i + 1]):
             j = indices[e]
+            square = 0.0
             for a in range(d):
+                offset = points[j, a] - points[i, a]
+                square += offset * offset
                 for c in range(d):
-                    moments[k, a, c] += (points[j, a] - points[i, a]) * (points[j, c] - points[i, c]) / count
+                    moments[k, a, c] += offset * (points[j, c] - points[i, c]) / count
+            same |= j != i and square == 0.0
+        doubled += same
+    return doubled
 
 
 @njit(cache=True, nogil=True)
@@ -194,11 +204,21 @@ def sort(base, size, starts, nodes):
         free[base[i]] += 1
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _weight(fraction, i, c):
+    """Return the interpolation weight of a node's point c, whose bits say on which side of the cell it is."""
+    weight = 1.0
+    for a in range(fraction.shape[1]):
+        weight *= fraction[i, a] if c >> a & 1 else 1.0 - fraction[i, a]
+    return weight
+
+
 @njit(cache=True, nogil=True)
 def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
     """Count nodes that no path of couplings joins to the node nearest to a lattice point which both depend on.
 
-    So it is where a wall without thickness runs between them. One point in `share`, a power of two, is looked at.
+    So it is where a wall without thickness runs between them. One point in `share`, a power of two, is looked at. Nodes
+    that hardly depend on a point are not counted: those at the rim of the mesh are joined by others farther off.
 
     Returns
     -------
@@ -212,24 +232,19 @@ def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
     for p in range(sums.shape[0]):
         if sums[p, 0] <= TOUCHED or (p * 2654435761 >> 7) & (share - 1):
             continue
-        nearest, most, count = -1, -1.0, 0
+        nearest, most = -1, -1.0
         for c in range(1 << d):
             cell = p
             for a in range(d):
                 if c >> a & 1:
                     cell -= strides[a]
-            if cell < 0:
-                continue
             for k in range(starts[cell], starts[cell + 1]):
                 i = nodes[k]
                 mark[i] = p
-                weight = 1.0
-                for a in range(d):
-                    weight *= fraction[i, a] if c >> a & 1 else 1.0 - fraction[i, a]
-                count += 1
+                weight = _weight(fraction, i, c)
+                looked += weight >= COUNTS
                 if weight > most:
                     nearest, most = i, weight
-        looked += count
         queue[0], first, last = nearest, 0, 1
         mark[nearest] = -2
         while first < last:
@@ -241,7 +256,13 @@ def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
                     mark[j] = -2
                     queue[last] = j
                     last += 1
-        lost += count - last
+        for c in range(1 << d):
+            cell = p
+            for a in range(d):
+                if c >> a & 1:
+                    cell -= strides[a]
+            for k in range(starts[cell], starts[cell + 1]):
+                lost += mark[nodes[k]] == p and _weight(fraction, nodes[k], c) >= COUNTS
     return looked, lost
 
 
