@@ -76,9 +76,9 @@ def begin(
     ValueError
         If a method was named that needs points, and there are none, or none of use.
     """
-    others = [recipe for recipe in config.candidates if not recipe.needs_grid]
     if config.recipe is AUXILIARY:
         return _on_mesh(part, points, needed=True)
+    others = [recipe for recipe in config.candidates if recipe.takes_any]
     if config.recipe is not None or len(others) == 1:
         return Beginning(others[0])
     n, entries = part.shape[0], part.nnz

@@ -95,8 +95,8 @@ class Config:
     @property
     def any_matrix(self) -> str:
         """The preconditioner that the back end has for a matrix without a grid."""
-        automatic = any(not recipe.needs_grid and self.backend.runs(recipe) for recipe in AUTOMATIC)
-        others = (name for name, recipe in RECIPES.items() if not recipe.needs_grid and self.backend.runs(recipe))
+        automatic = any(recipe.takes_any and self.backend.runs(recipe) for recipe in AUTOMATIC)
+        others = (name for name, recipe in RECIPES.items() if recipe.takes_any and self.backend.runs(recipe))
         return "auto" if automatic else next(others)
 
 

@@ -105,6 +105,11 @@ class Recipe:
     takes_faces: bool = False
     needs_points: bool = False
 
+    @property
+    def takes_any(self) -> bool:
+        """Whether the entries of a matrix are all that it needs."""
+        return not (self.needs_grid or self.needs_points)
+
 
 def _grid(part: Part) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
     """Return cells per axis, and the diagonal entries on the padded box."""

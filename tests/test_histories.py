@@ -36,7 +36,8 @@ from .systems import with_zeros
 
 STEPS = 9  # per history
 # The network of "dcdm" costs a hundred times what the others do at this size.
-NAMES = [name for name in ("auto", *RECIPES) for _ in range(1 if name == "dcdm" else 4)]
+KNOWN = [name for name, recipe in RECIPES.items() if not recipe.needs_points]
+NAMES = [name for name in ("auto", *KNOWN) for _ in range(1 if name == "dcdm" else 4)]
 ON_GRIDS = [name for name, recipe in RECIPES.items() if recipe.needs_grid]
 SHAPES: tuple[tuple[int, ...], ...] = ((2, 3), (4, 5), (1, 7), (6, 6), (2, 3, 2), (3, 3, 3))
 

@@ -316,7 +316,7 @@ def test_thresholds_are_where_they_should_be() -> None:
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_torn_nodes_are_counted_as_defined(cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TORN", "LONG"):
+    for name in ("TORN", "LONG", "GRADED"):
         monkeypatch.setattr(module, name, np.inf)
     A, points = slit(30) if cut else mesh(30)
     lattice = lay(A, points)

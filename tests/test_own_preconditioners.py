@@ -107,13 +107,15 @@ def test_what_is_none_is_refused(own: Any, error: type[Exception], match: str) -
 
 
 def test_weights_are_for_those_that_take_them() -> None:
-    with pytest.raises(ValueError, match="weights are of use to learned-multigrid and dcdm, not to 'diagonal'"):
+    with pytest.raises(
+        ValueError, match="weights are of use to learned-multigrid and auxiliary-grid and dcdm, not to 'diagonal'"
+    ):
         DeepCD(diagonal, weights="weights.safetensors")
 
 
 def test_every_recipe_builds_for_a_part_it_is_made_for() -> None:
     for recipe in RECIPES.values():
-        if not recipe.needs_grid:
+        if not (recipe.needs_grid or recipe.needs_points):
             M = recipe.build(Part(A))
             z = M.zeros()
             assert M.apply(B[:, 0].copy(), z) > 0, recipe.name

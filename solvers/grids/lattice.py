@@ -175,7 +175,7 @@ def _scaled(A: sp.csr_array, points: F64, sample: NDArray[np.int64]) -> F64:
     moments = np.empty((sample.size, points.shape[1], points.shape[1]))
     if passes.offsets(A.indptr, A.indices, points, sample, moments) > sample.size / 2:
         raise NoLattice(
-            "there are several unknowns at each point; for elasticity give B=deepcd.pde.rigid_body_modes(points) instead"
+            "there are several unknowns at each point; for elasticity give B=deepcd.pde.rigid_body_modes(points)"
         )
     lengths = np.median(moments[:, axes, axes], axis=0) * axes.size
     if not lengths.min() > 0:
