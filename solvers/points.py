@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from deepcd.solvers.arguments import host_array, refuse_type
+from deepcd.solvers.arguments import refuse_type
+from deepcd.solvers.backends.arrays import host_array
 
 
 def as_points(points: ArrayLike, n: int) -> NDArray[np.float64]:

@@ -195,8 +195,7 @@ def _matrix_parts(
         return Parts(A, rows, *alone(A, rows), None, 1.0, Identity(0), singular=False, exact=True), False, ""
     _refuse(seen.diagonal, rows)
     begins, points = recipe is None, None if structure.points is None else structure.points[rows]
-    named = recipe is not None and recipe is not AUXILIARY
-    begun = Beginning(recipe) if named else begin(structure, config, points, part, seen)
+    begun = begin(structure, config, points, part, seen) if recipe in (None, AUXILIARY) else Beginning(recipe)
     recipe = begun.recipe
     if by_levels is None:
         by_levels = recipe is RELAXATION and (waits(part, seen) if begins else part.nnz <= MANY * part.shape[0])

@@ -33,12 +33,12 @@ def auxiliary(A: sp.csr_array, points: F64) -> AuxiliaryGrid:
 
 
 def dense(M: AuxiliaryGrid, n: int) -> F64:
-    columns = []
-    for unit in np.eye(n):
+    result = np.zeros((n, n))
+    for j, unit in enumerate(np.eye(n)):
         z = M.zeros()
         assert M.apply(unit, z) == pytest.approx(float(unit @ z))
-        columns.append(z)
-    return np.array(columns).T
+        result[:, j] = z
+    return result
 
 
 def check(M: F64) -> None:
@@ -164,7 +164,8 @@ def test_all_digits_and_single_precision() -> None:
     assert solve(A, points, 1e-12).iterations <= 20
     b = np.ones(A.shape[0], dtype=np.float32)
     solution = DeepCD.solve(A.astype(np.float32), b, 1e-3, points=points)
-    assert (solution.info, solution.x.dtype, solution.preconditioner) == (0, np.float32, "auxiliary-grid")
+    assert (solution.info, solution.preconditioner) == (0, "auxiliary-grid")
+    assert solution.x.dtype == np.float32
 
 
 def test_a_system_is_solved_updated_copied_pickled_and_lent() -> None:
