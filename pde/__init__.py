@@ -21,6 +21,8 @@ from deepcd.pde.domains import height_field as height_field
 from deepcd.pde.extrapolation import extrapolate as extrapolate
 from deepcd.pde.extrapolation import extrapolate_velocity as extrapolate_velocity
 from deepcd.pde.face_weights import FaceWeights as FaceWeights
+from deepcd.pde.fem import FemSystem as FemSystem
+from deepcd.pde.fem import fem as fem
 from deepcd.pde.filling import filling as filling
 from deepcd.pde.forces import buoyancy as buoyancy
 from deepcd.pde.forces import vorticity_confinement as vorticity_confinement

@@ -161,6 +161,39 @@ def write_vtu(
         meshio.vtu.write(temporary, surface)
 
 
+def write_cells(
+    path: FilePath, points: NDArray[np.float64], kind: str, cells: NDArray[Any], point_data: Mapping[str, ArrayLike]
+) -> None:
+    """Write an unstructured mesh of cells of one type, with values on its nodes.
+
+    Parameters
+    ----------
+    path : path-like
+        A .vtu file in a folder that exists. A crash at any moment leaves the old file or the new one, each whole.
+    points : ndarray of float64, shape (n, 3)
+        Coordinates of the nodes.
+    kind : str
+        meshio's name of the type of cells, such as "tetra".
+    cells : ndarray of int, shape (m, k)
+        Nodes of each cell, in VTK's order.
+    point_data : mapping of str to array_like, shape (n,)
+        Values by name.
+
+    Raises
+    ------
+    ValueError
+        If the path ends otherwise.
+    OSError
+        If the file cannot be written; the old file stays.
+    """
+    require("meshio", extra="fem", by="write")
+    import meshio
+
+    mesh = meshio.Mesh(points, [(kind, cells)], point_data=dict(point_data))
+    with _replacing(path, ".vtu") as temporary:
+        meshio.vtu.write(temporary, mesh)
+
+
 def write_pvd(path: FilePath, steps: Iterable[tuple[float, FilePath]]) -> None:
     """Write the list of the files of a time series, which ParaView opens as one data set.
 
