@@ -50,6 +50,7 @@ from deepcd.pde.poisson import PoissonSystem as PoissonSystem
 from deepcd.pde.poisson import poisson as poisson
 from deepcd.pde.projection import PressureSolve as PressureSolve
 from deepcd.pde.projection import pressure_step as pressure_step
+from deepcd.pde.rigid_bodies import rigid_body_modes as rigid_body_modes
 from deepcd.pde.sequences import load_solves as load_solves
 from deepcd.pde.sequences import save_solves as save_solves
 from deepcd.pde.smoke import SmokeState as SmokeState
