@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepcd import data as data
     from deepcd import pde as pde
     from deepcd import pinn as pinn
+    from deepcd import skfem as skfem
     from deepcd import solvers as solvers
     from deepcd.solvers.cg import cg as cg
     from deepcd.solvers.deepcd import DeepCD as DeepCD
@@ -33,9 +34,9 @@ _HOMES = {
     "Status": "deepcd.solvers.solution",
     "cg": "deepcd.solvers.cg",
 }
-_MODULES = ("data", "pde", "pinn", "solvers")
+_MODULES = ("data", "pde", "pinn", "skfem", "solvers")
 
-__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "pinn", "solvers"]
+__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "pinn", "skfem", "solvers"]
 
 
 def __getattr__(name: str) -> Any:

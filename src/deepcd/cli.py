@@ -7,16 +7,17 @@ help appears at once.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
-import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from deepcd.messages import print_json, refuse, require, say
+from deepcd.solve_command import solve
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "pyamg", "safetensors")
 
@@ -32,90 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads. The default is one per core.")]
 
 
-@app.command()
-def solve(
-    matrix: Annotated[
-        Path, typer.Argument(metavar="A", help="Sparse matrix: a .mtx or .mtx.gz file, or .npz from SciPy's save_npz.")
-    ],
-    rhs: Annotated[
-        Path | None,
-        typer.Argument(metavar="B", help="Right-hand side: a .npy, .mtx or .mtx.gz file. The default is all ones."),
-    ] = None,
-    *,
-    tol: Annotated[float, typer.Option(help="Relative tolerance: stop when |b - A x| <= tol |b|.")] = 1e-6,
-    out: Annotated[Path | None, typer.Option(help="Write x to this .npy file.")] = None,
-    preconditioner: Annotated[
-        str, typer.Option(help='Name of the preconditioner; "auto" chooses one for this matrix.')
-    ] = "auto",
-    maxiter: Annotated[int | None, typer.Option(help="Largest number of iterations.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Time limit in seconds.")] = None,
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Solve A x = b for a symmetric positive (semi)definite A."""
-    if out is not None and (out.suffix != ".npy" or not out.absolute().parent.is_dir()):
-        _refuse(f"--out {out}: give a .npy file in a folder that exists")
-    import numpy as np
-
-    from deepcd import DeepCD
-    from deepcd.data import files
-    from deepcd.data.matrix_files import MatrixFileError, read_matrix, read_vector
-    from deepcd.solvers.console import plain_console
-
-    try:
-        A = read_matrix(matrix)
-        if rhs is None:
-            _say(f"no right-hand side is given: b = 1 in all {A.shape[0]} entries")
-        b = np.ones(A.shape[0]) if rhs is None else read_vector(rhs, A.shape[0])
-    except MatrixFileError as error:
-        _refuse(str(error))
-    _say(f"A: {A.shape[0]} x {A.shape[1]}, {A.nnz} entries")
-    try:
-        with plain_console(stderr=True).status("solving (the first run compiles kernels for up to a minute)"):
-            solver = DeepCD(preconditioner=preconditioner, threads=threads)
-            solution = solver.solve(A, b, tol=tol, maxiter=maxiter, timeout=timeout)
-    except (ValueError, TypeError) as error:
-        _refuse(str(error))
-
-    # Scaled first: the norm of a b near the limits of float64 overflows or underflows.
-    scale = float(np.abs(b).max(initial=0.0)) or 1.0
-    relative = float(np.linalg.norm((b - A @ solution.x) / scale) / (np.linalg.norm(b / scale) or 1.0))
-    converged = solution.info == 0
-    _say(
-        f"{'converged' if converged else 'NOT converged'}: {solution.message}\n"
-        f"{solution.iterations} iterations of {solution.preconditioner}, |b - A x| / |b| = {relative:.2e}, "
-        f"setup {solution.setup_time:.3f} s, solve {solution.solve_time:.3f} s"
-    )
-    if out is not None:
-        content = io.BytesIO()
-        np.save(content, solution.x, allow_pickle=False)
-        try:
-            files.replace(out, content.getvalue())
-        except OSError as error:
-            _refuse(f"--out {out}: x was not written ({error.strerror})")
-        _say(f"x written to {out}")
-    elif not as_json:
-        _say("x is not kept; give --out x.npy to write it")
-    if as_json:
-        _print_json(
-            {
-                "converged": converged,
-                "status": solution.status.name,
-                "message": solution.message,
-                "info": solution.info,
-                "iterations": solution.iterations,
-                "relative_residual": relative,
-                "residuals": [float(norm) for norm in solution.residuals],
-                "preconditioner": solution.preconditioner,
-                "setup_seconds": solution.setup_time,
-                "solve_seconds": solution.solve_time,
-                "unknowns": A.shape[0],
-                "entries": A.nnz,
-                "tol": tol,
-                "out": None if out is None else str(out),
-            }
-        )
-    raise typer.Exit(0 if converged else 1)
+app.command()(solve)
 
 
 @app.command()
@@ -143,7 +61,7 @@ def info(*, as_json: Json = False) -> None:
         "weights": weights,
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
 
     from rich.table import Table
@@ -175,7 +93,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Simulate smoke rising past a mesh, and compare deepcd with SciPy and PyAMG on some of the pressure systems."""
-    _require("matplotlib", "PIL", extra="simulate", by="deepcd demo")
+    require("matplotlib", "PIL", extra="simulate", by="deepcd demo")
     from deepcd.demo import run
 
     raise typer.Exit(0 if run(out, size=size, frames=frames, threads=threads) else 1)
@@ -197,7 +115,7 @@ def train(
     """Train the multigrid network on random domains, or on random coefficients."""
     import logging
 
-    _require("torch", "matplotlib", extra="train", by="deepcd train")
+    require("torch", "matplotlib", extra="train", by="deepcd train")
     from deepcd.solvers import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # where there is no terminal for the progress bar
@@ -205,7 +123,7 @@ def train(
         run = training.train_faces if faces else training.train
         run(ndim=dim, out=out, steps=steps, seed=seed, start=start, rate=rate, resume=resume, threads=threads)
     except (ValueError, TypeError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 @app.command()
@@ -231,7 +149,7 @@ def pinn(
     as_json: Json = False,
 ) -> None:
     """Train a network to solve a PDE, on points that a sampler moves to where the residual is large."""
-    _require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
+    require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
     from deepcd.solvers.pinn import command
 
     try:
@@ -243,9 +161,9 @@ def pinn(
             options |= {} if points is None else {"points": points}
             rows = command.run(problem, folder, range(seed, seed + seeds), threads, options)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     if as_json:
-        _print_json(rows)
+        print_json(rows)
 
 
 @app.command("train-dcdm")
@@ -278,7 +196,7 @@ def train_dcdm(
     """Train the network of the Deep Conjugate Direction Method on the matrix of a box."""
     import logging
 
-    _require("torch", "matplotlib", extra="train", by="deepcd train-dcdm")
+    require("torch", "matplotlib", extra="train", by="deepcd train-dcdm")
     from deepcd.solvers.training.dcdm import PAPER
     from deepcd.solvers.training.dcdm import train_dcdm as run
 
@@ -288,7 +206,7 @@ def train_dcdm(
     try:
         run(out, start=start, resume=resume, threads=threads, **settings)
     except (ValueError, TypeError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 @app.command()
@@ -326,7 +244,7 @@ def bench(
     try:
         run(*chosen, tol, out, threads=threads, timeout=timeout, matrix=matrix, rhs=rhs)
     except (ValueError, TypeError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 @app.command()
@@ -355,42 +273,19 @@ def simulate(
     periodic; the head of deepcd.solvers.simulation.scenes has an example of everything. What is too thin for its cells
     is named.
     """
-    _require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
+    require("matplotlib", "PIL", "meshio", extra="simulate", by="deepcd simulate")
     from deepcd.solvers.simulation import command
     from deepcd.solvers.simulation.pressure import NotConvergedError
 
     try:
         rows = command.run(scene, out, frames=frames, scale=scale, resume=resume, vti_every=vti_every, threads=threads)
     except NotConvergedError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         raise typer.Exit(1) from error
     except (ValueError, TypeError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     if as_json:
-        _print_json(rows)
-
-
-def _require(*packages: str, extra: str, by: str) -> None:
-    """Do what `deepcd.pde.extras.require` does, which is imported here because NumPy comes with it."""
-    from deepcd.pde.extras import require
-
-    require(*packages, extra=extra, by=by)
-
-
-def _refuse(message: str) -> NoReturn:
-    """End the program with status 2 and a message."""
-    _say(f"error: {message}")
-    raise typer.Exit(2)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _print_json(value: Any) -> None:
-    """Print strict JSON, in which numbers that are not finite are null."""
-    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    print(json.dumps(finite, indent=2, allow_nan=False))
+        print_json(rows)
 
 
 def _version(package: str) -> str | None:
