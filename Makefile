@@ -27,11 +27,11 @@ resolve:
 LOWEST := .venv-lowest
 lowest:
 	python3.11 -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[cli,pinn,simulate,train]" \
+	$(LOWEST)/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[cli,fem,pinn,simulate,train]" \
 		hypothesis pytest
-	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m pytest tests/test_cli.py tests/test_deepcd.py tests/test_flows.py \
-		tests/test_matrix_files.py tests/test_network.py tests/test_pinn_training.py tests/test_simulation.py \
-		tests/test_weight_files.py
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m pytest tests/test_cli.py tests/test_deepcd.py tests/test_fem.py \
+		tests/test_flows.py tests/test_matrix_files.py tests/test_network.py tests/test_pinn_training.py \
+		tests/test_simulation.py tests/test_skfem.py tests/test_volume_meshes.py tests/test_weight_files.py
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import meshio
 import numpy as np
 import pytest
 import scipy.io
 import typer
+from PIL import Image
 from rich.table import Table
 from scipy.sparse import csr_array, eye_array, save_npz
 from typer.testing import CliRunner
@@ -26,6 +28,10 @@ from deepcd.pde import ball, domain, poisson
 from deepcd.pde.problems import PROBLEMS
 from deepcd.solvers.backends.cuda import device as cuda
 from deepcd.solvers.console import plain_console
+from deepcd.solvers.fem import command as mesh_command
+from deepcd.solvers.fem import solving
+
+from .tagged_meshes import cube, grouped, written
 
 runner = CliRunner()
 ROOT = Path(__file__).resolve().parents[1]
@@ -222,6 +228,126 @@ class TestBadInput:
         refused(tmp_path / "A.mtx", says="it holds 1 of the 1000000000000 entries")
         os.mkfifo(tmp_path / "A.npz")
         refused(tmp_path / "A.npz", says="Not a regular file")
+
+
+class TestMesh:
+    """``deepcd solve --mesh``: the equation comes from options."""
+
+    @pytest.fixture(autouse=True)
+    def seen(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The points that reach deepcd, which solves without them."""
+        calls: list[Any] = []
+
+        def solve_at(points: Any, method: Any, A: Any, b: Any, **options: Any) -> Any:
+            calls.append(points)
+            return method.solve(A, b, **options)
+
+        monkeypatch.setattr(solving, "solve_at", solve_at)
+        return calls
+
+    @pytest.fixture
+    def mesh(self, tmp_path: Path) -> Path:
+        return written(grouped(cube("triangle", 4)), tmp_path / "part.msh")
+
+    EQUATION = (
+        "--coefficient",
+        "west=50",
+        "--coefficient",
+        "east=0.5",
+        "--dirichlet",
+        "left=0",
+        "--robin",
+        "right=2,1",
+    )
+
+    def test_an_answer_on_all_nodes_and_a_picture(self, tmp_path: Path, mesh: Path, seen: list[Any]) -> None:
+        out, figure = tmp_path / "u.vtu", tmp_path / "u.png"
+        command = ("--mesh", mesh, *self.EQUATION, "--order", 2, "--tol", "1e-12", "--out", out, "--figure", figure)
+        result = solve(*command, "--json")
+        facts = json.loads(result.stdout)
+        read = meshio.vtu.read(out)
+        flux = 1 / (0.5 / 50 + 0.5 / 0.5 + 1 / 2)
+        x = read.points[:, 0]
+        expected = np.where(x < 0.5, flux * x / 50, flux * (0.5 / 50 + (x - 0.5) / 0.5))
+        np.testing.assert_allclose(read.point_data["u"], expected, atol=1e-9)
+        assert read.cells[0].type == "triangle6"
+        assert figure.read_bytes().startswith(b"\x89PNG")
+        assert facts["converged"]
+        assert (facts["nodes"], facts["unknowns"], facts["least"]) == (81, 72, 0)
+        assert facts["largest"] == pytest.approx(expected.max())
+        assert (facts["out"], facts["figure"]) == (str(out), str(figure))
+        assert seen[0].shape == (72, 2)
+        assert "72 unknowns of 81" in result.stderr
+        assert "u written to" in result.stderr
+
+    def test_an_answer_that_is_not_kept(self, mesh: Path) -> None:
+        assert "give --out u.vtu" in solve("--mesh", mesh, "--dirichlet", "boundary=1", "--source", 2).stderr
+
+    def test_every_part_of_the_equation_is_handed_on(self, mesh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[dict[str, Any]] = []
+
+        def record(*_: Any, **equation: Any) -> None:
+            calls.append(equation)
+            raise ValueError("enough")
+
+        monkeypatch.setattr(mesh_command, "fem", record)
+        options = (
+            "--reaction 3 --source west=4 --source a=b=-5e-1 --neumann 1=6 --robin x=7,-8 --dirichlet top=9 --order 2"
+        )
+        refused("--mesh", mesh, *options.split(), says="enough")
+        assert calls == [
+            {
+                "order": 2,
+                "reaction": 3.0,
+                "source": {"west": 4.0, "a=b": -0.5},
+                "neumann": {"1": 6.0},
+                "robin": {"x": (7.0, -8.0)},
+                "dirichlet": {"top": 9.0},
+            }
+        ]
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ("--dirichlet left", "--dirichlet left: give TAG=NUMBER, as often as there are parts"),
+            ("--dirichlet =1", "--dirichlet =1: give TAG=NUMBER"),
+            ("--dirichlet left=x", "--dirichlet left=x: give TAG=NUMBER with a number"),
+            ("--dirichlet left=1 --dirichlet left=2", "--dirichlet: the part 'left' is given twice"),
+            ("--robin left=1", "--robin left=1: give TAG=H,U_OUTSIDE with two numbers"),
+            ("--coefficient 1 --coefficient 2", "--coefficient 1: give one number, or TAG=NUMBER"),
+            ("--coefficient steel", "--coefficient steel: give TAG=NUMBER with a number"),
+            ("--coefficient west=1", "coefficient is not given in 16 of 32 cells"),
+            ("--coefficient nan", "coefficient must be finite and above 0, got nan"),
+            ("--dirichlet wall=1", "the tag 'wall' of dirichlet is unknown; tags of boundary parts: 'left'"),
+            ("--out u.npy", "--out u.npy: give a .vtu file in a folder that exists"),
+            ("--figure u.jpg", "--figure u.jpg: give a .png file in a folder that exists"),
+            ("A.mtx", "give either a file of A, and maybe one of B, or --mesh"),
+        ],
+    )
+    def test_bad_options(self, mesh: Path, options: str, says: str) -> None:
+        refused("--mesh", mesh, *options.split(), says=says)
+
+    def test_options_of_meshes_without_one(self, matrix: Path) -> None:
+        for name, value in (("coefficient", "1"), ("robin", "a=1,2"), ("figure", "u.png"), ("order", "2")):
+            refused(matrix, f"--{name}", value, says=f"--{name} is for --mesh, which is not given")
+        refused(says="give either a file of A, and maybe one of B, or --mesh")
+
+    def test_a_mesh_that_cannot_be_read(self, tmp_path: Path) -> None:
+        refused("--mesh", tmp_path / "a.msh", says="a.msh: no such file")
+
+    def test_not_converged_is_status_1(self, tmp_path: Path, mesh: Path) -> None:
+        result = solve("--mesh", mesh, *self.EQUATION, "--maxiter", 1, "--out", tmp_path / "u.vtu", expected=1)
+        assert "NOT converged" in result.stderr
+        assert (tmp_path / "u.vtu").is_file()
+
+    @pytest.mark.parametrize(("kind", "source"), [("quad", 1), ("quad", 0), ("tetra", 1), ("hexahedron", 0)])
+    def test_pictures_of_other_cells(self, tmp_path: Path, kind: str, source: int) -> None:
+        """Without a source u is a constant, which has a colour, too."""
+        path, figure = written(grouped(cube(kind, 2)), tmp_path / "a.vtu"), tmp_path / "u.png"
+        solve("--mesh", path, "--dirichlet", "1=3", "--source", source, "--figure", figure)
+        pixels = np.asarray(Image.open(figure).convert("RGB")).reshape(-1, 3)
+        middle = pixels[(pixels < 230).any(axis=1) & (np.ptp(pixels, axis=1) > 40)]  # what is coloured
+        assert 0.2 < len(middle) / len(pixels) < 0.8
 
 
 class TestInfo:

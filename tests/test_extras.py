@@ -15,7 +15,7 @@ from deepcd.pde.extras import MissingExtraError, require
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = {"deepxde", "matplotlib", "meshio", "numba_cuda", "PIL", "pina", "rich", "torch", "typer", "zuko"}
-OPTIONAL |= {"pytorch_optimizer"}
+OPTIONAL |= {"pytorch_optimizer", "skfem"}
 BOX = "from deepcd import DeepCD; from deepcd.pde import *; A = poisson(domain((16, 16, 16), walls='air')).A"
 CORE = {"numba", "numpy", "pyamg", "safetensors", "scipy"}
 BLOCKED = """
@@ -68,7 +68,8 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
     done = without(OPTIONAL, program)
     assert done.returncode == 0, done.stderr
     allowed = (
-        "deepcd.cli", "deepcd.demo", "deepcd.solvers.console", "deepcd.solvers.preconditioners.dcdm",
+        "deepcd.cli", "deepcd.demo", "deepcd.messages", "deepcd.solve_command", "deepcd.solvers.console",
+        "deepcd.solvers.preconditioners.dcdm",
         "deepcd.solvers.learned.dcdm_network", "deepcd.solvers.learned.torch_threads",
     )  # fmt: skip
     failed = [name for name in done.stdout.split() if not name.startswith("deepcd.solvers.backends.cuda")]
@@ -85,6 +86,9 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
         ("torch", "train", "deepcd.solvers.training", "from deepcd.solvers.training import train"),
         ("torch", "train", 'DeepCD(preconditioner="dcdm")', f"{BOX}; DeepCD(preconditioner='dcdm').setup(A)"),
         ("meshio", "simulate", "read_mesh", "from deepcd.pde import read_mesh; read_mesh('a.ply')"),
+        ("skfem", "fem", "fem", "from deepcd.pde import fem; fem('a.msh')"),
+        ("meshio", "fem", "fem", "from deepcd.pde import fem; fem('a.msh')"),
+        ("skfem", "fem", "deepcd.skfem.solver", "import deepcd; deepcd.skfem.solver(None)"),
         ("meshio", "simulate", "write_vtu", "from deepcd.pde import *; write_vtu('a.vtu', icosphere(1))"),
     ],
 )
@@ -102,6 +106,8 @@ def test_one_sentence_names_the_missing_extra(package: str, extra: str, by: str,
         ("rich", "cli", "The command deepcd", ["info"]),
         ("matplotlib", "simulate", "deepcd demo", ["demo"]),
         ("meshio", "simulate", "deepcd simulate", ["simulate", "plume"]),
+        ("skfem", "fem", "deepcd solve --mesh", ["solve", "--mesh", "a.msh"]),
+        ("matplotlib", "fem", "deepcd solve --mesh", ["solve", "--mesh", "a.msh", "--figure", "u.png"]),
         ("torch", "train", "deepcd train", ["train", "--dim", "2", "--out", "w", "--steps", "1"]),
         ("torch", "train", "deepcd train-dcdm", ["train-dcdm", "--out", "w"]),
         ("torch", "pinn", "deepcd pinn", ["pinn", "list"]),
@@ -152,5 +158,5 @@ def test_the_lower_bounds_are_those_that_are_tried() -> None:
     for one in stated:
         name, version = one.split(">=")
         assert tried[name].removesuffix(".0") == version.removesuffix(".0"), one
-    for group in (PROJECT["dependencies"], *(groups[name] for name in ("cli", "pinn", "simulate", "train"))):
+    for group in (PROJECT["dependencies"], *(groups[name] for name in ("cli", "fem", "pinn", "simulate", "train"))):
         assert all(">=" in one for one in group)

@@ -288,7 +288,7 @@ class TestWrite:
         ({"source": lambda x: 1 / (x[0] - x[0])}, ValueError, "source must be finite, got inf at"),
         ({"dirichlet": {"left": np.inf}}, ValueError, r"dirichlet of 'left' must be finite, got inf at \[0.0, "),
         ({"dirichlet": {"west": 1.0}}, MeshError, "'west' of dirichlet is a tag of cells"),
-        ({"dirichlet": {"left": 1.0}, "neumann": {"left": 1.0}}, ValueError, "'left' and neumann of 'left' have 2 facets"),
+        ({"dirichlet": {"left": 1.0}, "neumann": {"left": 1.0}}, ValueError, "'left' and neumann of 'left' have 2"),
         ({"dirichlet": {"left": 1.0}, "robin": {"boundary": (1.0, 1.0)}}, ValueError, "and robin of 'boundary' have 2"),
         ({"neumann": {"wall": 1.0}}, MeshError, "'wall' of neumann is unknown"),
         ({"neumann": {"left": None}}, TypeError, "neumann of 'left' must be a number or a function"),

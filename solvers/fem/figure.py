@@ -15,7 +15,7 @@ Indices = NDArray[np.int64]
 
 COLOURS = "viridis"
 LEVELS = 25  # bands of colour on a plane mesh
-SMOOTH = 30_000  # triangles that a surface is divided into, at least, so that colours have no steps
+SMOOTH = 12_000  # triangles that a surface is divided into, at least, so that colours have no steps
 AZIMUTH, ELEVATION = np.radians(-58.0), np.radians(26.0)  # from where a solid is seen
 # Triangles of a cell by its nodes, in the order of scikit-fem; of second order, corners before midpoints of edges.
 TRIANGLES = {3: ((0, 1, 2),), 6: ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5)), 4: ((0, 1, 2), (0, 2, 3))}
