@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = "deepcd"
 LAYERS = ("pde", "data", "solvers", "face")  # each imports those before it, and itself
-APPLICATIONS = ("pinn", "training", "simulation", "bench", "fem")  # within solvers: the linear solver knows none of them
+APPLICATIONS = ("pinn", "training", "simulation", "bench", "fem")  # within solvers, which knows none of them
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 80
 DEVICES = re.compile("cuda|gpu|cupy", re.IGNORECASE)
