@@ -316,7 +316,8 @@ class TestValues:
     X = np.arange(12.0).reshape(2, 3, 2)
 
     def test_numbers_of_any_kind_and_functions(self) -> None:
-        for value in (2, 2.0, np.float32(2), np.array(2.0), True + 1, lambda x: 2, lambda x: np.full((3, 1), 2)):
+        values: list[Any] = [2, 2.0, np.float32(2), np.array(2.0), True + 1, lambda x: 2, lambda x: np.full((3, 1), 2)]
+        for value in values:
             np.testing.assert_array_equal(sampled(value, self.X, "k"), np.full((3, 2), 2.0))
 
     def test_functions_cannot_change_the_coordinates(self) -> None:

@@ -22,7 +22,7 @@ def parts(mesh: VolumeMesh) -> dict[str, set[tuple[float, ...]]]:
     """Return the centres of the facets and cells of each tag that is a name."""
     m = mesh.mesh
     facets, cells = m.p[:, m.facets].mean(axis=1).T.round(9), m.p[:, m.t].mean(axis=1).T.round(9)
-    found = {}
+    found: dict[str, set[tuple[float, ...]]] = {}
     for tags, centres in ((mesh.facet_tags, facets), (mesh.cell_tags, cells)):
         found |= {tag: set(map(tuple, centres[members].tolist())) for tag, members in tags.items() if not tag.isdigit()}
     return found

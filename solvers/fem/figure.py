@@ -74,15 +74,21 @@ def _contours(axes: Any, system: FemSystem, u: F64, norm: Any) -> None:
     triangles = np.concatenate([cells[:, corners] for corners in TRIANGLES[cells.shape[1]]])
     levels = np.linspace(norm.vmin, norm.vmax, LEVELS + 1)
     axes.tricontourf(
-        Triangulation(*system.nodes.T, triangles), u, levels=levels, cmap=COLOURS, norm=norm, extend="both"
+        Triangulation(system.nodes[:, 0], system.nodes[:, 1], triangles),
+        u,
+        levels=levels,
+        cmap=COLOURS,
+        norm=norm,
+        extend="both",
     )
     mesh = system.mesh.mesh
     second = mesh.f2t[1]
-    for facets, style in (
+    parts: list[tuple[NDArray[np.bool_], dict[str, Any]]] = [
         (second < 0, {"colors": "black", "linewidths": 0.9}),
         (_between(system) & (second >= 0), {"colors": "white", "linewidths": 0.7, "linestyles": "dashed"}),
-    ):
-        axes.add_collection(LineCollection(mesh.p[:, mesh.facets[:, facets]].transpose(2, 1, 0), **style))
+    ]
+    for facets, style in parts:
+        axes.add_collection(LineCollection(list(mesh.p[:, mesh.facets[:, facets]].transpose(2, 1, 0)), **style))
     axes.use_sticky_edges = False  # room for the outline
     axes.margins(0.02)
     names = [("x", "y", "z")[axis] for axis in system.mesh.axes]
@@ -118,7 +124,9 @@ def _surface(axes: Any, system: FemSystem, u: F64, norm: Any) -> None:
     colours[:, :3] *= shade[:, None]
     flat = np.stack([corners @ right, corners @ up], axis=-1)[order]
     # Edges of their own colour: no seams.
-    axes.add_collection(PolyCollection(flat, facecolors=colours[order], edgecolors=colours[order], linewidths=0.4))
+    axes.add_collection(
+        PolyCollection(list(flat), facecolors=colours[order], edgecolors=colours[order], linewidths=0.4)
+    )
     axes.autoscale_view()
     axes.margins(0.03)
     axes.axis("off")

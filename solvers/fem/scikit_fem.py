@@ -105,7 +105,7 @@ def solver(
         solution = solve_at(where, chosen, A, b, **(own | given | more))
         if solution.info != 0:
             raise NotSolvedError(solution)
-        return solution.x
+        return np.asarray(solution.x, dtype=np.float64)
 
     return solve
 

@@ -15,4 +15,5 @@ def solve_at(
     points: NDArray[np.float64] | None, method: DeepCD, A: Any, b: NDArray[np.float64], **options: Any
 ) -> Solution:
     """Return ``method.solve(A, b, **options)`` for unknowns at `points`, shape (n, d); None if nobody knows where."""
-    return method.solve(A, b, points=points, **options)
+    given: dict[str, Any] = {"points": points, **options}
+    return method.solve(A, b, **given)
