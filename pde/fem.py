@@ -183,6 +183,11 @@ def fem(
     require("skfem", "meshio", extra="fem", by="fem")
     import skfem
 
+    for name, given in (("dirichlet", dirichlet), ("neumann", neumann), ("robin", robin)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(
+                f"{name} must be a mapping by tags, such as {{'boundary': ...}}, got {type(given).__name__}"
+            )
     volume = volume_mesh(mesh)
     basis = skfem.CellBasis(volume.mesh, _element(volume, order))
     fixed = _fixed(volume, dirichlet, neumann, robin)

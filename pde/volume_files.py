@@ -187,16 +187,14 @@ def _tags(mesh: Any) -> Iterator[tuple[str, list[Any]]]:
     names = {name: value for name, value in names.items() if value.size == 2 and np.issubdtype(value.dtype, np.integer)}
     if physical is not None:
         axes = [AXES[block.type] for block in mesh.cells]
-        for number in np.unique(np.concatenate([np.ravel(part) for part in physical])):
+        physical = [np.ravel(part).astype(np.int64) for part in physical]  # some formats keep floats
+        for number in np.unique(np.concatenate(physical)):
             if number != 0:  # zero says that a cell belongs to no group
-                yield str(number), [np.flatnonzero(np.ravel(part) == number) for part in physical]
+                yield str(number), [np.flatnonzero(part == number) for part in physical]
         for name, (number, axis) in names.items():
             yield (
                 name,
-                [
-                    np.flatnonzero((np.ravel(part) == number) & (axis == own))
-                    for part, own in zip(physical, axes, strict=True)
-                ],
+                [np.flatnonzero((part == number) & (axis == own)) for part, own in zip(physical, axes, strict=True)],
             )
     for name, parts in mesh.cell_sets.items():
         if name.startswith("gmsh:"):  # meshio keeps the entities of gmsh's geometry there

@@ -290,6 +290,8 @@ class TestWrite:
         ({"dirichlet": {"west": 1.0}}, MeshError, "'west' of dirichlet is a tag of cells"),
         ({"dirichlet": {"left": 1.0}, "neumann": {"left": 1.0}}, ValueError, "'left' and neumann of 'left' have 2"),
         ({"dirichlet": {"left": 1.0}, "robin": {"boundary": (1.0, 1.0)}}, ValueError, "and robin of 'boundary' have 2"),
+        ({"dirichlet": 0.0}, TypeError, "dirichlet must be a mapping by tags, such as .*, got float"),
+        ({"robin": (1.0, 2.0)}, TypeError, "robin must be a mapping by tags, such as .*, got tuple"),
         ({"neumann": {"wall": 1.0}}, MeshError, "'wall' of neumann is unknown"),
         ({"neumann": {"left": None}}, TypeError, "neumann of 'left' must be a number or a function"),
         ({"robin": {"left": 1.0}}, TypeError, "robin of 'left' must be a pair, the coefficient and the .*, got 1.0"),
