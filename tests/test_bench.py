@@ -397,7 +397,7 @@ def test_the_rows_of_record_are_readable() -> None:
 
 
 def test_deflation_and_the_classical_ones_count_as_classical_and_networks_do_not() -> None:
-    assert set(methods.CLASSICAL) == set(METHODS) - {"learned-multigrid", "dcdm", "auto"}
+    assert set(methods.CLASSICAL) == set(METHODS) - {"learned-multigrid", "dcdm", "auto", "auto-no-points"}
 
 
 def test_a_curve_over_the_seconds_of_a_figure_begins_with_the_set_up(

@@ -137,6 +137,19 @@ class LinearProblem:
 
 
 @dataclass
+class MeshProblem(LinearProblem):
+    """A linear system on a mesh.
+
+    Attributes
+    ----------
+    points : ndarray of float64, shape (n, d)
+        Coordinates of the node of each row.
+    """
+
+    points: F64
+
+
+@dataclass
 class BoxProblem(LinearProblem):
     """A linear system on a box of cells.
 

@@ -25,7 +25,7 @@ from scipy.sparse.linalg import cg
 from deepcd.pde.extras import advice, is_installed
 from deepcd.solvers.bench import hypre, petsc
 from deepcd.solvers.bench.box_incomplete_cholesky import BoxIncompleteCholesky
-from deepcd.solvers.bench.linear_problem import LinearProblem, PressureProblem
+from deepcd.solvers.bench.linear_problem import LinearProblem, MeshProblem, PressureProblem
 from deepcd.solvers.conjugate_directions import conjugate_directions
 from deepcd.solvers.deepcd import DeepCD
 from deepcd.solvers.grids.embedding import NotAGrid
@@ -74,10 +74,11 @@ class Unsuited(ValueError):
     """The method does not take this problem; the message says why."""
 
 
-def automatic(problem: LinearProblem, tol: float, threads: int) -> Answer:
-    """Solve with DeepCD as a newcomer calls it, in one call with the bare matrix."""
+def automatic(problem: LinearProblem, tol: float, threads: int, pointed: bool = True) -> Answer:
+    """Solve with DeepCD as a newcomer calls it, in one call: the matrix, and points where a mesh has some."""
+    points = problem.points if pointed and isinstance(problem, MeshProblem) else None
     start = clock()
-    solution = DeepCD(threads=threads).solve(problem.A, problem.b, tol)
+    solution = DeepCD(threads=threads).solve(problem.A, problem.b, tol, points=points)
     solve = clock() - start - solution.setup_time
     return Answer(solution.x, solution.iterations, solution.setup_time, solve, _history(solution))
 
@@ -281,6 +282,7 @@ METHODS: dict[str, Method] = {
     "deepcd-sa": partial(ours, preconditioner="pyamg-sa"),
     "deepcd-rs": partial(ours, preconditioner="pyamg-rs"),
     "auto": automatic,
+    "auto-no-points": partial(automatic, pointed=False),
     "pyamg-sa": partial(algebraic, build=smoothed_aggregation, regular=True),
     "pyamg-rs": partial(algebraic, build=ruge_stuben, regular=False),
     "pfmg": partial(pfmg, candidates=(hypre.PFMGSettings(weight=0.9), hypre.SHORTLIST[0])),
@@ -289,7 +291,7 @@ METHODS: dict[str, Method] = {
     "apxchol": approximate_cholesky,
     **{name: partial(through_petsc, method=name) for name in petsc.OPTIONS},
 }
-LED_BY_NETWORKS = ("learned-multigrid", "dcdm", "auto")  # "auto" takes the learned cycle on grids
+LED_BY_NETWORKS = "learned-multigrid", "dcdm", "auto", "auto-no-points"  # "auto" takes learned cycles where it can
 CLASSICAL = tuple(name for name in METHODS if name not in LED_BY_NETWORKS)
 
 

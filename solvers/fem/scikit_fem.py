@@ -83,7 +83,7 @@ def solver(
     >>> D = basis.get_dofs()
     >>> system = skfem.condense(laplace.assemble(basis), unit_load.assemble(basis), D=D)
     >>> solve = deepcd.skfem.solver(basis, D=D)
-    >>> x = skfem.solve(*system, solver=solve)  # doctest: +SKIP
+    >>> x = skfem.solve(*system, solver=solve)
     """
     require("skfem", extra="fem", by="deepcd.skfem.solver")
     if I is not None and D is not None:
