@@ -206,7 +206,7 @@ def _direct(part: Part) -> Preconditioner:
     return Direct(part.A, part.eps, plan)
 
 
-def _algebraic_multigrid(part: Part, method: Literal["auto", "sa", "rs"] = "auto") -> Preconditioner:
+def _algebraic_multigrid(part: Part, method: Literal["auto", "aggregation", "sa", "rs"] = "auto") -> Preconditioner:
     from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
 
     assert part.A is not None
@@ -278,8 +278,9 @@ RECIPES = {
         ),
         Recipe("dcdm", _dcdm, "the network of Kaneda et al. (ICML 2023)", needs_grid=True, takes_weights=True),
         Recipe("direct", _direct, "sparse factors"),
-        Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "smoothed aggregation"),
-        Recipe("pyamg-rs", partial(_algebraic_multigrid, method="rs"), "Ruge-Stueben coarsening"),
+        Recipe("smoothed-aggregation", partial(_algebraic_multigrid, method="aggregation"), "smoothed aggregation"),
+        Recipe("pyamg-sa", partial(_algebraic_multigrid, method="sa"), "PyAMG's smoothed aggregation"),
+        Recipe("pyamg-rs", partial(_algebraic_multigrid, method="rs"), "PyAMG's Ruge-Stueben coarsening"),
         Recipe("ssor", _ssor, "symmetric successive over-relaxation"),
         Recipe("none", _none, "plain conjugate gradients"),
         Recipe("jacobi", _jacobi, "the inverse of the diagonal"),

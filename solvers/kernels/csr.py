@@ -122,6 +122,14 @@ def split_triangles(indptr, indices, data, scale, lower, lower_indices, lower_da
                 below += 1
 
 
+@njit(cache=True, nogil=True)
+def scale(indptr, indices, data, left, right, out):
+    """Set the entries `out` of diag(left) A diag(right)."""
+    for i in range(np.uint64(indptr.size - 1)):
+        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
+            out[e] = left[i] * data[e] * right[np.uint64(indices[e])]
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def forward_from_zero(indptr, indices, data, b, x):
     """(I + L) x = b: one forward Gauss-Seidel sweep from x = 0."""

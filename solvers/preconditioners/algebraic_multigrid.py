@@ -1,6 +1,7 @@
 """Algebraic multigrid for matrices with no grid behind them: smoothed aggregation and Ruge-Stueben.
 
-PyAMG builds the hierarchy (Bell, Olson, Schroder and Southworth, Journal of Open Source Software 8, 2023); the cycle is
+The hierarchy comes from `aggregation.py`, or from PyAMG (Bell, Olson, Schroder and Southworth, Journal of Open Source
+Software 8, 2023): Ruge-Stueben coarsening, and smoothed aggregation with more than one near null vector. The cycle is
 compiled here. Every level is scaled to unit diagonal, A = L + I + U, and smoothed by Gauss-Seidel, forwards before and
 backwards after the coarse correction. A forward sweep from zero reads L alone and leaves the residual -U x, so a cycle
 reads each level's matrix twice. Matrices are float32, vectors float64. With S = (I + L)^-1 the cycle is
@@ -25,12 +26,14 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from deepcd.solvers.costs import WEAK
 from deepcd.solvers.kernels import columns, csr, survey
 from deepcd.solvers.kernels.rows import lanes
+from deepcd.solvers.preconditioners.aggregation import coarsen, galerkin
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
 
 Vector = NDArray[np.floating[Any]]
+Method = Literal["aggregation", "sa", "rs"]
 Triple = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]  # row pointers, columns, values
 
-_FEW = 150  # number of unknowns down to which PyAMG coarsens
+_FEW = 150  # number of unknowns down to which to coarsen
 # Largest number of unknowns of a coarsest level that is solved exactly. A larger one, of a stall, is only smoothed.
 _DENSE = 500
 _MANY = 50_000  # number of unknowns from which on their numbering matters
@@ -39,6 +42,7 @@ _UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-
 _ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
 _SMOOTH = [("jacobi", {"omega": 4 / 3, "weighting": weighting}) for weighting in ("local", "diagonal")]
+_NAMES: dict[Method, str] = {"aggregation": "smoothed-aggregation", "sa": "pyamg-sa", "rs": "pyamg-rs"}
 _global_generator = threading.Lock()
 
 
@@ -52,25 +56,26 @@ class _Level:
 
 
 class AlgebraicMultigrid:
-    """One symmetric V(1,1)-cycle on the hierarchy that PyAMG builds from D A D.
+    """One symmetric V(1,1)-cycle on a hierarchy that is built from D A D.
 
     D is diagonal: the identity, or diag(A)^(-1/2) if that makes the smoothest error, a constant in D's units, cheaper
-    in energy. So matrices that were scaled badly are scaled well, and naturally scaled ones stay. Where PyAMG fails or
-    returns what is not finite, the levels up to there are kept, and the last one is only smoothed.
+    in energy. So matrices that were scaled badly are scaled well, and naturally scaled ones stay. Where PyAMG fails, or
+    what comes is not finite, the levels up to there are kept, and the last one is only smoothed.
 
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
         Symmetric positive (semi)definite with a positive diagonal.
-    method : {"auto", "sa", "rs"}, default "auto"
-        Smoothed aggregation or classical (Ruge-Stueben) coarsening; for "auto" see `choose`.
+    method : {"auto", "aggregation", "sa", "rs"}, default "auto"
+        This library's smoothed aggregation, PyAMG's, or its classical (Ruge-Stueben) coarsening; for "auto" see
+        `choose`. The first knows the constant only, and leaves matrices with another near null space to the second.
     B : ndarray of float64, shape (n, m), optional
         Near null space, as the rigid-body modes of an elastic body: "auto" is smoothed aggregation with it.
 
     Attributes
     ----------
     name : str
-        "pyamg-sa" or "pyamg-rs"; "gauss-seidel" if there is no second level.
+        "smoothed-aggregation", "pyamg-sa" or "pyamg-rs"; "gauss-seidel" if there is no second level.
 
     Raises
     ------
@@ -96,7 +101,7 @@ class AlgebraicMultigrid:
     def __init__(
         self,
         A: sp.csr_array,
-        method: Literal["auto", "sa", "rs"] = "auto",
+        method: Literal["auto"] | Method = "auto",
         B: NDArray[np.float64] | None = None,
     ) -> None:
         A = _canonical(A)
@@ -105,14 +110,16 @@ class AlgebraicMultigrid:
         A = _permuted(A, self._order)
         self._units = _units(A)
         A = _scaled(A, self._units)
-        if method == "auto":
-            method = "sa" if B is not None else choose(A)
+        if B is not None and method != "rs":
+            method = "sa"
+        elif method == "auto":
+            method = choose(A)
         if B is not None:
             B = (B if self._order is None else B[self._order]) / self._units[:, None]
-        operators, self._transfers = _hierarchy(A, method, B)
+        operators, self._transfers = coarsen(A, _FEW) if method == "aggregation" else _hierarchy(A, method, B)
         self._take(operators)
         coarse = bool(self._transfers) or self._bottom is not None
-        self.name = f"pyamg-{method}" if coarse else "gauss-seidel"
+        self.name = _NAMES[method] if coarse else "gauss-seidel"
         self._rows = np.arange(A.shape[0], dtype=np.int32) if self._order is None else self._order
         self._b, self._x = ([np.zeros(size) for size in self.sizes] for _ in range(2))
         self._memory: list[Vector] = []  # of blocks of columns
@@ -144,7 +151,7 @@ class AlgebraicMultigrid:
             raise ValueError("A has entries in other places than the matrix before: set up a new preconditioner")
         operators = [_scaled(_permuted(A, self._order), self._units)]
         for P in self._transfers:
-            operators.append(sp.csr_array(P.T.tocsr() @ (operators[-1] @ P)))
+            operators.append(galerkin(operators[-1], P))
         twin = copy.copy(self)
         twin._take(operators)
         return twin
@@ -157,8 +164,9 @@ class AlgebraicMultigrid:
         self._scale = scales[0] * self._units
         self._levels = []
         for A, P, root, scale, below in zip(operators, self._transfers, roots, scales, scales[1:], strict=False):
-            values = P.data * np.repeat(root, np.diff(P.indptr)) * below[P.indices]
-            self._levels.append(_Level(*_triangles(A, scale), (P.indptr, P.indices, values.astype(np.float32))))
+            values = np.empty(P.nnz, dtype=np.float32)
+            csr.scale(P.indptr, P.indices, P.data, root, below, values)
+            self._levels.append(_Level(*_triangles(A, scale), (P.indptr, P.indices, values)))
         A, scale = operators[-1], scales[-1]
         self._bottom = None
         if A.shape[0] > _DENSE:
@@ -304,7 +312,10 @@ def _units(A: sp.csr_array) -> NDArray[np.float64]:
 
 def _scaled(A: sp.csr_array, units: NDArray[np.float64]) -> sp.csr_array:
     """Return diag(units) A diag(units)."""
-    data = A.data * np.repeat(units, np.diff(A.indptr)) * units[A.indices]
+    if np.all(units == 1):
+        return A
+    data = np.empty_like(A.data)
+    csr.scale(A.indptr, A.indices, A.data, units, units, data)
     return sp.csr_array((data, A.indices, A.indptr), shape=A.shape)
 
 
