@@ -240,7 +240,7 @@ def by_levels(A: sp.csr_array) -> NDArray[np.int64]:
     return order
 
 
-def submatrix(A: sp.csr_array, rows: NDArray[np.int64]) -> sp.csr_array:
+def submatrix(A: sp.csr_array, rows: NDArray[np.signedinteger[Any]]) -> sp.csr_array:
     """Return A[rows][:, rows] with sorted indices, without duplicates among the rows; quicker than by indexing."""
     n, m = A.shape[0], rows.size
     place = np.full(n, -1, dtype=A.indices.dtype)
@@ -254,7 +254,7 @@ def submatrix(A: sp.csr_array, rows: NDArray[np.int64]) -> sp.csr_array:
     return sp.csr_array((values, columns, row_starts), shape=(m, m))
 
 
-def renumbered(A: sp.csr_array, order: NDArray[np.int64]) -> sp.csr_array:
+def renumbered(A: sp.csr_array, order: NDArray[np.signedinteger[Any]]) -> sp.csr_array:
     """Return a symmetric A with its rows and columns in another order, of all of them; quicker than `submatrix`.
 
     An A that is not symmetric in its values becomes its transpose.

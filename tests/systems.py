@@ -20,7 +20,12 @@ from deepcd.pde import Grid, ball, box, domain, poisson
 
 Vector = NDArray[np.float64]
 
-GENERAL = ("pyamg-sa", "pyamg-rs", "none")  # preconditioners of any matrix that many tests are run with
+GENERAL = (
+    "smoothed-aggregation",
+    "pyamg-sa",
+    "pyamg-rs",
+    "none",
+)  # preconditioners of any matrix that many tests are run with
 
 
 def line(n: int) -> sp.csr_array:

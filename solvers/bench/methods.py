@@ -279,6 +279,7 @@ METHODS: dict[str, Method] = {
     "geometric-multigrid": partial(ours, preconditioner="geometric-multigrid"),
     "learned-multigrid": partial(ours, preconditioner="learned-multigrid"),
     "dcdm": partial(ours, preconditioner="dcdm", maxiter=DCDM_MAXITER),
+    "deepcd-aggregation": partial(ours, preconditioner="smoothed-aggregation"),
     "deepcd-sa": partial(ours, preconditioner="pyamg-sa"),
     "deepcd-rs": partial(ours, preconditioner="pyamg-rs"),
     "auto": automatic,

@@ -11,21 +11,18 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def look(indptr, indices, data, factor, most, diagonal, reach):
-    """Set the diagonal (n,) of a matrix, and what the couplings of each row are measured by, `reach` (n,).
+def measure(indptr, indices, data, factor, most, reach):
+    """Set what the couplings of each row are measured by, `reach` (n,).
 
-    That is the largest magnitude of its negative couplings, and `factor` times the sum of the positive ones beside it,
-    which cancel negative ones; at most `most` times the former.
+    That is the largest magnitude of the negative ones, and `factor` times the sum of the positive ones beside it, which
+    cancel negative ones; at most `most` times the former.
     """
     for i in range(np.uint64(indptr.size - 1)):
-        own, largest, positive = 0.0, 0.0, 0.0
+        largest, positive = 0.0, 0.0
         for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
             value = data[e]
-            here = np.uint64(indices[e]) == i
-            own += value if here else 0.0
             largest = max(largest, -value)
-            positive += 0.0 if here else max(value, 0.0)
-        diagonal[i] = own
+            positive += max(value, 0.0) if np.uint64(indices[e]) != i else 0.0
         reach[i] = min(largest + factor * positive, most * largest)
 
 

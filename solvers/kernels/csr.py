@@ -87,6 +87,32 @@ def dot(u, v, start, stop):
     return total
 
 
+@njit(cache=True, nogil=True, fastmath=FAST)
+def distance(indptr, indices):
+    """Return the mean distance of entries from the diagonal."""
+    total = 0
+    for i in range(indptr.size - 1):
+        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            total += abs(np.int64(indices[e]) - i)
+    return total / max(indices.size, 1)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def energies(indptr, indices, data, v):
+    """Return 1'A 1, v'A v and the trace of A."""
+    ones, energy, trace = 0.0, 0.0, 0.0
+    for i in range(np.uint64(indptr.size - 1)):
+        total, image = 0.0, 0.0
+        for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
+            j = np.uint64(indices[e])
+            total += data[e]
+            image += data[e] * v[j]
+            trace += data[e] if j == i else 0.0
+        ones += total
+        energy += v[i] * image
+    return ones, energy, trace
+
+
 # The cycle of algebraic multigrid, on levels scaled to unit diagonal: A = L + I + U, both triangles on their own.
 # Gauss-Seidel is sequential, so these take all rows.
 

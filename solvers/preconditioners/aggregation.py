@@ -24,7 +24,6 @@ _POSITIVE, _MOST = 3.0, 5.0  # how much positive couplings raise that, and at mo
 _OMEGA = 1.4
 _STALL = 0.9  # share of the rows that must not be left on the next level
 _DENSER = 3  # times as many entries as A has that A P may have; P is not smoothed otherwise, nor where P'A P has more
-_NULL = 1e-13  # share of its terms' magnitudes below which a diagonal entry of P'A P is rounding
 _MOST_ENTRIES = np.iinfo(np.int32).max
 
 
@@ -59,17 +58,17 @@ def coarsen(A: sp.csr_array, few: int) -> tuple[list[sp.csr_array], list[sp.csr_
     operators, transfers = [A], []
     while operators[-1].shape[0] > few:
         A = operators[-1]
-        strong, kept, diagonal = _strong(A)
+        strong, kept = _strong(A)
         aggregates = np.empty(A.shape[0], dtype=np.int32)
         count = passes.aggregate(*strong[:2], aggregates)
         if not 0 < count <= _STALL * A.shape[0]:
             break
         room = min(_DENSER * A.nnz, _MOST_ENTRIES), A.nnz
         P = _smoothed(strong, kept, aggregates, count)
-        coarse = galerkin(A, P, diagonal, room)
-        if coarse is None:
+        coarse = _galerkin(A, P, room)
+        if coarse is None:  # as among rows that are all near each other
             P = _piecewise(aggregates, count)
-            coarse = galerkin(A, P, diagonal, room)
+            coarse = _galerkin(A, P, room)
         if coarse is None or not (np.isfinite(coarse.data).all() and np.isfinite(P.data).all()):
             break
         operators.append(coarse)
@@ -77,53 +76,55 @@ def coarsen(A: sp.csr_array, few: int) -> tuple[list[sp.csr_array], list[sp.csr_
     return operators, transfers
 
 
-def galerkin(
-    A: sp.csr_array,
-    P: sp.csr_array,
-    diagonal: NDArray[np.float64] | None = None,
-    room: tuple[int, int] | None = None,
-) -> sp.csr_array | None:
-    """Return P'A P; None if A P or P'A P has more entries than there is room for.
-
-    A row whose diagonal entry is nothing but rounding, as of a part of A with the constant in its null space that has
-    become one row, is zero, and so is its column.
+def galerkin(A: sp.csr_array, P: sp.csr_array) -> sp.csr_array:
+    """Return P'A P, its rows not sorted.
 
     Parameters
     ----------
     A : csr_array of float64, shape (n, n)
     P : csr_array of float64, shape (n, m)
-        Both with 32-bit indices and without duplicates.
-    diagonal : ndarray of float64, shape (n,), optional
-        That of A.
-    room : tuple of int, optional
-        The largest number of entries of A P and of P'A P; none if it is not given.
+        Both with 32-bit indices.
+
+    Raises
+    ------
+    ValueError
+        If a product has more entries than 32-bit indices can count.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from deepcd.solvers.preconditioners.aggregation import galerkin
+    >>> A = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(4, 4), format="csr")
+    >>> P = sp.csr_array(np.repeat(np.eye(2), 2, axis=0))
+    >>> galerkin(A, P).toarray()
+    array([[ 2., -1.],
+           [-1.,  2.]])
     """
-    AP = _product(A, P, None if room is None else room[0])
-    if AP is None:
-        return None
-    m = P.shape[1]
-    R = np.empty(m + 1, dtype=np.int32), np.empty(P.nnz, dtype=np.int32), np.empty(P.nnz)
-    passes.transpose(P.indptr, P.indices, P.data, *R)
-    coarse = _product(sp.csr_array((R[2], R[1], R[0]), shape=P.shape[::-1]), AP, None if room is None else room[1])
+    coarse = _galerkin(A, P, None)
     if coarse is None:
-        return None
-    bound = np.empty(m)
-    passes.energies(P.indptr, P.indices, P.data, np.abs(A.diagonal() if diagonal is None else diagonal), bound)
-    null = coarse.diagonal() <= _NULL * bound
-    if null.any():
-        row = np.repeat(np.arange(m), np.diff(coarse.indptr))
-        coarse.data[null[row] | null[coarse.indices]] = 0
+        raise ValueError(f"P'A P takes at most 2^31 - 1 entries, and A has {A.nnz}: use preconditioner='none'")
     return coarse
 
 
-def _strong(A: sp.csr_array) -> tuple[tuple[NDArray[Any], ...], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the strong couplings of A in CSR, its diagonal with the weak ones added, and its diagonal."""
+def _galerkin(A: sp.csr_array, P: sp.csr_array, room: tuple[int, int] | None) -> sp.csr_array | None:
+    """Return P'A P; None if there is no room for the entries of A P or of P'A P."""
+    m = P.shape[1]
+    image = _product(A, P, room and room[0])
+    if image is None:
+        return None
+    starts, columns, values = np.empty(m + 1, dtype=np.int32), np.empty(P.nnz, dtype=np.int32), np.empty(P.nnz)
+    passes.transpose(P.indptr, P.indices, P.data, starts, columns, values)
+    return _product(sp.csr_array((values, columns, starts), shape=P.shape[::-1]), image, room and room[1])
+
+
+def _strong(A: sp.csr_array) -> tuple[tuple[NDArray[Any], ...], NDArray[np.float64]]:
+    """Return the strong couplings of A in CSR, and its diagonal with the weak ones added."""
     n = A.shape[0]
-    diagonal, reach, kept = np.empty((3, n))
-    passes.look(A.indptr, A.indices, A.data, _POSITIVE, _MOST, diagonal, reach)
+    reach, kept = np.empty((2, n))
+    passes.measure(A.indptr, A.indices, A.data, _POSITIVE, _MOST, reach)
     starts, columns, values = np.empty(n + 1, dtype=np.int32), np.empty(A.nnz + 1, dtype=np.int32), np.empty(A.nnz + 1)
     passes.strong_couplings(A.indptr, A.indices, A.data, reach, _THETA, starts, columns, values, kept)
-    return (starts, columns, values), kept, diagonal
+    return (starts, columns, values), kept
 
 
 def _smoothed(
@@ -151,9 +152,7 @@ def _product(A: sp.csr_array, B: sp.csr_array, room: int | None) -> sp.csr_array
     starts = np.empty(n + 1, dtype=np.int32)
     while True:
         marker, columns, values = np.full(m, -1, dtype=np.int32), np.empty(size, dtype=np.int32), np.empty(size)
-        if passes.multiply(
-            A.indptr, A.indices, A.data, B.indptr, B.indices, B.data, marker, starts, columns, values
-        ):
+        if passes.multiply(A.indptr, A.indices, A.data, B.indptr, B.indices, B.data, marker, starts, columns, values):
             entries = int(starts[-1])
             return sp.csr_array((values[:entries], columns[:entries], starts), shape=(n, m))
         if room is not None or size == _MOST_ENTRIES:

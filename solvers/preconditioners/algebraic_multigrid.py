@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from deepcd.solvers.costs import WEAK
+from deepcd.solvers.kernels import aggregation as passes
 from deepcd.solvers.kernels import columns, csr, survey
 from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.preconditioners.aggregation import coarsen, galerkin
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
+from deepcd.solvers.survey import renumbered
 
 Vector = NDArray[np.floating[Any]]
 Method = Literal["aggregation", "sa", "rs"]
@@ -40,6 +42,7 @@ _MANY = 50_000  # number of unknowns from which on their numbering matters
 _POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
 _UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-Stueben coarsening
 _ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
+_NULL = 1e-11  # share of its terms below which a diagonal entry of a coarse level may be rounding for the most part
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
 _SMOOTH = [("jacobi", {"omega": 4 / 3, "weighting": weighting}) for weighting in ("local", "diagonal")]
 _NAMES: dict[Method, str] = {"aggregation": "smoothed-aggregation", "sa": "pyamg-sa", "rs": "pyamg-rs"}
@@ -158,8 +161,14 @@ class AlgebraicMultigrid:
 
     def _take(self, operators: list[sp.csr_array]) -> None:
         """Scale the operators of all levels to unit diagonal and split them for the cycle."""
-        roots = [np.sqrt(np.maximum(A.diagonal(), 0)) for A in operators]
-        # A row of zeros, as coarse levels have them for aggregates that B does not see, is left out.
+        diagonals = [A.diagonal() for A in operators]
+        terms = [np.abs(diagonals[0])]  # the magnitude of what the diagonal entries of coarse levels are differences of
+        for P in self._transfers:
+            terms.append(np.empty(P.shape[1]))
+            passes.energies(P.indptr, P.indices, P.data, terms[-2], terms[-1])
+        # A row that may be nothing but rounding is left out, as coarse levels have them for aggregates that B does not
+        # see, and for parts of A that are singular.
+        roots = [np.sqrt(np.where(d > _NULL * t, d, 0)) for d, t in zip(diagonals, terms, strict=True)]
         scales = [np.divide(1, root, out=np.zeros_like(root), where=root > 0) for root in roots]
         self._scale = scales[0] * self._units
         self._levels = []
@@ -172,11 +181,7 @@ class AlgebraicMultigrid:
         if A.shape[0] > _DENSE:
             self._levels.append(_Level(*_triangles(A, scale), None))
         else:
-            values, vectors = np.linalg.eigh(A.toarray() * scale * scale[:, None])
-            if values[0] < -1e-6 * values[-1]:  # P'A P is as definite as A, and float32 data is rounded above 1e-7
-                raise NotPositiveDefiniteError("A coarse operator has a negative eigenvalue.")
-            kept = values > 1e-12 * values[-1]  # a null space of A arrives here as rounding
-            self._bottom = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+            self._bottom = _inverse(A.toarray() * scale * scale[:, None], terms[-1] * scale**2)
         read = 0 if self._bottom is None else self._bottom.size
         for level in self._levels:
             read += 2 * (level.lower[1].size + level.upper[1].size + (0 if level.P is None else level.P[1].size))
@@ -286,28 +291,21 @@ def _order(A: sp.csr_array) -> NDArray[np.int32] | None:
     n = A.shape[0]
     if n < _MANY:
         return None
-    row = np.repeat(np.arange(n, dtype=np.int32), np.diff(A.indptr))
-    if np.abs(A.indices - row).mean() < 0.05 * n:
+    if csr.distance(A.indptr, A.indices) < 0.05 * n:
         return None
     return reverse_cuthill_mckee(A, symmetric_mode=True)
 
 
 def _permuted(A: sp.csr_array, order: NDArray[np.int32] | None) -> sp.csr_array:
     """Return A with rows and columns in that order."""
-    if order is None:
-        return A
-    A = sp.csr_array(A[order][:, order])
-    A.sort_indices()
-    return A
+    return A if order is None else renumbered(A, order)
 
 
 def _units(A: sp.csr_array) -> NDArray[np.float64]:
     """Return the diagonal of D: of 1 and diag(A)^(-1/2) the vector v with the smaller v.A v / v.diag(A) v."""
-    diagonal = A.diagonal()
-    inverse = 1 / np.sqrt(diagonal)
-    natural = float(A.data.sum()) / float(diagonal.sum())
-    equilibrated = float(inverse @ (A @ inverse)) / inverse.size
-    return inverse if equilibrated < 0.5 * natural else np.ones_like(inverse)
+    inverse = 1 / np.sqrt(A.diagonal())
+    natural, equilibrated, trace = csr.energies(A.indptr, A.indices, A.data, inverse)
+    return inverse if equilibrated / inverse.size < 0.5 * natural / trace else np.ones_like(inverse)
 
 
 def _scaled(A: sp.csr_array, units: NDArray[np.float64]) -> sp.csr_array:
@@ -350,6 +348,17 @@ def _hierarchy(
         transfers.append(P)
         operators.append(below)
     return operators, transfers
+
+
+def _inverse(A: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pseudoinverse of A, where `terms` is the magnitude of what its diagonal entries are differences of."""
+    values, vectors = np.linalg.eigh(A)
+    rounding = 8 * np.finfo(np.float64).eps * (terms @ vectors**2)
+    # P'A P is as definite as A, and float32 data is rounded above 1e-7.
+    if np.any(values < -np.maximum(1e-6 * values[-1], rounding)):
+        raise NotPositiveDefiniteError("A coarse operator has a negative eigenvalue.")
+    kept = values > np.maximum(1e-12 * values[-1], rounding)  # a null space of A arrives here as rounding
+    return np.asarray((vectors[:, kept] / values[kept]) @ vectors[:, kept].T)
 
 
 def _canonical(A: sp.csr_array) -> sp.csr_array:
