@@ -55,6 +55,33 @@ def test_passes_over_vectors_keep_to_their_rows(narrow: Any) -> None:
     assert csr.dot(z, q, 2, 9) == pytest.approx(float(np.sum(z[2:9] * q[2:9])), rel=1e-6)
 
 
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_scaling_and_energies(index: Any) -> None:
+    A, dense = matrix((N, N), index, np.float64)
+    u, v = vectors(2)
+    scaled = np.empty(A[2].size, dtype=np.float32)
+    csr.scale(*A, u, v, scaled)
+    np.testing.assert_allclose(sp.csr_array((scaled, *A[1::-1])).toarray(), dense * np.outer(u, v), rtol=1e-6)
+    np.testing.assert_allclose(csr.energies(*A, v), [dense.sum(), v @ dense @ v, np.trace(dense)], rtol=1e-12)
+
+
+def test_how_scattered_entries_are() -> None:
+    n = 130
+    line = sp.diags_array([1.0, 1.0, 1.0], offsets=[-n, 0, 1], shape=(n * n, n * n), format="csr")
+    turns = np.concatenate([np.arange(k, n * n, 2) for k in range(2)])  # two kinds of nodes, one after the other
+    order = np.random.default_rng(0).permutation(n * n)
+    for rows, least, most in ((slice(None), 0, 0.05), (turns, 0, 0.05), (order, 0.5, 1)):
+        A = sp.csr_array(line[rows][:, rows])
+        A.sort_indices()
+        assert least <= csr.scattered(A.indptr, A.indices) <= most
+    last: dict[int, int] = {}
+    count = 0
+    for row, column in zip(*A.nonzero(), strict=True):
+        count += row - last.get(column // 64, -17) > 16
+        last[column // 64] = row
+    assert csr.scattered(A.indptr, A.indices) == count / A.nnz
+
+
 @pytest.fixture(params=TYPES, ids=str)
 def level(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     """A symmetric matrix of unit diagonal, split; with its dense triangles and a transfer."""

@@ -87,14 +87,20 @@ def dot(u, v, start, stop):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def distance(indptr, indices):
-    """Return the mean distance of entries from the diagonal."""
-    total = 0
-    for i in range(indptr.size - 1):
+_BLOCK, _ROWS = 6, 16  # binary logarithm of the columns of a block, and rows for which one is remembered
+
+
+@njit(cache=True, nogil=True)
+def scattered(indptr, indices):
+    """Return the share of entries in blocks of columns where none of the rows just before has any."""
+    n, count = indptr.size - 1, 0
+    last = np.full((n >> _BLOCK) + 1, -_ROWS - 1)  # row that had an entry in a block
+    for i in range(n):
         for e in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
-            total += abs(np.int64(indices[e]) - i)
-    return total / max(indices.size, 1)
+            block = np.uint64(indices[e] >> _BLOCK)
+            count += i - last[block] > _ROWS
+            last[block] = i
+    return count / max(indices.size, 1)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

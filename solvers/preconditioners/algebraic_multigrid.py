@@ -39,6 +39,7 @@ _FEW = 150  # number of unknowns down to which to coarsen
 # Largest number of unknowns of a coarsest level that is solved exactly. A larger one, of a stall, is only smoothed.
 _DENSE = 500
 _MANY = 50_000  # number of unknowns from which on their numbering matters
+_SCATTERED = 0.3  # share of reads far from those before: 0.8 in no order, 0.1 where levels or kinds of nodes alternate
 _POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
 _UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-Stueben coarsening
 _ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
@@ -291,7 +292,7 @@ def _order(A: sp.csr_array) -> NDArray[np.int32] | None:
     n = A.shape[0]
     if n < _MANY:
         return None
-    if csr.distance(A.indptr, A.indices) < 0.05 * n:
+    if csr.scattered(A.indptr, A.indices) < _SCATTERED:
         return None
     return reverse_cuthill_mckee(A, symmetric_mode=True)
 
