@@ -114,19 +114,25 @@ def is_symmetric(indptr, indices):
 
 
 @njit(cache=True, nogil=True)
-def couplings(indptr, indices, data, weak):
-    """Return the longest row over the mean, the share of positive off-diagonal entries, and that of weak ones.
+def couplings(indptr, indices, data, weak, rounded):
+    """Return how off-diagonal entries differ: four numbers.
 
-    The second is that in the sum of magnitudes, the third that in their number.
-
-    An entry is weak if it is positive, or smaller than `weak` times the largest of the negative ones of its row.
+    The longest row over the mean; the share of positive entries in the sum of magnitudes; that of weak ones in their
+    number; and that of rows whose diagonal entry is smaller than the sum of the others' magnitudes, by more than
+    `rounded` times it. An entry is weak if it is positive, or smaller than `weak` times the largest of the negative
+    ones of its row.
     """
-    positive, total, few, count, longest = 0.0, 0.0, 0, 0, 0
+    positive, total, few, count, longest, dominated = 0.0, 0.0, 0, 0, 0, 0
     for i in range(indptr.size - 1):
         strongest, longest = 0.0, max(longest, indptr[i + 1] - indptr[i])
+        own, others = 0.0, 0.0
         for e in range(indptr[i], indptr[i + 1]):
             if indices[e] != i:
                 strongest = max(strongest, -data[e])
+                others += abs(data[e])
+            else:
+                own = data[e]
+        dominated += own < (1.0 - rounded) * others
         for e in range(indptr[i], indptr[i + 1]):
             if indices[e] != i:
                 positive += max(data[e], 0.0)
@@ -134,7 +140,12 @@ def couplings(indptr, indices, data, weak):
                 few += -data[e] < weak * strongest
                 count += 1
     mean = indptr[-1] / max(indptr.size - 1, 1)
-    return longest / max(mean, 1.0), positive / max(total, 1e-300), few / max(count, 1)
+    return (
+        longest / max(mean, 1.0),
+        positive / max(total, 1e-300),
+        few / max(count, 1),
+        dominated / max(indptr.size - 1, 1),
+    )
 
 
 @njit(cache=True, nogil=True)
