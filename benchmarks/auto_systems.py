@@ -71,7 +71,7 @@ def _sides(rng: Rng, n: int, d: int) -> tuple[int, ...]:
     return tuple(max(3, round(n ** (1 / d) * u)) for u in rng.uniform(0.95, 1.05, d))
 
 
-def _laplacian(i: NDArray[np.intp], j: NDArray[np.intp], weight: F64, n: int) -> sp.csr_array:
+def laplacian(i: NDArray[np.intp], j: NDArray[np.intp], weight: F64, n: int) -> sp.csr_array:
     """Return the Laplacian of the edges i - j; those between the same two nodes are added, loops are left out."""
     apart = i != j
     i, j, weight = i[apart], j[apart], weight[apart]
@@ -79,7 +79,7 @@ def _laplacian(i: NDArray[np.intp], j: NDArray[np.intp], weight: F64, n: int) ->
     return sp.csr_array(sp.diags_array(W.sum(axis=1)) - W)
 
 
-def _largest(A: sp.csr_array) -> sp.csr_array:
+def largest_part(A: sp.csr_array) -> sp.csr_array:
     """Return the largest part of A that is coupled."""
     label = csgraph.connected_components(A, directed=False)[1]
     part = np.flatnonzero(label == np.argmax(np.bincount(label)))
@@ -123,7 +123,7 @@ def volumes(k: F64, ends: str = "", spacing: tuple[F64, ...] | None = None) -> s
         rows.append(number[coupled])
         columns.append(np.roll(number, -1, axis)[coupled])
         weights.append(weight[coupled])
-    A = _laplacian(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), k.size)
+    A = laplacian(np.concatenate(rows), np.concatenate(columns), np.concatenate(weights), k.size)
     A = sp.csr_array(A + sp.diags_array(diagonal.ravel()))
     inside = np.flatnonzero(k > 0)
     return A if len(inside) == k.size else sp.csr_array(A[inside][:, inside])
@@ -149,7 +149,7 @@ def _balls(rng: Rng, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def _obstacles(rng: Rng, n: int, d: int) -> Drawn:
     """Return the Laplacian of a box with balls in it that are walls, as is all but one side."""
     k = np.where(_balls(rng, _sides(rng, n, d)), 0.0, 1.0)
-    return _largest(volumes(k, "d" + "n" * (d - 1))), False
+    return largest_part(volumes(k, "d" + "n" * (d - 1))), False
 
 
 def _channel(rng: Rng, n: int, d: int) -> Drawn:
@@ -416,7 +416,7 @@ def _decades(rng: Rng, decades: float, count: int) -> F64:
 
 def _held(rng: Rng, L: sp.csr_array, singular: bool) -> Drawn:
     """Return the largest part of a graph, one node in a hundred held, or none."""
-    L = _largest(L)
+    L = largest_part(L)
     if singular:
         return L, True
     held = rng.random(L.shape[0]) < 0.01
@@ -427,7 +427,7 @@ def _held(rng: Rng, L: sp.csr_array, singular: bool) -> Drawn:
 def _geometric(rng: Rng, n: int, singular: bool = False) -> Drawn:
     """Return the Laplacian of points in a square that are coupled to all within a radius, eight on average."""
     i, j = cKDTree(rng.random((n, 2))).query_pairs(np.sqrt(8 / (np.pi * n)), output_type="ndarray").T
-    return _held(rng, _laplacian(i, j, np.ones(len(i)), n), singular)
+    return _held(rng, laplacian(i, j, np.ones(len(i)), n), singular)
 
 
 def _attachment(rng: Rng, n: int, decades: float = 0.0, singular: bool = False) -> Drawn:
@@ -437,7 +437,7 @@ def _attachment(rng: Rng, n: int, decades: float = 0.0, singular: bool = False) 
     ends[:6] = 0, 1, 1, 2, 2, 0
     for k in range(3, 3 * n):
         ends[2 * k], ends[2 * k + 1] = k // 3 + 2, ends[int(draws[k] * 6 * (k // 3))]
-    return _held(rng, _laplacian(ends[::2], ends[1::2], _decades(rng, decades, 3 * n), n + 2), singular)
+    return _held(rng, laplacian(ends[::2], ends[1::2], _decades(rng, decades, 3 * n), n + 2), singular)
 
 
 def _small_world(rng: Rng, n: int, decades: float = 0.0, singular: bool = False) -> Drawn:
@@ -445,12 +445,12 @@ def _small_world(rng: Rng, n: int, decades: float = 0.0, singular: bool = False)
     i = np.tile(np.arange(n), 3)
     j = (i + np.repeat([1, 2, 3], n)) % n
     j = np.where(rng.random(3 * n) < 0.1, rng.integers(0, n, 3 * n), j)
-    return _held(rng, _laplacian(i, j, _decades(rng, decades, 3 * n), n), singular)
+    return _held(rng, laplacian(i, j, _decades(rng, decades, 3 * n), n), singular)
 
 
 def _chain(rng: Rng, n: int, singular: bool = False) -> Drawn:
     """Return a chain of conductances over four decades, held at one end or nowhere."""
-    L = _laplacian(np.arange(n - 1), np.arange(1, n), _decades(rng, 4, n - 1), n)
+    L = laplacian(np.arange(n - 1), np.arange(1, n), _decades(rng, 4, n - 1), n)
     return (L, True) if singular else (sp.csr_array(L + sp.diags_array(np.eye(1, n)[0])), False)
 
 
@@ -459,7 +459,7 @@ def _tree(rng: Rng, n: int) -> Drawn:
     i = np.arange(1, n)
     j = np.maximum(0, i - 1 - rng.exponential(30, n - 1).astype(int))
     order = rng.permutation(n)
-    return _held(rng, _laplacian(order[i], order[j], _decades(rng, 6, n - 1), n), False)
+    return _held(rng, laplacian(order[i], order[j], _decades(rng, 6, n - 1), n), False)
 
 
 def _power(rng: Rng, n: int) -> Drawn:
@@ -471,7 +471,7 @@ def _power(rng: Rng, n: int) -> Drawn:
     tree = csgraph.minimum_spanning_tree(length).tocoo()
     more = rng.choice(len(i), n // 5, replace=False)
     i, j = np.r_[tree.coords[0], i[more]], np.r_[tree.coords[1], j[more]]
-    return _held(rng, _laplacian(i, j, _decades(rng, 6, len(i)), n), False)
+    return _held(rng, laplacian(i, j, _decades(rng, 6, len(i)), n), False)
 
 
 def _ladder(rng: Rng, n: int) -> Drawn:
@@ -480,7 +480,7 @@ def _ladder(rng: Rng, n: int) -> Drawn:
     rails = np.r_[2 * k, 2 * k + 1], np.r_[2 * k + 2, 2 * k + 3]
     rungs = 2 * np.arange(n // 2)
     i, j = np.r_[rails[0], rungs], np.r_[rails[1], rungs + 1]
-    L = _laplacian(i, j, _decades(rng, 4, len(i)), 2 * (n // 2))
+    L = laplacian(i, j, _decades(rng, 4, len(i)), 2 * (n // 2))
     return sp.csr_array(L + sp.diags_array(np.eye(1, L.shape[0])[0])), False
 
 

@@ -237,6 +237,13 @@ def _incomplete_cholesky(part: Part, modified: bool = False) -> Preconditioner:
     return IncompleteCholesky(part.A, modified)
 
 
+def _approximate_cholesky(part: Part) -> Preconditioner:
+    from deepcd.solvers.preconditioners.approximate_cholesky import ApproximateCholesky
+
+    assert part.A is not None
+    return ApproximateCholesky(part.A, eps=part.eps)
+
+
 def _deflation(part: Part) -> Preconditioner:
     from deepcd.solvers.preconditioners.deflation import Deflation
 
@@ -286,6 +293,7 @@ RECIPES = {
         Recipe("jacobi", _jacobi, "the inverse of the diagonal"),
         Recipe("ic0", _incomplete_cholesky, "incomplete Cholesky factors"),
         Recipe("mic0", partial(_incomplete_cholesky, modified=True), "modified incomplete Cholesky factors"),
+        Recipe("approximate-cholesky", _approximate_cholesky, "sampled Cholesky factors of a graph's Laplacian"),
         Recipe("deflation", _deflation, "deflation of 16 Ritz vectors"),
     )
 }

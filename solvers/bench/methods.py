@@ -274,6 +274,7 @@ METHODS: dict[str, Method] = {
     "ic0": partial(incomplete_cholesky, modified=False),
     "mic0": partial(incomplete_cholesky, modified=True),
     "ssor": partial(ours, preconditioner="ssor"),
+    "approximate-cholesky": partial(ours, preconditioner="approximate-cholesky"),
     "deflation": partial(ours, preconditioner="deflation"),
     "direct": partial(ours, preconditioner="direct"),
     "geometric-multigrid": partial(ours, preconditioner="geometric-multigrid"),

@@ -1,4 +1,4 @@
-"""Compiled passes of approximate Cholesky factors: elimination of a weighted graph, and solves with what it leaves.
+"""Compiled elimination of a weighted graph with sampled cliques: approximate Cholesky factors.
 
 A matrix A = D - W + diag(g) with weights W >= 0, row sums g >= 0 and the diagonal D of row sums of W is the Laplacian
 of a graph with a further vertex, the ground, which g leads to. Eliminating vertex i with neighbours of weights w_j,
@@ -24,18 +24,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.pde.kernels.boxes import FAST
-from deepcd.solvers.kernels.rows import load, store, zero
-
 # Fields of a vertex's record in int32: where its list begins, its edges, those that there is room for, its degree, and
 # its place among the neighbours of the vertex at hand, or one of two states; the fourth float64 leads to the ground.
 FIELDS, START, COUNT, ROOM, DEGREE, PLACE = (np.uint64(k) for k in (8, 0, 1, 2, 3, 4))
 FREE, GONE = -1, -2
 ONE, TWO, THREE, FOUR = (np.uint64(k) for k in (1, 2, 3, 4))
 # What `state` holds: vertices eliminated; ends of the arena, of the columns and of the cells; the first spare cell; the
-# lowest degree that there may be; numbers drawn; edges of the last clique, and those among them that are in the lists.
-DONE, END, USED, TOP, SPARE, LOWEST, DRAWN, EDGES, JOINED = range(9)
-STATES, BUCKETS = 9, 320
+# lowest bucket that may be occupied; numbers drawn; edges of the last clique, and the ends of them that are in lists;
+# positive entries that were left out, and negative row sums that were taken to be zero.
+DONE, END, USED, TOP, SPARE, LOWEST, DRAWN, EDGES, JOINED, LUMPED, CLIPPED = range(11)
+STATES, BUCKETS = 11, 320
 # Why `eliminate` returns.
 FINISHED, ARENA_FULL, COLUMNS_FULL, CELLS_FULL = range(4)
 SLACK = 4  # edges that a list has room for beyond those of the matrix
@@ -54,8 +52,8 @@ def bucket(degree):
 
 
 @njit(cache=True, nogil=True)
-def read(indptr, indices, data, eps, copies, records, grounds, arena, weights, diagonal):
-    """Fill the records and lists with the graph of a matrix in CSR; return the end of the lists.
+def read(indptr, indices, data, eps, copies, records, grounds, arena, weights, diagonal, state):
+    """Fill the records and lists with the graph of a matrix in CSR.
 
     A positive off-diagonal entry is added to both diagonal entries and left out, so that row sums stay. A row sum that
     rounding explains is zero, and so is a negative one.
@@ -72,16 +70,21 @@ def read(indptr, indices, data, eps, copies, records, grounds, arena, weights, d
     arena, weights : ndarray of int32, shape (4 m,), m >= nnz + SLACK n, and the same memory as float64
     diagonal : ndarray of float64, shape (n,)
         Set to the diagonal entries, with what was added.
+    state : ndarray of int64, shape (STATES,)
+        END, LUMPED and CLIPPED are set.
     """
-    end = np.uint64(0)
+    end, lumped, clipped = np.uint64(0), 0, 0
     for i in range(np.uint64(indptr.size - 1)):
         total, size, own, count = 0.0, 0.0, 0.0, np.uint64(0)
         first, last = np.uint64(indptr[i]), np.uint64(indptr[i + ONE])
         for e in range(first, last):
             total += data[e]
             size += abs(data[e])
-            if np.uint64(indices[e]) == i or data[e] > 0.0:
+            if np.uint64(indices[e]) == i:
                 own += data[e]
+            elif data[e] > 0.0:
+                own += data[e]
+                lumped += 1
             elif data[e] < 0.0:
                 weights[TWO * (end + count)] = -data[e]
                 arena[FOUR * (end + count) + TWO] = 2 * indices[e] + copies - 1
@@ -91,9 +94,11 @@ def read(indptr, indices, data, eps, copies, records, grounds, arena, weights, d
         records[record + START], records[record + PLACE] = end, FREE
         records[record + COUNT] = records[record + DEGREE] = count
         records[record + ROOM] = count + np.uint64(SLACK)
-        grounds[FOUR * i + THREE] = total if total > eps * np.float64(last - first) * size else 0.0
+        rounding = eps * np.float64(last - first) * size
+        grounds[FOUR * i + THREE] = total if total > rounding else 0.0
+        clipped += total < -rounding
         end += count + np.uint64(SLACK)
-    return end
+    state[END], state[LUMPED], state[CLIPPED] = end, lumped, clipped
 
 
 @njit(cache=True, nogil=True)
@@ -114,11 +119,11 @@ def enqueue(vertex, place, queue, cells, state):
 def begin(records, queue, cells, state):
     """Queue all vertices, the first one of a degree at the head."""
     queue[:] = -1
-    state[SPARE], state[LOWEST] = -1, BUCKETS
+    state[SPARE], state[LOWEST] = -1, queue.size
     n = records.size // 8
     for step in range(n):
         i = n - 1 - step
-        enqueue(i, bucket(records[8 * i + 3]), queue, cells, state)
+        enqueue(i, bucket(records[FIELDS * np.uint64(i) + DEGREE]), queue, cells, state)
 
 
 @njit(cache=True, nogil=True)
@@ -328,7 +333,7 @@ def eliminate(
     diagonal : ndarray of float64, shape (n,)
         The pivot of a vertex that nothing is left to lead from is its diagonal entry.
     queue, cells, state
-        See `begin`; cells in pairs, state of int64, shape (STATES,), zero at first.
+        See `begin`; cells are pairs of a vertex and the next cell.
     work : tuple
         tags, w, behind, changes, ends, values; room for n + 1 neighbours, and 2 n + 8 edges.
     order : ndarray of int32, shape (n,)
@@ -384,62 +389,3 @@ def eliminate(
             after = bucket(records[record + DEGREE])
             if after < before:
                 enqueue(vertex(tags[p]), after, queue, cells, state)
-
-
-@njit(cache=True, nogil=True)
-def renumber(order, position, heavy, rows):
-    """Replace vertices by their positions in the order; `position` (n,) is set."""
-    for k in range(np.uint64(order.size)):
-        position[np.uint64(order[k])] = k
-    for k in range(np.uint64(order.size)):
-        heavy[k] = position[np.uint64(heavy[k])]
-    for e in range(np.uint64(rows.size)):
-        rows[e] = position[np.uint64(rows[e])]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def apply(order, starts, rows, values, heavy, heaviest, inverses, y, r, z):
-    """z <- L^-T D^-1 L^-1 r, rows in the order of elimination; y is overwritten; returns r.z.
-
-    Both substitutions read the same columns: the forward one scatters, the backward one gathers.
-    """
-    n, rz = order.size, 0.0
-    for k in range(np.uint64(n)):
-        y[k] = r[np.uint64(order[k])]
-    for k in range(np.uint64(n)):
-        value = y[k]
-        for e in range(np.uint64(starts[k]), np.uint64(starts[k + ONE])):
-            y[np.uint64(rows[e])] += values[e] * value
-        y[np.uint64(heavy[k])] += heaviest[k] * value
-        y[k] = inverses[k] * value
-        rz += value * y[k]
-    for step in range(n):
-        k = np.uint64(n - 1 - step)
-        value = y[k] + heaviest[k] * y[np.uint64(heavy[k])]
-        for e in range(np.uint64(starts[k]), np.uint64(starts[k + ONE])):
-            value += values[e] * y[np.uint64(rows[e])]
-        y[k] = value
-        z[np.uint64(order[k])] = value
-    return rz
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def apply_columns(lanes, order, starts, rows, values, heavy, heaviest, inverses, y, r, z, rz):
-    """z <- M r, rz <- r.z for several right-hand sides; see `columns.py`."""
-    n, total = order.size, zero(lanes)
-    for k in range(n):
-        store(y, k, load(r, order[k], lanes))
-    for k in range(n):
-        value = load(y, k, lanes)
-        for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
-            store(y, rows[e], load(y, rows[e], lanes) + values[e] * value)
-        store(y, heavy[k], load(y, heavy[k], lanes) + heaviest[k] * value)
-        store(y, k, inverses[k] * value)
-        total += inverses[k] * (value * value)
-    for k in range(n - 1, -1, -1):
-        value = load(y, k, lanes) + heaviest[k] * load(y, heavy[k], lanes)
-        for e in range(np.uint64(starts[k]), np.uint64(starts[k + 1])):
-            value += values[e] * load(y, rows[e], lanes)
-        store(y, k, value)
-        store(z, order[k], value)
-    store(rz, 0, total)
