@@ -23,6 +23,7 @@ Factors = tuple[NDArray[Any], ...]
 
 _EPS = float(np.finfo(np.float64).eps)
 _MOST = 2**31 - 1  # what an int32 counts to
+_ROOM = 2  # edges in memory over entries of A: more than most graphs need
 _SPARE = 1000  # entries that a larger array has beyond twice as many
 
 
@@ -112,7 +113,7 @@ def _check(A: sp.csr_array, copies: int) -> None:
         raise ValueError(f"copies must be 1 or 2, got {copies!r}")
     if A.shape[0] != A.shape[1]:
         raise ValueError(f"A must be square, got shape {A.shape}")
-    if 2 * A.nnz + passes.SLACK * A.shape[0] > _MOST:
+    if _ROOM * A.nnz + passes.SLACK * A.shape[0] > _MOST:
         raise ValueError(
             f"A must have at most a billion entries for approximate-cholesky, which counts in 32 bits, got {A.nnz:,}: "
             "take another preconditioner"
@@ -129,8 +130,8 @@ def _eliminated(A: sp.csr_array, seed: int, copies: int, eps: float) -> tuple[Fa
     state = np.zeros(passes.STATES, dtype=np.int64)
     # Memory that is not written to costs nothing: arrays are as large as has been enough, and grow where it is not.
     records, diagonal = np.empty(8 * n, dtype=np.int32), np.empty(n)
-    arena = np.empty(4 * (2 * nnz + passes.SLACK * n), dtype=np.int32)
-    queue, cells = np.empty(passes.BUCKETS, dtype=np.int32), np.empty(8 * n, dtype=np.int32)
+    arena = np.empty(4 * (_ROOM * nnz + passes.SLACK * n), dtype=np.int32)
+    queue, cells = np.empty(passes.BUCKETS, dtype=np.int32), np.empty(4 * _ROOM * n, dtype=np.int32)
     graph = records, records.view(np.float64), arena, arena.view(np.float64)
     passes.read(A.indptr, A.indices, A.data, eps, copies, *graph, diagonal, state)
     passes.begin(records, queue, cells, state)
@@ -138,7 +139,7 @@ def _eliminated(A: sp.csr_array, seed: int, copies: int, eps: float) -> tuple[Fa
     work = *neighbours, np.empty((2, 2 * n + 8), dtype=np.int64), np.empty(2 * n + 8)
     (order, heavy), (heaviest, inverses) = np.empty((2, n), dtype=np.int32), np.empty((2, n))
     starts = np.zeros(n + 1, dtype=np.int64)
-    rows, values = np.empty(nnz, dtype=np.int32), np.empty(nnz, dtype=np.float32)
+    rows, values = np.empty(_ROOM * nnz // 2, dtype=np.int32), np.empty(_ROOM * nnz // 2, dtype=np.float32)
     short = passes.ARENA_FULL
     while short != passes.FINISHED:
         short = passes.eliminate(
