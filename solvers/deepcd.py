@@ -58,14 +58,19 @@ class DeepCD:
     ----------
     preconditioner : str, Recipe or callable, default "auto"
         For matrices with a Cartesian grid behind them: "learned-multigrid", "geometric-multigrid", or "dcdm" (the
-        network of Kaneda et al., ICML 2023). For any matrix: "direct" (sparse factors), "smoothed-aggregation"
+        network of Kaneda et al., ICML 2023). For the matrix of a mesh whose points are given: "auxiliary-grid" (the
+        learned cycle on a lattice over the mesh). For any matrix: "direct" (sparse factors), "smoothed-aggregation"
         (algebraic multigrid), "pyamg-sa" and "pyamg-rs" (PyAMG's smoothed aggregation, which "smoothed-aggregation" is
-        where B is given, and its Ruge-Stueben coarsening), "jacobi", "ssor" (over-relaxation), "ic0" and "mic0"
-        (incomplete Cholesky), "deflation" (16 Ritz vectors) or "none". "auto" takes "direct" for at most 2,000 unknowns
-        and for chains, and where a grid is found "learned-multigrid" (and "pyamg-rs" if the walls in the grid turn out
-        to be too thin). On any other matrix it begins with "jacobi" or "ssor", which need no set-up, and leaves them
-        for "direct" or algebraic multigrid where the first iterations tell that these are cheaper in all;
-        `Solution.attempts` says so. For a single solve of at most 40,000 unknowns a grid is looked for only then.
+        where B is given, and its Ruge-Stueben coarsening), "approximate-cholesky" (sampled factors of the Laplacians of
+        graphs and networks of resistors, over many decades: A should be diagonally dominant and its couplings
+        negative), "jacobi", "ssor" (over-relaxation), "ic0" and "mic0" (incomplete Cholesky), "deflation" (16 Ritz
+        vectors) or "none".
+        "auto" takes "direct" for at most 2,000 unknowns and for chains, "auxiliary-grid" where points are given and of
+        use, and where a grid is found "learned-multigrid" (and another method if the walls in the grid turn out to be
+        too thin). On any other matrix it begins with "jacobi" or "ssor", which need no set-up, and leaves them for
+        "direct", "smoothed-aggregation", "pyamg-rs" or "approximate-cholesky" where the first iterations tell that
+        these are cheaper in all; `Solution.attempts` says so. For a single solve of at most 40,000 unknowns a grid is
+        looked for only then.
         A callable of your own is given the coupled rows of A as a csr_array and returns an approximate inverse that is
         symmetric positive definite: a matrix, a LinearOperator, or an object with the methods of `Preconditioner`.
     weights : path, optional

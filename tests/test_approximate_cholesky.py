@@ -272,18 +272,22 @@ class TestMatrices:
         assert np.allclose(dense(ApproximateCholesky(A)), np.diag([1 / 3, 1 / 4, 1 / 4]))
 
     def test_weak_links_between_strong_clusters(self) -> None:
-        """Rounding the columns' sums to float32 would be as large as the links: see `kernels.approximate_cholesky`."""
-        clusters, size = 12, 40
+        """What moves clusters against each other has the energy of the links, whatever the others are rounded by."""
+        clusters, size, weak = 12, 40, 1e-15
         inner = [network(size, 200, seed=k, decades=0.0, grounds=0) for k in range(clusters)]
         first = np.arange(clusters) * size
-        links = laplacian(first, np.roll(first, 1) + 3, np.full(clusters, 1e-12), clusters * size)
-        ground = np.zeros(clusters * size)
-        ground[7] = 1e-12
-        A = sp.csr_array(sp.csr_array(sp.block_diag(inner)) + links + sp.diags_array(ground))
-        M = dense(ApproximateCholesky(A))
-        factor = np.linalg.cholesky((M + M.T) / 2)
-        values = np.linalg.eigvalsh(factor.T @ A.toarray() @ factor)
-        assert values[-1] / values[0] < 40
+        links = laplacian(first, np.roll(first, 1) + 3, np.full(clusters, weak), clusters * size)
+        A = sp.csr_array(sp.csr_array(sp.block_diag(inner)) + links)
+        order, starts, rows, values, heavy, heaviest, inverses = ApproximateCholesky(A)._factors
+        for cluster in range(clusters):
+            v = (order // size == cluster).astype(np.float64)  # in the order of elimination
+            w = (
+                v
+                - heaviest * v[heavy]
+                - np.bincount(np.repeat(np.arange(v.size), np.diff(starts)), values * v[rows], v.size)
+            )
+            w[heavy == np.arange(v.size)] = 0.0  # the last pivot is no part of A
+            assert 0.5 * weak < w @ (w / inverses) < 8 * weak
 
     @pytest.mark.parametrize(
         ("family", "most"), [("planar", 45), ("attachment", 25), ("geometric 3D", 30), ("landscape uniform", 60)]

@@ -364,7 +364,7 @@ def test_the_summary_tells_failures_and_leaves_out_what_was_not_run() -> None:
 
 def test_methods_have_the_names_that_deepcd_gives_them() -> None:
     own = ("none", "jacobi", "ic0", "mic0", "ssor", "deflation", "direct", "geometric-multigrid", "auto", "pyamg-sa")
-    for name in (*own, *report.NETWORKS):
+    for name in (*own, "approximate-cholesky", *report.NETWORKS):
         assert name in METHODS
         assert DeepCD(name).preconditioner == name
 

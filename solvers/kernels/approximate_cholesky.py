@@ -226,8 +226,8 @@ def clique(tags, w, behind, d, inverse, copies, seed, state, changes, ends, valu
 
     Parameters
     ----------
-    tags, w, behind
-        Neighbours in ascending order of their weights, and the sums of the weights from each one on.
+    tags, w, behind, d
+        The neighbours in ascending order of their weights, the sums of the weights from each one on, and their number.
     inverse : float
         1 / s.
     copies, seed
