@@ -10,6 +10,7 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks import graphs
+from benchmarks.auto_systems import laplacian
 from benchmarks.graphs import FAMILIES, MIXTURES, PARTS, system
 from deepcd.solvers.bench import methods
 
@@ -41,7 +42,7 @@ def test_parts_of_chimeras_are_connected(make: Callable[..., graphs.Graph]) -> N
             assert min(i.min(), j.min()) >= 0
             assert max(i.max(), j.max()) < count
             assert 0.3 * n <= count <= 1.7 * n + 5
-            assert connected_components(graphs.laplacian(i, j, np.ones(i.size), count))[0] == 1
+            assert connected_components(laplacian(i, j, np.ones(i.size), count))[0] == 1
 
 
 def test_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
