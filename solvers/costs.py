@@ -9,28 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
+from deepcd.solvers.preconditioners.choice import Couplings
+
 EXCHANGE = 5e5  # cost of another preconditioner beside what it is made of: Python, and the interpreter's caches
 DISORDER = 0.05  # of a matrix whose rows are in no order; see `Survey`
 _SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
 HUB = 20  # times the mean length of a row that a long one has, which is ordered last
-
-
-@dataclass(frozen=True)
-class Couplings:
-    """How off-diagonal entries differ.
-
-    Attributes
-    ----------
-    longest : float
-        Length of the longest row over the mean length.
-    positive, weak : float
-        Share of positive entries in all magnitudes, and that of weak ones in their number.
-    """
-
-    longest: float
-    positive: float
-    weak: float
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
+from deepcd.solvers.preconditioners.choice import Couplings, look
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
@@ -94,7 +95,7 @@ class Ladder:
         self._plan: Plan | None = None  # of factors, which was given up if it was not worth so much
         self._worth = 0.0
         self._exacting = self._futile = False
-        self._differ: costs.Couplings | None = None
+        self._differ: Couplings | None = None
         self._narrow: bool | None = None
         self._depth: int | None = None  # number of levels of rows
         by_levels = None
@@ -277,14 +278,10 @@ class Ladder:
         return self._narrow
 
     @property
-    def _couplings(self) -> costs.Couplings:
+    def _couplings(self) -> Couplings:
         """How the off-diagonal entries differ; looked at once."""
         if self._differ is None:
-            from deepcd.solvers.kernels import survey
-
-            A = self._parts.operator.A
-            longest, positive, weak = survey.couplings(A.indptr, A.indices, A.data, costs.WEAK)
-            self._differ = costs.Couplings(longest, positive, weak)
+            self._differ = look(self._parts.operator.A)
         return self._differ
 
     def _better(self, steps: Steps, remaining: float) -> Rung | None:

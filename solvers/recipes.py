@@ -206,13 +206,24 @@ def _direct(part: Part) -> Preconditioner:
     return Direct(part.A, part.eps, plan)
 
 
-def _algebraic_multigrid(part: Part, method: Literal["auto", "aggregation", "sa", "rs"] = "auto") -> Preconditioner:
+def _algebraic_multigrid(part: Part, method: Literal["aggregation", "sa", "rs"]) -> Preconditioner:
     from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
 
     assert part.A is not None
     if isinstance(part.previous, AlgebraicMultigrid) and part.previous.fits(part.A):
         return part.previous.updated(part.A)
     return AlgebraicMultigrid(part.A, method, part.near_null)
+
+
+def _multilevel(part: Part) -> Preconditioner:
+    """Build what suits A, or what suited the matrix before it."""
+    from deepcd.solvers.preconditioners.algebraic_multigrid import AlgebraicMultigrid
+    from deepcd.solvers.preconditioners.choice import choose, look
+
+    assert part.A is not None
+    if part.near_null is not None or (isinstance(part.previous, AlgebraicMultigrid) and part.previous.fits(part.A)):
+        return _algebraic_multigrid(part, "aggregation")
+    return RECIPES[choose(look(part.A))].build(part)
 
 
 def _ssor(part: Part) -> Preconditioner:
@@ -301,7 +312,7 @@ RECIPES = {
 # What "auto" chooses from; see `strategies.py`.
 DIRECT, LEARNED, RELAXATION = RECIPES["direct"], RECIPES["learned-multigrid"], RECIPES["ssor"]
 AUXILIARY = RECIPES["auxiliary-grid"]
-ALGEBRAIC = Recipe("pyamg", _algebraic_multigrid, "the algebraic multigrid that suits A")
+ALGEBRAIC = Recipe("multilevel", _multilevel, "the multilevel method that suits A")
 AUTOMATIC = (DIRECT, LEARNED, AUXILIARY, RELAXATION, ALGEBRAIC)
 
 

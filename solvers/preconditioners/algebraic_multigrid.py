@@ -23,9 +23,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from deepcd.solvers.costs import WEAK
 from deepcd.solvers.kernels import aggregation as passes
-from deepcd.solvers.kernels import columns, csr, survey
+from deepcd.solvers.kernels import columns, csr
 from deepcd.solvers.kernels.rows import lanes
 from deepcd.solvers.preconditioners.aggregation import coarsen, galerkin
 from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError
@@ -40,9 +39,6 @@ _FEW = 150  # number of unknowns down to which to coarsen
 _DENSE = 500
 _MANY = 50_000  # number of unknowns from which on their numbering matters
 _SCATTERED = 0.3  # share of reads far from those before: 0.8 in no order, 0.1 where levels or kinds of nodes alternate
-_POSITIVE = 0.18  # largest share of positive couplings for which "auto" takes Ruge-Stueben coarsening
-_UNEQUAL = 0.25  # smallest share of weak couplings for which "auto" takes Ruge-Stueben coarsening
-_ENTRIES = 15  # largest mean number of entries per row for which "auto" takes Ruge-Stueben coarsening
 _NULL = 1e-11  # share of its terms below which a diagonal entry of a coarse level may be rounding for the most part
 # Gershgorin's bound is as good as an estimated eigenvalue on the finest level, where that estimate costs most.
 _SMOOTH = [("jacobi", {"omega": 4 / 3, "weighting": weighting}) for weighting in ("local", "diagonal")]
@@ -70,11 +66,11 @@ class AlgebraicMultigrid:
     ----------
     A : csr_array of float64, shape (n, n)
         Symmetric positive (semi)definite with a positive diagonal.
-    method : {"auto", "aggregation", "sa", "rs"}, default "auto"
-        This library's smoothed aggregation, PyAMG's, or its classical (Ruge-Stueben) coarsening; for "auto" see
-        `choose`. The first knows the constant only, and leaves matrices with another near null space to the second.
+    method : {"aggregation", "sa", "rs"}, default "aggregation"
+        This library's smoothed aggregation, PyAMG's, or its classical (Ruge-Stueben) coarsening. The first knows the
+        constant only, and leaves matrices with another near null space to the second.
     B : ndarray of float64, shape (n, m), optional
-        Near null space, as the rigid-body modes of an elastic body: "auto" is smoothed aggregation with it.
+        Near null space, as the rigid-body modes of an elastic body.
 
     Attributes
     ----------
@@ -97,7 +93,7 @@ class AlgebraicMultigrid:
     >>> r, z = np.ones(1000), M.zeros()
     >>> rz = M.apply(r, z)
     >>> M.name, bool(rz > 0)
-    ('pyamg-sa', True)
+    ('smoothed-aggregation', True)
     """
 
     symmetric, linear = True, False
@@ -105,7 +101,7 @@ class AlgebraicMultigrid:
     def __init__(
         self,
         A: sp.csr_array,
-        method: Literal["auto"] | Method = "auto",
+        method: Method = "aggregation",
         B: NDArray[np.float64] | None = None,
     ) -> None:
         A = _canonical(A)
@@ -116,8 +112,6 @@ class AlgebraicMultigrid:
         A = _scaled(A, self._units)
         if B is not None and method != "rs":
             method = "sa"
-        elif method == "auto":
-            method = choose(A)
         if B is not None:
             B = (B if self._order is None else B[self._order]) / self._units[:, None]
         operators, self._transfers = coarsen(A, _FEW) if method == "aggregation" else _hierarchy(A, method, B)
@@ -261,27 +255,6 @@ class MultigridColumns:
             columns.backward(*level.lower, *level.upper, width, b[depth], x[depth])
         columns.scatter_scaled(width, M._rows, M._scale, x[0], r, z, self._rz)
         return self._rz
-
-
-def choose(A: sp.csr_array) -> Literal["sa", "rs"]:
-    """Return the coarsening that suits A, by the signs, the number and the spread of its off-diagonal entries.
-
-    Smoothed aggregation is cheaper to set up, and as quick in all where couplings are alike. Where many are far weaker
-    than others of their row, as with strong anisotropy or jumps of many decades, it takes many iterations, and
-    Ruge-Stueben coarsening, which looks for strong couplings, takes few. That asks for negative couplings, and for no
-    more than 15 entries per row: its coarse operators cost more than they save otherwise.
-
-    Parameters
-    ----------
-    A : csr_array of float64, shape (n, n)
-
-    Returns
-    -------
-    {"sa", "rs"}
-    """
-    _, positive, weak = survey.couplings(A.indptr, A.indices, A.data, WEAK)
-    classical = positive <= _POSITIVE and weak >= _UNEQUAL and A.nnz <= _ENTRIES * A.shape[0]
-    return "rs" if classical else "sa"
 
 
 def _order(A: sp.csr_array) -> NDArray[np.int32] | None:

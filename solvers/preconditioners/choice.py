@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import scipy.sparse as sp
 
-from deepcd.solvers.kernels import survey
-
 WEAK = 0.05  # how much smaller than the strongest one of its row a coupling is called weak
 ROUNDED = 1e-12  # share of its diagonal by which a row may fail to dominate and be rounded only
 
@@ -59,6 +57,8 @@ def look(A: sp.csr_array) -> Couplings:
     >>> seen.positive, seen.weak, seen.dominated, choose(seen)
     (0.0, 0.0, 0.0, 'smoothed-aggregation')
     """
+    from deepcd.solvers.kernels import survey  # which loads the compiler
+
     found = survey.couplings(A.indptr, A.indices, A.data, WEAK, ROUNDED)
     return Couplings(A.nnz / max(A.shape[0], 1), *found)
 
