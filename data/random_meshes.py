@@ -18,8 +18,8 @@ Distance = Callable[[F64], F64]  # points of shape (n, d) -> their signed distan
 
 JITTER = 0.25  # how far a node lies from its place in the lattice at most, in spacings
 CLEAR = 0.5  # least distance of inner nodes from the boundary, in spacings
-FLATTEST = 0.1  # volume over that of a good cell below which cells are left out whose nodes are all on the boundary
-NOTHING = 1e-6  # the same of cells anywhere
+FLATTEST = 0.1  # d! times a volume, in cubes of the lattice, below which cells with all nodes on the boundary are left out
+NOTHING = 1e-4  # the same for cells anywhere
 
 
 class Shape(NamedTuple):
@@ -147,8 +147,8 @@ def random_mesh(shape: str | Shape, nodes: int, rng: np.random.Generator) -> Mes
     edges = points[cells[:, 1:]] - points[cells[:, :1]]
     volumes = np.abs(np.linalg.det(edges))
     centres = points[cells].mean(axis=1)
-    flat = (volumes < FLATTEST * np.median(volumes)) & (cells >= len(inner)).all(axis=1)
-    cells = cells[(distance(centres) < -1e-3 * h) & ~flat & (volumes > NOTHING * np.median(volumes))]
+    flat = (volumes < FLATTEST * h**d) & (cells >= len(inner)).all(axis=1)
+    cells = cells[(distance(centres) < -1e-3 * h) & ~flat & (volumes > NOTHING * h**d)]
     used, back = np.unique(cells, return_inverse=True)
     return Mesh(points[used], back.reshape(cells.shape).astype(np.int32))
 

@@ -27,6 +27,7 @@ Drawn = tuple[sp.csr_array, F64]  # the matrix and the points of its rows
 Field = Callable[[F64], F64]  # coordinates of shape (d, ...) -> values of shape (...)
 
 SEED = 777_000_001
+HELD = 0.05  # share of the extent along the first axis, at its lower end, where the boundary is held
 CONTRAST = 1000.0
 
 
@@ -37,7 +38,7 @@ def elements(mesh: Any, *, held: bool = True, order: int = 1, **terms: Any) -> D
     ----------
     mesh : skfem.Mesh or Mesh
     held : bool, default True
-        Whether u is prescribed where the first coordinate is least.
+        Whether u is prescribed on the boundary where the first coordinate is least.
     order, terms
         See `deepcd.pde.fem`.
     """
@@ -51,7 +52,7 @@ def elements(mesh: Any, *, held: bool = True, order: int = 1, **terms: Any) -> D
         mesh = kind(np.ascontiguousarray(mesh.points.T), np.ascontiguousarray(mesh.cells.T))
     if held:
         least, extent = mesh.p[0].min(), np.ptp(mesh.p[0])
-        mesh = mesh.with_boundaries({"held": lambda x: x[0] < least + 1e-6 * extent})
+        mesh = mesh.with_boundaries({"held": lambda x: x[0] < least + HELD * extent})
         terms["dirichlet"] = {"held": 0.0}
     system = fem(mesh, order=order, **terms)
     return system.A, system.points

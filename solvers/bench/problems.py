@@ -1,7 +1,7 @@
 """The benchmark's problems by name: pressure systems of fluid simulation, and boxes of coefficients, cube by cube.
 
 Their seeds are ones that no training uses. The families of `deepcd.data.random_coefficients` are problems under their
-names with hyphens, such as "log-normal-4-2"; they run when they are asked for.
+names with hyphens, such as "log-normal-4-2"; they run when they are asked for, and so do meshes and graphs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deepcd.data.random_coefficients import COEFFICIENTS as ANY_ENDS
 from deepcd.data.random_coefficients import OWN_ENDS, random_coefficients
 from deepcd.data.random_domains import random_grid
 from deepcd.pde import Grid, ball, domain, no_penetration, poisson, pressure_rhs, swirling_flow
+from deepcd.solvers.bench import mesh_problems
 from deepcd.solvers.bench.linear_problem import Box, BoxProblem, LinearProblem, PressureProblem, constants
 
 F64 = NDArray[np.float64]
@@ -122,5 +123,6 @@ PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     "porous": partial(_family, family="porous"),
     **{name: partial(_box, coefficients=coefficients) for name, coefficients in COEFFICIENTS.items()},
     **{name: partial(_box, coefficients=partial(of_family, family=family)) for name, family in FAMILIES.items()},
+    **mesh_problems.PROBLEMS,
 }
-USUAL = [name for name in PROBLEMS if name not in FAMILIES]  # what runs where nothing is named
+USUAL = [name for name in PROBLEMS if name not in FAMILIES and name not in mesh_problems.PROBLEMS]  # what runs where nothing is named
