@@ -1,7 +1,7 @@
 """Which multilevel method suits a matrix without a grid? How often is the choice wrong, and by how much?
 
     python -m benchmarks.choice [--only PATTERN] [--seed 0] [--output choice]
-    python -m benchmarks.choice --judge [--output choice]    # instead: the present rule on the times that were saved
+    python -m benchmarks.choice --judge                      # instead: the present rule on all times that were saved
 
 Every method that `choose` chooses from solves every system by name, to 1e-8 from a bare matrix, set-up included, on one
 thread: CPU seconds, the least of several runs, each method in a process of its own (`benchmarks/auto.py`). Systems that
@@ -127,7 +127,7 @@ def main() -> None:
     args = parser.parse_args()
     rows: list[Row] = []
     if args.judge:
-        rows = saved_rows(args.output)
+        rows = [row for part in sorted(RESULTS.glob("choice*.json")) for row in saved_rows(part.stem)]
     else:
         warm()
         for name, make in chosen_systems(args.seed):

@@ -18,7 +18,7 @@ Distance = Callable[[F64], F64]  # points of shape (n, d) -> their signed distan
 
 JITTER = 0.25  # how far a node lies from its place in the lattice at most, in spacings
 CLEAR = 0.5  # least distance of inner nodes from the boundary, in spacings
-FLATTEST = 0.1  # d! times a volume, in cubes of the lattice, below which cells with all nodes on the boundary are left out
+FLATTEST = 0.1  # d! times a volume, in cubes of the lattice, below which cells with all nodes on the rim are left out
 NOTHING = 1e-4  # the same for cells anywhere
 
 

@@ -125,4 +125,5 @@ PROBLEMS: dict[str, Callable[[int], Iterator[LinearProblem]]] = {
     **{name: partial(_box, coefficients=partial(of_family, family=family)) for name, family in FAMILIES.items()},
     **mesh_problems.PROBLEMS,
 }
-USUAL = [name for name in PROBLEMS if name not in FAMILIES and name not in mesh_problems.PROBLEMS]  # what runs where nothing is named
+# What runs where nothing is named.
+USUAL = [name for name in PROBLEMS if name not in FAMILIES and name not in mesh_problems.PROBLEMS]
