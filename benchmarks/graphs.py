@@ -6,7 +6,8 @@
 Every method gets the same systems in the same run, on one thread, until the true relative residual is 1e-8; set-up and
 solve are CPU seconds of the quickest of three runs. "chimera" mixes families as the generators of that name in
 Laplacians.jl do: rings, grids, trees, regular and preferential attachment graphs, joined, multiplied and put in place
-of each other's vertices, with weights of several laws; two in five are singular.
+of each other's vertices, with weights of several laws; two in five are singular. "auto" sets up while it solves: all of
+its seconds count as solve.
 """
 
 from __future__ import annotations
@@ -247,6 +248,8 @@ def measure(problem: LinearProblem, method: str) -> Row:
             return {"failed": f"{type(error).__name__}: {error}"[:80]}
         row = {"setup": answer.setup, "solve": answer.solve, "iterations": answer.iterations}
         row["residual"] = problem.judge(answer.x)
+        if method == "auto":
+            row |= {"setup": 0.0, "solve": row["setup"] + row["solve"]}
         if not best or row["setup"] + row["solve"] < best["setup"] + best["solve"]:
             best = row
         if row["setup"] + row["solve"] > SLOW:
