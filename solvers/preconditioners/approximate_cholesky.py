@@ -45,8 +45,8 @@ class ApproximateCholesky:
     seed : int, default 0
         From which the couplings are drawn: the same one gives the same factors.
     copies : {1, 2}, default 1
-        Number of samples that a coupling of A stands for (AC and AC-s2m2 of the paper). Two take half of the iterations
-        and twice the set-up, or three times on graphs of many hubs.
+        Number of samples that a coupling of A stands for (AC and AC-s2m2 of the paper). Two take half to three quarters
+        of the iterations, and up to twice the set-up: they pay where many right-hand sides follow.
     eps : float, default 2.2e-16
         Unit roundoff that the entries of A carry.
 
