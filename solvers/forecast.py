@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.floating[Any]]
 
-# Steps that a plateau is taken to last, unless there were few steps or very many so far: at least the first number, and
-# the second times the cube root of the number of unknowns.
-_PLATEAU, _GROWTH = 130, 3.3
+# Steps that a plateau is taken to last, unless there were very many so far: at least the first number, and the second
+# times the cube root of the number of unknowns; but no more than so many times the steps so far.
+_PLATEAU, _GROWTH, _TIMES = 260, 6.6, 12
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def left(steps: Steps, bound: float = 0.0, n: int = 0) -> float:
     """Return about how many more iterations the target takes, if they go on as the second half of those so far.
 
     The residual of conjugate gradients falls fast at first where b is smooth, and then more slowly. So where the
-    condition number promises more, the geometric mean of both counts. Plateaus end, and nothing says when: eight times
+    condition number promises more, the geometric mean of both counts. Plateaus end, and nothing says when: twelve times
     the steps so far are the most, a number that grows slowly with the size, or what is promised, after a few steps, and
     as many as so far after very many. So a method that cannot succeed costs no more than what takes its place, and
     others get their chance. The forecasts are off by a factor of two in the root mean square. Those that the condition
@@ -119,7 +119,7 @@ def left(steps: Steps, bound: float = 0.0, n: int = 0) -> float:
     place = np.arange(half.size) - 0.5 * (half.size - 1)
     rate = -float(place @ half) / float(place @ place)
     more = promised(bound, digits)
-    most = min(8 * steps.count, max(_PLATEAU, _GROWTH * n ** (1 / 3), more, steps.count))
+    most = min(_TIMES * steps.count, max(_PLATEAU, _GROWTH * n ** (1 / 3), more, steps.count))
     count = min(digits / rate if rate > 0 else math.inf, most)
     return count if more < count else math.sqrt(count * more)
 

@@ -37,7 +37,7 @@ _REASONS: dict[Rung, str] = {
     "relaxation": "with over-relaxation they are fewer",
     "levels": "on rows numbered by levels they cost less",
     "grid": "there is a grid behind the matrix",
-    "multigrid": "with multigrid a solve costs less in all",
+    "multigrid": "with a stronger preconditioner a solve costs less in all",
     "factors": "factors cost less",
 }
 
@@ -54,8 +54,8 @@ _AGAIN = 4  # times more that factors must be worth for a plan that was given up
 _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
-_CLEARLY = 1.5  # times cheaper that factors must promise to be than a cycle that is at work
-_FAIR = 20  # steps before which forecasts are too rough for a decision that takes as long as many steps
+_CLEARLY = 1.5  # times cheaper that factors must promise to be than another strong preconditioner
+_FAIR = 13  # steps before which forecasts are too rough for a decision that takes as long as many steps
 _PATIENT = 15  # steps before which a lattice over a mesh is not left
 _FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
 
@@ -180,12 +180,12 @@ class Ladder:
             limits = replace(limits, maxiter=rest)
 
     def _weigh(self, iterations: int, reduction: float) -> None:
-        """Take note of what a solve cost beyond one with multigrid; many of them pay for its set-up."""
-        size, digits = self._size, max(-math.log10(max(reduction, 1e-16)), 0.0)
-        cycles = costs.multigrid_iterations(digits, self._couplings)
-        self._extra += max(iterations * self._step - cycles * costs.multigrid_cycle(size), 0.0)
-        if self._extra > costs.multigrid_setup(size, self._couplings):
-            self._next = "multigrid", "There were so many solves that the set-up of multigrid pays."
+        """Take note of what a solve cost beyond one with a stronger preconditioner; many of them pay for its set-up."""
+        size, seen, digits = self._size, self._couplings, max(-math.log10(max(reduction, 1e-16)), 0.0)
+        cycles = costs.multigrid_iterations(digits, seen) * costs.multigrid_cycle(size, seen)
+        self._extra += max(iterations * self._step - cycles, 0.0)
+        if self._extra > costs.multigrid_setup(size, seen):
+            self._next = "multigrid", "There were so many solves that the set-up of a stronger preconditioner pays."
 
     @property
     def _parts(self) -> Parts:
@@ -234,14 +234,13 @@ class Ladder:
             return "relaxation" if here > _FEWER * there + costs.packing(size) + costs.EXCHANGE else None
         if self._is_narrow and self._factors(here, share) < here:
             return "factors"
-        if here > levels:
-            return "levels"
         least = min(costs.least_factors(size, size.n), costs.multigrid_setup(size)) / share
         if steps.count < _FAIR or here < _SURELY * least:
-            return None
-        cycles = costs.multigrid_iterations(digits, self._couplings)
-        multigrid = costs.multigrid_setup(size, self._couplings) / share + cycles * costs.multigrid_cycle(size)
-        worth = min(here / _SURELY, multigrid)
+            return "levels" if here > levels else None
+        multigrid = self._multigrid(digits, share)
+        if _SURELY * multigrid > levels and here > levels:
+            return "levels"
+        worth = min(here / _SURELY, multigrid / _CLEARLY)
         if self._factors(worth, share) < worth:
             return "factors"
         return "multigrid" if here > _SURELY * multigrid else None
@@ -289,7 +288,9 @@ class Ladder:
         size = self._size
         if self.prepared.preconditioner == AUXILIARY.name:
             return self._better_than_lattice(steps, remaining)
-        here = remaining * costs.multigrid_cycle(size) / _CLEARLY
+        if steps.count < _FAIR:
+            return None
+        here = remaining * costs.multigrid_cycle(size, self._couplings) / _CLEARLY
         return "factors" if self._factors(here, 1 if self._once else SOLVES) < here else None
 
     def _better_than_lattice(self, steps: Steps, remaining: float) -> Rung | None:
@@ -298,9 +299,14 @@ class Ladder:
             return None
         size, share = self._size, 1 if self._once else SOLVES
         digits = math.log10(steps.norm / max(steps.target, 1e-16 * steps.norm))
-        cycles = costs.multigrid_iterations(digits, self._couplings)
-        multigrid = costs.multigrid_setup(size, self._couplings) / share + cycles * costs.multigrid_cycle(size)
-        return "multigrid" if remaining * costs.lattice_cycle(size) > _CLEARLY * multigrid else None
+        here = remaining * costs.lattice_cycle(size)
+        return "multigrid" if here > _CLEARLY * self._multigrid(digits, share) else None
+
+    def _multigrid(self, digits: float, share: int) -> float:
+        """Return what a stronger preconditioner costs, with its iterations and its share of the set-up."""
+        size, seen = self._size, self._couplings
+        cycles = costs.multigrid_iterations(digits, seen) * costs.multigrid_cycle(size, seen)
+        return costs.multigrid_setup(size, seen) / share + cycles
 
     def _factors(self, worth: float, share: int) -> float:
         """Return what factors cost, infinity where planning them does not promise to be worth so much."""
@@ -310,11 +316,11 @@ class Ladder:
 
         size, A = self._size, self._parts.operator.A
         if self._plan is None or (not self._plan.complete and worth > _AGAIN * self._worth):
-            if not self._is_narrow and costs.least_factors(size, size.n) > share * worth:
+            if not self._is_narrow and _SURELY * costs.least_factors(size, size.n) > share * worth:
                 return math.inf
             if self._depth is None:
-                self._depth = count_levels(A.indptr, A.indices, costs.HUB * size.entries // size.n)
-            if not self._is_narrow and costs.least_factors(size, self._depth) > share * worth:
+                self._depth = count_levels(A.indptr, A.indices, int(costs.HUB * size.entries / size.n))
+            if not self._is_narrow and _SURELY * costs.least_factors(size, self._depth) > share * worth:
                 return math.inf
             self._plan, self._worth = plan(A, share * worth / _LEAST), worth
         if not self._plan.complete or 2 * self._plan.bytes > available():

@@ -1,8 +1,8 @@
 """How a prepared matrix is solved with: what is tried, for how long, and what takes over if it disappoints.
 
-On a grid: a cycle; after some iterations its progress is looked at, and Ruge-Stueben coarsening takes over where more
-of them are left than its set-up is worth, and at once where faces vary so that no coarse grid can follow. Nor is a grid
-used for a single solve that takes a handful of simple iterations.
+On a grid: a cycle; after some iterations its progress is looked at, and a strong preconditioner that needs no grid
+takes over where more of them are left than its set-up is worth, and at once where faces vary so that no coarse grid can
+follow. Nor is a grid used for a single solve that takes a handful of simple iterations.
 
 Without a grid: over-relaxation, which costs nothing to set up, is watched, and left for what promises to be cheaper in
 all (`ladder.py`). A solve that fails all the same is examined for a null vector. Several right-hand sides: together or
@@ -28,19 +28,19 @@ from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.preparation import prepare
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
-from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, RELAXATION
+from deepcd.solvers.recipes import ALGEBRAIC, RELAXATION
 from deepcd.solvers.solution import Status
 from deepcd.solvers.space import space_of
 from deepcd.solvers.structure import Structure, without_grid
 
 # Iterations of a cycle on a grid after which its progress is looked at, and iterations of it that take as long as the
-# set-up of Ruge-Stueben coarsening; and the same where faces have weights of their own.
-PATIENCE, WORTH = 50, 400
-ON_FACES = 25, 100
+# set-up of another strong preconditioner; and the same where faces have weights of their own.
+PATIENCE, WORTH = 30, 150
+ON_FACES = 20, 60
 # Share of coarse faces, in two and in three dimensions, from which on they do not follow what varies in fine ones.
 FAILING = {2: 0.05, 3: 0.3}
 
-_AGAIN = 4  # times as many iterations as a cycle has done before it is looked at again
+_AGAIN = 2  # times as many iterations as a cycle has done before it is looked at again
 
 _FAILURES = Status.MAXITER, Status.INDEFINITE_PRECONDITIONER
 _STOPPED = (Status.CALLBACK, Status.TIMEOUT)
@@ -82,8 +82,8 @@ class Strategy:
         if self._fails:
             reason = "the weights of neighbouring faces vary so much that coarse grids cannot follow"
             self.structure = without_grid(structure, reason)
-            classical = replace(config, recipe=RECIPES["pyamg-rs"])  # simple iterations would be many there
-            self._ladder = Ladder(self.structure, classical, check, None, once=once)
+            strong = replace(config, recipe=ALGEBRAIC)  # simple iterations would be many there
+            self._ladder = Ladder(self.structure, strong, check, None, once=once)
         self._twins: list[Prepared] = []
 
     @property
@@ -144,7 +144,7 @@ class Strategy:
 
     def _switch(self) -> None:
         """Replace a cycle that does badly on this grid, as it does where walls are thinner than coarse cells."""
-        self._use(prepare(self.structure, self._config, recipe=RECIPES["pyamg-rs"], check=False))
+        self._use(prepare(self.structure, self._config, recipe=ALGEBRAIC, check=False))
 
     def solve(self, b: F64, x0: F64 | None, limits: Limits, dtype: DType) -> Outcome:
         """Solve for one right-hand side; if that fails, find out whether another way leads further.
