@@ -62,24 +62,17 @@ def shuffled(n: int, rng: Rng) -> Drawn:
 
 
 def cut(n: int, rng: Rng) -> Drawn:
-    """Return a square with a slit from one side to the middle, whose nodes are doubled there."""
-    side = round(n**0.5)
-    points, cells = jittered(side * side, 2, rng)
-    middle = 0.5 + 1e-6
-    line = np.flatnonzero((np.abs(points[:, 1] - middle) < 0.45 / side) & (points[:, 0] < 0.5))
-    points[line, 1] = middle
-    above = points[cells].mean(axis=1)[:, 1] > middle
+    """Return a square with a slit from one side to its middle: cells across it belong to its lower side alone."""
+    points, cells = jittered(n, 2, rng)
+    centres = points[cells].mean(axis=1)
+    left = points[cells][..., 0].max(axis=1) < 0.5
+    above = centres[:, 1] > 0.5
+    shared = np.intersect1d(cells[left & above], cells[left & ~above])
+    shared = shared[points[shared, 0] < 0.5 - 2 / n**0.5]  # the tip of the slit stays one node
     twin = np.arange(len(points))
-    twin[line] = len(points) + np.arange(len(line))
-    cells = np.where(above[:, None], twin[cells], cells)
-    crossing = (
-        (points[np.minimum(cells, len(points) - 1)][..., 1] > middle + 1e-9).any(axis=1)
-        & ~above
-        & (points[np.minimum(cells, len(points) - 1)][..., 0].max(axis=1) < 0.5)
-    )
-    mesh = Mesh(np.concatenate([points, points[line]]), cells[~crossing].astype(np.int32))
-    used, back = np.unique(mesh.cells, return_inverse=True)
-    return elements(Mesh(mesh.points[used], back.reshape(mesh.cells.shape).astype(np.int32)))
+    twin[shared] = len(points) + np.arange(len(shared))
+    cells = np.where(above[:, None], twin[cells], cells).astype(np.int32)
+    return elements(Mesh(np.concatenate([points, points[shared]]), cells))
 
 
 def elasticity(n: int, rng: Rng) -> Drawn:

@@ -32,6 +32,9 @@ _BRANCHED, _BRANCHES = 4.3, 0.25
 _FEWEST, _LARGE, _SHORT, MANY, _ILL = 2000, 5000, 5.5, 10.0, 5.0
 
 
+_CYCLES = 8  # iterations on a lattice for six digits
+
+
 class Beginning(NamedTuple):
     """What is begun with, and what has been found out for it.
 
@@ -88,11 +91,26 @@ def begin(
         return Beginning(ALGEBRAIC)
     if seen.dominance > DOMINANT and entries <= MANY * n:  # with long rows, a sweep costs little more than a product
         return Beginning(RECIPES["jacobi"])
-    begun = _on_mesh(part, points) if points is not None else Beginning(RELAXATION)
+    begun = _on_mesh(part, points) if points is not None and _lattice_pays(part, seen) else Beginning(RELAXATION)
     if begun.lattice is not None:
         return begun
     plan = _obvious(part, seen)
     return begun if plan is None else begun._replace(recipe=DIRECT, plan=plan)
+
+
+def _lattice_pays(part: sp.csr_array, seen: Survey) -> bool:
+    """Return whether simple iterations may be many, or take longer than to lay a lattice and to iterate on it.
+
+    A bound tells how many there will be where each row has a share in what bounds eigenvalues from below: a reaction.
+    """
+    if not seen.is_open.all():
+        return True
+    from deepcd.solvers.preconditioners.ssor import relaxation_parameter  # which loads the compiler
+
+    size = costs.Size(part.shape[0], part.nnz, seen.disorder > costs.DISORDER)
+    iterations = promised(relaxation_parameter(seen.dominance, seen.disorder, size.n)[1], math.log(1e6))
+    there = costs.lattice_setup(size) + _CYCLES * costs.lattice_cycle(size)
+    return iterations * costs.relaxation(size, waits=False) > there
 
 
 def _on_mesh(part: sp.csr_array, points: NDArray[np.float64] | None, *, needed: bool = False) -> Beginning:

@@ -101,6 +101,11 @@ def multigrid_iterations(digits: float, couplings: Couplings) -> float:
     return (2 + 2 * digits) * share
 
 
+def lattice_setup(size: Size) -> float:
+    """Return the cost of laying a lattice over a mesh, and of the learned cycle on it."""
+    return 4e6 + size.far * 45 * size.entries
+
+
 def lattice_cycle(size: Size) -> float:
     """Return the cost of an iteration with sweeps over a mesh and the learned cycle on a lattice over it."""
     return size.far * (6 * size.entries + 30 * size.n)

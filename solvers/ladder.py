@@ -55,6 +55,7 @@ _LEAST = 20  # least cost of an entry of factors
 _SINGULAR = 1e14  # condition number from which steps may only have made x large, along null vectors: it is not kept
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
 _CLEARLY = 1.5  # times cheaper that factors must promise to be than another strong preconditioner
+_AT_WORK = 3.0  # times cheaper that factors must promise to be than cycles, which go on better than they begin
 _FAIR = 13  # steps before which forecasts are too rough for a decision that takes as long as many steps
 _PATIENT = 15  # steps before which a lattice over a mesh is not left
 _FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
@@ -290,7 +291,7 @@ class Ladder:
             return self._better_than_lattice(steps, remaining)
         if steps.count < _FAIR:
             return None
-        here = remaining * costs.multigrid_cycle(size, self._couplings) / _CLEARLY
+        here = remaining * costs.multigrid_cycle(size, self._couplings) / _AT_WORK
         return "factors" if self._factors(here, 1 if self._once else SOLVES) < here else None
 
     def _better_than_lattice(self, steps: Steps, remaining: float) -> Rung | None:

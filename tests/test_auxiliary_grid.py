@@ -116,7 +116,7 @@ def test_few_iterations_with_coefficients(name: str) -> None:
     assert (solution.preconditioner, solution.iterations <= most) == ("auxiliary-grid", True)
 
 
-@pytest.mark.parametrize("number", [1e-3, 0.05, 0.1])
+@pytest.mark.parametrize("number", [1e-5, 1e-3, 3e-3])
 def test_few_iterations_for_a_heat_step_and_robin_data(number: float) -> None:
     points, cells = random_mesh("square", 5000, np.random.default_rng(1))
     K, M = linear_elements(points, cells)
@@ -214,7 +214,7 @@ def test_a_lattice_that_does_not_serve_is_left(monkeypatch: pytest.MonkeyPatch) 
     A, points = slit(90)
     first, second = solve(A, points, 1e-10).attempts[:2]
     assert (first.method, first.iterations) == ("auxiliary-grid", 21)
-    assert "multigrid" in first.reason
+    assert "stronger preconditioner" in first.reason
     assert second.method != "auxiliary-grid"
 
 
