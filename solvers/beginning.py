@@ -33,6 +33,7 @@ _FEWEST, _LARGE, _SHORT, MANY, _ILL = 2000, 5000, 5.5, 10.0, 5.0
 
 
 _CYCLES = 8  # iterations on a lattice for six digits
+_DOUBT = 1.6  # times as many simple iterations as a bound promises may be needed
 
 
 class Beginning(NamedTuple):
@@ -110,7 +111,7 @@ def _lattice_pays(part: sp.csr_array, seen: Survey) -> bool:
     size = costs.Size(part.shape[0], part.nnz, seen.disorder > costs.DISORDER)
     iterations = promised(relaxation_parameter(seen.dominance, seen.disorder, size.n)[1], math.log(1e6))
     there = costs.lattice_setup(size) + _CYCLES * costs.lattice_cycle(size)
-    return iterations * costs.relaxation(size, waits=False) > there
+    return _DOUBT * iterations * costs.relaxation(size, waits=False) > there
 
 
 def _on_mesh(part: sp.csr_array, points: NDArray[np.float64] | None, *, needed: bool = False) -> Beginning:
