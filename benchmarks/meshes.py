@@ -4,8 +4,8 @@
 
 Every method gets the same system in the same run, on one thread, until the true relative residual meets the tolerance.
 "auto" is one call of `DeepCD.solve` with a bare CSR matrix and points, "auto-no-points" one without points. Seconds are
-CPU seconds of the quickest of three runs; hypre's BoomerAMG runs in PETSc, in a process of its own, twice. The columns after
-the methods are the seconds of "auto" over those of PyAMG's best and of BoomerAMG, and of "auto" without points.
+CPU seconds of the quickest of three runs; hypre's BoomerAMG runs in PETSc, in a process of its own, twice. The columns
+after the methods are the seconds of "auto" over those of PyAMG's best and of BoomerAMG, and of "auto" without points.
 """
 
 from __future__ import annotations
