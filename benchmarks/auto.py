@@ -6,11 +6,12 @@
 
 Every method solves every system of `benchmarks/auto_systems.py` from a bare matrix, set-up included, on one thread:
 SciPy's conjugate gradients, plain and with the diagonal, and its sparse factors with two orderings; PyAMG's smoothed
-aggregation and Ruge-Stueben coarsening, accelerated by CG; deepcd's methods by name, and "auto". A method counts only
-where the true residual meets the tolerance. Seconds are CPU seconds, the least of several runs where these are quick.
-Each method runs in a process of its own, forked from this one so that nothing is compiled or imported in it; it is
-stopped once it has taken `PATIENCE` times as long as the quickest so far. "auto" and the quickest of the others are
-measured again at the end, in turns, so that a change of the machine's speed in between does not decide.
+aggregation and Ruge-Stueben coarsening, accelerated by CG; AMGCL and apxchol, where they are installed; deepcd's
+methods by name, and "auto". A method counts only where the true residual meets the tolerance. Seconds are CPU seconds,
+the least of several runs where these are quick. Each method runs in a process of its own, forked from this one so that
+nothing is compiled or imported in it; it is stopped once it has taken `PATIENCE` times as long as the quickest so far.
+"auto" and the quickest of the others are measured again at the end, in turns, so that a change of the machine's speed
+in between does not decide.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ import scipy.sparse.linalg as sla
 from benchmarks.auto_systems import F64, NamedSystem, systems
 from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd import DeepCD
+from deepcd.solvers.bench import methods as bench
+from deepcd.solvers.bench.linear_problem import LinearProblem
 
 PATIENCE = 8.0  # a method is stopped once it has taken so many times as long as the best so far,
 GRACE, LONGEST = 0.4, 60.0  # and so many seconds more: to read compiled code; or so many seconds in any case
@@ -92,6 +95,12 @@ def factors(A: sp.csr_array, b: F64, tol: float, ordering: str) -> tuple[Any, st
     return sla.spsolve(A.tocsc(), b, permc_spec=ordering, use_umfpack=False), ""
 
 
+def installed(A: sp.csr_array, b: F64, tol: float, name: str) -> tuple[Any, str]:
+    """Solve with AMGCL or apxchol, where they are installed; see `deepcd.solvers.bench.methods`."""
+    answer = bench.METHODS[name](LinearProblem(A, b), tol, 1)
+    return answer.x, f"{answer.iterations} it"
+
+
 _SWEEPS = {
     f"{when}smoother": ("gauss_seidel", {"sweep": way}) for when, way in (("pre", "forward"), ("post", "backward"))
 }
@@ -102,8 +111,12 @@ OTHERS: dict[str, Method] = {
     "spsolve, MMD": partial(factors, ordering="MMD_AT_PLUS_A"),
     "pyamg SA": partial(algebraic, build=partial(pyamg.smoothed_aggregation_solver, **_SWEEPS)),
     "pyamg RS": partial(algebraic, build=pyamg.ruge_stuben_solver),
+    **{name: partial(installed, name=name) for name in ("amgcl", "apxchol") if not bench.absent(name)},
 }
-NAMES = ("jacobi", "none", "ssor", "direct", "ic0", "pyamg-sa", "pyamg-rs", "learned-multigrid", "geometric-multigrid")
+NAMES = (
+    "jacobi", "none", "ssor", "direct", "ic0", "smoothed-aggregation", "approximate-cholesky", "pyamg-rs",
+    "learned-multigrid", "geometric-multigrid",
+)  # fmt: skip
 METHODS: dict[str, Method] = {"auto": ours, **OTHERS, **{f"deepcd {name}": partial(ours, name=name) for name in NAMES}}
 
 

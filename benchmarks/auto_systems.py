@@ -22,6 +22,8 @@ from scipy.io import mmread
 from scipy.sparse import csgraph
 from scipy.spatial import Delaunay, cKDTree
 
+from deepcd.data.random_graphs import laplacian, largest_part
+
 F64 = NDArray[np.float64]
 Rng = np.random.Generator
 Drawn = tuple[sp.csr_array, bool]  # A, and whether the constant is in its null space
@@ -69,21 +71,6 @@ class NamedSystem:
 def _sides(rng: Rng, n: int, d: int) -> tuple[int, ...]:
     """Return the sides of a box of about n cells."""
     return tuple(max(3, round(n ** (1 / d) * u)) for u in rng.uniform(0.95, 1.05, d))
-
-
-def laplacian(i: NDArray[np.intp], j: NDArray[np.intp], weight: F64, n: int) -> sp.csr_array:
-    """Return the Laplacian of the edges i - j; those between the same two nodes are added, loops are left out."""
-    apart = i != j
-    i, j, weight = i[apart], j[apart], weight[apart]
-    W = sp.csr_array(sp.coo_array((np.r_[weight, weight], (np.r_[i, j], np.r_[j, i])), shape=(n, n)))
-    return sp.csr_array(sp.diags_array(W.sum(axis=1)) - W)
-
-
-def largest_part(A: sp.csr_array) -> sp.csr_array:
-    """Return the largest part of A that is coupled."""
-    label = csgraph.connected_components(A, directed=False)[1]
-    part = np.flatnonzero(label == np.argmax(np.bincount(label)))
-    return sp.csr_array(A[part][:, part])
 
 
 # Boxes
@@ -511,6 +498,12 @@ def _file(rng: Rng, n: int, name: str) -> Drawn:
     return sp.csr_array(mmread(MATRICES / f"{name}.mtx.gz")), False
 
 
+def _example(rng: Rng, n: int, name: str) -> Drawn:
+    """Return an example of PyAMG, at its own size."""
+    A = sp.csr_array(pyamg.gallery.load_example(name)["A"])
+    return A, bool(abs(A.sum(axis=1)).max() < 1e-10 * A.diagonal().max())
+
+
 Entry = tuple[str, str, Generator, tuple[int, ...]]
 _p = partial
 ENTRIES: tuple[Entry, ...] = (
@@ -574,6 +567,9 @@ ENTRIES: tuple[Entry, ...] = (
     ("stored zeros 3D", "others", _p(_stored_zeros, d=3), (27_000,)),
     ("left in columns 2D", "others", _p(_left_in_columns, d=2), (40_000,)),
     ("left in columns 3D", "others", _p(_left_in_columns, d=3), (27_000,)),
+    *((f"PyAMG's {name}", "practice", _p(_example, name=name), (size,)) for name, size in {
+        "airfoil": 260, "bar": 600, "knot": 239, "unit_cube": 125, "unit_square": 191,
+    }.items()),
     *((name, "practice", _p(_file, name=name), (size,)) for name, size in {
         "494_bus": 494, "bcsstk16": 4884, "gr_30_30": 900, "pts5ldd03": 161,
     }.items()),

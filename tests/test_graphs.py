@@ -10,8 +10,8 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks import graphs
-from benchmarks.auto_systems import laplacian
-from benchmarks.graphs import FAMILIES, MIXTURES, PARTS, system
+from benchmarks.graphs import FAMILIES, system
+from deepcd.data.random_graphs import MIXTURES, PARTS, Graph, laplacian
 from deepcd.solvers.bench import methods
 
 
@@ -34,7 +34,7 @@ def test_is_a_dominant_matrix_of_a_connected_graph(family: str) -> None:
 
 
 @pytest.mark.parametrize("make", [*PARTS, *set(MIXTURES)], ids=lambda make: make.__name__)
-def test_parts_of_chimeras_are_connected(make: Callable[..., graphs.Graph]) -> None:
+def test_parts_of_chimeras_are_connected(make: Callable[..., Graph]) -> None:
     for n in (20, 333):
         for seed in range(6):
             i, j, count = make(np.random.default_rng(seed), n)
