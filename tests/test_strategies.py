@@ -16,6 +16,7 @@ from deepcd.pde import Grid, domain, poisson
 from deepcd.solvers import strategies
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits, Outcome
+from deepcd.solvers.preconditioners.choice import choose, look
 from deepcd.solvers.prepared import Solvable, Unsolvable
 from deepcd.solvers.strategies import Strategy, _left
 from deepcd.solvers.structure import analyse
@@ -27,6 +28,7 @@ A = poisson(MAZE).A
 N = A.shape[0]
 B = A @ np.random.default_rng(0).standard_normal((N, 4))  # nothing around the maze is open: A is singular
 TOL = 1e-9
+STRONG = choose(look(A))  # what takes over from a cycle on the grid
 PATIENCE = 2
 ALWAYS, NEVER = -1.0, math.inf  # iterations that another set-up is worth
 
@@ -61,7 +63,7 @@ class TestSwitch:
         outcome = own.solve(B[:, 0], None, limits(B[:, 0]), np.float64)
         assert outcome.status is Status.CONVERGED
         assert residuals(A, outcome.x, B[:, 0]) <= TOL
-        assert own.prepared.preconditioner == "pyamg-rs"
+        assert own.prepared.preconditioner == STRONG
         # The history goes on where the first cycle left it.
         impatient.setattr(strategies, "WORTH", NEVER)
         before = strategy().prepared.solve(B[:, 0], None, limits(B[:, 0], PATIENCE), np.float64)
@@ -74,7 +76,7 @@ class TestSwitch:
         switched = own.prepared
         outcome = own.solve(B[:, 1], None, limits(B[:, 1]), np.float64)
         assert own.prepared is switched
-        alone = strategy(A, "pyamg-rs").solve(B[:, 1], None, limits(B[:, 1]), np.float64)
+        alone = strategy(A, STRONG).solve(B[:, 1], None, limits(B[:, 1]), np.float64)
         assert len(outcome.residuals) == len(alone.residuals) > PATIENCE + 1, "without another look at its progress"
 
     def test_where_little_is_left_the_cycle_goes_on(self, impatient: pytest.MonkeyPatch) -> None:
@@ -86,7 +88,7 @@ class TestSwitch:
         assert len(outcome.residuals) > PATIENCE + 1
         assert own.prepared.preconditioner == "learned-multigrid"
 
-    @pytest.mark.parametrize(("maxiter", "expected"), [(PATIENCE, "learned-multigrid"), (PATIENCE + 1, "pyamg-rs")])
+    @pytest.mark.parametrize(("maxiter", "expected"), [(PATIENCE, "learned-multigrid"), (PATIENCE + 1, STRONG)])
     def test_no_more_iterations_than_allowed(self, impatient: pytest.MonkeyPatch, maxiter: int, expected: str) -> None:
         own = strategy()
         outcome = own.solve(B[:, 0], None, limits(B[:, 0], maxiter), np.float64)
@@ -106,7 +108,7 @@ class TestSwitch:
 
         impatient.setattr(Solvable, "solve", indefinite)
         outcome = own.solve(B[:, 0], None, limits(B[:, 0]), np.float64)
-        assert (outcome.status, own.prepared.preconditioner) == (Status.CONVERGED, "pyamg-rs")
+        assert (outcome.status, own.prepared.preconditioner) == (Status.CONVERGED, STRONG)
 
     @pytest.mark.parametrize("preconditioner", ["learned-multigrid", "geometric-multigrid"])
     def test_none_where_a_preconditioner_was_named(self, impatient: pytest.MonkeyPatch, preconditioner: str) -> None:
@@ -124,7 +126,7 @@ class TestSwitch:
         config = DeepCD(threads=1).config
         again = Strategy(analyse(MAZE, config), config, check=True, previous=own)
         assert again.prepared.preconditioner == "learned-multigrid"
-        assert own.prepared.preconditioner == "pyamg-rs"
+        assert own.prepared.preconditioner == STRONG
 
 
 class TestColumns:
@@ -142,7 +144,7 @@ class TestColumns:
         assert [outcome.status for outcome in outcomes] == [Status.CONVERGED] * 4
         assert (residuals(A, X, B) <= TOL).all()
         assert switches == [own]
-        assert own.prepared.preconditioner == "pyamg-rs"
+        assert own.prepared.preconditioner == STRONG
 
     @pytest.mark.parametrize("threads", [1, 2])
     def test_blocks_after_a_switch(self, impatient: pytest.MonkeyPatch, threads: int) -> None:
@@ -150,7 +152,7 @@ class TestColumns:
         own = strategy(threads=threads)
         solve_block(own, maxiter=PATIENCE)
         own.solve(B[:, 0], None, limits(B[:, 0]), np.float64)
-        assert own.prepared.preconditioner == "pyamg-rs"
+        assert own.prepared.preconditioner == STRONG
         assert own._twins == []
         for k in (2, 4):
             outcomes, X = solve_block(own, B[:, :k])
@@ -302,4 +304,4 @@ def test_a_grid_that_is_found_on_the_way_is_watched(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(strategies, "ON_FACES", (1, 0))
     left = DeepCD(threads=1).solve(A, b, 1e-6)
     assert left.status is Status.CONVERGED
-    assert [attempt.method for attempt in left.attempts] == ["ssor", "pyamg-rs"]
+    assert [attempt.method for attempt in left.attempts] == ["ssor", choose(look(A))]

@@ -81,13 +81,6 @@ class TestRows:
         assert survey(A, EPS).disorder < 0.01
         assert survey(sp.csr_array(A[order][:, order]), EPS).disorder > 0.08
 
-    def test_shares_of_couplings(self) -> None:
-        A = sp.csr_array(np.array([[4.0, -2.0, -0.01], [-2.0, 4.0, 0.5], [-0.01, 0.5, 4.0]]))
-        longest, positive, weak = passes.couplings(A.indptr, A.indices, A.data, 0.05)
-        assert longest == 1.0
-        assert positive == pytest.approx(1.0 / 5.02)
-        assert weak == pytest.approx(3 / 6)  # two that are positive, and one of the two small ones
-
 
 class TestComponents:
     @pytest.mark.parametrize("seed", range(4))
