@@ -80,7 +80,8 @@ def look(A: sp.csr_array) -> Couplings:
 def choose(seen: Couplings) -> str:
     """Return the name of the preconditioner that suits a matrix of such couplings."""
     if seen.dominated > DOMINATED:
-        slivers = seen.positive >= POSITIVE and seen.entries <= DENSE and seen.rows <= LARGE
+        uneven = LONG <= seen.longest <= HUB  # as unstructured meshes are; elastic bodies and grids have equal rows
+        slivers = uneven and seen.positive >= POSITIVE and seen.entries <= DENSE and seen.rows <= LARGE
         obtuse = seen.entries <= SHORT and seen.rows <= MIDDLE
         return CHOLESKY if slivers or obtuse else AGGREGATION
     if seen.rough >= IRREGULAR:
