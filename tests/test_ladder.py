@@ -16,10 +16,11 @@ from deepcd import DeepCD, Solution, Status
 from deepcd.solvers import beginning, costs, ladder, structure
 from deepcd.solvers.ladder import Ladder
 from deepcd.solvers.outcome import Limits
+from deepcd.solvers.preconditioners import choice
 
 from .systems import dominant, sealed, shuffled, square, weighted
 
-RUNGS = ("ssor", "levels", "multigrid", "factors")
+RUNGS = ("ssor", "levels", "multigrid", "cholesky", "factors")
 TOL = 1e-10
 FACTORS, OBVIOUS = Ladder._factors, beginning._obvious
 
@@ -58,11 +59,13 @@ def up_to(patch: pytest.MonkeyPatch, rung: str) -> None:
     if rung != "ssor":
         patch.setattr(costs, "relaxation", lambda size, waits: (1e9 if waits or size.disordered else 1e8) * size.n)
         price(patch, numbering=0.0)
+    if rung in ("multigrid", "cholesky", "factors"):  # cheap once rows are numbered by levels: else those are left out
+        patch.setattr(costs, "multigrid_setup", lambda size, *given: math.inf if size.disordered else 1.0)
+        price(patch, multigrid_cycle=0.0)
     if rung == "multigrid":
-        price(patch, multigrid_setup=0.0, multigrid_cycle=0.0)
+        patch.setattr(choice, "choose", lambda *given: choice.AGGREGATION)
     if rung == "factors":
-        price(patch, multigrid_setup=1.0)
-        factors(patch, 0.0)
+        patch.setattr(Ladder, "_factors", lambda self, *given: math.inf if self._size.disordered else 0.0)
 
 
 def names(solution: Solution) -> list[str]:
@@ -85,7 +88,8 @@ def check(solution: Solution, matrix: sp.csr_array, b: np.ndarray, tol: float = 
 EXPECTED = {
     "ssor": ["ssor"],
     "levels": ["ssor", "ssor"],
-    "multigrid": ["ssor", "ssor", "pyamg-sa"],
+    "multigrid": ["ssor", "ssor", "smoothed-aggregation"],
+    "cholesky": ["ssor", "ssor", "approximate-cholesky"],
     "factors": ["ssor", "ssor", "direct"],
 }
 
@@ -241,6 +245,16 @@ class TestRungs:
         assert solution.residuals[-1] == pytest.approx(1.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("expected", ["approximate-cholesky", "direct"])
+def test_rows_are_not_numbered_where_something_stronger_is_cheaper(small: pytest.MonkeyPatch, expected: str) -> None:
+    up_to(small, "levels")
+    price(small, multigrid_setup=1.0, multigrid_cycle=0.0)
+    factors(small, 0.0 if expected == "direct" else math.inf)
+    solution = DeepCD.solve(A, B[:, 0], TOL)
+    assert names(solution) == ["ssor", expected]
+    check(solution, A, B[:, 0])
+
+
 def test_a_plan_that_was_given_up_is_made_again_for_more(small: pytest.MonkeyPatch) -> None:
     small.setattr(Ladder, "_look", lambda *given: False)
     small.setattr(Ladder, "_factors", FACTORS)
@@ -264,15 +278,15 @@ def test_many_solves_pay_for_multigrid(small: pytest.MonkeyPatch) -> None:
     small.setattr(Ladder, "_look", lambda *given: False)
     solutions = [system.solve(B[:, 0], TOL) for _ in range(5)]
     climbed = next(k for k, solution in enumerate(solutions) if names(solution) != ["ssor"])
-    assert names(solutions[climbed]) == ["ssor", "pyamg-sa"]
+    assert names(solutions[climbed]) == ["ssor", "approximate-cholesky"]
     assert solutions[climbed].attempts[0].iterations == 0
     assert "so many solves" in solutions[climbed].attempts[0].reason
-    assert all(names(solution) == ["pyamg-sa"] for solution in solutions[climbed + 1 :])
+    assert all(names(solution) == ["approximate-cholesky"] for solution in solutions[climbed + 1 :])
     check(solutions[climbed], A, B[:, 0])
 
 
 @pytest.mark.parametrize("rung", RUNGS)
-@pytest.mark.parametrize("preconditioner", ["jacobi", "none", "pyamg-sa", "direct"])
+@pytest.mark.parametrize("preconditioner", ["jacobi", "none", "pyamg-sa", "smoothed-aggregation", "direct"])
 def test_what_was_named_is_not_left(small: pytest.MonkeyPatch, rung: str, preconditioner: str) -> None:
     up_to(small, rung)
     assert names(DeepCD(preconditioner).solve(A, B[:, 0], TOL)) == [preconditioner]

@@ -16,7 +16,7 @@ import pytest
 from deepcd import DeepCD, System
 from deepcd.solvers.backends.host import Host
 from deepcd.solvers.options import MOST_ITERATIONS, Config, Options, check_callback, usable_threads, with_options
-from deepcd.solvers.recipes import AUTOMATIC, RECIPES, Recipe
+from deepcd.solvers.recipes import ALGEBRAIC, AUTOMATIC, LEARNED, RECIPES, Recipe
 
 from .systems import line
 
@@ -112,12 +112,12 @@ def config(*names: str, recipe: str | None = None) -> Config:
 
 class TestConfig:
     def test_auto_is_what_the_back_end_runs_of_it(self) -> None:
-        assert config("jacobi", "learned-multigrid", "pyamg").candidates == (AUTOMATIC[1], AUTOMATIC[4])
+        assert config("jacobi", "learned-multigrid", ALGEBRAIC.name).candidates == (LEARNED, ALGEBRAIC)
         assert config("jacobi").candidates == ()
         assert Config(None, None, 1, None, Host()).candidates == AUTOMATIC
 
     def test_a_recipe_that_was_named_is_the_only_candidate(self) -> None:
-        assert config("pyamg", recipe="jacobi").candidates == (RECIPES["jacobi"],)
+        assert config(ALGEBRAIC.name, recipe="jacobi").candidates == (RECIPES["jacobi"],)
 
     @pytest.mark.parametrize(
         ("names", "recipe", "expected"),
@@ -133,7 +133,7 @@ class TestConfig:
         assert config(*names, recipe=recipe).takes_any_matrix is expected
 
     def test_what_takes_any_matrix_is_named(self) -> None:
-        assert config("learned-multigrid", "pyamg").any_matrix == "auto"
+        assert config("learned-multigrid", ALGEBRAIC.name).any_matrix == "auto"
         assert config("learned-multigrid", "jacobi", "none").any_matrix == "none"
         assert config("learned-multigrid", "deflation", "jacobi").any_matrix == "jacobi"
         assert Config(RECIPES["dcdm"], None, 1, None, Host()).any_matrix == "auto"
