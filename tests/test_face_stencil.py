@@ -175,7 +175,7 @@ def test_percolating_media_are_left_to_other_methods() -> None:
     )
     system = DeepCD().setup(A)
     assert "coarse grids cannot follow" in system.no_grid
-    assert system.preconditioner == "pyamg-rs"
+    assert system.preconditioner == "approximate-cholesky"  # weights over four decades differ in no order
     b = rng.standard_normal(A.shape[0])
     assert relative(A, system.solve(b, 1e-8).x, b) <= 1e-8
     assert DeepCD("geometric-multigrid").setup(A).preconditioner == "geometric-multigrid"
