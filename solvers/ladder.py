@@ -339,6 +339,7 @@ class Ladder:
         rung, self._next = self._next[0], None
         if rung == "grid":
             self.prepared = prepare(self.structure, self._config)
+            self._check = False  # a matrix with a grid behind it is symmetric, and has cells without an equation
             return
         if rung == "levels":
             assert isinstance(self.prepared, Solvable)

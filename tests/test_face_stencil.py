@@ -225,6 +225,7 @@ def test_a_null_space_that_only_a_failing_solve_shows() -> None:
     assert DeepCD(preconditioner="geometric-multigrid").solve(A, b - b.mean(), 1e-6).info == 0
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_directions_in_single_precision_do_not_reach_is_left_to_another_method() -> None:
     """A network of pores, as small as in metres and pascals, whose pressures are given by rows but not by columns."""
     n, rng = 18**3, np.random.default_rng(1)
