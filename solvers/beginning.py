@@ -25,7 +25,7 @@ DOMINANT = 0.3
 
 
 # Entries per row of a network, and share of its rows on branches from which on factors have little fill.
-_BRANCHED, _BRANCHES = 4.3, 0.25
+_BRANCHED, _BRANCHES = 3.7, 0.25
 
 # Rows in good order and in none, and entries per row, for which a numbering by levels is sure to be worth its time; and
 # the bound on a condition number from which over-relaxation takes more than some fifteen iterations.

@@ -13,7 +13,7 @@ from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, LONGER, POSITIV
 
 EXCHANGE = 5e5  # cost of another preconditioner beside what it is made of: Python, and the interpreter's caches
 DISORDER = 0.05  # of a matrix whose rows are in no order; see `Survey`
-_SPARSE = 4.3  # entries per row up to which a graph may be a tree with few more edges
+_SPARSE = 3.7  # entries per row up to which a graph may be a tree with few more edges
 
 
 @dataclass(frozen=True)

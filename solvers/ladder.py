@@ -21,7 +21,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preconditioners.choice import Couplings, look
+from deepcd.solvers.preconditioners.choice import CHOLESKY, Couplings, choose, look
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
@@ -241,7 +241,9 @@ class Ladder:
         multigrid = self._multigrid(digits, share)
         if _SURELY * multigrid > levels and here > levels:
             return "levels"
-        worth = min(here / _SURELY, multigrid / _CLEARLY)
+        # Sampled factors are what exact ones would be on anything like a tree, and cost less to plan.
+        margin = _AT_WORK if choose(self._couplings) == CHOLESKY else _CLEARLY
+        worth = min(here / _SURELY, multigrid / margin)
         if self._factors(worth, share) < worth:
             return "factors"
         return "multigrid" if here > _SURELY * multigrid else None
