@@ -21,7 +21,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preconditioners.choice import CHOLESKY, Couplings, choose, look
+from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, Couplings, choose, look
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
@@ -322,7 +322,7 @@ class Ladder:
             if not self._is_narrow and _SURELY * costs.least_factors(size, size.n) > share * worth:
                 return math.inf
             if self._depth is None:
-                self._depth = count_levels(A.indptr, A.indices, int(costs.HUB * size.entries / size.n))
+                self._depth = count_levels(A.indptr, A.indices, int(HUB * size.entries / size.n))
             if not self._is_narrow and _SURELY * costs.least_factors(size, self._depth) > share * worth:
                 return math.inf
             self._plan, self._worth = plan(A, share * worth / _LEAST), worth
