@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from deepcd.data.random_graphs import random_graph
-from deepcd.solvers.kernels import survey
+from deepcd.solvers.kernels import couplings as passes
 from deepcd.solvers.preconditioners import choice
 from deepcd.solvers.preconditioners.choice import AGGREGATION, CHOLESKY, Couplings, choose, look
 from deepcd.solvers.recipes import ALGEBRAIC, RECIPES, Part
@@ -20,7 +20,7 @@ from .test_algebraic_multigrid import iterations
 
 
 def couplings(A: sp.csr_array, weak: float, rough: float, rounded: float) -> tuple[float, ...]:
-    """What `survey.couplings` returns, by its definition."""
+    """What `kernels.couplings` returns, by its definition."""
     dense = A.toarray()
     off = dense - np.diag(np.diag(dense))
     strongest = np.maximum(-off, 0).max(axis=1, initial=0.0)
@@ -56,7 +56,7 @@ MATRICES = {
 @pytest.mark.parametrize("name", MATRICES)
 def test_couplings_by_their_definition(name: str, index: Any) -> None:
     A = MATRICES[name]
-    found = survey.couplings(A.indptr.astype(index), A.indices.astype(index), A.data, 0.05, 0.2, 1e-12)
+    found = passes.couplings(A.indptr.astype(index), A.indices.astype(index), A.data, 0.05, 0.2, 1e-12)
     assert found == pytest.approx(couplings(A, 0.05, 0.2, 1e-12), rel=1e-13)
     seen = look(A)
     assert seen == pytest.approx((A.shape[0], A.nnz / A.shape[0], *found), rel=1e-13)

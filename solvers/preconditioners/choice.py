@@ -71,9 +71,9 @@ def look(A: sp.csr_array) -> Couplings:
     >>> seen.positive, seen.weak, seen.dominated, choose(seen)
     (0.0, 0.0, 0.0, 'approximate-cholesky')
     """
-    from deepcd.solvers.kernels import survey  # which loads the compiler
+    from deepcd.solvers.kernels.couplings import couplings  # which loads the compiler
 
-    found = survey.couplings(A.indptr, A.indices, A.data, WEAK, ROUGH, ROUNDED)
+    found = couplings(A.indptr, A.indices, A.data, WEAK, ROUGH, ROUNDED)
     return Couplings(A.shape[0], A.nnz / max(A.shape[0], 1), *found)
 
 
