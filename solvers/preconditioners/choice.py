@@ -22,6 +22,7 @@ LONG, LONGER, HUB = 1.6, 2.2, 20.0  # longest row over the mean: on meshes, on g
 SMALL, MIDDLE, LARGE = 12_000, 25_000, 40_000  # numbers of rows
 SPARSE, SHORT, DENSE = 3.5, 8.0, 18.0  # entries per row: of trees and little more, of triangles, of tetrahedra
 POSITIVE = 0.15  # share of positive couplings from which on there are slivers
+OBTUSE = 0.02  # the same for obtuse angles: where none are positive, it is the scale of rows that takes their dominance
 
 
 class Couplings(NamedTuple):
@@ -82,7 +83,7 @@ def choose(seen: Couplings) -> str:
     if seen.dominated > DOMINATED:
         uneven = LONG <= seen.longest <= HUB  # as unstructured meshes are; elastic bodies and grids have equal rows
         slivers = uneven and seen.positive >= POSITIVE and seen.entries <= DENSE and seen.rows <= LARGE
-        obtuse = seen.entries <= SHORT and seen.rows <= MIDDLE
+        obtuse = seen.positive >= OBTUSE and seen.entries <= SHORT and seen.rows <= MIDDLE
         return CHOLESKY if slivers or obtuse else AGGREGATION
     if seen.rough >= IRREGULAR:
         return CHOLESKY
