@@ -14,7 +14,7 @@ Vector = NDArray[np.floating[Any]]
 
 # Steps that a plateau is taken to last, unless there were very many so far: at least the first number, and the second
 # times the cube root of the number of unknowns; but no more than so many times the steps so far.
-_PLATEAU, _GROWTH, _TIMES = 260, 6.6, 12
+_PLATEAU, _GROWTH, _TIMES = 100, 6.6, 12
 
 
 @dataclass(frozen=True)

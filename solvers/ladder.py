@@ -21,7 +21,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, Couplings, choose, look
+from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, IRREGULAR, Couplings, choose, look
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
@@ -56,6 +56,7 @@ _SINGULAR = 1e14  # condition number from which steps may only have made x large
 _SURELY = 1.25  # times cheaper that factors must promise to be than simple iterations, whose forecasts are rough
 _CLEARLY = 1.5  # times cheaper that factors must promise to be than another strong preconditioner
 _AT_WORK = 3.0  # times cheaper that factors must promise to be than cycles, which go on better than they begin
+_LONGER, _WEAK = 2.0, 0.3  # times as many simple iterations as are to be expected where so many couplings are weak
 _FAIR = 13  # steps before which forecasts are too rough for a decision that takes as long as many steps
 _PATIENT = 15  # steps before which a lattice over a mesh is not left
 _FEWER = 1.4  # times cheaper that relaxation must promise to be than the diagonal, whose gain is rough
@@ -239,6 +240,8 @@ class Ladder:
         if steps.count < _FAIR or here < _SURELY * least:
             return "levels" if here > levels else None
         multigrid = self._multigrid(digits, share)
+        if self._couplings.rough >= IRREGULAR or self._couplings.weak >= _WEAK:
+            here, levels = _LONGER * here, _LONGER * levels
         if _SURELY * multigrid > levels and here > levels:
             return "levels"
         # Sampled factors are what exact ones would be on anything like a tree, and cost less to plan.

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.auto_systems import laplacian
 from benchmarks.graphs import system
 from deepcd import DeepCD
+from deepcd.data.random_graphs import laplacian
 from deepcd.solvers.kernels import approximate_cholesky as passes
 from deepcd.solvers.preconditioners import approximate_cholesky as module
 from deepcd.solvers.preconditioners.approximate_cholesky import ApproximateCholesky

@@ -33,7 +33,7 @@ def test_what_goes_on_as_before_is_forecast_exactly() -> None:
 
 
 @pytest.mark.parametrize("last", [1.0, 2.0])
-@pytest.mark.parametrize(("count", "most"), [(4, 48), (16, 192), (30, 260), (260, 260), (300, 300)])
+@pytest.mark.parametrize(("count", "most"), [(4, 48), (16, 100), (30, 100), (100, 100), (300, 300)])
 def test_plateaus_end(last: float, count: int, most: int) -> None:
     norms = np.ones(count)
     norms[-1] = last
@@ -43,7 +43,7 @@ def test_plateaus_end(last: float, count: int, most: int) -> None:
 def test_plateaus_of_many_unknowns_are_longer() -> None:
     norms = np.ones(30)
     steps = Steps(norms, norms, norms, 1e-6)
-    assert left(steps, n=10**4) == 260
+    assert left(steps, n=10**4) == pytest.approx(6.6 * 10 ** (4 / 3))
     assert left(steps, n=10**6) == 360, "twelve times the steps so far"
     norms = np.ones(90)
     assert left(Steps(norms, norms, norms, 1e-6), n=10**6) == pytest.approx(660)
