@@ -68,9 +68,9 @@ class DeepCD:
         "auto" takes "direct" for at most 2,000 unknowns and for chains, "auxiliary-grid" where points are given and of
         use, and where a grid is found "learned-multigrid" (and another method if the walls in the grid turn out to be
         too thin). On any other matrix it begins with "jacobi" or "ssor", which need no set-up, and leaves them for
-        "direct", "smoothed-aggregation", "pyamg-rs" or "approximate-cholesky" where the first iterations tell that
-        these are cheaper in all; `Solution.attempts` says so. For a single solve of at most 40,000 unknowns a grid is
-        looked for only then.
+        "direct", "smoothed-aggregation" or "approximate-cholesky" where the first iterations tell that these are
+        cheaper in all; `Solution.attempts` says so. For a single solve of at most 40,000 unknowns a grid is looked for
+        only then.
         A callable of your own is given the coupled rows of A as a csr_array and returns an approximate inverse that is
         symmetric positive definite: a matrix, a LinearOperator, or an object with the methods of `Preconditioner`.
     weights : path, optional
