@@ -129,7 +129,7 @@ def lay(A: sp.csr_array, points: F64) -> Lattice:
     >>> from deepcd.solvers.grids.lattice import lay
     >>> A = poisson(domain((30, 20), walls="air")).A
     >>> lay(A, np.argwhere(np.ones((30, 20))).astype(float)).shape
-    (14, 21)
+    (15, 21)
     """
     n = points.shape[0]
     sample = np.unique(np.linspace(0, n - 1, SAMPLE).astype(np.int64))
