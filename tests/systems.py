@@ -22,6 +22,7 @@ Vector = NDArray[np.float64]
 
 GENERAL = (
     "smoothed-aggregation",
+    "approximate-cholesky",
     "pyamg-sa",
     "pyamg-rs",
     "none",
@@ -229,6 +230,8 @@ SUITED = {
         lambda: poisson(domain((24, 30), walls="solid")).A, "a closed box", grid=True, nullity=1
     ),
     "direct": Case(lambda: square(20, 0.3), "anisotropic, few unknowns"),
+    "smoothed-aggregation": Case(lambda: square(50, 0.3), "anisotropic"),
+    "approximate-cholesky": Case(lambda: sealed(square(30, 0.3)), "anisotropic and singular", nullity=1),
     "pyamg-sa": Case(lambda: square(50, 0.3), "anisotropic"),
     "pyamg-rs": Case(lambda: sealed(square(30, 0.3)), "anisotropic and singular", nullity=1),
     "none": Case(lambda: square(15, 0.3), "anisotropic, few unknowns"),
