@@ -13,6 +13,7 @@ from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, LONGER, POSITIV
 
 EXCHANGE = 5e5  # cost of another preconditioner beside what it is made of: Python, and the interpreter's caches
 DISORDER = 0.05  # of a matrix whose rows are in no order; see `Survey`
+_EVEN = 1.5  # longest row over the mean below which couplings are positive for another reason than slivers
 _SPARSE = 3.7  # entries per row up to which a graph may be a tree with few more edges
 
 
@@ -92,12 +93,13 @@ def multigrid_iterations(digits: float, couplings: Couplings) -> float:
     """Return how many iterations it takes.
 
     About 13 for eight digits with smoothed aggregation and 30 with sampled factors, more where couplings are positive,
-    as of slivers, and many more where cells are so irregular that no rows are alike.
+    as of slivers, and many more where cells are so irregular that no rows are alike, or where all rows are: elastic
+    bodies, whose rotations it does not know of.
     """
     sampled = choose(couplings) == CHOLESKY
     share = 1.7 if sampled else 0.8
     if couplings.positive >= POSITIVE:
-        share *= 2 if couplings.longest < LONGER else 5
+        share *= 2 if _EVEN <= couplings.longest < LONGER else 5
     return (2 + 2 * digits) * share
 
 

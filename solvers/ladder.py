@@ -21,7 +21,7 @@ from deepcd.solvers.forecast import Steps, condition, left
 from deepcd.solvers.options import Config
 from deepcd.solvers.outcome import Limits, Outcome
 from deepcd.solvers.parts import Parts
-from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, IRREGULAR, Couplings, choose, look
+from deepcd.solvers.preconditioners.choice import CHOLESKY, HUB, IRREGULAR, OBTUSE, Couplings, choose, look
 from deepcd.solvers.preparation import exchange, prepare, renumbered
 from deepcd.solvers.prepared import F64, DType, Prepared, Solvable
 from deepcd.solvers.recipes import ALGEBRAIC, AUXILIARY, DIRECT, RELAXATION, Recipe
@@ -240,12 +240,13 @@ class Ladder:
         if steps.count < _FAIR or here < _SURELY * least:
             return "levels" if here > levels else None
         multigrid = self._multigrid(digits, share)
-        if self._couplings.rough >= IRREGULAR or self._couplings.weak >= _WEAK:
+        seen = self._couplings
+        if seen.positive < OBTUSE and (seen.rough >= IRREGULAR or seen.weak >= _WEAK):
             here, levels = _LONGER * here, _LONGER * levels
         if _SURELY * multigrid > levels and here > levels:
             return "levels"
         # Sampled factors are what exact ones would be on anything like a tree, and cost less to plan.
-        margin = _AT_WORK if choose(self._couplings) == CHOLESKY else _CLEARLY
+        margin = _AT_WORK if choose(seen) == CHOLESKY else _CLEARLY
         worth = min(here / _SURELY, multigrid / margin)
         if self._factors(worth, share) < worth:
             return "factors"
