@@ -275,7 +275,7 @@ def draw(rows: list[Result], name: str) -> None:
     """Draw the sorted ratios of "auto" to the best of all methods and to the best of other libraries."""
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for key, colour, label in (
-        ("ratio to others", "#1f6fb2", "the best of SciPy and PyAMG"),
+        ("ratio to others", "#1f6fb2", "the best of other libraries"),
         ("ratio", "#c8102e", "the best of these and of deepcd's methods by name"),
     ):
         found = sorted(row[key] for row in rows if row[key] is not None)
