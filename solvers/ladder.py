@@ -2,7 +2,7 @@
 
 Over-relaxation is begun with, since it needs no set-up: in place, then on rows that are numbered by levels. Its first
 steps tell how many more there will be (`forecast.py`), and counts tell what those cost (`costs.py`). It is left where
-something else promises to be cheaper with all its set-up; algebraic multigrid is left in turn where it stagnates. The
+something else promises to be cheaper with all its set-up; what takes over is left in turn where it stagnates. The
 iterate so far is where the next method starts.
 """
 
@@ -291,7 +291,7 @@ class Ladder:
         return self._differ
 
     def _better(self, steps: Steps, remaining: float) -> Rung | None:
-        """Return what promises to be clearly cheaper than `remaining` cycles of multigrid."""
+        """Return what promises to be clearly cheaper than so many iterations with a strong preconditioner."""
         size = self._size
         if self.prepared.preconditioner == AUXILIARY.name:
             return self._better_than_lattice(steps, remaining)
@@ -301,7 +301,7 @@ class Ladder:
         return "factors" if self._factors(here, 1 if self._once else SOLVES) < here else None
 
     def _better_than_lattice(self, steps: Steps, remaining: float) -> Rung | None:
-        """Return algebraic multigrid where the lattice over a mesh turns out not to serve it."""
+        """Return the rung of strong preconditioners where the lattice over a mesh turns out not to serve it."""
         if steps.count < _PATIENT:
             return None
         size, share = self._size, 1 if self._once else SOLVES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -201,7 +200,6 @@ def test_points_are_handed_to_deepcd() -> None:
     assert solve_at(points, Method(), "A", "b", tol=1) == (("A", "b"), {"points": points, "tol": 1})  # type: ignore[arg-type, comparison-overlap]
 
 
-@pytest.mark.skipif("points" not in inspect.signature(DeepCD.setup).parameters, reason="this deepcd takes no points")
 def test_deepcd_solves_with_the_points() -> None:
     mesh = cube("triangle", 12)
     basis = skfem.Basis(mesh, skfem.ElementTriP1())

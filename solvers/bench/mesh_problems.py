@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcd.data.random_fields import smooth_noise
-from deepcd.data.random_graphs import GRAPHS, random_graph
+from deepcd.data.random_graphs import GRAPHS, laplacian, random_graph
 from deepcd.data.random_meshes import SHAPES, Mesh, random_mesh
 from deepcd.pde.extras import require
 from deepcd.solvers.bench.linear_problem import LinearProblem, MeshProblem, constants
@@ -129,9 +129,8 @@ def sphere(n: int, rng: Rng) -> Drawn:
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     cells = ConvexHull(points).simplices
     edges = np.concatenate([cells[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
-    W = sp.coo_array((np.full(len(edges), 0.5), edges.T), shape=(n * n, n * n)).tocsr()
-    W = sp.csr_array(W + W.T)
-    return sp.csr_array(sp.diags_array(W.sum(axis=1) + 1e-4) - W), points
+    A = laplacian(*edges.T, np.full(len(edges), 0.5), n * n)
+    return sp.csr_array(A + 1e-4 * sp.eye_array(n * n)), points
 
 
 MESHES: dict[str, Callable[[int, Rng], Drawn]] = {

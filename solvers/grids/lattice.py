@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from deepcd.solvers.grids.embedding import Box, geometry
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.kernels import lattice as passes
 from deepcd.solvers.kernels import survey
 from deepcd.solvers.kernels.faces import forming
@@ -76,19 +76,14 @@ class Lattice:
     sealed: NDArray[np.int32] | None
 
     @property
-    def n(self) -> Box:
-        """Points per axis as three numbers; see `geometry`."""
-        return geometry(self.shape)[0]
-
-    @property
-    def s(self) -> tuple[int, int]:
-        """Strides of the padded box along its first and its middle axis."""
-        return geometry(self.shape)[1]
-
-    @property
     def strides(self) -> NDArray[np.int64]:
         """Strides of the padded box along all axes."""
-        return np.array([stride for stride in (*self.s, 1) if stride])
+        return _strides(self.shape)
+
+
+def _strides(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the strides of the padded box of a shape along all axes."""
+    return np.array([stride for stride in (*geometry(shape)[1], 1) if stride])
 
 
 class _Nodes(NamedTuple):
@@ -216,7 +211,7 @@ def _placed(A: sp.csr_array, x: F64) -> tuple[_Nodes, float]:
     shift = 0.5 - low / spacing
     shift[1:, -1] += np.cumsum(extent[:-1, -1] / spacing + GAP)
     shape = tuple(int(size) + 2 for size in (extent / spacing + shift + low / spacing).max(axis=0))
-    strides = np.array([stride for stride in (*geometry(shape)[1], 1) if stride])
+    strides = _strides(shape)
     base, fraction = np.empty(n, dtype=np.int32), np.empty((n, d), dtype=np.float32)
     passes.place(x, body, 1 / spacing, shift, strides, base, fraction)
     return _Nodes(shape, strides, base, fraction, body, bodies), spacing

@@ -107,16 +107,24 @@ def place(points, body, unit, shift, strides, base, fraction):
 
 
 @njit(cache=True, nogil=True)
+def _shifts(strides):
+    """Return the flat distances from the lowest point of a lattice cell to its 2^d points, in the order of `_weigh`."""
+    d = strides.size
+    shifts = np.zeros(1 << d, dtype=np.int64)
+    for a in range(d):
+        for c in range(1 << a):
+            shifts[(1 << a) + c] = shifts[c] + strides[a]
+    return shifts
+
+
+@njit(cache=True, nogil=True)
 def inherit(base, strides, label, labels):
     """Give the points around each node its label, if that is not negative."""
+    shifts = _shifts(strides)
     for i in range(base.size):
         if label[i] >= 0:
-            for c in range(1 << strides.size):
-                p = base[i]
-                for a in range(strides.size):
-                    if c >> a & 1:
-                        p += strides[a]
-                labels[p] = label[i]
+            for c in range(shifts.size):
+                labels[base[i] + shifts[c]] = label[i]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
@@ -151,17 +159,12 @@ def aggregate(base, fraction, strides, energies, volumes, rests, sums):
         Added to: the weights of nodes, their rests; energies of the faces to the next points, and their volumes.
     """
     n, d = energies.shape
-    weights = np.empty(8)
-    shift = np.zeros(8, dtype=np.int64)
-    for c in range(1 << d):
-        for a in range(d):
-            if c >> a & 1:
-                shift[c] += strides[a]
+    weights, shifts = np.empty(8), _shifts(strides)
     for i in range(n):
         _weigh(fraction, i, d, weights)
         rest, volume = rests[i], volumes[i]
         for c in range(1 << d):
-            p = base[i] + shift[c]
+            p = base[i] + shifts[c]
             sums[p, 0] += weights[c]
             sums[p, 1] += weights[c] * rest
             for a in range(d):
@@ -225,7 +228,7 @@ def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
     looked_at, torn : int
         Numbers of pairs of such a point and a node.
     """
-    d = fraction.shape[1]
+    shifts = _shifts(strides)
     mark = np.full(base.size, -1, dtype=np.int64)  # the last point whose nodes a node was among
     queue = np.empty(base.size, dtype=np.int64)
     looked = lost = 0
@@ -233,11 +236,8 @@ def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
         if sums[p, 0] <= TOUCHED or (p * 2654435761 >> 7) & (share - 1):
             continue
         nearest, most = -1, -1.0
-        for c in range(1 << d):
-            cell = p
-            for a in range(d):
-                if c >> a & 1:
-                    cell -= strides[a]
+        for c in range(shifts.size):
+            cell = p - shifts[c]
             for k in range(starts[cell], starts[cell + 1]):
                 i = nodes[k]
                 mark[i] = p
@@ -256,11 +256,8 @@ def torn(indptr, indices, base, fraction, strides, starts, nodes, sums, share):
                     mark[j] = -2
                     queue[last] = j
                     last += 1
-        for c in range(1 << d):
-            cell = p
-            for a in range(d):
-                if c >> a & 1:
-                    cell -= strides[a]
+        for c in range(shifts.size):
+            cell = p - shifts[c]
             for k in range(starts[cell], starts[cell + 1]):
                 lost += mark[nodes[k]] == p and _weight(fraction, nodes[k], c) >= COUNTS
     return looked, lost

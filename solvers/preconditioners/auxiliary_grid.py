@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from deepcd.solvers.grids.embedding import geometry
 from deepcd.solvers.grids.lattice import Lattice
 from deepcd.solvers.kernels import lattice as passes
 from deepcd.solvers.kernels.faces.records import Grid
@@ -53,7 +54,7 @@ class AuxiliaryGrid:
         self._inverse = 1 / A.data[self._middle]
         self._lattice, self._flat = lattice, len(lattice.shape) == 2
         self._where = lattice.base, lattice.fraction, lattice.strides
-        grid = Grid(lattice.n, lattice.s, (False, False, False))
+        grid = Grid(*geometry(lattice.shape), (False, False, False))
         self._cycle = FaceCycle(
             grid, lattice.faces, threads, coarsest=COARSEST, parameters=parameters, sealed=lattice.sealed
         )
