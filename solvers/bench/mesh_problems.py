@@ -128,8 +128,8 @@ def sphere(n: int, rng: Rng) -> Drawn:
     points = rng.standard_normal((n * n, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     cells = ConvexHull(points).simplices
-    edges = np.concatenate([cells[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
-    A = laplacian(*edges.T, np.full(len(edges), 0.5), n * n)
+    i, j = np.concatenate([cells[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]).T
+    A = laplacian(i, j, np.full(i.size, 0.5), n * n)
     return sp.csr_array(A + 1e-4 * sp.eye_array(n * n)), points
 
 
