@@ -359,6 +359,12 @@ class Ladder:
         assert isinstance(self.prepared, Solvable)
         self._recipe = recipe
         self.prepared = exchange(
-            self.prepared, self.structure, self._config, recipe, check=self._check, plan=self._plan
+            self.prepared,
+            self.structure,
+            self._config,
+            recipe,
+            check=self._check,
+            plan=self._plan,
+            couplings=self._differ,
         )
         self._check = False

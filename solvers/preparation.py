@@ -22,6 +22,7 @@ from deepcd.solvers.structure import Structure
 
 if TYPE_CHECKING:
     from deepcd.solvers.grids.lattice import Lattice
+    from deepcd.solvers.preconditioners.choice import Couplings
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
@@ -94,6 +95,7 @@ def exchange(
     *,
     check: bool,
     plan: Plan | None = None,
+    couplings: Couplings | None = None,
 ) -> Prepared:
     """Build another preconditioner for the parts of a matrix without a grid; `prepared` is not changed.
 
@@ -107,6 +109,8 @@ def exchange(
         What to build; None: the preconditioner stays.
     plan : Plan, optional
         How to factor the matrix.
+    couplings : Couplings, optional
+        How its off-diagonal entries differ.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def exchange(
             _probe(parts.operator.A, parts.operator.A.diagonal(), structure.eps)
         if recipe is None:
             return prepared
-        equipped = _equipped(parts, structure, config, recipe, plan=plan)
+        equipped = _equipped(parts, structure, config, recipe, plan=plan, couplings=couplings)
         return _solvable(equipped, config, on_grid=False, by_levels=prepared.by_levels)
     except _Fault as fault:
         return _unsolvable(structure, config, fault)
@@ -247,11 +251,25 @@ def _equipped(
     previous: Any = None,
     plan: Plan | None = None,
     lattice: Lattice | None = None,
+    couplings: Couplings | None = None,
 ) -> Parts:
     """Return the parts of a matrix with what a recipe builds as M, and the null space that M may have found."""
     A, operator = parts.operator.A, parts.operator
     near_null = None if structure.near_null is None else structure.near_null[parts.rows]
-    part = Part(A, None, None, structure.eps, near_null, config.weights, config.threads, plan, seen, lattice, previous)
+    part = Part(
+        A,
+        None,
+        None,
+        structure.eps,
+        near_null,
+        config.weights,
+        config.threads,
+        plan,
+        seen,
+        couplings,
+        lattice,
+        previous,
+    )
     from deepcd.solvers.preconditioners.direct import NotPositiveDefiniteError  # which loads the compiler
 
     M: Any

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deepcd.solvers.grids.embedding import Embedding
     from deepcd.solvers.grids.lattice import Lattice
     from deepcd.solvers.grids.stencils import AroundStencil, FaceStencil, UnitStencil
+    from deepcd.solvers.preconditioners.choice import Couplings
     from deepcd.solvers.preconditioners.factors.plan import Plan
     from deepcd.solvers.survey import Survey
 
@@ -56,6 +57,8 @@ class Part:
         How to factor A, where that has been planned.
     seen : Survey or None
         What a look at the entries of A has told, where somebody has looked.
+    couplings : Couplings or None
+        How the off-diagonal entries of A differ, where somebody has looked.
     lattice : Lattice or None
         A lattice over the nodes of the rows of A, where the caller knows their points.
     previous : Preconditioner or None
@@ -71,6 +74,7 @@ class Part:
     threads: int = 1
     plan: Plan | None = None
     seen: Survey | None = None
+    couplings: Couplings | None = None
     lattice: Lattice | None = None
     previous: Preconditioner | None = None
 
@@ -223,7 +227,7 @@ def _multilevel(part: Part) -> Preconditioner:
     assert part.A is not None
     if part.near_null is not None or (isinstance(part.previous, AlgebraicMultigrid) and part.previous.fits(part.A)):
         return _algebraic_multigrid(part, "aggregation")
-    return RECIPES[choose(look(part.A))].build(part)
+    return RECIPES[choose(look(part.A) if part.couplings is None else part.couplings)].build(part)
 
 
 def _ssor(part: Part) -> Preconditioner:
