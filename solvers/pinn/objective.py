@@ -1,41 +1,49 @@
-"""The loss of a network on given points, for torch to differentiate and for quasi-Newton methods to call."""
+"""The residuals of a network on given points: as a vector with its Jacobian, and as a loss with its gradient."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch import Tensor, nn
 
-from deepcd.pde.problems import Condition, Jet, Problem, coordinates
+from deepcd.pde.equations.conditions import WEIGHT, Observation
+from deepcd.pde.equations.expressions import Expression
+from deepcd.pde.equations.statements import Problem
+from deepcd.pde.equations.statements import Term as Stated
 from deepcd.solvers.pinn.network import Network
+from deepcd.solvers.pinn.terms import Placed, Term
 
 CHUNK = 10_000  # number of points that are evaluated at a time where no gradient is needed
+# Weight of the mean square of noisy observations, relative to exact ones. The equation has to hold much better than it
+# would if the network could exchange a residual for the noise of the data; then the deviations of unknowns are right.
+NOISY = 1e-4
+
+F64 = NDArray[np.float64]
 
 
 class NotFiniteError(FloatingPointError):
-    """The residual of the PDE or of a condition is NaN or infinite; the message names the term and the point."""
+    """The residual of an equation or of a condition is NaN or infinite; the message names the term and the point."""
 
 
-class _Term(NamedTuple):
-    """A mean square in the loss, that of the PDE or of a condition, with u = offset + factor N at its points."""
+class _At(NamedTuple):
+    """A term at its points; `scale` holds the roots of the weights of the squared residuals in the loss."""
 
-    of: Problem | Condition
+    stated: Stated
+    term: Term
     x: Tensor
-    weights: Tensor
-    at: list[Jet]
-    ansatz: tuple[Jet, Jet] | None  # offset and factor; with None, u = N
+    placed: Placed
+    scale: Tensor
 
 
 class Objective:
-    """The mean square of the residual over points, plus weighted mean squares of the conditions.
+    """The sum of squares of residuals over points, as a function of the network's parameters and of the unknowns.
 
-    It is a function of the network's parameters.
+    The loss is the mean square of each residual of the equation, plus weighted mean squares of those of conditions.
 
     Parameters
     ----------
@@ -44,141 +52,221 @@ class Objective:
 
     Attributes
     ----------
+    unknowns : Parameter, shape (k,)
+        The unknown parameters of the problem.
     evaluations : int
-        Number of gradients computed so far.
+        Number of gradients and Jacobians computed so far.
 
     Examples
     --------
-    >>> import numpy as np, torch
+    >>> import torch
     >>> from deepcd.pde.problems import problem
     >>> from deepcd.solvers.pinn.network import Network
     >>> from deepcd.solvers.pinn.objective import Objective
     >>> one_peak = problem("one_peak")
     >>> objective = Objective(one_peak, Network(one_peak.bounds))
     >>> objective.place(torch.tensor([[0.5, 0.5]], dtype=torch.float64))
-    >>> value, gradient = objective(objective.parameters)
-    >>> gradient.shape
-    (1981,)
+    >>> residual, transposed = objective.jacobian(objective.theta)
+    >>> transposed.shape
+    (921, 1)
     """
 
     def __init__(self, problem: Problem, network: Network) -> None:
         self.problem, self.network, self.evaluations = problem, network, 0
-        self._terms: list[_Term] = []
-        self._dtype = next(network.parameters()).dtype
+        self.dtype = network.weights[0].dtype
+        self.unknowns = nn.Parameter(torch.tensor(list(problem.unknowns.values()), dtype=self.dtype))
+        d = problem.dimension
+        self._terms = [(one, Term(one.residuals, problem.fields, d)) for one in problem.terms]
+        self._values = Term(problem.values(), problem.fields, d)
+        self._placed: list[_At] = []
 
     @property
-    def parameters(self) -> NDArray[np.float64]:
-        """All parameters of the network in one vector."""
-        return parameters_to_vector(self.network.parameters()).detach().to(torch.float64).numpy().copy()
+    def parameters(self) -> list[nn.Parameter]:
+        """The weights and biases of each layer in turn, and the unknowns."""
+        pairs = zip(self.network.weights, self.network.biases, strict=True)
+        return [*(p for pair in pairs for p in pair), self.unknowns]
 
-    def load(self, theta: NDArray[np.float64]) -> None:
-        """Set all parameters of the network."""
-        vector_to_parameters(torch.from_numpy(theta.copy()).to(self._dtype), self.network.parameters())
+    @property
+    def theta(self) -> F64:
+        """A copy of all parameters in one vector."""
+        flat = torch.cat([p.detach().reshape(-1).to(torch.float64) for p in self.parameters])
+        return np.array(flat.numpy())
 
-    def place(self, x: Tensor, weights: Tensor | None = None, on: Sequence[Tensor] = ()) -> None:
+    def load(self, theta: F64) -> None:
+        """Set all parameters from one vector."""
+        flat, first = torch.from_numpy(theta), 0
+        with torch.no_grad():
+            for p in self.parameters:
+                p.copy_(flat[first : first + p.numel()].view(p.shape))
+                first += p.numel()
+
+    def place(self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
         """Choose the points of the loss.
 
         Parameters
         ----------
-        x : Tensor, shape (n, d)
+        x : Tensor of float64, shape (n, d)
+            Points in the domain.
         weights : Tensor, shape (n,), optional
             Weights of the squared residuals; by default one.
-        on : sequence of Tensors
-            For each condition of the problem, its points.
+        boundary : sequence of pairs of Tensors, shape (m, d)
+            For each condition on the boundary, its points and the normals there.
         """
-        weights = torch.ones(len(x)) if weights is None else weights
-        self._terms = [self._term(self.problem, x, weights * self._inside(x))]
-        for condition, points in zip(self.problem.conditions, on, strict=True):
-            self._terms.append(self._term(condition, points, torch.full((len(points),), condition.weight)))
+        ones = torch.ones(len(x), dtype=torch.float64)
+        drawn = iter(boundary)
+        self._placed = []
+        observations = iter([c for c in self.problem.conditions if isinstance(c, Observation)])
+        for stated, term in self._terms:
+            if stated.points is not None:
+                scale = _scale_of(next(observations))
+                self._placed.append(self._at(stated, term, stated.points, scale, stated.data))
+            elif stated.part is not None:
+                points, normal = next(drawn)
+                scale = torch.full((len(points),), math.sqrt(stated.weight / len(points)), dtype=torch.float64)
+                self._placed.append(self._at(stated, term, points, scale, {}, normal))
+            else:
+                scale = ((ones if weights is None else weights) / len(x)).sqrt()
+                self._placed.append(self._at(stated, term, x, scale, {}))
+
+    def residual(self, theta: F64) -> F64:
+        """Return all scaled residuals, whose sum of squares is the loss, as a vector."""
+        self.load(theta)
+        parts = []
+        with torch.no_grad():
+            for at in self._placed:
+                rows, _ = self.network.run(at.placed.inputs, at.term.series)
+                values = at.term.residuals(at.placed, rows, self._unknowns(rows.shape[2]))
+                parts.append((values * at.scale).reshape(-1))
+        return torch.cat(parts).numpy()
+
+    def jacobian(self, theta: F64) -> tuple[F64, F64]:
+        """Return all scaled residuals, and their derivatives by all parameters, shape (parameters, residuals)."""
+        self.load(theta)
+        self.evaluations += 1
+        sizes = [at.term.size * len(at.x) for at in self._placed]
+        inner = len(theta) - len(self.unknowns)
+        transposed = torch.zeros(len(theta), sum(sizes), dtype=self.dtype)
+        parts, first = [], 0
+        for at in self._placed:
+            n = len(at.x)
+            rows, tape = self.network.run(at.placed.inputs, at.term.series)
+            rows.requires_grad_()
+            unknowns = {name: value.requires_grad_() for name, value in self._unknowns(n).items()}
+            with torch.enable_grad():
+                values = at.term.residuals(at.placed, rows, unknowns)
+            for k in range(at.term.size):
+                leaves = [rows, *unknowns.values()]
+                by = torch.autograd.grad(values[k].sum(), leaves, retain_graph=True, allow_unused=True) if (
+                    values.requires_grad
+                ) else [None] * len(leaves)
+                columns = transposed[:, first : first + n]
+                if by[0] is not None:
+                    cotangents = self.network.pull(tape, by[0], at.term.series)
+                    self.network.jacobian(tape, cotangents, at.scale, columns)
+                for j, column in enumerate(by[1:]):
+                    if column is not None:
+                        columns[inner + j] = column * at.scale
+                first += n
+            parts.append((values.detach() * at.scale).reshape(-1))
+        return torch.cat(parts).numpy(), transposed.numpy()
 
     def loss(self) -> Tensor:
         """Return the loss as a tensor with its graph."""
-        total = torch.zeros(())
-        for term in self._terms:
-            total = total + (term.weights * self._residual(term) ** 2).mean()
+        total = torch.zeros((), dtype=self.dtype)
+        for at in self._placed:
+            rows = self.network.series(at.placed.inputs, at.term.series)
+            total = total + ((self._of(at, rows) * at.scale) ** 2).sum()
         return total
-
-    def __call__(self, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Set the parameters and return the loss, infinity if it is not finite, and its gradient."""
-        self.load(theta)
-        loss = self.backward()
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        gradient = parameters_to_vector(gradients).to(torch.float64).numpy()
-        return (loss if math.isfinite(loss) else math.inf), gradient
 
     def backward(self) -> float:
         """Store the gradient of the loss in the parameters, and return the loss."""
         self.evaluations += 1
-        self.network.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         loss = self.loss()
         loss.backward()
         return float(loss.detach())
 
-    def residual(self, x: Tensor) -> Tensor:
-        """Return the residual of the PDE at points, shape (n, d), as a float64 tensor of shape (n,).
+    def __call__(self, theta: F64) -> tuple[float, F64]:
+        """Set the parameters and return the loss, infinity if it is not finite, and its gradient."""
+        self.load(theta)
+        loss = self.backward()
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
+        return (loss if math.isfinite(loss) else math.inf), torch.cat(flat).to(torch.float64).numpy()
+
+    def residuals(self, x: Tensor) -> Tensor:
+        """Return the residuals of the equation at points, shape (n, d), as float64 of shape (equations, n).
 
         Raises
         ------
         NotFiniteError
-            If the residual is not finite at a point.
+            If a residual is not finite at a point.
         """
+        stated, term = self._terms[0]
         parts = []
         with torch.no_grad():
             for part in x.split(CHUNK):
-                term = self._term(self.problem, part, self._inside(part))
-                residual = self._residual(term) * term.weights
-                if not residual.isfinite().all():
-                    raise self._error(term, residual)
-                parts.append(residual.to(torch.float64))
-        return torch.cat(parts)
+                at = self._at(stated, term, part, torch.ones(len(part)), {})
+                values = self._of(at, self.network.run(at.placed.inputs, term.series)[0])
+                if not values.isfinite().all():
+                    raise self._error(at, values)
+                parts.append(values.to(torch.float64))
+        return torch.cat(parts, dim=1)
 
-    def values(self, x: Tensor) -> Tensor:
-        """Return u at points, shape (n, d), as a float64 tensor of shape (n,)."""
+    def size(self, x: Tensor) -> Tensor:
+        """Return the root of the sum of squares of the residuals of the equation, shape (n,), as samplers ask for."""
+        return torch.linalg.vector_norm(self.residuals(x), dim=0)
+
+    def values(self, x: Tensor, expressions: Sequence[Any] | None = None) -> Tensor:
+        """Return the fields, or expressions of them, at points, shape (n, d), as float64 of shape (m, n)."""
+        term = self._values if expressions is None else Term(expressions, self.problem.fields, self.problem.dimension)
         parts = []
         with torch.no_grad():
             for part in x.split(CHUNK):
-                x = part.to(self._dtype)
-                u, ansatz = self.network(x), self._ansatz(coordinates(x, ()))
-                if ansatz is not None:
-                    u = ansatz[0].value + ansatz[1].value * u
-                parts.append(u.to(torch.float64))
-        return torch.cat(parts)
+                placed = term.place(self.network, part.to(self.dtype), {})
+                rows, _ = self.network.run(placed.inputs, term.series)
+                parts.append(term.residuals(placed, rows, self._unknowns(len(part))).to(torch.float64))
+        return torch.cat(parts, dim=1)
 
     def fault(self) -> NotFiniteError | None:
         """Return an error that names a term of the loss and a point where it is not finite, if there is one."""
-        for term in self._terms:
+        for at in self._placed:
             with torch.no_grad():
-                residual = self._residual(term)
-            if not residual.isfinite().all():
-                return self._error(term, residual)
+                values = self._of(at, self.network.run(at.placed.inputs, at.term.series)[0])
+            if not values.isfinite().all():
+                return self._error(at, values)
         return None
 
-    def _error(self, term: _Term, residual: Tensor) -> NotFiniteError:
-        name = f"{term.of.name} condition" if isinstance(term.of, Condition) else "PDE"
-        first = int((~residual.isfinite()).nonzero()[0, 0])
-        point = dict(zip(self.problem.axes, term.x[first].tolist(), strict=True))
-        return NotFiniteError(f"the residual of the {name} of {self.problem.name} is not finite at {point}")
+    def _error(self, at: _At, values: Tensor) -> NotFiniteError:
+        first = int((~values.isfinite()).any(dim=0).nonzero()[0, 0])
+        point = ", ".join(f"{a} = {v:.6g}" for a, v in zip(self.problem.axes, at.x[first].tolist(), strict=True))
+        return NotFiniteError(f"the residual of the {at.stated.name} of {self.problem.name!r} is not finite at {point}")
 
-    def _inside(self, x: Tensor) -> Tensor:
-        domain = self.problem.domain
-        return torch.ones(len(x)) if domain is None else torch.from_numpy(domain(x.to(torch.float64).numpy()))
+    def _unknowns(self, n: int) -> dict[str, Tensor]:
+        """Return the unknowns, once for each point, so that torch tells their derivatives point by point."""
+        return {name: self.unknowns[k].detach().expand(n).clone() for k, name in enumerate(self.problem.unknowns)}
 
-    def _term(self, of: Problem | Condition, x: Tensor, weights: Any) -> _Term:
-        """Compute everything about a term that does not depend on the network."""
-        x = x.to(self._dtype)
-        at = coordinates(x, self.problem.sums)
-        return _Term(of, x, weights.to(self._dtype), at, self._ansatz(at))
+    def _of(self, at: _At, rows: Tensor) -> Tensor:
+        unknowns = {name: self.unknowns[k].expand(len(at.x)) for k, name in enumerate(self.problem.unknowns)}
+        return at.term.residuals(at.placed, rows, unknowns)
 
-    def _ansatz(self, at: list[Jet]) -> tuple[Jet, Jet] | None:
-        """Return the offset and the factor of u = offset + factor N, or None without an ansatz."""
-        if self.problem.ansatz is None:
-            return None
-        zero = at[0] * 0.0
-        offset = self.problem.ansatz(at, zero)
-        return offset, self.problem.ansatz(at, zero + 1.0) - offset
+    def _at(
+        self, stated: Stated, term: Term, x: Tensor, scale: Tensor, data: Mapping[str, Tensor], normal: Tensor | None = None
+    ) -> _At:
+        x = x.to(self.dtype)
+        given: dict[Expression, Tensor] = {}
+        for leaf in term.given:
+            if leaf.op == "data":
+                given[leaf] = data[leaf.args[0]].to(self.dtype)
+            elif leaf.op == "normal" and normal is not None:
+                given[leaf] = normal[:, leaf.args[0]].to(self.dtype)
+        return _At(stated, term, x, term.place(self.network, x, given), scale.to(self.dtype))
 
-    def _residual(self, term: _Term) -> Tensor:
-        u = self.network.jet(term.x, self.problem.sums)
-        if term.ansatz is not None:
-            u = term.ansatz[1] * u + term.ansatz[0]
-        return term.of.residual(term.at, u)
+
+def _scale_of(seen: Observation) -> Tensor:
+    """Return the roots of the weights of observations."""
+    n = len(seen.points)
+    if seen.sigma is None:
+        return torch.full((n,), math.sqrt(WEIGHT / n), dtype=torch.float64)
+    typical = float((seen.sigma**-2).mean() ** -0.5)
+    return math.sqrt(NOISY * WEIGHT / n) * typical / seen.sigma

@@ -1,0 +1,134 @@
+"""A term of the loss: residuals that are to vanish at some points, and the derivatives of fields that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepcd.pde.equations.expressions import Expression, Index, leaves, split
+from deepcd.pde.equations.programs import Program, Values
+from deepcd.pde.equations.rules import derivative
+from deepcd.solvers.pinn.network import Network
+from deepcd.solvers.pinn.series import Series, Sum, factorial
+
+
+class Placed(NamedTuple):
+    """What a term needs to know about its points; no parameter of the network decides it."""
+
+    inputs: Tensor
+    constants: Values
+
+
+class Term:
+    """Residuals, with the series of the network that they are computed from.
+
+    Parameters
+    ----------
+    residuals : sequence of Expression or float
+    fields : sequence of str
+        Names of the fields, in the order of the network's outputs.
+    d : int
+        Number of axes.
+    """
+
+    def __init__(self, residuals: Sequence[Any], fields: Sequence[str], d: int) -> None:
+        self.size = len(residuals)
+        self.program = Program(residuals)
+        found = leaves(*residuals)
+        self.given = [leaf for leaf in found if leaf.op in ("axis", "normal", "data")]
+        self.unknowns = [leaf for leaf in found if leaf.op == "unknown"]
+        derivatives = [leaf for leaf in found if leaf.op == "field"]
+        sums = _collapsed(residuals, derivatives)
+        collapsed = {index for one in sums for index, _ in one}
+        self.series = Series({leaf.args[1] for leaf in derivatives} - collapsed, sums, d)
+        # For each derivative, the field, the row, and the factor of the row. In a sum c_1 D^a u + c_2 D^b u the residual
+        # is a multiple of the sum, so it may be handed over as the first of its terms, and zero as the others.
+        self._read: dict[Expression, tuple[int, int, float]] = {}
+        for leaf in derivatives:
+            field, index = fields.index(leaf.args[0]), leaf.args[1]
+            if index not in collapsed:
+                self._read[leaf] = field, self.series.row(index), float(factorial(index))
+            else:
+                k = next(k for k, one in enumerate(sums) if index in dict(one))
+                first, weight = sums[k][0]
+                self._read[leaf] = field, len(self.series.rows) + k, 1 / weight if index == first else 0.0
+
+    def place(self, network: Network, x: Tensor, given: Mapping[Expression, Tensor]) -> Placed:
+        """Compute what depends on points alone.
+
+        Parameters
+        ----------
+        network : Network
+        x : Tensor, shape (n, d)
+        given : mapping of Expression to Tensor of shape (n,)
+            Values of the components of the normal and of data, where the residuals need them.
+        """
+        known = {leaf: x[:, leaf.args[0]] if leaf.op == "axis" else given[leaf] for leaf in self.given}
+        return Placed(network.inputs(x, self.series), self.program.constants(known))
+
+    def residuals(self, placed: Placed, rows: Tensor, unknowns: Mapping[str, Tensor]) -> Tensor:
+        """Return the residuals, shape (size, n), from the series of the fields, shape (fields, rows, n)."""
+        n = rows.shape[2]
+        given: dict[Expression, Any] = {leaf: unknowns[leaf.args[0]] for leaf in self.unknowns}
+        for leaf, (field, row, factor) in self._read.items():
+            given[leaf] = factor * rows[field, row] if factor else 0.0
+        values = self.program(placed.constants, given)
+        return torch.stack([v.expand(n) if isinstance(v, Tensor) else rows.new_full((n,), v) for v in values])
+
+
+def _collapsed(residuals: Sequence[Any], derivatives: Sequence[Expression]) -> list[Sum]:
+    """Return the sums of derivatives of highest order to which the residuals are proportional."""
+    needed = {leaf.args[1] for leaf in derivatives}
+    tops = [a for a in needed if any(a) and not any(a != b and _at_most(a, b) for b in needed)]
+    coefficients = {a: _coefficients(residuals, [leaf for leaf in derivatives if leaf.args[1] == a]) for a in sorted(tops)}
+    groups: list[list[tuple[Index, float]]] = []
+    for a, own in coefficients.items():
+        if own is None:
+            continue
+        for group in groups:
+            ratio = _ratio(own, coefficients[group[0][0]])
+            if ratio is not None:
+                group.append((a, ratio))
+                break
+        else:
+            groups.append([(a, 1.0)])
+    return [tuple(group) for group in groups if len(group) > 1]
+
+
+def _at_most(a: Index, b: Index) -> bool:
+    return all(i <= j for i, j in zip(a, b, strict=True))
+
+
+def _coefficients(residuals: Sequence[Any], same: Sequence[Expression]) -> dict[tuple[int, str], Any] | None:
+    """Return the coefficients of a derivative, by residual and field; None where one depends on fields."""
+    found = {}
+    for e, residual in enumerate(residuals):
+        for leaf in same:
+            try:
+                coefficient = derivative(residual, leaf)
+            except TypeError:  # a function without a rule: nothing is known about how the residual depends on the leaf
+                return None
+            if isinstance(coefficient, Expression) and coefficient.depends:
+                return None
+            if isinstance(coefficient, Expression) or coefficient != 0:
+                found[e, leaf.args[0]] = coefficient
+    return found
+
+
+def _ratio(a: Mapping[Any, Any], b: Mapping[Any, Any] | None) -> float | None:
+    """Return the number c with a = c b, if there is one."""
+    if b is None or a.keys() != b.keys():
+        return None
+    ratios = set()
+    for key, one in a.items():
+        other = b[key]
+        if isinstance(one, Expression) != isinstance(other, Expression):
+            return None
+        (p, rest), (q, other_rest) = (split(e) if isinstance(e, Expression) else (e, None) for e in (one, other))
+        if rest is not other_rest:
+            return None
+        ratios.add(p / q)
+    return float(ratios.pop()) if len(ratios) == 1 else None
