@@ -42,6 +42,12 @@ class GaussNewton:
         self.tried = 0
         self.recent: list[float] = []
 
+    def state(self):
+        return {}
+
+    def load(self, state):
+        pass
+
     def step(self, residual: Callable[[F64], F64], jacobian: Callable[[F64], tuple[F64, F64]]) -> bool:
         r, transposed = jacobian(self.theta)
         before = float(r @ r)

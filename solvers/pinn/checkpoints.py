@@ -1,7 +1,7 @@
 """Checkpoints of a run: everything that is needed to continue it bit for bit, in one file that is never half written.
 
 A checkpoint is a weight file (`deepcd.data.weight_files`: safetensors, a JSON record, a SHA-256) of architecture
-"pinn/2".
+"pinn/3".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deepcd.data import weight_files
 from deepcd.solvers.pinn.run import Run
 
 NAME = "checkpoint.safetensors"
-ARCHITECTURE = "pinn/2"  # the number rises whenever tensors or settings change
+ARCHITECTURE = "pinn/3"  # the number rises whenever tensors or settings change
 
 
 def save(path: Path, run: Run) -> None:
@@ -32,8 +32,7 @@ def save(path: Path, run: Run) -> None:
     tensors |= {f"sampler.{k}": v.numpy() for k, v in run.sampler.state_dict().items()}
     tensors |= {f"method.{k}": v for k, v in run.method.state().items()}
     tensors |= {f"film.{number}": points for number, points in run.film.items()}
-    tensors["generator"] = run.generator.get_state().numpy()
-    tensors["gradients"] = np.array(run.objective.evaluations)
+    tensors |= {f"run.{k}": v for k, v in run.state().items()}
     record = {
         "architecture": ARCHITECTURE,
         "problem": run.problem.name,
@@ -74,7 +73,6 @@ def load(path: Path, run: Run) -> None:
     run.network.load_state_dict(network | {k: torch.from_numpy(v.copy()) for k, v in part("network.").items()})
     run.sampler.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in part("sampler.").items()})
     run.method.load(part("method."))
-    run.generator.set_state(torch.from_numpy(tensors["generator"].copy()))
-    run.objective.evaluations = int(tensors["gradients"])
+    run.restore(part("run."))
     run.film = {int(number): points for number, points in part("film.").items()}
     run.history = [dict(row) for row in record["history"]]

@@ -55,8 +55,8 @@ class Network(nn.Module):
     torch.Size([1, 3, 5])
     """
 
-    _centre: Tensor
-    _rate: Tensor
+    centre: Tensor
+    rate: Tensor
     _waves: Tensor
 
     def __init__(
@@ -74,8 +74,8 @@ class Network(nn.Module):
         super().__init__()
         box = torch.as_tensor(np.array(bounds, dtype=np.float64))
         generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("_centre", box.mean(dim=1).to(dtype))
-        self.register_buffer("_rate", (2 / (box[:, 1] - box[:, 0])).to(dtype))
+        self.register_buffer("centre", box.mean(dim=1).to(dtype))
+        self.register_buffer("rate", (2 / (box[:, 1] - box[:, 0])).to(dtype))
         waves = torch.zeros(0, len(box), dtype=torch.float64)
         for axis, period in (periodic or {}).items():
             for k in range(1, harmonics + 1):
@@ -101,12 +101,12 @@ class Network(nn.Module):
     def inputs(self, x: Tensor, series: Series) -> Tensor:
         """Return the series of what enters the first layer, shape (inputs, rows, n); no parameter decides it."""
         straight = [
-            series.of_coordinate((x[:, i] - self._centre[i]) * self._rate[i], i, float(self._rate[i]))
+            series.of_coordinate((x[:, i] - self.centre[i]) * self.rate[i], i, float(self.rate[i]))
             for i in self._straight
         ]
         parts = [torch.stack(straight)] if straight else []
         if len(self._waves):
-            phase = self._waves @ (x - self._centre).T
+            phase = self._waves @ (x - self.centre).T
             parts += [series.of_waves(phase, self._waves), series.of_waves(phase - math.pi / 2, self._waves)]
         return torch.cat(parts)
 

@@ -30,7 +30,7 @@ class NotFiniteError(FloatingPointError):
     """The residual of an equation or of a condition is NaN or infinite; the message names the term and the point."""
 
 
-class _At(NamedTuple):
+class At(NamedTuple):
     """A term at its points; `scale` holds the roots of the weights of the squared residuals in the loss."""
 
     stated: Stated
@@ -78,7 +78,7 @@ class Objective:
         d = problem.dimension
         self._terms = [(one, Term(one.residuals, problem.fields, d)) for one in problem.terms]
         self._values = Term(problem.values(), problem.fields, d)
-        self._placed: list[_At] = []
+        self._placed: list[At] = []
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -100,8 +100,10 @@ class Objective:
                 p.copy_(flat[first : first + p.numel()].view(p.shape))
                 first += p.numel()
 
-    def place(self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
-        """Choose the points of the loss.
+    def placed(
+        self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()
+    ) -> list[At]:
+        """Return the terms at points.
 
         Parameters
         ----------
@@ -112,21 +114,32 @@ class Objective:
         boundary : sequence of pairs of Tensors, shape (m, d)
             For each condition on the boundary, its points and the normals there.
         """
-        ones = torch.ones(len(x), dtype=torch.float64)
-        drawn = iter(boundary)
-        self._placed = []
-        observations = iter([c for c in self.problem.conditions if isinstance(c, Observation)])
+        drawn, observed = iter(boundary), iter([c for c in self.problem.conditions if isinstance(c, Observation)])
+        found = []
         for stated, term in self._terms:
             if stated.points is not None:
-                scale = _scale_of(next(observations))
-                self._placed.append(self._at(stated, term, stated.points, scale, stated.data))
+                found.append(self._at(stated, term, stated.points, _scale_of(next(observed)), stated.data))
             elif stated.part is not None:
                 points, normal = next(drawn)
                 scale = torch.full((len(points),), math.sqrt(stated.weight / len(points)), dtype=torch.float64)
-                self._placed.append(self._at(stated, term, points, scale, {}, normal))
+                found.append(self._at(stated, term, points, scale, {}, normal))
             else:
-                scale = ((ones if weights is None else weights) / len(x)).sqrt()
-                self._placed.append(self._at(stated, term, x, scale, {}))
+                ones = torch.ones(len(x), dtype=torch.float64)
+                found.append(self._at(stated, term, x, ((ones if weights is None else weights) / len(x)).sqrt(), {}))
+        return found
+
+    def place(
+        self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()
+    ) -> None:
+        """Choose the points of the loss, as those of `placed`."""
+        self._placed = self.placed(x, weights, boundary)
+
+    def mean_square(self, placed: Sequence[At] | None = None) -> float:
+        """Return the loss, or what it would be at other points."""
+        placed = self._placed if placed is None else placed
+        with torch.no_grad():
+            parts = [self._of(at, self.network.run(at.placed.inputs, at.term.series)[0]) * at.scale for at in placed]
+            return float(sum(float((part**2).sum()) for part in parts))
 
     def residual(self, theta: F64) -> F64:
         """Return all scaled residuals, whose sum of squares is the loss, as a vector."""
@@ -228,6 +241,24 @@ class Objective:
                 parts.append(term.residuals(placed, rows, self._unknowns(len(part))).to(torch.float64))
         return torch.cat(parts, dim=1)
 
+    def deviation(self) -> dict[str, float]:
+        """Return the standard deviations of the unknowns: roots of the diagonal of the inverse of J'J.
+
+        Residuals are in units of the standard deviations of the observations. Without observations that state these,
+        there are no deviations, and the result is empty.
+        """
+        noisy = [c for c in self.problem.conditions if isinstance(c, Observation) and c.sigma is not None]
+        if not noisy or not len(self.unknowns):
+            return {}
+        unit = float((_scale_of(noisy[0]) * noisy[0].sigma)[0]) if noisy[0].sigma is not None else 1.0
+        _, transposed = self.jacobian(self.theta)
+        H = transposed @ transposed.T
+        H.flat[:: len(H) + 1] += 1e-15 * np.linalg.norm(H)
+        k = len(self.unknowns)
+        covariance = np.linalg.solve(H, np.eye(len(H))[:, -k:])[-k:]
+        roots = unit * np.sqrt(np.diag(covariance).clip(min=0))
+        return dict(zip(self.problem.unknowns, roots.tolist(), strict=True))
+
     def fault(self) -> NotFiniteError | None:
         """Return an error that names a term of the loss and a point where it is not finite, if there is one."""
         for at in self._placed:
@@ -237,7 +268,7 @@ class Objective:
                 return self._error(at, values)
         return None
 
-    def _error(self, at: _At, values: Tensor) -> NotFiniteError:
+    def _error(self, at: At, values: Tensor) -> NotFiniteError:
         first = int((~values.isfinite()).any(dim=0).nonzero()[0, 0])
         point = ", ".join(f"{a} = {v:.6g}" for a, v in zip(self.problem.axes, at.x[first].tolist(), strict=True))
         return NotFiniteError(f"the residual of the {at.stated.name} of {self.problem.name!r} is not finite at {point}")
@@ -246,13 +277,13 @@ class Objective:
         """Return the unknowns, once for each point, so that torch tells their derivatives point by point."""
         return {name: self.unknowns[k].detach().expand(n).clone() for k, name in enumerate(self.problem.unknowns)}
 
-    def _of(self, at: _At, rows: Tensor) -> Tensor:
+    def _of(self, at: At, rows: Tensor) -> Tensor:
         unknowns = {name: self.unknowns[k].expand(len(at.x)) for k, name in enumerate(self.problem.unknowns)}
         return at.term.residuals(at.placed, rows, unknowns)
 
     def _at(
         self, stated: Stated, term: Term, x: Tensor, scale: Tensor, data: Mapping[str, Tensor], normal: Tensor | None = None
-    ) -> _At:
+    ) -> At:
         x = x.to(self.dtype)
         given: dict[Expression, Tensor] = {}
         for leaf in term.given:
@@ -260,7 +291,7 @@ class Objective:
                 given[leaf] = data[leaf.args[0]].to(self.dtype)
             elif leaf.op == "normal" and normal is not None:
                 given[leaf] = normal[:, leaf.args[0]].to(self.dtype)
-        return _At(stated, term, x, term.place(self.network, x, given), scale.to(self.dtype))
+        return At(stated, term, x, term.place(self.network, x, given), scale.to(self.dtype))
 
 
 def _scale_of(seen: Observation) -> Tensor:

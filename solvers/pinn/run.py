@@ -1,89 +1,37 @@
 """A network in training: its settings, and rounds that move the points and train on them.
 
 A round is one turn each in min over theta, max over p of E_p[r^2] - ... (Tang et al., ICLR 2024): the sampler learns
-from the residual and draws new points, and the optimiser trains on them. During a round the points stay, as
-quasi-Newton methods require. The result is judged on points that no sampler sees: a fixed Sobol set for the residual,
-and the problem's own grid for the error.
+from the residual, and the optimiser trains on points that are drawn from it, of which a part is replaced every few
+steps. Which iterate is returned is decided on points that no step has seen: the one with the lowest loss there. The
+result is judged on a fixed Sobol set for the residual and, where the solution is known, on the grid of the problem.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from deepcd.pde.problems import Problem
-from deepcd.solvers.arguments import count, tolerance
+from deepcd.pde.equations.expressions import Expression
+from deepcd.pde.equations.statements import Problem
+from deepcd.solvers.pinn.check import check
 from deepcd.solvers.pinn.network import Network
-from deepcd.solvers.pinn.objective import Objective
+from deepcd.solvers.pinn.objective import At, Objective
 from deepcd.solvers.pinn.optimizers.methods import Method, method
 from deepcd.solvers.pinn.samplers import Sampler, Sobol
+from deepcd.solvers.pinn.settings import RunSettings
 
 MONITOR = 8_192  # number of uniform points on which the residual is judged
+HELD = 0.5  # number of points that decide which iterate is returned, in units of those of the loss
 FILM = 64  # largest number of rounds whose points are kept for pictures
 
 Points = NDArray[np.float64]
 Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All that decides, together with the code and its versions, every number of a run.
-
-    Attributes
-    ----------
-    sampler, optimizer : str
-    seed : int
-        Seed of the network, the sampler and the points of the conditions.
-    budget : int
-        Number of gradients of the loss to compute.
-    points : int
-        Number of points in a round; each condition gets a quarter as many.
-    period : int
-        Number of gradients in a round.
-    width, depth : int
-        Number of units per hidden layer, and number of hidden layers.
-    features : int
-        Number of random Fourier features; 0 for none.
-    frequency : float
-        Standard deviation of the features' frequencies, in radians per half box.
-    rate : float
-        Learning rate of Adam or SOAP.
-    warmup : int
-        Number of gradients that Adam computes before a quasi-Newton method takes over.
-    single : bool
-        Whether to compute in float32 instead of float64.
-    sampler_options : dict
-        Further arguments of the sampler's constructor, such as ``{"replay": 0.2}`` for "aas".
-    """
-
-    sampler: str = "aas"
-    optimizer: str = "ssbroyden"
-    seed: int = 0
-    budget: int = 5_000
-    points: int = 2_000
-    period: int = 100
-    width: int = 30
-    depth: int = 3
-    features: int = 0
-    frequency: float = 1.0
-    rate: float = 5e-3
-    warmup: int = 500
-    single: bool = False
-    sampler_options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Validate the numeric settings."""
-        for name in ("budget", "points", "period", "width", "depth"):
-            count(name, getattr(self, name))
-        for name in ("seed", "features", "warmup"):
-            count(name, getattr(self, name), least=0)
-        for name in ("frequency", "rate"):
-            tolerance(name, getattr(self, name))
 
 
 class Run:
@@ -96,102 +44,257 @@ class Run:
     network : Network
     sampler : Sampler
     history : list of dict
-        One row per round: gradients so far, seconds so far, those among them that the sampler took, the loss, the
-        error, the mean square and the largest square of the residual on the monitor set, and the sampler's diagnostics.
+        One row per round: steps so far, seconds so far, those among them that the sampler took, the loss on the points
+        of the round and on held-out ones, the error if the solution is known, the mean square and the largest square of
+        the residual on the monitor set, and the sampler's diagnostics.
     film : dict of int to ndarray of float32, shape (n, d)
         Points of at most 64 evenly spaced rounds, by the number of the round.
+    steps : int
+        Number of steps so far, which are Gauss-Newton steps, or gradients.
     """
 
     def __init__(self, problem: Problem, settings: RunSettings, sampler: Sampler) -> None:
         self.problem, self.settings, self.sampler = problem, settings, sampler
+        check(problem)
+        periods = {problem.axes.index(a): problem.bounds[problem.axes.index(a)] for a in problem.domain.periodic}
         self.network = Network(
             problem.bounds,
+            outputs=len(problem.fields),
             width=settings.width,
             depth=settings.depth,
-            features=settings.features,
-            frequency=settings.frequency,
+            periodic={axis: float(high - low) for axis, (low, high) in periods.items()},
+            harmonics=settings.harmonics,
             seed=settings.seed,
             dtype=torch.float32 if settings.single else torch.float64,
         )
         self.history: list[Row] = []
         self.film: dict[int, NDArray[np.float32]] = {}
-        self.generator = torch.Generator().manual_seed(settings.seed)  # random stream of the conditions' points
+        self.steps = 0
+        self.generator = torch.Generator().manual_seed(settings.seed)  # random stream of the points on the boundary
         self.objective = Objective(problem, self.network)
         self.method: Method = method(settings.optimizer, self.objective, rate=settings.rate, warmup=settings.warmup)
-        self._monitor, _ = Sobol(problem.bounds, seed=1_000_003).sample(MONITOR)
-        self._grid = problem.grid()
-        self._exact = problem.solution(self._grid)
+        self._best, self._best_value = self.objective.theta, math.inf
+        self._x = torch.zeros(0, problem.dimension, dtype=torch.float64)
+        monitor = Sobol(problem.bounds, seed=1_000_003, inside=None if problem.domain.is_box else problem.domain.inside)
+        self._monitor, _ = monitor.sample(MONITOR)
+        self._grid: Points | None = None
+        self._exact: Points | None = None
 
-    def predict(self, x: Any) -> Points:
-        """Return u at points.
+    @property
+    def seconds(self) -> float:
+        """Seconds of computing so far."""
+        return self.history[-1]["seconds"] if self.history else 0.0
+
+    @property
+    def unknowns(self) -> dict[str, float]:
+        """The unknown parameters."""
+        values = self.objective.unknowns.detach().to(torch.float64).tolist()
+        return dict(zip(self.problem.unknowns, values, strict=True))
+
+    @property
+    def deviation(self) -> dict[str, float]:
+        """The standard deviations of the unknown parameters, if the errors of observations are as stated by sigma."""
+        return self.objective.deviation()
+
+    @property
+    def residual_rms(self) -> float:
+        """Root of the mean square of the residuals of the equation, over points that no sampler has seen."""
+        return float((self.objective.residuals(self._monitor) ** 2).sum(0).mean().sqrt())
+
+    def predict(self, x: Any, what: str | None = None) -> Points:
+        """Return fields at points.
 
         Parameters
         ----------
         x : array_like of float, shape (n, d)
+        what : str, optional
+            A field or a derivative of one, such as "u" or "u.xx"; by default all fields.
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n,), or (n, m) for m fields
 
         Raises
         ------
         ValueError
-            If x has another shape, or is not finite.
+            If x has another shape, or is not finite, or there is no such field or axis.
         """
-        return self.objective.values(self._points(x)).numpy()
+        points = self._points(x)
+        if what is None:
+            values = self.objective.values(points).numpy()
+            return values[0] if len(values) == 1 else values.T
+        return self.objective.values(points, [self._expression(what)]).numpy()[0]
 
     def residual(self, x: Any) -> Points:
-        """Return the residual of the PDE at points, shape (n, d), as an array of shape (n,)."""
-        return self.objective.residual(self._points(x)).numpy()
+        """Return the residual of the equation at points, shape (n, d), as an array of shape (n,), or (n, m) for m."""
+        values = self.objective.residuals(self._points(x)).numpy()
+        return values[0] if len(values) == 1 else values.T
 
     def error(self) -> float:
-        """Return the error of u on the problem's grid in the problem's metric: mean square or relative L2."""
-        return self.problem.error(self.predict(self._grid), self._exact)
+        """Return the error in the problem's metric: mean square or relative L2.
 
-    def round(self) -> bool:
-        """Move the points and train on them; return False if no further descent is possible on these points."""
-        start = time.perf_counter()
-        settings, sampler, objective = self.settings, self.sampler, self.objective
-        if not self.history:
-            sampler.sample(settings.points)  # a sampler can only move points that it has drawn
-        x, diagnostics = sampler.turn(settings.points, objective.residual)
-        spent = time.perf_counter() - start
-        on = [c.points(max(settings.points // 4, 1), self.generator) for c in self.problem.conditions]
-        objective.place(x, sampler.weights(len(x)), on)
-        self._keep(x)
-        before = objective.evaluations
-        gradients = min(settings.period, settings.budget - before)
-        going = self.method.run(objective, gradients, before / settings.budget)
-        seconds = time.perf_counter() - start
-        with torch.no_grad():
-            loss = float(objective.loss())
-        squares = objective.residual(self._monitor) ** 2
-        earlier = self.history[-1] if self.history else {"seconds": 0.0, "sampler seconds": 0.0}
-        self.history.append(
-            {
-                "gradients": float(objective.evaluations),
-                "seconds": earlier["seconds"] + seconds,
-                "sampler seconds": earlier["sampler seconds"] + spent,
-                "loss": loss,
-                "error": self.error(),
-                "mean square": float(squares.mean()),
-                "largest square": float(squares.max()),
-                "variance": float(squares.var()),
-                **{f"sampler: {name}": value for name, value in diagnostics.items()},
-            }
-        )
+        Raises
+        ------
+        ValueError
+            If no solution is known.
+        """
+        if self._grid is None or self._exact is None:
+            self._grid = self.problem.grid()
+            self._exact = self.problem.exact(self._grid)
+        values = self.objective.values(torch.from_numpy(self._grid)).numpy()
+        return self.problem.error(values, self._exact)
+
+    def round(self, seconds: float = math.inf, steps: int | None = None) -> bool:
+        """Do a round: train on points that are replaced bit by bit.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            Time after which the round ends early, in seconds.
+        steps : int, optional
+            Largest number of steps.
+
+        Returns
+        -------
+        bool
+            False if no further descent is possible on these points.
+        """
+        start, settings, objective = time.perf_counter(), self.settings, self.objective
+        diagnostics, boundary = self._prepare()
+        spent, going = time.perf_counter() - start, True
+        last = self.steps + min(settings.period, settings.period if steps is None else steps)
+        while True:
+            count = min(settings.turn, last - self.steps)
+            going = self.method.run(objective, count, self._done)
+            self.steps += count
+            self._judge()
+            if self.steps >= last or time.perf_counter() - start > seconds:
+                break
+            begun = time.perf_counter()
+            self._replace(boundary)
+            spent += time.perf_counter() - begun
+        self._record(time.perf_counter() - start, spent, diagnostics)
         return going
 
-    def _points(self, x: Any) -> torch.Tensor:
+    def finish(self) -> None:
+        """Continue with the iterate that had the lowest loss on points that no step has seen."""
+        self.objective.load(self._best)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what the next round depends on, besides network, sampler and optimiser."""
+        return {
+            "generator": self.generator.get_state().numpy(),
+            "unknowns": self.objective.unknowns.detach().numpy(),
+            "best": self._best,
+            "best value": np.array(min(self._best_value, 1e300)),
+            "points": self._x.numpy(),
+            "steps": np.array(self.steps),
+        }
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Continue from a state."""
+        self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+        with torch.no_grad():
+            self.objective.unknowns.copy_(torch.from_numpy(state["unknowns"].copy()))
+        self._best, self._best_value = state["best"].copy(), float(state["best value"])
+        self._x, self.steps = torch.from_numpy(state["points"].copy()), int(state["steps"])
+
+    def _prepare(self) -> tuple[Row, list[tuple[Tensor, Tensor]]]:
+        """Let the sampler learn, and choose the points of the loss and the held-out ones."""
+        settings, sampler, objective = self.settings, self.sampler, self.objective
+        n = settings.points
+        if not self.history:
+            sampler.sample(n)  # a sampler can only move points that it has drawn
+        k = self._replaced if len(self._x) else n
+        fresh, diagnostics = sampler.turn(k, objective.size)
+        self._x = torch.cat([self._x[k:], fresh])
+        boundary = self._boundary(settings.boundary)
+        objective.place(self._x, sampler.weights(n), boundary)
+        self._keep(self._x)
+        held = round(HELD * n)
+        x = sampler.sample(held)[0] if sampler.fresh else sampler.uniform(held)[0]
+        self._held: list[At] = objective.placed(x, None, self._boundary(max(round(HELD * settings.boundary), 1)))
+        theta = objective.theta
+        objective.load(self._best)
+        self._best_value = objective.mean_square(self._held)
+        objective.load(theta)
+        self._judge()
+        return diagnostics, boundary
+
+    def _boundary(self, n: int) -> list[tuple[Tensor, Tensor]]:
+        return [one.part.points(n, self.generator) for one in self.problem.terms if one.part is not None]
+
+    def _replace(self, boundary: list[tuple[Tensor, Tensor]]) -> None:
+        """Replace a part of the points, in turn, by new ones."""
+        if self.sampler.fresh:
+            k = self._replaced
+            self._x = torch.cat([self._x[k:], self.sampler.sample(k)[0]])
+            self.objective.place(self._x, self.sampler.weights(len(self._x)), boundary)
+
+    @property
+    def _replaced(self) -> int:
+        """Number of points that are replaced at a time."""
+        n = self.settings.points
+        return max(1, round(self.settings.share * n)) if self.sampler.fresh else n
+
+    def _judge(self) -> None:
+        """Keep the present parameters if their loss on the held-out points is the lowest so far."""
+        value = self.objective.mean_square(self._held)
+        if value < self._best_value or not math.isfinite(self._best_value):
+            self._best, self._best_value = self.objective.theta, value
+
+    @property
+    def _done(self) -> float:
+        """Share of the budget that has been used, in [0, 1]."""
+        settings = self.settings
+        seconds = self.seconds / settings.budget if settings.budget else 0.0
+        return min(1.0, max(seconds, self.steps / settings.steps if settings.steps else 0.0))
+
+    def _record(self, seconds: float, spent: float, diagnostics: Row) -> None:
+        objective = self.objective
+        theta, loss = objective.theta, objective.mean_square()
+        objective.load(self._best)
+        squares = (objective.residuals(self._monitor) ** 2).sum(0)
+        earlier = self.history[-1] if self.history else {"seconds": 0.0, "sampler seconds": 0.0}
+        row = {
+            "steps": float(self.steps),
+            "seconds": earlier["seconds"] + seconds,
+            "sampler seconds": earlier["sampler seconds"] + spent,
+            "loss": loss,
+            "held-out loss": self._best_value,
+            "error": self.error() if self.problem.solution is not None else math.nan,
+            "mean square": float(squares.mean()),
+            "largest square": float(squares.max()),
+            "variance": float(squares.var()),
+            **{f"unknown: {name}": value for name, value in self.unknowns.items()},
+            **{f"sampler: {name}": value for name, value in diagnostics.items()},
+        }
+        self.history.append({name: value for name, value in row.items() if not math.isnan(value)})
+        objective.load(theta)
+
+    def _points(self, x: Any) -> Tensor:
         points = np.asarray(x, dtype=np.float64)
         d = self.problem.dimension
         if points.ndim != 2 or points.shape[1] != d:
-            raise ValueError(f"x must have shape (n, {d}), got {points.shape}")
+            raise ValueError(f"x must have the shape (n, {d}), a column for each of {', '.join(self.problem.axes)}, got {points.shape}")
         if not np.isfinite(points).all():
             raise ValueError("x must be finite")
         return torch.from_numpy(points.copy())
 
-    def _keep(self, x: torch.Tensor) -> None:
+    def _expression(self, what: str) -> Expression:
+        field, *derivatives = what.split(".")
+        fields = dict(zip(self.problem.fields, self.problem.values(), strict=True))
+        if field not in fields:
+            raise ValueError(f"{what!r} names no field: the fields are {', '.join(fields)}")
+        node = fields[field]
+        for names in derivatives:
+            try:
+                node = getattr(node, names)
+            except AttributeError as error:
+                raise ValueError(str(error)) from None
+        return node
+
+    def _keep(self, x: Tensor) -> None:
         """Add the points of every stride-th round to the film; if it gets too long, drop every second picture."""
         number, stride = len(self.history), 1 << (len(self.history) // FILM).bit_length()
         if number % stride == 0:

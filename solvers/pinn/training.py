@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepcd.data.files import sole_writer
-from deepcd.pde.problems import PROBLEMS, Problem, problem
+from deepcd.pde.equations.conditions import Observation, On
+from deepcd.pde.equations.statements import Problem
+from deepcd.pde.problems import PROBLEMS, problem
+from deepcd.pde.regions import Domain
 from deepcd.solvers.pinn import checkpoints, samplers
-from deepcd.solvers.pinn.run import Points, Run, RunSettings
+from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS
+from deepcd.solvers.pinn.run import Points, Run
 from deepcd.solvers.pinn.samplers import Sampler
+from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings
 
 LOG = logging.getLogger("deepcd")
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints, in seconds
+MOST_PARAMETERS = 2_500  # number of parameters up to which a dense Gauss-Newton step is the best that is known
+MOST_AXES = 6  # number of axes up to which points fill a domain well enough for Gauss-Newton steps not to overfit
 
 
 def solve(
-    equation: str | Problem,
-    *,
+    equation: str | Problem | Callable[..., Any],
+    domain: Domain | None = None,
+    *conditions: On | Observation,
+    start: Callable[..., Any] | None = None,
+    fields: str | Sequence[str] | None = None,
+    unknowns: Mapping[str, float] | None = None,
+    solution: Callable[..., Any] | None = None,
+    ansatz: Callable[..., Any] | None = None,
     sampler: str | Sampler = "aas",
     optimizer: str | None = None,
     seed: int = 0,
-    budget: int | None = None,
+    budget: float | None = None,
+    steps: int | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     callback: Callable[[Run], object] | None = None,
@@ -37,16 +52,39 @@ def solve(
 
     Parameters
     ----------
-    equation : str or Problem
-        The name of a problem of `deepcd.pde.problems`, or a problem of your own.
+    equation : callable, Problem or str
+        A function that is zero where the equation holds: one residual, or a list of them. Its arguments are named after
+        axes of the domain, fields and unknowns; derivatives are attributes, such as ``u.t``, ``u.xxx``, ``u.xy``,
+        ``(k * u.x).x``, and ``u.d("x1", "x1")`` for long names. Functions of torch and NumPy may be used. Or a problem
+        that is stated already, or the name of one of `deepcd.pinn.PROBLEMS`.
+    domain : Domain
+        Such as ``pinn.box(t=(0, 1), x=(-1, 1), periodic="x")``, ``pinn.polygon(...)``, ``pinn.level_set(...)``,
+        ``pinn.body(mesh)``, and differences, unions and products of them.
+    *conditions
+        Made by `on` and `observe`.
+    start : callable, optional
+        The fields at the first time, as a function of the other axes; built in exactly.
+    fields : str or sequence of str, default "u"
+        Names of the fields: a string of letters, or names one by one.
+    unknowns : mapping of str to float, optional
+        Parameters that are computed with the fields, and where they start.
+    solution : callable, optional
+        The fields as a function of axes, if they are known; `Run.error` compares with it.
+    ansatz : callable, optional
+        The fields as functions of axes and of the network's outputs, which have the names of the fields, so that data
+        are met exactly: ``ansatz=lambda x, u: x * (1 - x) * u``.
     sampler : str or Sampler, default "aas"
         A name in `deepcd.pinn.SAMPLERS`, or a sampler of your own.
-    optimizer : {"adam", "soap", "lbfgs", "ssbroyden", "ssbfgs"}, optional
-        By default the one that the problem recommends, which is "ssbroyden" for most.
+    optimizer : {"gauss-newton", "ssbroyden", "ssbfgs", "soap", "lbfgs", "adam"}, optional
+        By default what the problem recommends, else "gauss-newton" up to 2,500 parameters and six axes, "ssbroyden"
+        above.
     seed : int, default 0
-        Seed that decides, together with the number of threads of torch, every number of the run.
-    budget : int, optional
-        Number of gradients of the loss to compute; by default the number that the problem recommends, else 5,000.
+        Seed that decides, together with the number of threads of torch and the number of steps, every number of the
+        run.
+    budget : float, optional
+        Seconds after which the run ends; by default what the problem recommends, else 30.
+    steps : int, optional
+        Number of steps after which the run ends: Gauss-Newton steps, or gradients. Without a budget, they alone decide.
     out : path, optional
         A folder for checkpoints.
     resume : bool, default False
@@ -54,18 +92,20 @@ def solve(
     callback : callable, optional
         Function that is called with the `Run` after each round; if it returns True, the run stops.
     **settings
-        The other attributes of `RunSettings`: points, period, width, depth, features, frequency, rate, warmup, single,
-        sampler_options. By default, those that the problem recommends, else those of `RunSettings`.
+        The other attributes of `RunSettings`: points, boundary, period, turn, share, width, depth, harmonics, rate,
+        warmup, single, sampler_options. By default, those that the problem recommends, else those that suit the
+        optimiser.
 
     Returns
     -------
     Run
-        The trained network, with ``predict(x)``, ``error()``, ``residual(x)`` and ``history``.
+        The trained network, with ``predict(x)``, ``error()``, ``residual(x)``, ``unknowns`` and ``history``.
 
     Raises
     ------
-    ValueError
-        If a problem, sampler or optimiser is unknown, a number is out of range, or a checkpoint is that of another run.
+    TypeError, ValueError
+        If the statement makes no sense, a name is unknown, a number is out of range, or a checkpoint is that of another
+        run.
     NotFiniteError
         If a residual is NaN or infinite; the message names the term and the point. The last checkpoint is kept.
     FileExistsError
@@ -73,18 +113,19 @@ def solve(
 
     Examples
     --------
+    >>> from torch import pi, sin
     >>> from deepcd import pinn
-    >>> run = pinn.solve("diffusion", sampler="rad", budget=20, points=50, width=8, depth=2, warmup=10)
-    >>> run.predict([[0.0, 0.5]]).round(6).tolist()
-    [1.0]
+    >>> D = pinn.box(t=(0, 1), x=(0, 1))
+    >>> run = pinn.solve(lambda t, x, u: u.t - 0.1 * u.xx, D, pinn.on(["x-", "x+"], lambda u: u),
+    ...                  start=lambda x: sin(pi * x), steps=20, points=200, width=8, depth=2)
+    >>> run.predict([[0.5, 0.5]]).round(2).tolist()
+    [0.61]
     """
-    if isinstance(equation, str):
-        if equation not in PROBLEMS:
-            raise ValueError(f"unknown problem {equation!r}; known: {', '.join(PROBLEMS)}")
-        equation = problem(equation, solve=_by_deepcd)
-    optional = {"optimizer": optimizer, "budget": budget}
+    stated = {"fields": fields, "unknowns": unknowns, "start": start, "ansatz": ansatz, "solution": solution}
+    own = _stated(equation, domain, conditions, {name: value for name, value in stated.items() if value is not None})
+    optional = {"optimizer": optimizer, "budget": budget, "steps": steps}
     given = {name: value for name, value in optional.items() if value is not None} | settings
-    run = _prepared(equation, sampler, seed, given)
+    run = _prepared(own, sampler, seed, given)
     if out is None:
         _advance(run, None, callback)
         return run
@@ -100,37 +141,72 @@ def solve(
     return run
 
 
-def _prepared(equation: Problem, sampler: str | Sampler, seed: int, given: dict[str, Any]) -> Run:
+def _stated(equation: Any, domain: Any, conditions: Sequence[Any], statement: Mapping[str, Any]) -> Problem:
+    if isinstance(equation, str | Problem):
+        if domain is not None or conditions or statement:
+            raise ValueError("a problem has its domain and conditions: give it alone, or state an equation of your own")
+        if isinstance(equation, Problem):
+            return equation
+        if equation not in PROBLEMS:
+            raise ValueError(f"unknown problem {equation!r}; known: {', '.join(PROBLEMS)}")
+        return problem(equation, solve=_by_deepcd)
+    if domain is None:
+        raise TypeError("an equation needs a domain, such as pinn.solve(equation, pinn.box(x=(0, 1), y=(0, 1)))")
+    return Problem(equation, domain, *conditions, **statement)
+
+
+def _prepared(own: Problem, sampler: str | Sampler, seed: int, given: dict[str, Any]) -> Run:
     """Return a run that has not begun, under the given settings and, for the rest, those the problem recommends."""
-    recommended = dict(equation.recommended)
+    recommended = dict(own.recommended)
     by_sampler = recommended.pop("samplers", {})
     chosen = {**recommended, **given, "seed": seed}
+    optimizer = chosen.setdefault("optimizer", _optimizer_for(own, chosen))
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+    if optimizer != "gauss-newton":
+        chosen = WITH_GRADIENTS | chosen
+    if "steps" in given and "budget" not in given:
+        chosen["budget"] = None
     if isinstance(sampler, Sampler):
         if "sampler_options" in given:
             raise ValueError("sampler_options are for a sampler that is given by name: pass them to its class")
-        return Run(equation, RunSettings(sampler=type(sampler).__name__, **chosen), sampler)
+        return Run(own, RunSettings(sampler=type(sampler).__name__, **chosen), sampler)
     chosen["sampler_options"] = {**by_sampler.get(sampler, {}), **given.get("sampler_options", {})}
-    made = samplers.sampler(sampler, equation.bounds, seed=seed, **chosen["sampler_options"])
-    return Run(equation, RunSettings(sampler=sampler, **chosen), made)
+    inside = None if own.domain.is_box else own.domain.inside
+    made = samplers.sampler(sampler, own.bounds, seed=seed, inside=inside, **chosen["sampler_options"])
+    return Run(own, RunSettings(sampler=sampler, **chosen), made)
+
+
+def _optimizer_for(own: Problem, chosen: Mapping[str, Any]) -> str:
+    """Return the optimiser that suits the number of parameters and of axes."""
+    width, depth = chosen.get("width", RunSettings.width), chosen.get("depth", RunSettings.depth)
+    parameters = (own.dimension + 1 + len(own.fields)) * width + (depth - 1) * width * (width + 1)
+    fits = parameters <= MOST_PARAMETERS and own.dimension <= MOST_AXES and not chosen.get("single", False)
+    return "gauss-newton" if fits else "ssbroyden"
 
 
 def _advance(run: Run, path: Path | None, callback: Callable[[Run], object] | None) -> None:
     """Do rounds until the budget is used, and write checkpoints on the way."""
-    kept, idle = time.perf_counter(), 0
-    while run.objective.evaluations < run.settings.budget and idle < 2:
-        before = run.objective.evaluations
-        going = run.round()
+    settings, kept, idle = run.settings, time.perf_counter(), 0
+    most = math.inf if settings.steps is None else settings.steps
+    budget = math.inf if settings.budget is None else settings.budget
+    while run.steps < most and run.seconds < budget and idle < 2:
+        going = run.round(budget - run.seconds, None if settings.steps is None else settings.steps - run.steps)
         # Other points may let the optimiser go on, so it ends only if two rounds in a row got nowhere.
-        idle = 0 if going or run.objective.evaluations > before + 1 else idle + 1
+        idle = 0 if going else idle + 1
         last = run.history[-1]
-        LOG.info("%d gradients, loss %.3e, error %.3e", last["gradients"], last["loss"], last["error"])
+        LOG.info(
+            "%d steps, loss %.3e, held-out loss %.3e, residual %.3e",
+            *(run.steps, last["loss"], last["held-out loss"], math.sqrt(last["mean square"])),
+        )
         stop = callback is not None and callback(run) is True
-        over = stop or idle == 2 or run.objective.evaluations >= run.settings.budget
+        over = stop or idle == 2 or run.steps >= most or run.seconds >= budget
         if path is not None and (over or time.perf_counter() - kept > CHECKPOINT_SECONDS):
             checkpoints.save(path, run)
             kept = time.perf_counter()
         if stop:
-            return
+            break
+    run.finish()
 
 
 def _by_deepcd(A: Any, b: Points) -> Points:

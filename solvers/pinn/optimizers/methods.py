@@ -16,26 +16,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepcd.solvers.optimizers.gauss_newton import GaussNewton
 from deepcd.solvers.pinn.objective import Objective
 from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden
 from deepcd.solvers.pinn.optimizers.torch_state import State, load_state, state_of
 
-OPTIMIZERS = ("adam", "soap", "lbfgs", "ssbroyden", "ssbfgs")
+OPTIMIZERS = ("gauss-newton", "ssbroyden", "ssbfgs", "soap", "lbfgs", "adam")
 
 
 class Method(ABC):
     """An optimiser in a run."""
 
     @abstractmethod
-    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
         """Minimise the objective further; its points may have changed since the last call.
 
         Parameters
         ----------
         objective : Objective
             The objective whose network is trained.
-        gradients : int
-            Largest number of gradients to compute; a line search may exceed it to finish.
+        steps : int
+            Number of Gauss-Newton steps, or largest number of gradients; a line search may exceed it to finish.
         done : float
             Share of the budget that has been used, in [0, 1].
 
@@ -67,7 +68,7 @@ class FirstOrder(Method):
 
     def __init__(self, objective: Objective, name: str, rate: float) -> None:
         self._rate = rate
-        parameters = list(objective.network.parameters())
+        parameters = [p for p in objective.parameters if p.numel()]
         if name == "soap":
             from pytorch_optimizer import SOAP
 
@@ -75,11 +76,11 @@ class FirstOrder(Method):
         else:
             self._optimizer = torch.optim.Adam(parameters, lr=rate)
 
-    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
         """Take as many steps as gradients are allowed."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-        for _ in range(gradients):
+        for _ in range(steps):
             if not math.isfinite(objective.backward()):
                 raise objective.fault() or FloatingPointError("the loss is not finite")
             self._optimizer.step()
@@ -98,12 +99,12 @@ class FirstOrder(Method):
 class LBFGS(Method):
     """L-BFGS with a hundred pairs. It starts anew on new points, since pairs of another function would mislead it."""
 
-    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
         """Minimise the objective on its present points."""
         optimizer = torch.optim.LBFGS(
-            objective.network.parameters(),
-            max_iter=gradients,
-            max_eval=gradients,
+            [p for p in objective.parameters if p.numel()],
+            max_iter=steps,
+            max_eval=steps,
             history_size=100,
             line_search_fn="strong_wolfe",
             tolerance_grad=0.0,
@@ -113,7 +114,7 @@ class LBFGS(Method):
         loss = optimizer.step(lambda: torch.tensor(objective.backward()))
         if not math.isfinite(float(loss)):
             raise objective.fault() or FloatingPointError("the loss is not finite")
-        return objective.evaluations - before >= gradients
+        return objective.evaluations - before >= steps
 
     def state(self) -> State:
         """Return an empty state: nothing is remembered between rounds."""
@@ -123,21 +124,49 @@ class LBFGS(Method):
         """Do nothing, since the state is empty."""
 
 
+class DampedGaussNewton(Method):
+    """Gauss-Newton steps. The damping is kept when the points move."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._optimizer = GaussNewton(objective.theta)
+
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
+        """Take some steps on the present points; return False if the last one was refused."""
+        optimizer, going = self._optimizer, True
+        optimizer.theta = objective.theta
+        try:
+            for _ in range(steps):
+                going = optimizer.step(objective.residual, objective.jacobian)
+        except FloatingPointError as error:
+            raise objective.fault() or error from None
+        finally:
+            objective.load(optimizer.theta)
+        return going
+
+    def state(self) -> State:
+        """Return the optimiser's state."""
+        return self._optimizer.state()
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue with the optimiser's state."""
+        self._optimizer.load(state)
+
+
 class SelfScaled(Method):
     """SSBroyden or SSBFGS. The inverse Hessian is kept when the points move, without a pair across the change."""
 
     def __init__(self, objective: Objective, variant: str) -> None:
-        self._optimizer = SelfScaledBroyden(objective.parameters, variant=variant)
+        self._optimizer = SelfScaledBroyden(objective.theta, variant=variant)
         self._started = False
 
-    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
         """Minimise the objective on its present points."""
         optimizer = self._optimizer
         if not self._started:
-            optimizer.theta[:] = objective.parameters
+            optimizer.theta[:] = objective.theta
             self._started = True
         optimizer.moved()
-        last = objective.evaluations + gradients
+        last = objective.evaluations + steps
         going = True
         try:
             while going and objective.evaluations < last:
@@ -178,13 +207,13 @@ class WarmStart(Method):
         self._adam, self._method = FirstOrder(objective, "adam", rate), method
         self._most, self._spent = gradients, 0
 
-    def run(self, objective: Objective, gradients: int, done: float) -> bool:
+    def run(self, objective: Objective, steps: int, done: float) -> bool:
         """Run Adam while it has gradients left, then the other method."""
-        share = min(gradients, self._most - self._spent)
+        share = min(steps, self._most - self._spent)
         if share > 0:
             self._adam.run(objective, share, self._spent / self._most)
             self._spent += share
-        return self._method.run(objective, gradients - share, done) if gradients > share else True
+        return self._method.run(objective, steps - share, done) if steps > share else True
 
     def state(self) -> State:
         """Return the states of both methods."""
@@ -206,7 +235,7 @@ def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int =
 
     Parameters
     ----------
-    name : {"adam", "soap", "lbfgs", "ssbroyden", "ssbfgs"}
+    name : {"gauss-newton", "ssbroyden", "ssbfgs", "soap", "lbfgs", "adam"}
     objective : Objective
     rate : float, default 5e-3
         Learning rate of Adam and SOAP at the start.
@@ -226,5 +255,7 @@ def method(name: str, objective: Objective, *, rate: float = 5e-3, warmup: int =
         raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(OPTIMIZERS)}")
     if name in ("adam", "soap"):
         return FirstOrder(objective, name, rate)
+    if name == "gauss-newton":
+        return DampedGaussNewton(objective)
     second = LBFGS() if name == "lbfgs" else SelfScaled(objective, name.removeprefix("ss"))
     return WarmStart(objective, second, warmup, rate) if warmup else second
