@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepcd.solvers.pinn.samplers.contract import Inside as Inside
 from deepcd.solvers.pinn.samplers.contract import Sampler as Sampler
 from deepcd.solvers.pinn.samplers.generative import AAS as AAS
 from deepcd.solvers.pinn.samplers.generative import DAS as DAS
@@ -30,7 +31,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 }
 
 
-def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler:
+def sampler(name: str, bounds: Any, *, seed: int = 0, inside: Inside | None = None, **options: Any) -> Sampler:
     """Return a sampler by its name.
 
     Parameters
@@ -41,6 +42,9 @@ def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler
         The box.
     seed : int, default 0
         Seed of everything that is random about the sampler.
+    inside : callable, optional
+        Function from points, float64 of shape (n, d), to whether they lie in the domain, bool of shape (n,). Default:
+        the domain is the box.
     **options
         Further arguments of the sampler's class.
 
@@ -50,8 +54,10 @@ def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler
 
     Raises
     ------
+    TypeError
+        If `inside` is no such function.
     ValueError
-        If there is no such sampler, or the bounds are not a box.
+        If there is no such sampler, the bounds are not a box, or the domain has no volume in it.
 
     Examples
     --------
@@ -59,7 +65,10 @@ def sampler(name: str, bounds: Any, *, seed: int = 0, **options: Any) -> Sampler
     >>> points, log_density = pinn.sampler("aas", bounds=[(-1, 1), (-1, 1)], seed=0).sample(1000)
     >>> points.shape
     torch.Size([1000, 2])
+    >>> disk = pinn.sampler("sobol", bounds=[(-1, 1), (-1, 1)], inside=lambda x: x.norm(dim=1) < 1)
+    >>> bool((disk.sample(1000)[0].norm(dim=1) < 1).all())
+    True
     """
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](bounds, seed=seed, **options)
+    return SAMPLERS[name](bounds, seed=seed, inside=inside, **options)

@@ -8,13 +8,16 @@ Both train p = (1 - floor) p_flow + floor / |Omega| and draw their points from i
 left would never be found again, since the gradient of a density vanishes where the density does. Densities are in units
 of the uniform one, rho = p |Omega|, and lengths in half boxes, so that no constant has a dimension.
 
-The published samplers use KRnet. Here the flow is its bounded variant, which starts uniform on the box.
+The published samplers use KRnet. Here the flow is its bounded variant, which starts uniform on the box. In a domain
+within the box, Omega is the domain. The flow is trained where the domain is, which draws it in there, and the points
+that it sends elsewhere are drawn again, so that their density is that of the flow over the share that stays.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +27,7 @@ from torch.quasirandom import SobolEngine
 from deepcd.solvers.arguments import count, tolerance
 from deepcd.solvers.pinn.flows import BoxKRnet
 from deepcd.solvers.pinn.optimizers.torch_state import load_state, state_of
-from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
+from deepcd.solvers.pinn.samplers.contract import Inside, Sampler, State, effective_share
 
 # Length, in half boxes, of the differences that approximate the derivative of p. Shorter ones miss the kinks of p.
 STEP = 0.02
@@ -32,6 +35,7 @@ REMEMBERED = 10  # number of earlier samples whose points may be used again
 # Bound on the importance of a point, which is 1 / rho of the density that it was drawn from. Half of all probes are
 # uniform, so larger ones are not needed.
 LARGEST_WEIGHT = 10.0
+FOLLOWED = 16_384  # number of points that measure which share of the flow lies in the domain
 
 
 class Generative(Sampler):
@@ -39,7 +43,7 @@ class Generative(Sampler):
 
     Parameters
     ----------
-    bounds, seed
+    bounds, seed, inside
         See `Sampler`.
     floor : float, default 0.5
         Share of uniform points, in (0, 1). With few of them, a network that fits where p is large may be arbitrarily
@@ -53,18 +57,33 @@ class Generative(Sampler):
     """
 
     def __init__(
-        self, bounds: Any, *, seed: int = 0, floor: float = 0.5, steps: int = 5, batch: int = 1_000, rate: float = 3e-3
+        self,
+        bounds: Any,
+        *,
+        seed: int = 0,
+        inside: Inside | None = None,
+        floor: float = 0.5,
+        steps: int = 5,
+        batch: int = 1_000,
+        rate: float = 3e-3,
     ) -> None:
-        super().__init__(bounds, seed=seed)
+        self._seed, self._rate = seed, tolerance("rate", rate)
+        super().__init__(bounds, seed=seed, inside=inside)
         if not 0 < floor < 1:
             raise ValueError(f"floor must be in (0, 1), got {floor}: without uniform points lost regions stay lost")
         self._floor, self._steps, self._batch = floor, count("steps", steps), count("batch", batch)
-        self.flow = BoxKRnet(self.bounds.numpy(), seed=seed)
-        self._adam = torch.optim.Adam(self.flow.parameters(), lr=tolerance("rate", rate))
 
-    def density(self, x: Tensor) -> Tensor:
-        """Return rho = p |Omega|, the density in units of the uniform one, at points x of shape (n, d)."""
-        return self._floor + (1 - self._floor) * (self.flow.log_prob(x) + self.log_volume).exp()
+    def _forget(self) -> None:
+        self.flow = BoxKRnet(self.bounds.numpy(), seed=self._seed)
+        self._adam = torch.optim.Adam(self.flow.parameters(), lr=self._rate)
+
+    def density(self, x: Tensor, staying: float = 1.0) -> Tensor:
+        """Return rho = p |Omega|, the density in units of the uniform one, at points x of shape (n, d).
+
+        `staying` is the share of the flow's points that are not rejected. A training leaves it at 1, which makes the
+        flow lose density by what it sends out of the domain.
+        """
+        return self._floor + (1 - self._floor) / staying * (self.flow.log_prob(x) + self.log_volume).exp()
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from p: those of a scrambled Sobol sequence, mapped by the inverse flow or left uniform.
@@ -78,13 +97,29 @@ class Generative(Sampler):
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from p, and the indices of those that the flow has moved, in random order."""
         seed = int(torch.randint(2**31, (1,), generator=self.generator))
-        low, high = self.bounds.T
-        unit = SobolEngine(len(low), scramble=True, seed=seed).draw(count("n", n), dtype=torch.float64)
-        x = low + (high - low) * unit
+        engine = SobolEngine(len(self.bounds), scramble=True, seed=seed)
+        unit = engine.draw(count("n", n), dtype=torch.float64)
+        x = self._in_box(unit)
         moved = torch.randperm(n, generator=self.generator)[: n - round(self._floor * n)]
+        x[moved] = self._through_flow(unit[moved])
+        if self.inside is None:
+            return x, moved
+
+        def draw_again(rows: Tensor, placed: Callable[[Tensor], Tensor]) -> None:
+            x[rows] = self.accepted(lambda m: placed(engine.draw(m, dtype=torch.float64)), int(rows.sum()))
+
+        by_flow = torch.zeros(n, dtype=torch.bool)
+        by_flow[moved] = True
+        out = ~self.holds(x)
+        draw_again(out & by_flow, self._through_flow)
+        draw_again(out & ~by_flow, self._in_box)  # apart, so that the share of uniform points stays
+        return x, moved
+
+    def _through_flow(self, unit: Tensor) -> Tensor:
+        """Return the points of the box to which the inverse flow maps points of the unit cube."""
+        low, high = self.bounds.T
         with torch.no_grad():
-            x[moved] = self.flow.inverse((2 * unit[moved] - 1).to(torch.float32))[0].to(torch.float64)
-        return x.clamp(low, high), moved
+            return self.flow.inverse((2 * unit - 1).to(torch.float32))[0].to(torch.float64).clamp(low, high)
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return points of which half are uniform and half are drawn from p, with the log density of this mixture."""
@@ -94,9 +129,17 @@ class Generative(Sampler):
         return x, (0.5 + 0.5 * rho).log() - self.log_volume
 
     def _log_density(self, x: Tensor) -> Tensor:
+        staying = self._staying()
         with torch.no_grad():
-            parts = [self.density(part.to(torch.float32)) for part in x.split(20_000)]
+            parts = [self.density(part.to(torch.float32), staying) for part in x.split(20_000)]
         return torch.cat(parts).to(torch.float64).log() - self.log_volume
+
+    def _staying(self) -> float:
+        """Return the share of the flow's points that lie in the domain, at least one in those that are counted."""
+        if self.inside is None:
+            return 1.0
+        unit = SobolEngine(len(self.bounds), scramble=True, seed=0).draw(FOLLOWED, dtype=torch.float64)
+        return max(int(self.holds(self._through_flow(unit)).sum()), 1) / FOLLOWED
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
         weights = (-log_density - self.log_volume).exp().clamp_max(LARGEST_WEIGHT)
@@ -129,7 +172,7 @@ class Generative(Sampler):
         """Return the loss of the flow for float32 points with importance weights."""
 
     def _note(self, mean: float) -> None:
-        """Remember the mean of r^2 over the box."""
+        """Remember the mean of r^2 over the domain."""
         self._mean = mean
 
     def state_dict(self) -> State:
@@ -157,12 +200,12 @@ class AAS(Generative):
     points with importance weights. The paper's beta is a constant with a dimension. Here, in half boxes, beta =
     stiffness * <r^2>, where <r^2> is a slow average over the updates of the mean square of the residual: when the
     residual falls, the price falls more slowly, so that p flattens as it does with a constant beta. In these units the
-    volume of the box is 2^d and p is rho / 2^d, so the price of a given multiple of the uniform density falls with d.
+    volume of a box is 2^d and p is rho / 2^d, so the price of a given multiple of the uniform density falls with d.
     |grad p|^2 is estimated as d times the squared difference quotient of p along a random direction.
 
     Parameters
     ----------
-    bounds, seed, floor, steps, batch, rate
+    bounds, seed, inside, floor, steps, batch, rate
         See `Generative`.
     replay : float, default 0.5
         Share of the moved points that are taken from earlier samples, in [0, 1). In a game of two, the moves may
@@ -201,15 +244,22 @@ class AAS(Generative):
         super().__init__(bounds, **options)
         if not 0 <= replay < 1:
             raise ValueError(f"replay must be in [0, 1), got {replay}")
-        self._replay, self._past = replay, self.bounds.T[:0]
+        self._replay = replay
         self._stiffness, self._beta = tolerance("stiffness", stiffness), beta
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         if beta is not None:
             tolerance("beta", beta)
-        self._memory, self._average = memory, math.nan
+        self._memory = memory
         low, high = self.bounds.T
         self._half = ((high - low) / 2).to(torch.float32)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._past, self._average = self.bounds.T[:0], math.nan
+
+    def _remembered(self) -> Tensor:
+        return self._past
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from p, some of them at earlier samples, with the log density of the present p."""
@@ -245,7 +295,7 @@ class AAS(Generative):
         step = torch.where((x + step < low) | (x + step > high), -step, step)
         rho, beside = self.density(torch.cat([x, x + step])).split(n)
         steepness = d * ((beside - rho) / STEP) ** 2
-        price = (self._stiffness if self._beta is None else self._beta / self._average) / 2**d
+        price = (self._stiffness if self._beta is None else self._beta / self._average) / (2**d * self._fraction)
         return -(weights * (ratio * rho - price * steepness)).mean()
 
     def state_dict(self) -> State:
@@ -285,7 +335,14 @@ class DASG(DAS):
         super().__init__(bounds, **options)
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], got {share}")
-        self._share, self._x = share, self.bounds.T[:0]
+        self._share = share
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._x = self.bounds.T[:0]
+
+    def _remembered(self) -> Tensor:
+        return self._x
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the points that are kept, followed by new uniform ones if there are fewer than n."""

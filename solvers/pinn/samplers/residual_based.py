@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepcd.solvers.arguments import count
-from deepcd.solvers.pinn.samplers.contract import Sampler, State, effective_share
+from deepcd.solvers.pinn.samplers.contract import Inside, Sampler, State, effective_share
 
 POOL = 100_000  # number of candidates in the study of Wu et al.
 
@@ -23,10 +23,15 @@ POOL = 100_000  # number of candidates in the study of Wu et al.
 class _Kept(Sampler):
     """A sampler whose points stay until an update moves them."""
 
-    def __init__(self, bounds: Any, *, seed: int = 0) -> None:
-        super().__init__(bounds, seed=seed)
-        self._x, self._log_density = self.uniform(1)
-        self._x, self._log_density = self._x[:0], self._log_density[:0]
+    def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
+        super().__init__(bounds, seed=seed, inside=inside)
+        self.uniform(1)  # the points of a seed are those that follow this one
+
+    def _forget(self) -> None:
+        self._x, self._log_density = self.bounds.T[:0], self.bounds[:0, 0]
+
+    def _remembered(self) -> Tensor:
+        return self._x
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the points that are kept, followed by new uniform ones if there are fewer than n."""
@@ -65,7 +70,7 @@ class RAD(Sampler):
 
     Parameters
     ----------
-    bounds, seed
+    bounds, seed, inside
         See `Sampler`.
     k, c : float, default 1.0
         Exponent and offset of the probabilities.
@@ -73,14 +78,30 @@ class RAD(Sampler):
         Number of uniform candidates for each update.
     """
 
-    def __init__(self, bounds: Any, *, seed: int = 0, k: float = 1.0, c: float = 1.0, pool: int = POOL) -> None:
-        super().__init__(bounds, seed=seed)
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        seed: int = 0,
+        inside: Inside | None = None,
+        k: float = 1.0,
+        c: float = 1.0,
+        pool: int = POOL,
+    ) -> None:
+        super().__init__(bounds, seed=seed, inside=inside)
         self._k, self._c, self.probes = k, c, count("pool", pool)
+
+    def _forget(self) -> None:
         self._candidates, self._p = self.bounds.T[:0], self.bounds[:0, 0]
+
+    def _remembered(self) -> Tensor:
+        return self._candidates
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from the candidates of the last update; before the first, uniform points."""
         if not len(self._candidates):
+            if n > self.probes:
+                raise ValueError(f"n must not exceed the {self.probes} candidates of an update, got {n}")
             return self.uniform(n)
         if n > len(self._candidates):
             raise ValueError(f"n must not exceed the {len(self._candidates)} candidates of the last update, got {n}")
@@ -110,7 +131,7 @@ class RARD(_Kept):
 
     Parameters
     ----------
-    bounds, seed
+    bounds, seed, inside
         See `Sampler`.
     k, c : float, default 2.0 and 0.0
         Exponent and offset of the probabilities.
@@ -125,15 +146,19 @@ class RARD(_Kept):
         bounds: Any,
         *,
         seed: int = 0,
+        inside: Inside | None = None,
         k: float = 2.0,
         c: float = 0.0,
         share: float = 0.02,
         pool: int = POOL,
     ) -> None:
-        super().__init__(bounds, seed=seed)
+        super().__init__(bounds, seed=seed, inside=inside)
         if not 0 < share <= 0.5:
             raise ValueError(f"share must be in (0, 0.5], got {share}")
         self._k, self._c, self._share, self.probes = k, c, share, count("pool", pool)
+
+    def _forget(self) -> None:
+        super()._forget()
         self._added = 0
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
@@ -189,17 +214,20 @@ class VRBA(_Watched):
 
     Parameters
     ----------
-    bounds, seed
+    bounds, seed, inside
         See `Sampler`.
     memory : float, default 0.9
         The decay factor gamma, in [0, 1).
     """
 
-    def __init__(self, bounds: Any, *, seed: int = 0, memory: float = 0.9) -> None:
-        super().__init__(bounds, seed=seed)
+    def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None, memory: float = 0.9) -> None:
+        super().__init__(bounds, seed=seed, inside=inside)
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         self._memory = memory
+
+    def _forget(self) -> None:
+        super()._forget()
         self._lambda = torch.empty(0, dtype=torch.float64)
 
     def weights(self, n: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from deepcd.solvers.arguments import count
-from deepcd.solvers.pinn.samplers.contract import Sampler, State
+from deepcd.solvers.pinn.samplers.contract import Inside, Sampler, State
 
 
 class Uniform(Sampler):
@@ -38,14 +38,13 @@ class Sobol(Sampler):
 
     probes = 0
 
-    def __init__(self, bounds: Any, *, seed: int = 0) -> None:
-        super().__init__(bounds, seed=seed)
+    def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
+        super().__init__(bounds, seed=seed, inside=inside)
         self._engine = SobolEngine(len(self.bounds), scramble=True, seed=seed)
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return the next points of the sequence."""
-        low, high = self.bounds.T
-        x = low + (high - low) * self._engine.draw(count("n", n), dtype=torch.float64)
+        """Return the next points of the sequence that lie in the domain."""
+        x = self.accepted(lambda m: self._in_box(self._engine.draw(m, dtype=torch.float64)), count("n", n))
         return x, torch.full((n,), -self.log_volume, dtype=torch.float64)
 
     def _learn(self, x: Tensor, log_density: Tensor, size: Tensor) -> dict[str, float]:
