@@ -83,6 +83,7 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
         ("zuko", "pinn", "deepcd.pinn", "import deepcd; deepcd.pinn"),
         ("pytorch_optimizer", "pinn", "deepcd.pinn", "import deepcd.solvers.pinn.training"),
         ("torch", "pinn", "deepcd.pde.problems", "import deepcd.pde.problems"),
+        ("torch", "pinn", "deepcd.pde.regions", "import deepcd.pde.regions"),
         ("torch", "train", "deepcd.solvers.training", "from deepcd.solvers.training import train"),
         ("torch", "train", 'DeepCD(preconditioner="dcdm")', f"{BOX}; DeepCD(preconditioner='dcdm').setup(A)"),
         ("meshio", "simulate", "read_mesh", "from deepcd.pde import read_mesh; read_mesh('a.ply')"),

@@ -184,6 +184,29 @@ def train(dde: Any, model: Any, callback: Any, iterations: int | None = 5) -> li
     return seen
 
 
+GEOMETRIES = ("square", "L-shape", "disk", "ellipse", "triangle", "rectangle minus disk", "ball", "tube", "space-time")
+
+
+def geometry_of(dde: Any, kind: str) -> tuple[Any, list[tuple[float, float]]]:
+    """A geometry of DeepXDE, and a box around it."""
+    g, square = dde.geometry, [(-1.0, 1.0), (-1.0, 1.0)]
+    if kind == "L-shape":
+        return g.Polygon([[0, 0], [1, 0], [1, -1], [-1, -1], [-1, 1], [0, 1]]), square
+    if kind == "ellipse":  # DeepXDE's bounding box of it is wrong
+        return g.Ellipse([0, 0], 1, 0.5), [(-1, 1), (-0.5, 0.5)]
+    if kind == "rectangle minus disk":
+        return g.CSGDifference(g.Rectangle([-1, -1], [1, 1]), g.Disk([0, 0], 0.4)), square
+    if kind == "ball":
+        return g.Hypersphere([0, 0, 0, 0.1], 1), [*square, *square[:1], (-0.9, 1.1)]
+    if kind == "tube":
+        return g.GeometryXTime(g.Disk([0, 0], 1), g.TimeDomain(0, 2)), [*square, (0, 2)]
+    if kind == "space-time":
+        return g.GeometryXTime(g.Interval(-1, 1), g.TimeDomain(0, 1)), [(-1, 1), (0, 1)]
+    if kind == "triangle":
+        return g.Triangle([-1, -1], [1, -1], [0, 1]), [(-1.2, 1.2), (-1, 1)]
+    return g.Disk([0, 0], 1) if kind == "disk" else g.Rectangle([-1, -1], [1, 1]), square
+
+
 class TestDeepXDE:
     def test_interior_points_move_after_each_period_and_the_others_stay(self, dde: Any) -> None:
         data = heat_data(dde)
@@ -274,18 +297,66 @@ class TestDeepXDE:
         with pytest.raises(RuntimeError, match="TimePDE did not take the new points"):
             train(dde, model_of(dde, data), moving(make("uniform"), 1), 1)
 
-    def test_a_geometry_that_does_not_hold_the_box_is_refused(self, dde: Any) -> None:
+    @pytest.mark.parametrize("kind", GEOMETRIES)
+    def test_points_move_within_any_geometry(self, dde: Any, kind: str) -> None:
+        geometry, box = geometry_of(dde, kind)
+        kind_of_data = dde.data.TimePDE if hasattr(geometry, "timedomain") else dde.data.PDE
+        data = kind_of_data(geometry, lambda x, u: u + x[:, :1], [], num_domain=120, train_distribution="pseudo")
+        model = model_of(dde, data)
+        seen = train(dde, model, moving(sampler("rad", box, pool=2_000), 1), 3)
+        assert {points.shape for points in seen} == {seen[0].shape}
+        assert len({tuple(point) for points in seen for point in points}) > 2.5 * len(seen[0])
+        space = getattr(geometry, "geometry", geometry)
+        for points in seen:
+            assert space.inside(points[:, : space.dim]).all()
+
+    @pytest.mark.parametrize("name", ["uniform", "sobol", "rar-g", "r3", "das-g", "aas"])
+    def test_each_kind_of_sampler_keeps_to_the_geometry(self, dde: Any, name: str) -> None:
+        disk = dde.geometry.Disk([0, 1.5], 1)
+        data = dde.data.PDE(disk, bump, [], num_domain=100)
+        seen = train(dde, model_of(dde, data), moving(make(name), 1), 3)
+        assert {points.shape for points in seen} == {seen[0].shape}
+        assert disk.inside(seen[-1]).all()
+        assert not np.array_equal(seen[0], seen[-1])
+
+    def test_a_smaller_box_refines_a_part_of_the_geometry(self, dde: Any) -> None:
+        geometry, _ = geometry_of(dde, "L-shape")
+        data = dde.data.PDE(geometry, bump, [], num_domain=100)
+        corner = sampler("uniform", [(-0.2, 0.2), (-0.2, 0.2)], inside=lambda x: x[:, 0] < 0.1)
+        seen = train(dde, model_of(dde, data), moving(corner, 1), 2)
+        assert geometry.inside(seen[-1]).all()
+        assert (np.abs(seen[-1]) <= 0.2).all()
+        assert 0 < seen[-1][:, 0].max() < 0.1, "what the sampler's own domain leaves out stays out"
+
+    def test_a_geometry_that_the_box_does_not_fit_is_refused_before_the_training(self, dde: Any) -> None:
         disk = dde.data.PDE(dde.geometry.Disk([0, 1.5], 1.5), bump, [], num_domain=50)
-        with pytest.raises(ValueError, match="is not in the geometry"):
-            train(dde, model_of(dde, disk), moving(make("uniform"), 1), 1)
+        for box in ([(2, 3), (0, 3)], [(0, 3), (-1, 1)], [(0, 2), (0, 3)]):
+            with pytest.raises(ValueError, match=r"the sampler's box .* must hold the whole domain, or lie within"):
+                moving_on(moving(sampler("uniform", box)), disk)
         line = dde.data.PDE(dde.geometry.Interval(-1, 1), bump, [], num_domain=50)
         with pytest.raises(ValueError, match="the sampler has 2 axes, but the geometry 1"):
             moving_on(moving(make("uniform")), line)
+        with pytest.raises(ValueError, match="check that its axes are in the order of the points'"):
+            moving_on(moving(sampler("uniform", BOX[::-1])), heat_data(dde))
 
-    def test_time_before_space_is_refused(self, dde: Any) -> None:
-        swapped = sampler("uniform", BOX[::-1])
-        with pytest.raises(ValueError, match="is not in the geometry"):
-            train(dde, model_of(dde, heat_data(dde)), moving(swapped, 1), 1)
+    def test_a_geometry_that_cannot_be_drawn_from_is_refused_before_the_training(self, dde: Any) -> None:
+        cloud = dde.geometry.PointCloud(np.random.default_rng(0).uniform((-1, 0), (1, 3), (50, 2)))
+        with pytest.raises(ValueError, match="none of 65,536 points of the box"):
+            moving_on(moving(make("uniform")), dde.data.PDE(cloud, bump, [], num_domain=50))
+        thin = dde.data.PDE(dde.geometry.Rectangle([-1, 0], [1, 0.002]), bump, [], num_domain=50)
+        with pytest.raises(ValueError, match="an acceptance rate of 0.0006.* where 20,000 points are wanted"):
+            moving_on(moving(sampler("rad", BOX, pool=20_000)), thin)
+        with pytest.raises(ValueError, match="n must not exceed the 30 candidates of an update, got"):
+            moving_on(moving(sampler("rad", BOX, pool=30)), heat_data(dde))
+
+    def test_a_sampler_that_leaves_the_geometry_is_named(self, dde: Any) -> None:
+        class Stubborn(Spy):
+            def sample(self, n: int) -> tuple[Tensor, Tensor]:
+                return self.bounds.T[:1].expand(n, 2), torch.zeros(n)
+
+        disk = dde.data.PDE(dde.geometry.Disk([0, 1.5], 1), bump, [], num_domain=50)
+        with pytest.raises(ValueError, match=r"Stubborn returned the point \[-1.0, 0.0\], where its `inside` is False"):
+            train(dde, model_of(dde, disk), moving(Stubborn(), 1), 1)
 
     def test_data_without_movable_points_are_refused(self, dde: Any) -> None:
         area = dde.geometry.Rectangle([-1, 0], [1, 3])
@@ -393,6 +464,35 @@ def rows(x: Tensor) -> set[tuple[float, ...]]:
     return {tuple(point) for point in x.tolist()}
 
 
+DOMAINS = ("ellipsoid", "simplex", "union", "difference", "exclusion", "intersection", "one's own")
+
+
+def domain_of(pina: Any, kind: str) -> Any:
+    """A domain of PINA within BOX."""
+    of = pina.domain
+    corners = [pina.LabelTensor(torch.tensor([point]), ["x", "t"]) for point in ((-1.0, 0.0), (1.0, 0.0), (0.0, 3.0))]
+    disk, simplex = of.EllipsoidDomain({"x": [-1, 1], "t": [0, 3]}), of.SimplexDomain(corners)
+    low, left = of.CartesianDomain({"x": [-1, 1], "t": [0, 1]}), of.CartesianDomain({"x": [-1, 0], "t": [0, 3]})
+
+    class Upper(of.CartesianDomain):  # type: ignore[misc]
+        def is_inside(self, point: Any, check_border: bool = False) -> bool:
+            return bool(super().is_inside(point, check_border) and (point.extract("t") > 1).all())
+
+        def sample(self, n: int, mode: str = "random", variables: Any = "all") -> Any:
+            points = super().sample(4 * n, mode, variables)
+            return points[points.extract("t").flatten() > 1][:n]
+
+    return {
+        "ellipsoid": disk,
+        "simplex": simplex,
+        "union": of.Union([low, left]),
+        "difference": of.Difference([disk, of.Union([low, left])]),
+        "exclusion": of.Exclusion([low, left, simplex]),
+        "intersection": of.Intersection([disk, left]),
+        "one's own": Upper({"x": [-1, 1], "t": [0, 3]}),
+    }[kind]
+
+
 class TestPINA:
     @pytest.mark.parametrize("batches", [{}, {"batch_size": 40}, {"batch_size": 40, "automatic_batching": True}])
     def test_points_move_after_each_period_and_the_others_stay(self, pina: Any, batches: dict[str, Any]) -> None:
@@ -468,16 +568,38 @@ class TestPINA:
             fit(pina, problem, refining(make("uniform"), 3), 9)
         assert len(loads) == 3  # at the start, after epoch 3, and after epoch 6
 
-    def test_a_domain_that_does_not_hold_the_box_is_refused(self, pina: Any) -> None:
-        with pytest.raises(ValueError, match=r"the sampler's x in \[0.0, 3.0\] exceeds the domain's \[-1, 1\]"):
+    @pytest.mark.parametrize("kind", DOMAINS)
+    def test_many_points_are_told_apart_as_pina_does_it(self, pina: Any, kind: str) -> None:
+        from deepcd.solvers.pinn.adapters.pina_domains import extent, inside
+
+        domain, axes = domain_of(pina, kind), ["x", "t"]
+        low, high = extent(domain, axes).T
+        x = (low + (high - low) * torch.rand(300, 2, generator=torch.Generator().manual_seed(0))).float()
+        x[:2] = torch.tensor([[-1.0, 1.0], [0.0, 0.0]])  # on borders
+        held = inside(domain, x, axes)
+        assert held.tolist() == [bool(domain.is_inside(pina.LabelTensor(point[None], axes))) for point in x]
+        assert 0 < held.double().mean() < 1
+
+    @pytest.mark.parametrize("kind", DOMAINS)
+    def test_points_move_within_any_domain(self, pina: Any, kind: str) -> None:
+        domain = domain_of(pina, kind)
+        seen = fit(pina, heat_problem(pina, domain=domain), refining(sampler("rad", BOX, pool=500)), 3)
+        assert {epoch["D"].shape for epoch in seen} == {(200, 2)}
+        assert not rows(seen[0]["D"]) & rows(seen[2]["D"])
+        assert all(domain.is_inside(pina.LabelTensor(point[None], ["x", "t"])) for point in seen[2]["D"][::5])
+
+    def test_a_domain_that_the_box_does_not_fit_is_refused(self, pina: Any) -> None:
+        with pytest.raises(
+            ValueError, match=r"the sampler's box \[\[0.0, 3.0\], \[-1.0, 1.0\]\] must hold the whole domain"
+        ):
             fit(pina, heat_problem(pina), refining(sampler("uniform", BOX[::-1])))
         with pytest.raises(ValueError, match="the sampler has 1 axes, but the problem 2: x, t"):
             fit(pina, heat_problem(pina), refining(sampler("uniform", BOX[:1])))
-        disk = pina.domain.EllipsoidDomain({"x": [-1, 1], "t": [0, 3]})
-        with pytest.raises(ValueError, match=r"condition 'D' must have a box in \['x', 't'\] as its domain"):
-            fit(pina, heat_problem(pina, domain=disk), refining(make("uniform")))
-        with pytest.raises(ValueError, match="condition 'wall' must have a box"):
+        with pytest.raises(ValueError, match="none of 65,536 points of the box .* a domain that has a volume"):
             fit(pina, heat_problem(pina), refining(make("uniform"), condition="wall"))
+        shell = pina.domain.EllipsoidDomain({"x": [-1, 1], "t": [0, 3]}, sample_surface=True)
+        with pytest.raises(ValueError, match="none of 65,536 points of the box"):
+            fit(pina, heat_problem(pina, domain=shell), refining(make("uniform")))
 
     def test_an_unknown_condition_is_refused(self, pina: Any) -> None:
         with pytest.raises(RuntimeError, match="Unknown condition 'inside'"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepcd import pinn
-from deepcd.solvers.pinn.samplers import SAMPLERS, VRBA, Sampler, sampler
+from deepcd.solvers.pinn.samplers import SAMPLERS, VRBA, Inside, Sampler, sampler
 
 BOUNDS = [(-1.0, 1.0), (0.0, 3.0)]
 PEAK = torch.tensor([0.5, 2.0], dtype=torch.float64)
@@ -17,8 +17,8 @@ QUICK: dict[str, dict[str, Any]] = {name: {"steps": 30} for name in ("das", "das
 FIXED = ("uniform", "sobol", "vrba")
 
 
-def make(name: str, seed: int = 0) -> Sampler:
-    return sampler(name, BOUNDS, seed=seed, **QUICK.get(name, {}))
+def make(name: str, seed: int = 0, inside: Inside | None = None) -> Sampler:
+    return sampler(name, BOUNDS, seed=seed, inside=inside, **QUICK.get(name, {}))
 
 
 def residual(x: torch.Tensor) -> torch.Tensor:
@@ -101,6 +101,130 @@ class TestEach:
         one.update(x, log_density, torch.zeros(len(x)))
         assert near(one.sample(800)[0]) < 0.3
         assert one.weights(800).isfinite().all()
+
+
+def l_shape(x: torch.Tensor) -> torch.Tensor:
+    """The box without the quarter in which the first axis is high and the second is low."""
+    return (x[:, 0] < 0) | (x[:, 1] > 1.5)
+
+
+def confined(name: str, inside: Inside | None = l_shape) -> Sampler:
+    """A sampler that learns little, and fast."""
+    one = sampler(name, BOUNDS, inside=inside, **({"steps": 2, "batch": 200} if name in QUICK else {}))
+    if name in QUICK:
+        one.probes = 500
+    return one
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+class TestEachInADomain:
+    def test_points_and_probes_lie_inside_and_their_number_stays(self, name: str) -> None:
+        one = confined(name)
+        for n in (1, 400, 400):
+            x, log_density = one.sample(n)
+            assert x.shape == (n, 2)
+            assert log_density.shape == (n,)
+            assert l_shape(x).all()
+            assert not one.probes or l_shape(one.probe()[0]).all()
+            adapt(one, 1, n)
+
+    def test_points_go_to_the_residual(self, name: str) -> None:
+        one = make(name, inside=l_shape)
+        before = near(one.sample(800)[0])
+        adapt(one, 6 if name in QUICK else 12)
+        after = near(one.sample(800)[0])
+        assert (after < 1.5 * before) if name in FIXED else (after > 1.8 * before), (before, after)
+
+    def test_a_domain_that_fills_the_box_changes_nothing(self, name: str) -> None:
+        plain, filled = confined(name, None), confined(name, lambda x: x[:, 0] > -9)
+        assert adapt(plain, 2) == adapt(filled, 2)
+        for a, b in zip(plain.sample(500), filled.sample(500), strict=True):
+            assert torch.equal(a, b)
+
+    def test_another_domain_takes_no_points_of_the_last(self, name: str) -> None:
+        one = confined(name)
+        adapt(one, 2)
+        one.confine(lambda x: ~l_shape(x))
+        for _ in range(2):
+            assert not l_shape(one.sample(800)[0]).any()
+            adapt(one, 1)
+        one.confine(None)
+        assert 0.6 < l_shape(one.sample(800)[0]).double().mean() < 0.9
+
+    def test_the_same_domain_again_leaves_all_as_it_is(self, name: str) -> None:
+        one, twin = confined(name), confined(name)
+        adapt(one, 2), adapt(twin, 2)
+        one.confine(lambda x: ~((x[:, 0] >= 0) & (x[:, 1] <= 1.5)))
+        assert adapt(one, 1) == adapt(twin, 1)
+        assert torch.equal(one.sample(500)[0], twin.sample(500)[0])
+
+    def test_goes_on_from_its_state(self, name: str) -> None:
+        one, other = confined(name), confined(name)
+        adapt(one, 2)
+        other.load_state_dict({key: value.clone() for key, value in one.state_dict().items()})
+        assert adapt(one, 1) == adapt(other, 1)
+        assert torch.equal(one.sample(500)[0], other.sample(500)[0])
+
+
+class TestDomain:
+    def test_the_density_of_uniform_points_is_one_over_the_volume(self) -> None:
+        ball = sampler("sobol", [(-1, 1)] * 3, inside=lambda x: x.norm(dim=1) < 1)
+        _, log_density = ball.sample(10)
+        np.testing.assert_allclose(torch.exp(-log_density), 4 / 3 * np.pi, rtol=1e-3)
+        _, log_density = make("uniform", inside=l_shape).sample(10)
+        np.testing.assert_allclose(torch.exp(-log_density), 4.5, rtol=1e-12)
+
+    def test_densities_are_those_of_the_points(self) -> None:
+        """Averages with weights 1 / p are those over the domain, although the flow sends points out of it at first."""
+        for name, steps in (("uniform", 1), ("sobol", 1), ("das", 0), ("das", 1), ("das", 4)):
+            one = make(name, inside=l_shape)
+            adapt(one, steps)
+            x, log_density = one.sample(20_000)
+            weights = torch.exp(-log_density)
+            for values, exact in ((torch.ones(20_000), 4.5), ((x[:, 0] < 0).double(), 3.0)):
+                terms = weights * values
+                assert abs(float(terms.mean()) - exact) < 5 * float(terms.std()) / np.sqrt(20_000) + 0.02, (name, steps)
+
+    @pytest.mark.parametrize("name", ["uniform", "sobol"])
+    def test_a_domain_too_thin_to_draw_from_is_named_with_the_rate(self, name: str) -> None:
+        one = make(name, inside=lambda x: x[:, 0] < -0.9999)
+        rate = r"^\d+ of 1,000,000 points drawn from the box are inside the domain, an acceptance rate of \d\.?\d*e-05 "
+        with pytest.raises(ValueError, match=rate):
+            one.sample(1_000)
+
+    def test_sobol_goes_on_with_its_sequence(self) -> None:
+        one, plain = make("sobol", inside=l_shape), make("sobol")
+        x = torch.cat([one.sample(n)[0] for n in (7, 90, 3)])
+        among = plain.sample(200)[0]
+        index = (x[:, None] == among[None]).all(2).double().argmax(1)
+        assert torch.equal(among[index], x)
+        assert (index.diff() > 0).all()
+
+    def test_a_domain_without_volume_is_refused_and_changes_nothing(self) -> None:
+        one, twin = make("r3", inside=l_shape), make("r3", inside=l_shape)
+        one.sample(50), twin.sample(50)
+        with pytest.raises(ValueError, match=r"none of 65,536 points of the box .* is inside the domain"):
+            one.confine(lambda x: x[:, 0] == 0.123)
+        assert one.inside is l_shape
+        assert torch.equal(one.sample(80)[0], twin.sample(80)[0])
+        with pytest.raises(ValueError, match="none of 65,536 points"):
+            sampler("uniform", BOUNDS, inside=lambda x: x[:, 0] > 1)
+
+    def test_what_is_no_membership_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="inside must be a function from points to bool, or None, got 'disk'"):
+            sampler("rad", BOUNDS, inside="disk")  # type: ignore[arg-type]
+        for wrong, got in (
+            (lambda x: x[:, 0], "torch.float64, (10000,)"),
+            (lambda x: x > 0, "torch.bool, (10000, 2)"),
+            (lambda x: (x[:, 0] > 0).numpy(), "ndarray"),
+        ):
+            with pytest.raises(TypeError, match="inside must return a Tensor of bool") as caught:
+                sampler("rad", BOUNDS, inside=wrong)
+            assert str(caught.value).endswith(f"got {got}")
+
+    def test_rad_is_not_asked_for_more_points_than_it_will_have(self) -> None:
+        with pytest.raises(ValueError, match="n must not exceed the 100 candidates of an update, got 101"):
+            sampler("rad", BOUNDS, pool=100).sample(101)
 
 
 def test_densities_are_those_of_the_points() -> None:

@@ -1,4 +1,4 @@
-"""PDE problems that networks are trained on, by name. Only this part of deepcd.pde imports torch.
+"""PDE problems that networks are trained on, by name. Of deepcd.pde, only problems and regions import torch.
 
 >>> from deepcd.pde.problems import problem
 >>> problem("burgers").title

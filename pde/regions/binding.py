@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def bound(f: Callable[..., Any], known: Mapping[str, Any], what: str) -> Any:
     ValueError: phi has an argument 'z', which is none of x, y
     """
     if not callable(f):
-        raise TypeError(f"{what} must be a function of {', '.join(known)}, got {f!r}")
+        raise TypeError(f"{what} must be a function of {listed(known)}, got {f!r}")
     try:
         parameters = inspect.signature(f).parameters.values()
     except ValueError:
@@ -56,7 +56,7 @@ def bound(f: Callable[..., Any], known: Mapping[str, Any], what: str) -> Any:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.name not in known and parameter.default is parameter.empty:
-            raise ValueError(f"{what} has an argument {parameter.name!r}, which is none of {', '.join(known)}")
+            raise ValueError(f"{what} has an argument {parameter.name!r}, which is none of {listed(known)}")
         value = known.get(parameter.name, parameter.default)
         if parameter.kind is parameter.POSITIONAL_ONLY:
             unnamed.append(value)
@@ -134,3 +134,8 @@ def axis_names(axes: str | Sequence[str], count: int) -> tuple[str, ...]:
     ):
         raise ValueError(f"axes must be {count} different names, such as {'xyz'[:count]!r}, got {axes!r}")
     return names
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names for a message: one after the other, or "none"."""
+    return ", ".join(map(str, names)) or "none"

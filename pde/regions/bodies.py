@@ -86,8 +86,8 @@ def _membership(mesh: Mesh) -> Callable[[Tensor], Tensor]:
         cells = np.clip(((points - low) / h).astype(np.int64), 0, count - 1)
         from_centre = distance[tuple(cells.T)]
         inside, near = from_centre < 0, np.abs(from_centre) <= HALF_DIAGONAL * h
-        if near.any():
-            inside[near] = shape.contains(list(points[near].T))
+        # The shape answers for a lattice of one point much faster than for one of many scattered points.
+        inside[near] = [bool(shape.contains(point.reshape(3, 1, 1, 1))) for point in points[near]]
         return torch.from_numpy(inside)
 
     return contains

@@ -6,7 +6,7 @@ A domain is a box of coordinates and a test which of its points are inside. Its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcd.pde.problems.sampling import in_box
-from deepcd.pde.regions.binding import tested
+from deepcd.pde.regions.binding import listed, tested
 from deepcd.pde.regions.drawing import CANDIDATES, accepted, evenly
 from deepcd.pde.regions.pieces import (
     Contains,
@@ -106,7 +106,7 @@ class Domain:
         self.volume = self._estimated() if volume is None else volume
 
     def __repr__(self) -> str:
-        return f"<Domain {self._extent()}; boundary {_listed(piece.name for piece in self.pieces)}>"
+        return f"<Domain {self._extent()}; boundary {listed(piece.name for piece in self.pieces)}>"
 
     def inside(self, x: Tensor) -> Tensor:
         """Tell which points are inside.
@@ -179,9 +179,9 @@ class Domain:
             wanted = list(names) if isinstance(names, tuple | list) else [names]  # type: ignore[list-item]
         unknown = [name for name in wanted if name not in known]
         if unknown or not wanted:
-            what = _listed(map(repr, unknown)) if unknown else f"with a number in {names}"
-            repeats = f" ({_listed(self.periodic)} periodic)" if self.periodic else ""
-            raise ValueError(f"the boundary has no piece {what}; its pieces are {_listed(known)}{repeats}")
+            what = listed(map(repr, unknown)) if unknown else f"with a number in {names}"
+            repeats = f" ({listed(self.periodic)} periodic)" if self.periodic else ""
+            raise ValueError(f"the boundary has no piece {what}; its pieces are {listed(known)}{repeats}")
         return Part(self, tuple((known[name], ()) for name in dict.fromkeys(wanted)))
 
     def where(self, test: Callable[..., Tensor]) -> Part:
@@ -202,9 +202,11 @@ class Domain:
 
     def __mul__(self, other: Domain) -> Domain:
         """Return the product of two domains without a common axis."""
+        if not isinstance(other, Domain):
+            raise TypeError(f"a domain can be multiplied with a domain only, got {other!r:.80}")
         common = [axis for axis in self.axes if axis in other.axes]
         if common:
-            raise ValueError(f"the domains of a product must have different axes, but both have {_listed(common)}")
+            raise ValueError(f"the domains of a product must have different axes, but both have {listed(common)}")
         d = len(self.axes)
         first = [times(piece, other.points, other.volume, last=True) for piece in self.pieces]
         second = [times(piece, self.points, self.volume, last=False) for piece in other.pieces]
@@ -223,11 +225,11 @@ class Domain:
 
         Axes that are periodic stay so if they are in both domains, or in that which is `cut`.
         """
+        if not isinstance(other, Domain):
+            raise TypeError(f"a domain can be joined or cut with a domain only, got {other!r:.80}")
         if self.axes != other.axes:
-            own, its = _listed(self.axes), _listed(other.axes)
-            raise ValueError(
-                f"domains that are joined or cut must have the same axes in the same order: {own} and {its}"
-            )
+            both = f"{listed(self.axes)} and {listed(other.axes)}"
+            raise ValueError(f"domains that are joined or cut must have the same axes in the same order, not {both}")
         for k, axis in enumerate(self.axes):
             own, its = axis in self.periodic, axis in other.periodic
             if (own and not its and not cut) or (its and not (own and (self.bounds[k] == other.bounds[k]).all())):
@@ -254,7 +256,7 @@ class Domain:
 
     def _extent(self) -> str:
         """Return the bounds in words."""
-        return _listed(f"{axis} from {a:g} to {b:g}" for axis, (a, b) in zip(self.axes, self.bounds, strict=True))
+        return listed(f"{axis} from {a:g} to {b:g}" for axis, (a, b) in zip(self.axes, self.bounds, strict=True))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -292,7 +294,7 @@ class Part:
 
     def __repr__(self) -> str:
         where = " where tests hold" if any(tests for _, tests in self.chosen) else ""
-        return f"{'elsewhere on ' if self.elsewhere else ''}the boundary {_listed(self.names)}{where}"
+        return f"{'elsewhere on ' if self.elsewhere else ''}the boundary {listed(self.names)}{where}"
 
     def points(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw points uniformly from the part.
@@ -320,7 +322,7 @@ class Part:
         if self.elsewhere:
             raise ValueError(f"{self} is what other conditions leave: call less(others) to say which they are")
         if not self.chosen:
-            raise ValueError(f"no piece of the boundary is left of {_listed(p.name for p in self.domain.pieces)}")
+            raise ValueError(f"no piece of the boundary is left of {listed(p.name for p in self.domain.pieces)}")
 
         draw = partial(drawn, self.chosen, generator)
         return accepted(draw, n, f"{self} is empty: none of {CANDIDATES:,} candidates is on it")
@@ -344,7 +346,7 @@ class Part:
             If the test has an argument that is none of the axes, or returns anything but bool of shape (n,).
         """
         holds = partial(tested, test, self.domain.axes)
-        holds(torch.tensor(self.domain.bounds.mean(axis=1))[None])  # whatever is wrong with it is said at once
+        holds(torch.tensor(self.domain.bounds.T))  # whatever is wrong with it is said at once
         return replace(self, chosen=tuple((piece, (*tests, holds)) for piece, tests in self.chosen))
 
     def less(self, others: Sequence[Part]) -> Part:
@@ -392,9 +394,5 @@ class Part:
             If there is no such axis.
         """
         if axis not in self.domain.axes:
-            raise ValueError(f"the domain has no axis {axis!r}; its axes are {_listed(self.domain.axes)}")
+            raise ValueError(f"the domain has no axis {axis!r}; its axes are {listed(self.domain.axes)}")
         return replace(self, chosen=tuple((piece, tests) for piece, tests in self.chosen if piece.axis != axis))
-
-
-def _listed(names: Iterable[Name]) -> str:
-    return ", ".join(map(str, names)) or "none"

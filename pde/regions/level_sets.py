@@ -21,7 +21,7 @@ from deepcd.pde.regions.pieces import Piece, cut_piece
 SHELL = 0.01  # half the thickness of the shell, in edges of the box
 ITERATIONS = 8
 EXACT = 1e-10  # distance from the level set, in edges of the box
-ESTIMATE = 1 << 17  # number of points by which the measure of the surface is estimated, to about 1 %
+ESTIMATE = 1 << 17  # number of points by which the measure of the surface is estimated, to 1 or 2 %
 
 
 def level_set(phi: Callable[..., Tensor], /, periodic: str | Sequence[str] = (), **axes: tuple[float, float]) -> Domain:

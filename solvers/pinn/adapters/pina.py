@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deepcd.pde.extras import advice
 from deepcd.solvers.arguments import count
+from deepcd.solvers.pinn.adapters import pina_domains
 from deepcd.solvers.pinn.adapters.turns import Turns
 from deepcd.solvers.pinn.samplers import Sampler
 
@@ -22,7 +23,6 @@ _missing: ImportError | None = None
 try:
     from pina import LabelTensor
     from pina.callback import BaseRefinement
-    from pina.domain import CartesianDomain
 except ImportError as error:
     BaseRefinement, _missing = object, error
 
@@ -32,7 +32,8 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
 
     Every `sample_every` epochs the residual is evaluated where the sampler needs it, the sampler learns from it, and
     its next points replace those of the condition. Until then the points of the discretised domain are used. The number
-    of points stays; points reserved for validation or test are not moved.
+    of points stays; points reserved for validation or test are not moved. Any domain with a volume will do: the sampler
+    is confined to what the domain calls inside, which leaves out its border.
 
     The residual of several equations is the root of the sum of their squared residuals.
 
@@ -40,7 +41,7 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
     ----------
     sampler : Sampler
         A sampler whose axes are the `input_variables` of the problem, in this order: space, then time, then parameters.
-        Its box must lie in the domain of the condition.
+        Its box is one around the domain of the condition, or around a part of it, to which the points then move.
     condition : str
         Name of the condition in the problem.
     sample_every : int, default 100
@@ -54,8 +55,8 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
     TypeError
         If `sampler` is not a Sampler.
     ValueError
-        If the sampler weights points instead of moving them, if its box is not in the domain at the start of a
-        training, or if a residual is not finite during it.
+        If the sampler weights points instead of moving them; at the start of a training, if its box does not fit the
+        domain, or the domain has no volume; or, during it, if a residual is not finite.
     RuntimeError
         If, at the start of a training, PINA finds that the solver is not physics-informed or has no such condition, or
         if, during it, the data did not accept the new points.
@@ -73,25 +74,30 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
         if _missing is not None:
             raise ImportError(f"PINASampler needs PINA 0.3, which is not installed: {advice('adapters')}") from _missing
         super().__init__(count("sample_every", sample_every), condition_to_update=condition)
-        self._turns, self._bounds = Turns(sampler), sampler.bounds
+        self._turns, self._dimension = Turns(sampler), len(sampler.bounds)
         self._condition = condition
         self._moved = False
         self._reload = 0
 
     def on_train_start(self, trainer: Any, solver: Any) -> None:
-        """Check that the sampler's box lies in the domain of the condition."""
+        """Confine the sampler to the domain of the condition."""
         super().on_train_start(trainer, solver)
         problem = solver.problem
-        domain = problem.domains[problem.conditions[self._condition].domain]
-        axes, box = problem.input_variables, self._bounds.tolist()
-        if not isinstance(domain, CartesianDomain) or set(domain.range) != set(axes):
-            raise ValueError(f"condition {self._condition!r} must have a box in {axes} as its domain, got {domain!r}")
-        if len(box) != len(axes):
-            raise ValueError(f"the sampler has {len(box)} axes, but the problem {len(axes)}: {', '.join(axes)}")
-        for axis, (low, high) in zip(axes, box, strict=True):
-            least, most = domain.range[axis]
-            if low < least or high > most:
-                raise ValueError(f"the sampler's {axis} in [{low}, {high}] exceeds the domain's [{least}, {most}]")
+        condition, axes = problem.conditions[self._condition], problem.input_variables
+        if self._dimension != len(axes):
+            raise ValueError(f"the sampler has {self._dimension} axes, but the problem {len(axes)}: {', '.join(axes)}")
+        domain, points = problem.domains[condition.domain], condition.data.input
+        if set(domain.variables) != set(axes):
+            raise ValueError(
+                f"condition {self._condition!r} must have a domain in {axes}, got one in {domain.variables}"
+            )
+
+        def inside(x: Tensor) -> Tensor:
+            return pina_domains.inside(domain, x.to(points.dtype), axes)  # rounded as PINA's points are
+
+        trained = points.extract(axes).as_subclass(Tensor).detach().cpu()[self.dataset[self._condition].indices]
+        extent = pina_domains.extent(domain, axes)
+        self._turns.confine(domain, inside, extent=extent, points=trained.to(torch.float64))
 
     def sample(self, current_points: Any, condition_name: str, solver: Any) -> Any:
         """Return the points of the condition, in which the sampler's next points replace those of the training.

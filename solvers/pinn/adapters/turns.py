@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepcd.solvers.pinn.objective import CHUNK
-from deepcd.solvers.pinn.samplers import Sampler
+from deepcd.solvers.pinn.samplers import Inside, Sampler
+
+ROUNDING = 1e-5  # share of a side by which a box that another library keeps in float32 may be off
 
 
 class Turns:
@@ -41,8 +44,55 @@ class Turns:
         if type(sampler).weights is not Sampler.weights:
             name = type(sampler).__name__
             raise ValueError(f"{name} weights points by their residual, which is lost here: choose one that moves them")
-        self._sampler = sampler
+        self._sampler, self._own = sampler, sampler.inside
+        self._domain: Any = None
         self._begun = False
+
+    def confine(self, domain: Any, inside: Inside, *, extent: Tensor, points: Tensor) -> None:
+        """Keep the sampler in a domain of the other library, and make sure that it can draw there.
+
+        What the sampler's own `inside` leaves out stays out. If the domain is that of the last call, nothing happens.
+
+        Parameters
+        ----------
+        domain : object
+            The library's domain.
+        inside : callable
+            Function from points, float64 of shape (m, d), to whether they lie in the domain, bool of shape (m,).
+        extent : Tensor of float64, shape (d, 2)
+            A box around the domain, as the library knows it.
+        points : Tensor of float64, shape (n, d)
+            Points of the domain that are to be moved, n > 0.
+
+        Raises
+        ------
+        ValueError
+            If the sampler's box neither holds all points nor lies in the extent, so that its axes are likely to be in
+            another order, or if the domain takes too little of the box for points to be found.
+        """
+        if domain is self._domain:
+            return
+        low, high = self._sampler.bounds.T
+        # Some geometries of DeepXDE have points outside their bounding boxes, ellipses for one.
+        least, most = torch.minimum(extent[:, 0], points.amin(dim=0)), torch.maximum(extent[:, 1], points.amax(dim=0))
+        slack = ROUNDING * torch.minimum(high - low, most - least)
+        holds = ((points >= low - slack) & (points <= high + slack)).all()
+        lies_within = ((low >= least - slack) & (high <= most + slack)).all()
+        if not holds and not lies_within:
+            box, around = self._sampler.bounds.tolist(), torch.stack([least, most], dim=1).tolist()
+            raise ValueError(
+                f"the sampler's box {box} must hold the whole domain, or lie within the domain's {around}: "
+                "check that its axes are in the order of the points'"
+            )
+        own = self._own
+        with torch.device("cpu"):
+            self._sampler.confine(inside if own is None else lambda x: own(x) & inside(x))
+            self._sampler.sample(len(points))
+            if self._sampler.probes:  # which may be more points than can be found in a thin domain
+                state = self._sampler.generator.get_state()
+                self._sampler.probe()
+                self._sampler.generator.set_state(state)
+        self._domain, self._begun = domain, True
 
     def points(self, n: int, residuals: Callable[[Tensor], Tensor]) -> Tensor:
         """Let the sampler learn from the residual, and return its next points.
@@ -63,7 +113,7 @@ class Turns:
         Raises
         ------
         ValueError
-            If a residual is not finite.
+            If a residual is not finite, or a point of the sampler lies outside its domain.
         """
         outside = torch.get_default_device()  # DeepXDE makes a GPU the default if there is one
 
@@ -76,4 +126,9 @@ class Turns:
             if not self._begun:
                 self._sampler.sample(n)  # a sampler can only move points that it has drawn
                 self._begun = True
-            return self._sampler.turn(n, size)[0]
+            x = self._sampler.turn(n, size)[0]
+            held = self._sampler.holds(x)
+            if not held.all():
+                name, point = type(self._sampler).__name__, x[~held][0].tolist()
+                raise ValueError(f"{name} returned the point {point}, where its `inside` is False")
+            return x

@@ -47,8 +47,6 @@ class Sampler(ABC):
     ----------
     probes : int
         Number of points that `probe` returns; with 0 the sampler does not learn from the residual.
-    fresh : bool
-        Whether each sample consists of new points; otherwise a sampler keeps its points, and replaces some of them.
     inside : callable or None
         See above; `confine` changes it.
 
@@ -66,10 +64,14 @@ class Sampler(ABC):
     def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
         self.bounds = torch.from_numpy(as_box(bounds))
         self.generator = torch.Generator().manual_seed(count("seed", seed, least=0))
-        self.confine(inside)
+        self.inside: Inside | None = None
+        self._fraction = 1.0
+        self._forget()
+        if inside is not None:
+            self.confine(inside)
 
     def confine(self, inside: Inside | None) -> None:
-        """Set the domain, and forget points that were drawn before; what was learned of the residual stays.
+        """Set the domain, and begin anew if it is another one than before; only the random stream goes on.
 
         Parameters
         ----------
@@ -90,26 +92,26 @@ class Sampler(ABC):
         >>> bool((x.norm(dim=1) < 1).all()), round(float(1 / log_density[0].exp()), 2)
         (True, 3.14)
         """
-        self._fraction = 1.0 if inside is None else self._measured(inside)
-        self.inside = inside
-        self._forget()
-
-    def _measured(self, inside: Inside) -> float:
-        """Return the share of the box that is inside, or raise."""
-        if not callable(inside):
+        if not (inside is None or callable(inside)):
             raise TypeError(f"inside must be a function from points to bool, or None, got {inside!r}")
         unit = SobolEngine(len(self.bounds), scramble=True, seed=0).draw(COUNTED, dtype=torch.float64)
-        fraction = float(_held(inside, self._in_box(unit)).double().mean())
-        if not fraction:
-            box = self.bounds.tolist()
+        x = self._in_box(unit)
+        held, before = _held(inside, x), self.holds(x)
+        if not held.any():
             raise ValueError(
-                f"none of {COUNTED:,} points of the box {box} is inside the domain: "
+                f"none of {COUNTED:,} points of the box {self.bounds.tolist()} is inside the domain: "
                 "choose a box that fits it closely, and a domain that has a volume"
             )
-        return fraction
+        self.inside, self._fraction = inside, float(held.double().mean())
+        if not torch.equal(held, before) or not self.holds(self._remembered()).all():
+            self._forget()
 
-    def _forget(self) -> None:  # noqa: B027 # most samplers keep no points
-        """Forget points that were drawn in another domain."""
+    def _forget(self) -> None:  # noqa: B027 # some samplers learn nothing
+        """Forget what was drawn and learned."""
+
+    def _remembered(self) -> Tensor:
+        """Return the points that may be returned again."""
+        return self.bounds.T[:0]
 
     def _in_box(self, unit: Tensor) -> Tensor:
         """Return the points of the box that correspond to points of the unit cube."""
@@ -257,7 +259,7 @@ class Sampler(ABC):
 
     def holds(self, x: Tensor) -> Tensor:
         """Return whether points of the box lie in the domain, a Tensor of bool, shape (n,)."""
-        return torch.ones(len(x), dtype=torch.bool) if self.inside is None else _held(self.inside, x)
+        return _held(self.inside, x)
 
     def filled_up(self, x: Tensor, n: int) -> Tensor:
         """Return points x, followed by new uniform points if there are fewer than n."""
@@ -265,8 +267,10 @@ class Sampler(ABC):
         return torch.cat([x, self.uniform(missing)[0]]) if missing > 0 else x
 
 
-def _held(inside: Inside, x: Tensor) -> Tensor:
+def _held(inside: Inside | None, x: Tensor) -> Tensor:
     """Return what `inside` says of points, asked about some of them at a time, or raise a TypeError."""
+    if inside is None or not len(x):
+        return torch.ones(len(x), dtype=torch.bool)
     parts = []
     for part in x.split(PART):
         held = inside(part)

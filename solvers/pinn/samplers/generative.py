@@ -67,12 +67,15 @@ class Generative(Sampler):
         batch: int = 1_000,
         rate: float = 3e-3,
     ) -> None:
+        self._seed, self._rate = seed, tolerance("rate", rate)
         super().__init__(bounds, seed=seed, inside=inside)
         if not 0 < floor < 1:
             raise ValueError(f"floor must be in (0, 1), got {floor}: without uniform points lost regions stay lost")
         self._floor, self._steps, self._batch = floor, count("steps", steps), count("batch", batch)
-        self.flow = BoxKRnet(self.bounds.numpy(), seed=seed)
-        self._adam = torch.optim.Adam(self.flow.parameters(), lr=tolerance("rate", rate))
+
+    def _forget(self) -> None:
+        self.flow = BoxKRnet(self.bounds.numpy(), seed=self._seed)
+        self._adam = torch.optim.Adam(self.flow.parameters(), lr=self._rate)
 
     def density(self, x: Tensor, staying: float = 1.0) -> Tensor:
         """Return rho = p |Omega|, the density in units of the uniform one, at points x of shape (n, d).
@@ -247,12 +250,16 @@ class AAS(Generative):
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         if beta is not None:
             tolerance("beta", beta)
-        self._memory, self._average = memory, math.nan
+        self._memory = memory
         low, high = self.bounds.T
         self._half = ((high - low) / 2).to(torch.float32)
 
     def _forget(self) -> None:
-        self._past = self.bounds.T[:0]
+        super()._forget()
+        self._past, self._average = self.bounds.T[:0], math.nan
+
+    def _remembered(self) -> Tensor:
+        return self._past
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from p, some of them at earlier samples, with the log density of the present p."""
@@ -333,7 +340,11 @@ class DASG(DAS):
         self._share = share
 
     def _forget(self) -> None:
+        super()._forget()
         self._x = self.bounds.T[:0]
+
+    def _remembered(self) -> Tensor:
+        return self._x
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the points that are kept, followed by new uniform ones if there are fewer than n."""

@@ -23,14 +23,15 @@ POOL = 100_000  # number of candidates in the study of Wu et al.
 class _Kept(Sampler):
     """A sampler whose points stay until an update moves them."""
 
-    fresh = False
-
     def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
         super().__init__(bounds, seed=seed, inside=inside)
         self.uniform(1)  # the points of a seed are those that follow this one
 
     def _forget(self) -> None:
         self._x, self._log_density = self.bounds.T[:0], self.bounds[:0, 0]
+
+    def _remembered(self) -> Tensor:
+        return self._x
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the points that are kept, followed by new uniform ones if there are fewer than n."""
@@ -92,6 +93,9 @@ class RAD(Sampler):
 
     def _forget(self) -> None:
         self._candidates, self._p = self.bounds.T[:0], self.bounds[:0, 0]
+
+    def _remembered(self) -> Tensor:
+        return self._candidates
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from the candidates of the last update; before the first, uniform points."""
