@@ -204,7 +204,7 @@ class Run:
         settings, sampler, objective = self.settings, self.sampler, self.objective
         n = settings.points
         if not self.history:
-            sampler.sample(n)  # a sampler can only move points that it has drawn
+            sampler.points(n)  # a sampler can only move points that it has drawn
         k = self._replaced if len(self._x) else n
         fresh, diagnostics = sampler.turn(k, objective.size)
         self._x = torch.cat([self._x[k:], fresh])
@@ -212,7 +212,7 @@ class Run:
         objective.place(self._x, sampler.weights(n), boundary)
         self._keep(self._x)
         held = round(HELD * n)
-        x = sampler.sample(held)[0] if sampler.fresh else sampler.uniform(held)[0]
+        x = sampler.points(held) if sampler.fresh else sampler.uniform(held)[0]
         self._held: list[At] = objective.placed(x, None, self._boundary(max(round(HELD * settings.boundary), 1)))
         theta = objective.theta
         objective.load(self._best)
@@ -228,7 +228,7 @@ class Run:
         """Replace a part of the points, in turn, by new ones."""
         if self.sampler.fresh:
             k = self._replaced
-            self._x = torch.cat([self._x[k:], self.sampler.sample(k)[0]])
+            self._x = torch.cat([self._x[k:], self.sampler.points(k)])
             self.objective.place(self._x, self.sampler.weights(len(self._x)), boundary)
 
     @property

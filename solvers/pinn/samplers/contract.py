@@ -47,6 +47,8 @@ class Sampler(ABC):
     ----------
     probes : int
         Number of points that `probe` returns; with 0 the sampler does not learn from the residual.
+    fresh : bool
+        Whether each sample consists of new points; otherwise a sampler keeps its points, and replaces some of them.
     inside : callable or None
         See above; `confine` changes it.
 
@@ -140,6 +142,10 @@ class Sampler(ABC):
             Log density, with respect to x, of the distribution that the points were drawn from.
         """
 
+    def points(self, n: int) -> Tensor:
+        """Return the points of a sample, without their densities."""
+        return self.sample(n)[0]
+
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return the points at which `update` needs the residual, in the form of `sample`; uniform ones by default."""
         return self.uniform(self.probes)
@@ -204,7 +210,7 @@ class Sampler(ABC):
         if self.probes:
             x, log_density = self.probe()
             diagnostics = self.update(x, log_density, residual(x))
-        return self.sample(n)[0], diagnostics
+        return self.points(n), diagnostics
 
     def weights(self, n: int) -> Tensor:
         """Return the weights that the squared residuals of the last sample have in the loss; ones by default."""

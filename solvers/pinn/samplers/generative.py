@@ -91,8 +91,12 @@ class Generative(Sampler):
         A smooth map preserves the evenness of a low-discrepancy sequence, so the mean of r^2 over these points is
         nearer to its expectation than the mean over random points.
         """
-        x, _ = self._draw(n)
+        x = self.points(n)
         return x, self._log_density(x)
+
+    def points(self, n: int) -> Tensor:
+        """Return the points of a sample, without their densities, which take as long as the points."""
+        return self._draw(n)[0]
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Return points drawn from p, and the indices of those that the flow has moved, in random order."""
@@ -159,8 +163,9 @@ class Generative(Sampler):
             torch.nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
             self._adam.step()
             losses.append(float(loss.detach()))
-        rho = (self._log_density(x) + self.log_volume).exp()
-        importance = effective_share(weights * rho)
+        chosen = torch.randint(len(x), (min(self._batch, len(x)),), generator=self.generator)
+        rho = (self._log_density(x[chosen]) + self.log_volume).exp()
+        importance = effective_share(weights[chosen] * rho)
         return {"mean square": mean, "loss": losses[-1], "largest density": float(rho.max()), "overlap": importance}
 
     @abstractmethod
@@ -261,8 +266,8 @@ class AAS(Generative):
     def _remembered(self) -> Tensor:
         return self._past
 
-    def sample(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return points drawn from p, some of them at earlier samples, with the log density of the present p."""
+    def points(self, n: int) -> Tensor:
+        """Return points drawn from p, some of them at earlier samples."""
         x, moved = self._draw(n)
         again = moved[: min(round(self._replay * len(moved)), len(self._past))]
         fresh = x[moved]
@@ -276,7 +281,7 @@ class AAS(Generative):
             stays[leaves] = False
             self._past = self._past[stays]
         self._past = torch.cat([self._past, fresh])
-        return x, self._log_density(x)
+        return x
 
     def _note(self, mean: float) -> None:
         super()._note(mean)
@@ -348,8 +353,13 @@ class DASG(DAS):
 
     def sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the points that are kept, followed by new uniform ones if there are fewer than n."""
+        x = self.points(n)
+        return x, self._log_density(x)
+
+    def points(self, n: int) -> Tensor:
+        """Return the points of a sample, without their densities."""
         self._x = self.filled_up(self._x, n)
-        return self._x[:n].clone(), self._log_density(self._x[:n])
+        return self._x[:n].clone()
 
     def probe(self) -> tuple[Tensor, Tensor]:
         """Return uniform points."""

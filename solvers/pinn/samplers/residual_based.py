@@ -23,6 +23,8 @@ POOL = 100_000  # number of candidates in the study of Wu et al.
 class _Kept(Sampler):
     """A sampler whose points stay until an update moves them."""
 
+    fresh = False
+
     def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
         super().__init__(bounds, seed=seed, inside=inside)
         self.uniform(1)  # the points of a seed are those that follow this one
