@@ -33,7 +33,8 @@ class PINASampler(BaseRefinement):  # type: ignore[misc] # PINA has no types
     Every `sample_every` epochs the residual is evaluated where the sampler needs it, the sampler learns from it, and
     its next points replace those of the condition. Until then the points of the discretised domain are used. The number
     of points stays; points reserved for validation or test are not moved. Any domain with a volume will do: the sampler
-    is confined to what the domain calls inside, which leaves out its border.
+    is confined to what the domain calls inside, which leaves out its border. A
+    class of domains with an `is_inside` of its own is asked point by point: the start then takes some ten seconds.
 
     The residual of several equations is the root of the sum of their squared residuals.
 
