@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
 from deepcd.solvers.kernels.quasi_newton import definition, update_and_multiply
-from deepcd.solvers.pinn.optimizers.self_scaled_broyden import SelfScaledBroyden, Trial
+from deepcd.solvers.optimizers.self_scaled_broyden import SelfScaledBroyden, Trial
 
 VARIANTS = ("broyden", "bfgs")
 Function = Callable[[np.ndarray], tuple[float, np.ndarray]]

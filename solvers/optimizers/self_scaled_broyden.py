@@ -95,7 +95,7 @@ class SelfScaledBroyden:
     --------
     >>> import numpy as np
     >>> from scipy.optimize import rosen, rosen_der
-    >>> from deepcd.solvers.pinn.optimizers import SelfScaledBroyden
+    >>> from deepcd.solvers.optimizers.self_scaled_broyden import SelfScaledBroyden
     >>> optimizer = SelfScaledBroyden(np.zeros(5))
     >>> while optimizer.value != 0 and optimizer.step(lambda theta: (rosen(theta), rosen_der(theta))):
     ...     pass
