@@ -82,6 +82,7 @@ def test_only_what_has_an_extra_of_its_own_needs_more_than_the_core() -> None:
         ("torch", "pinn", "deepcd.pinn", "import deepcd.pinn"),
         ("zuko", "pinn", "deepcd.pinn", "import deepcd; deepcd.pinn"),
         ("pytorch_optimizer", "pinn", "deepcd.pinn", "import deepcd.solvers.pinn.training"),
+        ("torch", "pinn", "deepcd.optim", "import deepcd; deepcd.optim"),
         ("torch", "pinn", "deepcd.pde.problems", "import deepcd.pde.problems"),
         ("torch", "pinn", "deepcd.pde.regions", "import deepcd.pde.regions"),
         ("torch", "train", "deepcd.solvers.training", "from deepcd.solvers.training import train"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepcd import data as data
+    from deepcd import optim as optim
     from deepcd import pde as pde
     from deepcd import pinn as pinn
     from deepcd import skfem as skfem
@@ -34,9 +35,22 @@ _HOMES = {
     "Status": "deepcd.solvers.solution",
     "cg": "deepcd.solvers.cg",
 }
-_MODULES = ("data", "pde", "pinn", "skfem", "solvers")
+_MODULES = ("data", "optim", "pde", "pinn", "skfem", "solvers")
 
-__all__ = ["DeepCD", "Solution", "Status", "System", "__version__", "cg", "data", "pde", "pinn", "skfem", "solvers"]
+__all__ = [
+    "DeepCD",
+    "Solution",
+    "Status",
+    "System",
+    "__version__",
+    "cg",
+    "data",
+    "optim",
+    "pde",
+    "pinn",
+    "skfem",
+    "solvers",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from deepcd.solvers.optimizers.gauss_newton import GaussNewton
 from deepcd.solvers.optimizers.self_scaled_broyden import SelfScaledBroyden
 from deepcd.solvers.pinn.objective import Objective
-from deepcd.solvers.pinn.objective import Objective
 from deepcd.solvers.pinn.optimizers.torch_state import State, load_state, state_of
 
 OPTIMIZERS = ("gauss-newton", "ssbroyden", "ssbfgs", "soap", "lbfgs", "adam")
