@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcd.pde.equations.conditions import Observation, On
 from deepcd.pde.equations.expressions import Expression, Frame, add, leaves, mul
 from deepcd.pde.equations.text import written
 from deepcd.pde.regions import Domain, Part
-from deepcd.pde.regions.binding import bound
+from deepcd.pde.regions.binding import bound, coordinates
+from deepcd.pde.regions.sampling import Points
 
-Points = NDArray[np.float64]
 GRID = 10_000  # number of points at which errors are measured by default
 JUDGES = 2_000_003  # seed of these points
 
@@ -55,7 +54,9 @@ class Problem:
     ----------
     equation : callable
         A function that is zero where the equation holds: one residual, or a list of them. Its arguments are named after
-        axes of the domain, fields and unknowns. Derivatives are attributes of fields and of expressions.
+        axes of the domain, fields and unknowns. Derivatives are attributes of fields and of expressions. Where no axis,
+        field or unknown is called "x", an argument ``x`` is the tuple of all coordinates but "t", here as in all other
+        functions: ``lambda x, u: u - sum(xi**2 for xi in x)``.
     domain : Domain
     *conditions : On or Observation
     fields : str or sequence of str, default "u"
@@ -189,7 +190,7 @@ class Problem:
         if self.solution is None:
             raise ValueError("no solution is known: state one by solution=, or judge the run by residual_rms")
         x = torch.from_numpy(np.array(points, dtype=np.float64))
-        found = bound(self.solution, dict(zip(self.axes, x.T, strict=True)), "the solution")
+        found = bound(self.solution, coordinates(self.axes, x.T), "the solution")
         parts = [torch.as_tensor(one, dtype=torch.float64).expand(len(x)) for one in _listed(found)]
         if len(parts) != len(self.fields):
             raise ValueError(f"the solution must give {len(self.fields)} fields, {', '.join(self.fields)}; got {len(parts)}")
@@ -212,14 +213,15 @@ class Problem:
     def _known(self, *, built_in: bool = True) -> dict[str, Any]:
         """Return what names stand for in an equation."""
         frame = self.frame
-        known: dict[str, Any] = {axis: frame.axis(axis) for axis in self.axes}
+        known = coordinates(self.axes, map(frame.axis, self.axes))
         known |= {name: frame.unknown(name) for name in self.unknowns}
         outputs = {field: frame.field(field) for field in self.fields}
         if built_in and self.ansatz is not None:
             outputs = self._fields(bound(self.ansatz, known | outputs, "the ansatz"), "the ansatz", outputs)
         elif built_in and self.start is not None:
             time = self.time
-            data = bound(self.start, {a: known[a] for a in self.axes if a != time}, "the start")
+            others = [axis for axis in self.axes if axis != time]
+            data = bound(self.start, coordinates(others, map(frame.axis, others)), "the start")
             since = add(known[time], -float(self.bounds[self.axes.index(time), 0]))
             given = self._fields(data, "the start", dict.fromkeys(self.fields))
             outputs = {f: u if given[f] is None else add(given[f], mul(since, u)) for f, u in outputs.items()}

@@ -1,4 +1,4 @@
-"""PDE problems that networks are trained on, by name. Of deepcd.pde, only problems and regions import torch.
+"""PDE problems that networks are trained on, by name.
 
 >>> from deepcd.pde.problems import problem
 >>> problem("burgers").title
@@ -12,14 +12,12 @@ from deepcd.pde.extras import require
 
 require("torch", extra="pinn", by="deepcd.pde.problems")
 
+from deepcd.pde.equations.statements import Problem as Problem
 from deepcd.pde.problems.allen_cahn import allen_cahn
-from deepcd.pde.problems.contract import Condition as Condition
-from deepcd.pde.problems.contract import Problem as Problem
 from deepcd.pde.problems.evolution import burgers, convection, diffusion, moving_gaussian, wave
-from deepcd.pde.problems.jets import Jet as Jet
-from deepcd.pde.problems.jets import coordinates as coordinates
 from deepcd.pde.problems.obstacles import Solve, obstacles
 from deepcd.pde.problems.peaks import gaussian, one_peak, two_peaks, two_peaks_plain
+from deepcd.pde.problems.periodic import burgers_periodic, kdv, kuramoto_sivashinsky
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "one_peak": one_peak,
@@ -35,6 +33,9 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "wave": wave,
     "convection": convection,
     "burgers": burgers,
+    "burgers_periodic": burgers_periodic,
+    "kdv": kdv,
+    "kuramoto_sivashinsky": kuramoto_sivashinsky,
     "allen_cahn": allen_cahn,
     "moving_gaussian": moving_gaussian,
     "obstacles": obstacles,

@@ -7,7 +7,8 @@ constraints the ansätze here follow. Time is the first axis and runs from 0 to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from math import pi
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepcd.pde.problems.contract import Condition, Points, Problem
-from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.sampling import on_face, tensor_grid
+from deepcd.pde.equations.statements import Problem
+from deepcd.pde.regions import box
+from deepcd.pde.regions.sampling import tensor_grid
 
 RAD = "Wu, Zhu, Tan, Kartha, Lu, Comput. Methods Appl. Mech. Engrg. 403, 2023 (RAD)"
 FRAMES = (100, 256)  # numbers of times and of places at which errors are measured
@@ -28,19 +29,31 @@ SPEED = 50.0  # velocity in the convection equation
 STEEP = 100.0  # steepness of the moving Gaussian exp(-100 |x - c(t)|^2)
 
 
-def in_time(space: tuple[float, float] = (-1.0, 1.0), **statement: Any) -> Problem:
-    """Return a problem in time, 0 < t < 1, and one space coordinate.
+def in_time(
+    equation: Callable[..., Any],
+    *,
+    until: float = 1.0,
+    space: tuple[float, float] = (-1.0, 1.0),
+    periodic: str = "",
+    **statement: Any,
+) -> Problem:
+    """Return a problem in time t, from 0 on, and one space coordinate x.
 
     Parameters
     ----------
+    equation : callable
+    until : float
+        The last time.
     space : tuple of two float
         Low and high end of the space axis.
+    periodic : str
+        "x" if the problem is periodic in space.
     **statement
-        The other attributes of `Problem`; axes, bounds, the grid of errors and the reference have defaults.
+        The other parameters of `Problem`; the grid of errors and the reference have defaults.
     """
-    bounds = np.array([[0.0, 1.0], space])
-    common = {"axes": ("t", "x"), "bounds": bounds, "grid": lambda: tensor_grid(bounds, FRAMES), "reference": RAD}
-    return Problem(**{**common, **statement})
+    domain = box(t=(0.0, until), x=space, periodic=periodic)
+    common = {"grid": lambda: tensor_grid(domain.bounds, FRAMES), "reference": RAD}
+    return Problem(equation, domain, **{**common, **statement})
 
 
 def diffusion() -> Problem:
@@ -51,22 +64,12 @@ def diffusion() -> Problem:
     Problem
         The ansatz sin(pi x) + t (1 - x^2) N meets all data.
     """
-
-    def residual(x: Sequence[Jet], u: Jet) -> Tensor:
-        t, y = x[0].value, x[1].value
-        return u.gradient[0] - u.second[0] - (pi**2 - 1) * torch.exp(-t) * torch.sin(pi * y)
-
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        t, y = x
-        return (pi * y).sin() + t * (1 - y * y) * N
-
     return in_time(
+        lambda t, x, u: u.t - u.xx - (pi**2 - 1) * torch.exp(-t) * torch.sin(pi * x),
+        ansatz=lambda t, x, u: torch.sin(pi * x) + t * (1 - x**2) * u,
+        solution=lambda t, x: torch.exp(-t) * torch.sin(pi * x),
         name="diffusion",
         title="u_t = u_xx + s",
-        sums=((1,),),
-        residual=residual,
-        ansatz=ansatz,
-        solution=lambda points: np.exp(-points[:, 0]) * np.sin(pi * points[:, 1]),
         recommended={"points": 30, "budget": 1_500},
     )
 
@@ -79,26 +82,15 @@ def wave() -> Problem:
     Problem
         The ansatz u(0, x) + 4 t^2 x (1 - x) N meets all data, including the initial velocity zero.
     """
-
-    def residual(_x: Sequence[Jet], u: Jet) -> Tensor:
-        return u.second[0] - 4 * u.second[1]
-
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        t, y = x
-        return (pi * y).sin() + 0.5 * (4 * pi * y).sin() + 4 * t * t * y * (1 - y) * N
-
-    def solution(points: Points) -> Points:
-        t, y = points.T
-        return np.sin(pi * y) * np.cos(2 * pi * t) + 0.5 * np.sin(4 * pi * y) * np.cos(8 * pi * t)
-
     return in_time(
+        lambda t, x, u: u.tt - 4 * u.xx,
         space=(0.0, 1.0),
+        ansatz=lambda t, x, u: torch.sin(pi * x) + 0.5 * torch.sin(4 * pi * x) + 4 * t**2 * x * (1 - x) * u,
+        solution=lambda t, x: (
+            torch.sin(pi * x) * torch.cos(2 * pi * t) + 0.5 * torch.sin(4 * pi * x) * torch.cos(8 * pi * t)
+        ),
         name="wave",
         title="u_tt = 4 u_xx",
-        sums=((0,), (1,)),
-        residual=residual,
-        ansatz=ansatz,
-        solution=solution,
     )
 
 
@@ -108,38 +100,15 @@ def convection() -> Problem:
     Returns
     -------
     Problem
-        The ansatz sin x + t N meets the initial data. Periodicity is a condition: its points come in pairs, all those
-        at x = 0 first, and its residual is the jump from each point to its partner.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from deepcd.pde.problems.evolution import convection
-    >>> periodic, = convection().conditions
-    >>> periodic.points(4, torch.Generator().manual_seed(0)).numpy().round(2).tolist()
-    [[0.97, 0.0], [0.46, 0.0], [0.97, 6.28], [0.46, 6.28]]
+        The ansatz sin x + t N meets the initial data.
     """
-
-    def residual(_x: Sequence[Jet], u: Jet) -> Tensor:
-        return u.gradient[0] + SPEED * u.gradient[1]
-
-    def pairs(n: int, generator: torch.Generator) -> Tensor:
-        left = on_face([(0, 1), (0, 2 * pi)], 1, 0, (n + 1) // 2, generator)
-        right = torch.stack([left[:, 0], torch.full_like(left[:, 1], 2 * pi)], dim=1)
-        return torch.cat([left, right])
-
-    def jump(_x: Sequence[Jet], u: Jet) -> Tensor:
-        return u.value - u.value.roll(len(u.value) // 2)
-
     return in_time(
+        lambda t, x, u: u.t + SPEED * u.x,
         space=(0.0, 2 * pi),
+        periodic="x",
+        ansatz=lambda t, x, u: torch.sin(x) + t * u,
+        solution=lambda t, x: torch.sin(x - SPEED * t),
         name="convection",
-        title="u_t + 50 u_x = 0",
-        sums=(),
-        residual=residual,
-        conditions=(Condition("periodic", pairs, jump),),
-        ansatz=lambda x, N: x[1].sin() + x[0] * N,
-        solution=lambda points: np.sin(points[:, 1] - SPEED * points[:, 0]),
         reference="Daw, Bu, Wang, Perdikaris, Karpatne, ICML 2023 (R3), after Krishnapriyan et al., NeurIPS 2021",
     )
 
@@ -147,30 +116,18 @@ def convection() -> Problem:
 def burgers() -> Problem:
     """Return the equation u_t + u u_x = 0.01 / pi u_xx with u(0, x) = -sin(pi x) and u = 0 at x = +-1.
 
-    The solution is that of Cole and Hopf, integrated by the Gauss-Hermite rule as in Basdevant et al.: "Spectral and
-    finite difference solutions of the Burgers equation", Computers & Fluids 14, 1986.
-
     Returns
     -------
     Problem
-        The ansatz -sin(pi x) + t (1 - x^2) N meets all data.
+        The ansatz -sin(pi x) + t (1 - x^2) N meets all data. The solution is that of Cole and Hopf.
     """
-
-    def residual(_x: Sequence[Jet], u: Jet) -> Tensor:
-        return u.gradient[0] + u.value * u.gradient[1] - VISCOSITY * u.second[0]
-
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        t, y = x
-        return t * (1 - y * y) * N - (pi * y).sin()
-
     return in_time(
+        lambda t, x, u: u.t + u * u.x - VISCOSITY * u.xx,
+        ansatz=lambda t, x, u: t * (1 - x**2) * u - torch.sin(pi * x),
+        solution=partial(cole_hopf, VISCOSITY),
+        solution_error=1e-13,
         name="burgers",
         title="u_t + u u_x = (0.01/π) u_xx",
-        sums=((1,),),
-        residual=residual,
-        ansatz=ansatz,
-        solution=_cole_hopf,
-        solution_error=1e-13,
         recommended={"budget": 8_000},
     )
 
@@ -187,47 +144,47 @@ def moving_gaussian() -> Problem:
         Errors are measured on 11 x 65 x 65 nodes, which is this project's choice.
     """
 
-    def residual(x: Sequence[Jet], u: Jet) -> Tensor:
-        t, a, b = (xi.value for xi in x)
-        decay = torch.exp(-5 * t)
-        along = a + 0.5 - 0.5 * t
-        square = along**2 + b**2
-        growth = 5 * decay + (1 - decay) * (STEEP * along + 4 * STEEP - 4 * STEEP**2 * square)
-        return u.gradient[0] - u.second[0] - growth * torch.exp(-STEEP * square)
+    def exact(t: Any, x: Any, y: Any) -> Any:
+        return (1 - torch.exp(-5 * t)) * torch.exp(-STEEP * ((x + 0.5 - 0.5 * t) ** 2 + y**2))
 
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        t, a, b = x
-        return t * (1 - a * a) * (1 - b * b) * N
+    def left(u: Any) -> Any:
+        return u.t - u.xx - u.yy
 
-    def solution(points: Points) -> Points:
-        t, a, b = points.T
-        return (1 - np.exp(-5 * t)) * np.exp(-STEEP * ((a + 0.5 - 0.5 * t) ** 2 + b**2))
-
-    bounds = np.array([[0.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]])
+    domain = box(t=(0, 1), x=(-1, 1), y=(-1, 1))
     return Problem(
+        lambda t, x, y, u: left(u) - left(exact(t, x, y)),
+        domain,
+        ansatz=lambda t, x, y, u: t * (1 - x**2) * (1 - y**2) * u,
+        solution=exact,
         name="moving_gaussian",
         title="u_t - Δu = s",
-        axes=("t", "x", "y"),
-        bounds=bounds,
-        sums=((1, 2),),
-        residual=residual,
-        ansatz=ansatz,
-        solution=solution,
-        grid=lambda: tensor_grid(bounds, (11, 65, 65)),
+        grid=lambda: tensor_grid(domain.bounds, (11, 65, 65)),
         reference="Singh, Silvester, arXiv:2606.06314, 2026 (DAS-PINNs in spacetime), equation 18",
     )
 
 
-def _cole_hopf(points: Points, nodes: int = HERMITE) -> Points:
-    """Return u = -E[sin(pi y) f(y)] / E[f(y)], where y is normal with mean x and variance 2 nu t.
+def cole_hopf(viscosity: float, t: Tensor, x: Tensor, nodes: int = HERMITE) -> Tensor:
+    """Return the solution of Burgers' equation that starts at -sin(pi x), on the whole line.
 
-    f(y) = exp(-cos(pi y) / (2 pi nu)) with nu the viscosity.
+    It is u = -E[sin(pi y) f(y)] / E[f(y)], where y is normal with mean x and variance 2 nu t, nu is the viscosity, and
+    f(y) = exp(-cos(pi y) / (2 pi nu)). Expectations are integrated by the Gauss-Hermite rule as in Basdevant et al.:
+    "Spectral and finite difference solutions of the Burgers equation", Computers & Fluids 14, 1986.
+
+    Parameters
+    ----------
+    viscosity : float
+    t, x : Tensor of float64, shape (n,)
+    nodes : int
+        Number of nodes of the rule.
+
+    Returns
+    -------
+    Tensor of float64, shape (n,)
     """
-    t, x = points.T
-    above, below = np.zeros_like(x), np.zeros_like(x)
+    above, below = torch.zeros_like(x), torch.zeros_like(x)
     for z, weight in zip(*np.polynomial.hermite.hermgauss(nodes), strict=True):
-        y = x - 2 * np.sqrt(VISCOSITY * t) * z
-        f = weight * np.exp(-(1 + np.cos(pi * y)) / (2 * pi * VISCOSITY))
-        above += np.sin(pi * y) * f
-        below += f
+        y = x - 2 * torch.sqrt(viscosity * t) * z
+        f = weight * torch.exp(-(1 + torch.cos(pi * y)) / (2 * pi * viscosity))
+        above = above + torch.sin(pi * y) * f
+        below = below + f
     return -above / below

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from deepcd.pde.domains import ball, domain
+from deepcd.pde.equations.statements import Problem
 from deepcd.pde.poisson import poisson
-from deepcd.pde.problems.contract import Points, Problem
-from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.sampling import tensor_grid
+from deepcd.pde.regions import level_set
+from deepcd.pde.regions.sampling import Points, tensor_grid
 
 Solve = Callable[[csr_array, NDArray[np.float64]], NDArray[Any]]
-Array = TypeVar("Array", Tensor, Points)
-Coordinate = TypeVar("Coordinate", Jet, Tensor, Points)
 
 DISCS = ((-0.30, 0.30, 0.30), (0.36, 0.30, 0.30), (0.05, -0.45, 0.25))  # x, y and radius
 FEWEST_CELLS = 64  # least number of cells per axis, with two cells in the gap
@@ -63,12 +61,11 @@ def obstacles(solve: Solve | None = None, cells: int = 2048) -> Problem:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scipy.sparse.linalg import spsolve
     >>> from deepcd.pde.problems.obstacles import obstacles
     >>> problem = obstacles(spsolve, cells=64)
-    >>> problem.solution(np.array([[-0.7, -0.5], [0.36, 0.3]])).round(3).tolist()
-    [0.061, 0.0]
+    >>> problem.exact([[-0.7, -0.5], [0.36, 0.3]]).round(3).tolist()
+    [[0.061, 0.0]]
     """
     if solve is None:
         raise ValueError(
@@ -79,41 +76,30 @@ def obstacles(solve: Solve | None = None, cells: int = 2048) -> Problem:
         raise ValueError(
             f"cells must be an integer from {FEWEST_CELLS} up, to resolve the gap between the discs; got {cells!r}"
         )
-    bounds = np.array([[-1.0, 1.0], [-1.0, 1.0]])
+    D = level_set(lambda x, y: -_clearance(x, y), x=(-1, 1), y=(-1, 1))
     interpolator = functools.cache(functools.partial(_reference, solve, cells))
 
-    def residual(x: Sequence[Jet], u: Jet) -> Tensor:
-        return torch.where(_between_discs(x[0].value, x[1].value), -u.second[0] - 1, 0.0)
+    def ansatz(x: Any, y: Any, u: Any) -> Any:
+        factors = [(square - r**2) / (square + r**2) for square, r in _squares(x, y)]
+        return functools.reduce(operator.mul, factors, (1 - x**2) * (1 - y**2) * u)
 
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        u = (1 - x[0] * x[0]) * (1 - x[1] * x[1]) * N
-        for square, (_, _, r) in zip(_squares(x[0], x[1]), DISCS, strict=True):
-            u = u * (square - r**2) / (square + r**2)
-        return u
-
-    def inside(points: Points) -> NDArray[np.bool_]:
-        return _between_discs(points[:, 0], points[:, 1])
-
-    def solution(points: Points) -> Points:
-        return np.where(inside(points), interpolator()(points), 0.0)
+    def solution(x: Tensor, y: Tensor) -> Points:
+        return np.where(_clearance(x, y) > 0, interpolator()(np.stack([x, y], axis=1)), 0.0)
 
     def grid() -> Points:
-        nodes = tensor_grid(bounds, (129, 129))
-        return nodes[inside(nodes)]
+        nodes = tensor_grid(D.bounds, (129, 129))
+        return nodes[D.inside(torch.from_numpy(nodes)).numpy()]
 
     return Problem(
-        name="obstacles",
-        title="-Δu = 1 around three discs",
-        axes=("x", "y"),
-        bounds=bounds,
-        sums=((0, 1),),
-        residual=residual,
+        lambda u: -u.xx - u.yy - 1,
+        D,
         ansatz=ansatz,
         solution=solution,
         solution_error=0.2 * 2 / cells,
+        name="obstacles",
+        title="-Δu = 1 around three discs",
         grid=grid,
         reference="this project; ansatz after Lagaris, Likas, Fotiadis, IEEE Trans. Neural Networks 9, 1998",
-        domain=inside,
     )
 
 
@@ -133,11 +119,11 @@ def _reference(solve: Solve, cells: int) -> RegularGridInterpolator:
     return RegularGridInterpolator((axis, axis), np.pad(system.to_field(x), 1))
 
 
-def _squares(x: Coordinate, y: Coordinate) -> list[Coordinate]:
-    """Return the squared distances from the centres of the discs."""
-    return [(x - cx) * (x - cx) + (y - cy) * (y - cy) for cx, cy, _ in DISCS]
+def _squares(x: Any, y: Any) -> list[tuple[Any, float]]:
+    """Return the squared distances from the centres of the discs, and the radii."""
+    return [((x - a) ** 2 + (y - b) ** 2, r) for a, b, r in DISCS]
 
 
-def _between_discs(x: Array, y: Array) -> Any:
-    """Return which points lie outside all discs."""
-    return functools.reduce(operator.and_, [s > r**2 for s, (_, _, r) in zip(_squares(x, y), DISCS, strict=True)])
+def _clearance(x: Tensor, y: Tensor) -> Tensor:
+    """Return a function that is positive outside of all discs."""
+    return functools.reduce(torch.minimum, [square - r**2 for square, r in _squares(x, y)])

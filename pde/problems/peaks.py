@@ -3,22 +3,19 @@
 They are from Tang, Wan, Yang: "DAS-PINNs: A deep adaptive sampling method for solving high-dimensional partial
 differential equations", J. Comput. Phys. 476, 2023 (peaks in two dimensions, Gaussians in d dimensions), and Tang,
 Zhai, Wan, Yang: "Adversarial Adaptive Sampling: Unify PINN and Optimal Transport for the Approximation of PDEs", ICLR
-2024 (the nonlinear one). The sources are closed forms on plain tensors, since every step of a training evaluates them.
+2024 (the nonlinear one).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from deepcd.pde.problems.contract import Condition, Points, Problem
-from deepcd.pde.problems.jets import Jet
-from deepcd.pde.problems.sampling import on_faces, tensor_grid
+from deepcd.pde.equations.conditions import on
+from deepcd.pde.equations.statements import Problem
+from deepcd.pde.regions import box
+from deepcd.pde.regions.sampling import tensor_grid
 
 DAS = "Tang, Wan, Yang, J. Comput. Phys. 476, 2023 (DAS-PINNs)"
 AAS = "Tang, Zhai, Wan, Yang, ICLR 2024 (adversarial adaptive sampling)"
@@ -103,85 +100,54 @@ def gaussian(dimension: int, nonlinear: bool = False) -> Problem:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from deepcd.pde.problems.peaks import gaussian
     >>> problem = gaussian(4)
-    >>> problem.grid().shape, problem.error(np.zeros(9**4))
-    ((6561, 4), 1.0)
+    >>> problem.axes, problem.grid().shape, problem.terms[1].part
+    (('x1', 'x2', 'x3', 'x4'), (6561, 4), the boundary x1-, x1+, x2-, x2+, x3-, x3+, x4-, x4+)
     """
     d = dimension
     if d not in NODES:
         raise ValueError(f"dimension must be one of {', '.join(map(str, NODES))}, got {dimension!r}")
-    bounds = np.tile([-1.0, 1.0], (d, 1))
+    axes: dict[str, Any] = {f"x{i + 1}": (-1, 1) for i in range(d)}
+    D = box(**axes)
 
-    def residual(x: Sequence[Jet], u: Jet) -> Tensor:
-        square = _square(x)
-        exact = torch.exp(-WIDE * square)
-        source = (2 * WIDE * d - 4 * WIDE**2 * square) * exact
-        if not nonlinear:
-            return -u.second[0] - source
-        return -u.second[0] + u.value - u.value**3 - (source + exact - exact**3)
+    def exact(x: Any) -> Any:
+        return torch.exp(-WIDE * sum(xi**2 for xi in x))
 
-    def mismatch(x: Sequence[Jet], u: Jet) -> Tensor:
-        return u.value - torch.exp(-WIDE * _square(x))
+    def left(u: Any) -> Any:
+        return (u - u**3 if nonlinear else 0) - sum(u.d(axis, axis) for axis in axes)
 
     return Problem(
+        lambda x, u: left(u) - left(exact(x)),
+        D,
+        on(D.boundary, lambda x, u: u - exact(x), weight=1.0),
+        solution=exact,
         name=f"gaussian_{d}d_nonlinear" if nonlinear else f"gaussian_{d}d",
         title="-Δu + u - u³ = s" if nonlinear else "-Δu = s",
-        axes=tuple(f"x{i + 1}" for i in range(d)),
-        bounds=bounds,
-        sums=(tuple(range(d)),),
-        residual=residual,
-        conditions=(Condition("boundary", partial(on_faces, bounds), mismatch),),
-        solution=lambda points: np.exp(-WIDE * (points**2).sum(1)),
-        grid=lambda: tensor_grid(0.1 * bounds, (NODES[d],) * d),
+        grid=lambda: tensor_grid(0.1 * D.bounds, (NODES[d],) * d),
         reference=AAS if nonlinear else DAS,
-        recommended=RECOMMENDED.get(d, {}),
+        recommended=RECOMMENDED.get(d),
     )
 
 
 def _peaks(name: str, centres: Centres, drift: bool, recommended: dict[str, Any]) -> Problem:
-    bounds = np.tile([-1.0, 1.0], (2, 1))
+    D = box(x=(-1, 1), y=(-1, 1))
 
-    def residual(x: Sequence[Jet], u: Jet) -> Tensor:
-        a, b = x[0].value, x[1].value
-        value, outward, laplacian = (torch.zeros_like(a) for _ in range(3))  # those of the solution
-        for ca, cb in centres:
-            da, db = a - ca, b - cb
-            square = da**2 + db**2
-            peak = torch.exp(-SHARP * square)
-            value = value + peak
-            outward = outward - 2 * SHARP * (a * da + b * db) * peak  # x . grad u
-            laplacian = laplacian + 4 * SHARP * (SHARP * square - 1) * peak
-        if not drift:
-            return laplacian - u.second[0]
-        # div(u grad |x|^2) = 2 x . grad u + 4 u
-        left = u.second[0] - 2 * (a * u.gradient[0] + b * u.gradient[1]) - 4 * u.value
-        return left - (laplacian - 2 * outward - 4 * value)
+    def exact(x: Any, y: Any) -> Any:
+        return sum(torch.exp(-SHARP * ((x - a) ** 2 + (y - b) ** 2)) for a, b in centres)
 
-    def ansatz(x: Sequence[Jet], N: Jet) -> Jet:
-        return (1 - x[0] * x[0]) * (1 - x[1] * x[1]) * N
-
-    def solution(points: Points) -> Points:
-        peaks = [np.exp(-SHARP * ((points - centre) ** 2).sum(1)) for centre in centres]
-        return np.sum(peaks, axis=0)
+    def left(x: Any, y: Any, u: Any) -> Any:
+        return u.xx + u.yy - (2 * x * u).x - (2 * y * u).y if drift else -u.xx - u.yy
 
     return Problem(
+        lambda x, y, u: left(x, y, u) - left(x, y, exact(x, y)),
+        D,
+        ansatz=lambda x, y, u: (1 - x**2) * (1 - y**2) * u,
+        solution=exact,
         name=name,
         title="-∇·(u∇|x|²) + Δu = s" if drift else "-Δu = s",
-        axes=("x", "y"),
-        bounds=bounds,
-        sums=((0, 1),),
-        residual=residual,
-        ansatz=ansatz,
-        solution=solution,
-        grid=lambda: tensor_grid(bounds, (256, 256)),
+        grid=lambda: tensor_grid(D.bounds, (256, 256)),
         metric="mse",
         reference=DAS,
         recommended=recommended,
     )
-
-
-def _square(x: Sequence[Jet]) -> Tensor:
-    """Return |x|^2, shape (n,)."""
-    return torch.stack([xi.value for xi in x]).square().sum(0)

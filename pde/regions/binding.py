@@ -65,6 +65,34 @@ def bound(f: Callable[..., Any], known: Mapping[str, Any], what: str) -> Any:
     return f(*unnamed, **named)
 
 
+def coordinates(axes: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
+    """Return what functions may ask for by the names of axes.
+
+    In space of many dimensions, names one by one are clumsy. An argument ``x`` therefore stands for the tuple of all
+    coordinates but "t", unless an axis has this name.
+
+    Parameters
+    ----------
+    axes : sequence of d str
+        The names of the coordinates.
+    values : iterable of d objects
+        The coordinates: tensors, expressions, or whatever the function is to get.
+
+    Returns
+    -------
+    dict of str to object
+
+    Examples
+    --------
+    >>> from deepcd.pde.regions.binding import bound, coordinates
+    >>> bound(lambda t, x: t * sum(xi**2 for xi in x), coordinates(("t", "x1", "x2"), (10, 3, 4)), "the solution")
+    250
+    """
+    known = dict(zip(axes, values, strict=True))
+    space = tuple(value for axis, value in known.items() if axis != "t")
+    return {**known, "x": space} if space and "x" not in known else known
+
+
 def tested(test: Callable[..., Any], axes: Sequence[str], x: Tensor) -> Tensor:
     """Ask a test whose arguments name coordinates about points.
 
@@ -93,7 +121,7 @@ def tested(test: Callable[..., Any], axes: Sequence[str], x: Tensor) -> Tensor:
     >>> tested(lambda y: y > 0, ("x", "y"), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     tensor([ True, False])
     """
-    result = bound(test, dict(zip(axes, x.T, strict=True)), "the test of where")
+    result = bound(test, coordinates(axes, x.T), "the test of where")
     if not isinstance(result, Tensor) or result.dtype != torch.bool or result.shape != x.shape[:1]:
         raise ValueError(
             f"the test of where must return a bool per point, a tensor of shape ({len(x)},), got {result!r:.80}"

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepcd.pde.problems.sampling import on_face
 from deepcd.pde.regions.contract import Domain
 from deepcd.pde.regions.pieces import Piece
+from deepcd.pde.regions.sampling import on_face
 
 
 def box(periodic: str | Sequence[str] = (), **axes: tuple[float, float]) -> Domain:

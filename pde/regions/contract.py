@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepcd.pde.problems.sampling import in_box
 from deepcd.pde.regions.binding import listed, tested
 from deepcd.pde.regions.drawing import CANDIDATES, accepted, evenly
 from deepcd.pde.regions.pieces import (
@@ -31,6 +30,7 @@ from deepcd.pde.regions.pieces import (
     primed,
     times,
 )
+from deepcd.pde.regions.sampling import in_box
 
 ESTIMATE = 1 << 16  # number of points by which volumes are estimated
 

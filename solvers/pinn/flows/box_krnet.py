@@ -29,7 +29,7 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import LazyComposedTransform, UnconditionalTransform
 from zuko.transforms import DependentTransform
 
-from deepcd.pde.problems.contract import as_box
+from deepcd.pde.regions.sampling import as_box
 from deepcd.solvers.arguments import count
 from deepcd.solvers.pinn.flows.transforms import QuadraticCDF
 

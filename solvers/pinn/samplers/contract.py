@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from deepcd.pde.problems.contract import as_box
-from deepcd.pde.problems.sampling import in_box
+from deepcd.pde.regions.sampling import as_box, in_box
 from deepcd.solvers.arguments import count
 
 State = dict[str, Tensor]

@@ -1,15 +1,33 @@
-"""Points of a box: uniformly random points inside and on faces, and the nodes of a grid."""
+"""Boxes: their bounds, uniformly random points inside and on faces, and the nodes of a grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from deepcd.pde.problems.contract import Points
+Points = NDArray[np.float64]
+
+
+def as_box(bounds: Any) -> Points:
+    """Return bounds as a new array of float64, shape (d, 2); raise a ValueError if they are not a box.
+
+    Examples
+    --------
+    >>> from deepcd.pde.regions.sampling import as_box
+    >>> as_box([(0, 1), (-1, 1)]).tolist()
+    [[0.0, 1.0], [-1.0, 1.0]]
+    """
+    box = np.array(bounds, dtype=np.float64)
+    if box.ndim != 2 or box.shape[1] != 2 or not len(box):
+        raise ValueError(f"bounds must be a (low, high) pair per axis, got shape {box.shape}")
+    if not np.isfinite(box).all() or not (box[:, 0] < box[:, 1]).all():
+        raise ValueError(f"bounds must be finite with low < high on each axis, got {box.tolist()}")
+    return box
 
 
 def in_box(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
@@ -58,33 +76,12 @@ def on_face(bounds: ArrayLike, axis: int, end: int, n: int, generator: torch.Gen
     Examples
     --------
     >>> import torch
-    >>> from deepcd.pde.problems.sampling import on_face
+    >>> from deepcd.pde.regions.sampling import on_face
     >>> on_face([(0, 1), (-1, 1)], 0, 0, 3, torch.Generator().manual_seed(0))[:, 0].tolist()
     [0.0, 0.0, 0.0]
     """
     points = in_box(bounds, n, generator)
     points[:, axis] = float(np.asarray(bounds)[axis, end])
-    return points
-
-
-def on_faces(bounds: ArrayLike, n: int, generator: torch.Generator) -> Tensor:
-    """Draw points uniformly from the boundary of a box, from each face in proportion to its area.
-
-    Parameters
-    ----------
-    bounds, n, generator
-        See :func:`in_box`.
-
-    Returns
-    -------
-    Tensor of float64, shape (n, d)
-    """
-    points = in_box(bounds, n, generator)
-    ends = torch.tensor(np.array(bounds, dtype=np.float64))
-    area = 1 / (ends[:, 1] - ends[:, 0])  # divided by the volume of the box
-    axis = torch.multinomial(area, n, replacement=True, generator=generator)
-    end = torch.randint(2, (n,), generator=generator)
-    points[torch.arange(n), axis] = ends[axis, end]
     return points
 
 
@@ -103,7 +100,7 @@ def tensor_grid(bounds: ArrayLike, nodes: Sequence[int]) -> Points:
 
     Examples
     --------
-    >>> from deepcd.pde.problems.sampling import tensor_grid
+    >>> from deepcd.pde.regions.sampling import tensor_grid
     >>> tensor_grid([(0, 1), (-1, 1)], (2, 3)).tolist()
     [[0.0, -1.0], [0.0, 0.0], [0.0, 1.0], [1.0, -1.0], [1.0, 0.0], [1.0, 1.0]]
     """
