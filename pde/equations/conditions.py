@@ -100,7 +100,9 @@ def observe(points: Any, *, sigma: Any = None, **values: Any) -> Observation:
     arrays = {name: _finite(value, name) for name, value in values.items()}
     for name, value in arrays.items():
         if value.shape != x.shape[:1]:
-            raise ValueError(f"there are {len(x)} observed points, so {name} must have the shape ({len(x)},), got {tuple(value.shape)}")
+            raise ValueError(
+                f"there are {len(x)} observed points, so {name} must have the shape ({len(x)},), got {tuple(value.shape)}"
+            )
     deviation = None
     if sigma is not None:
         deviation = _finite(sigma, "sigma")

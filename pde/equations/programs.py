@@ -132,5 +132,7 @@ def _value(node: Expression, values: Values) -> Any:
         return product
     if node.op == "pow":
         return args[0] ** args[1]
-    like = next((a for a in args if isinstance(a, Tensor) and a.is_floating_point()), torch.zeros((), dtype=torch.float64))
+    like = next(
+        (a for a in args if isinstance(a, Tensor) and a.is_floating_point()), torch.zeros((), dtype=torch.float64)
+    )
     return node.op(*(a if isinstance(a, Tensor) else torch.as_tensor(a, dtype=like.dtype) for a in args))

@@ -116,5 +116,7 @@ def _of_function(node: Expression, parts: list[Any]) -> Any:
     if function not in RULES:
         known = ", ".join(sorted(f.__name__ for f in RULES))
         name = getattr(function, "__name__", function)
-        raise TypeError(f"{name} in an equation cannot be differentiated: use sums, products, powers, where, or {known}")
+        raise TypeError(
+            f"{name} in an equation cannot be differentiated: use sums, products, powers, where, or {known}"
+        )
     return add(*(mul(part, rule(*node.args)) for part, rule in zip(parts, RULES[function], strict=True)))

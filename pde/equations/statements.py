@@ -193,7 +193,9 @@ class Problem:
         found = bound(self.solution, coordinates(self.axes, x.T), "the solution")
         parts = [torch.as_tensor(one, dtype=torch.float64).expand(len(x)) for one in _listed(found)]
         if len(parts) != len(self.fields):
-            raise ValueError(f"the solution must give {len(self.fields)} fields, {', '.join(self.fields)}; got {len(parts)}")
+            raise ValueError(
+                f"the solution must give {len(self.fields)} fields, {', '.join(self.fields)}; got {len(parts)}"
+            )
         return torch.stack(parts).numpy()
 
     def error(self, u: Points, exact: Points) -> float:
@@ -273,7 +275,9 @@ class Problem:
             raise ValueError("the equation names the normal n, which only conditions have")
         named = {leaf.args[0] for leaf in leaves(*equation.residuals) if leaf.op == "field"}
         if missing := [field for field in self.fields if field not in named]:
-            raise ValueError(f"no equation determines {', '.join(missing)}: name it in the equation, or leave it out of fields")
+            raise ValueError(
+                f"no equation determines {', '.join(missing)}: name it in the equation, or leave it out of fields"
+            )
         used = {leaf.args[0] for term in self.terms for leaf in leaves(*term.residuals) if leaf.op == "unknown"}
         if idle := [name for name in self.unknowns if name not in used]:
             raise ValueError(f"the unknown {', '.join(idle)} is in no equation and in no condition")

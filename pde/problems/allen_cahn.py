@@ -44,7 +44,6 @@ def allen_cahn() -> Problem:
         solution_error=5e-9,
         name="allen_cahn",
         title="u_t = 0.001 u_xx + 5 (u - u³)",
-        recommended={"points": 1_500},
     )
 
 

@@ -70,7 +70,6 @@ def diffusion() -> Problem:
         solution=lambda t, x: torch.exp(-t) * torch.sin(pi * x),
         name="diffusion",
         title="u_t = u_xx + s",
-        recommended={"points": 30, "budget": 1_500},
     )
 
 
@@ -128,7 +127,6 @@ def burgers() -> Problem:
         solution_error=1e-13,
         name="burgers",
         title="u_t + u u_x = (0.01/π) u_xx",
-        recommended={"budget": 8_000},
     )
 
 

@@ -27,14 +27,17 @@ NODES = {2: 65, 4: 9, 6: 5, 8: 3, 10: 3}  # nodes per axis of the grid near the 
 IN_TEN_DIMENSIONS = {
     "optimizer": "soap",
     "points": 3_000,
+    "boundary": 750,
     "period": 20,
-    "budget": 12_000,
+    "turn": 20,
+    "steps": 12_000,
     "width": 64,
+    "depth": 3,
     "rate": 7e-4,
     "single": True,
 }
-RECOMMENDED: dict[int, dict[str, Any]] = {6: {"points": 1_500, "budget": 3_000}, 10: IN_TEN_DIMENSIONS}
-TWO_PEAKS = {"points": 1_500, "budget": 6_000, "samplers": {"aas": {"replay": 0.0}}}
+RECOMMENDED: dict[int, dict[str, Any]] = {10: IN_TEN_DIMENSIONS}
+TWO_PEAKS = {"samplers": {"aas": {"replay": 0.0}}}
 
 Centres = tuple[tuple[float, float], ...]
 
@@ -50,7 +53,7 @@ def one_peak() -> Problem:
     Problem
         Its metric is the mean square error on 256 x 256 nodes.
     """
-    return _peaks("one_peak", ((0.5, 0.5),), drift=False, recommended={"points": 1_500, "budget": 4_000})
+    return _peaks("one_peak", ((0.5, 0.5),), drift=False)
 
 
 def two_peaks() -> Problem:
@@ -130,7 +133,7 @@ def gaussian(dimension: int, nonlinear: bool = False) -> Problem:
     )
 
 
-def _peaks(name: str, centres: Centres, drift: bool, recommended: dict[str, Any]) -> Problem:
+def _peaks(name: str, centres: Centres, drift: bool, recommended: dict[str, Any] | None = None) -> Problem:
     D = box(x=(-1, 1), y=(-1, 1))
 
     def exact(x: Any, y: Any) -> Any:

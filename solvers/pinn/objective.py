@@ -128,9 +128,7 @@ class Objective:
                 found.append(self._at(stated, term, x, ((ones if weights is None else weights) / len(x)).sqrt(), {}))
         return found
 
-    def place(
-        self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()
-    ) -> None:
+    def place(self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
         """Choose the points of the loss, as those of `placed`."""
         self._placed = self.placed(x, weights, boundary)
 
@@ -169,9 +167,11 @@ class Objective:
                 values = at.term.residuals(at.placed, rows, unknowns)
             for k in range(at.term.size):
                 leaves = [rows, *unknowns.values()]
-                by = torch.autograd.grad(values[k].sum(), leaves, retain_graph=True, allow_unused=True) if (
-                    values.requires_grad
-                ) else [None] * len(leaves)
+                by = (
+                    torch.autograd.grad(values[k].sum(), leaves, retain_graph=True, allow_unused=True)
+                    if (values.requires_grad)
+                    else [None] * len(leaves)
+                )
                 columns = transposed[:, first : first + n]
                 if by[0] is not None:
                     cotangents = self.network.pull(tape, by[0], at.term.series)
@@ -282,7 +282,13 @@ class Objective:
         return at.term.residuals(at.placed, rows, unknowns)
 
     def _at(
-        self, stated: Stated, term: Term, x: Tensor, scale: Tensor, data: Mapping[str, Tensor], normal: Tensor | None = None
+        self,
+        stated: Stated,
+        term: Term,
+        x: Tensor,
+        scale: Tensor,
+        data: Mapping[str, Tensor],
+        normal: Tensor | None = None,
     ) -> At:
         x = x.to(self.dtype)
         given: dict[Expression, Tensor] = {}

@@ -276,7 +276,9 @@ class Run:
         points = np.asarray(x, dtype=np.float64)
         d = self.problem.dimension
         if points.ndim != 2 or points.shape[1] != d:
-            raise ValueError(f"x must have the shape (n, {d}), a column for each of {', '.join(self.problem.axes)}, got {points.shape}")
+            raise ValueError(
+                f"x must have the shape (n, {d}), a column for each of {', '.join(self.problem.axes)}, got {points.shape}"
+            )
         if not np.isfinite(points).all():
             raise ValueError("x must be finite")
         return torch.from_numpy(points.copy())

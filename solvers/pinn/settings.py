@@ -12,6 +12,18 @@ from deepcd.solvers.arguments import count, tolerance
 WITH_GRADIENTS: dict[str, Any] = {"points": 2_000, "boundary": 500, "period": 100, "turn": 100, "share": 1.0}
 WITH_GRADIENTS |= {"width": 30}
 
+# Width and number of points that suit a Gauss-Newton run of some length, by the least budget in seconds. Steps are the
+# longer the larger a network is, and a small one has learned what it can after some hundred steps.
+BY_BUDGET: tuple[tuple[float, dict[str, Any]], ...] = (
+    (500.0, {"width": 26, "points": 9_000}),
+    (60.0, {"width": 20, "points": 5_000}),
+)
+
+
+def by_budget(budget: float | None) -> dict[str, Any]:
+    """Return settings that suit a budget, where they differ from the defaults of `RunSettings`."""
+    return next((dict(chosen) for least, chosen in BY_BUDGET if budget is not None and budget >= least), {})
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -60,8 +72,8 @@ class RunSettings:
     period: int = 10
     turn: int = 2
     share: float = 0.2
-    width: int = 20
-    depth: int = 3
+    width: int = 16
+    depth: int = 4
     harmonics: int = 3
     rate: float = 5e-3
     warmup: int = 500

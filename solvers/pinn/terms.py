@@ -83,7 +83,9 @@ def _collapsed(residuals: Sequence[Any], derivatives: Sequence[Expression]) -> l
     """Return the sums of derivatives of highest order to which the residuals are proportional."""
     needed = {leaf.args[1] for leaf in derivatives}
     tops = [a for a in needed if any(a) and not any(a != b and _at_most(a, b) for b in needed)]
-    coefficients = {a: _coefficients(residuals, [leaf for leaf in derivatives if leaf.args[1] == a]) for a in sorted(tops)}
+    coefficients = {
+        a: _coefficients(residuals, [leaf for leaf in derivatives if leaf.args[1] == a]) for a in sorted(tops)
+    }
     groups: list[list[tuple[Index, float]]] = []
     for a, own in coefficients.items():
         if own is None:

@@ -21,7 +21,7 @@ from deepcd.solvers.pinn import checkpoints, samplers
 from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS
 from deepcd.solvers.pinn.run import Points, Run
 from deepcd.solvers.pinn.samplers import Sampler
-from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings
+from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings, by_budget
 
 LOG = logging.getLogger("deepcd")
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints, in seconds
@@ -163,10 +163,12 @@ def _prepared(own: Problem, sampler: str | Sampler, seed: int, given: dict[str, 
     optimizer = chosen.setdefault("optimizer", _optimizer_for(own, chosen))
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known: {', '.join(OPTIMIZERS)}")
-    if optimizer != "gauss-newton":
+    if optimizer == "gauss-newton":
+        chosen = by_budget(chosen.get("budget")) | chosen
+    else:
         chosen = WITH_GRADIENTS | chosen
-    if "steps" in given and "budget" not in given:
-        chosen["budget"] = None
+    if "steps" in chosen:
+        chosen.setdefault("budget", None)
     if isinstance(sampler, Sampler):
         if "sampler_options" in given:
             raise ValueError("sampler_options are for a sampler that is given by name: pass them to its class")

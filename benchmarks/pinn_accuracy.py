@@ -1,9 +1,10 @@
-"""Problems that are stated in a few lines: what error do they reach in thirty seconds?
+"""What error does a network reach in how many seconds?
 
-    python -m benchmarks.pinn_statements [--problems l_shape star ...] [--seeds 5] [--budget 30] [--first 0]
+    python -m benchmarks.pinn_accuracy [--problems burgers l_shape ...] [--budget 30] [--seeds 5] [--first 0]
+                                       [--set width=20 points=5000 ...] [--sampler aas] [--save NAME]
 
-Each problem is a function below that returns a `pinn.Problem`, with a solution that is known in closed form, except the
-cavity, whose velocities are compared with those that Ghia, Ghia and Shin tabulate ("High-Re solutions for incompressible
+The problems are those of `deepcd.pinn.PROBLEMS`, and some more that are stated below in a few lines. Their solutions are
+known, except that of the cavity, whose velocities are compared with those that Ghia, Ghia and Shin tabulate ("High-Re solutions for incompressible
 flow using the Navier-Stokes equations and a multigrid method", J. Comput. Phys. 48, 1982, tables I and II, Re = 100).
 Seconds are CPU seconds of the process, on one thread; the seconds that the error takes are counted as well. Errors are
 those of the iterate that would be returned, which is chosen on held-out points, at the end of the last round within the
@@ -26,9 +27,10 @@ import numpy as np
 import torch
 from torch import cos, exp, pi, sin, sqrt
 
-from benchmarks.problems import save_results
+from benchmarks.problems import save_results, saved_rows
 from deepcd import pinn
 from deepcd.pde.analytic_meshes import torus as torus_mesh
+from deepcd.solvers.pinn.settings import by_budget
 
 Problem = pinn.Problem
 
@@ -95,7 +97,7 @@ def cavity() -> Problem:
     return Problem(flow, D, pinn.on(D["x-", "x+", "y-"], lambda u, v: [u, v]), lid, fields="uvp", name="cavity")
 
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {
+OWN: dict[str, Callable[[], Problem]] = {
     "l_shape": l_shape,
     "star": star,
     "helmholtz": helmholtz,
@@ -127,7 +129,7 @@ def against_ghia(run: pinn.Run) -> float:
 def measured(name: str, seed: int, budget: float, **settings: Any) -> dict[str, Any]:
     """Return the error of the iterate that is returned after some CPU seconds."""
     torch.set_num_threads(1)
-    problem = PROBLEMS[name]()
+    problem = OWN[name]() if name in OWN else pinn.problem(name)
     begun = time.process_time()
     curve: list[tuple[float, float, float]] = []
 
@@ -139,39 +141,49 @@ def measured(name: str, seed: int, budget: float, **settings: Any) -> dict[str, 
         curve.append((time.process_time() - begun, error, run.history[-1]["steps"]))
         return curve[-1][0] >= budget
 
-    run = pinn.solve(problem, seed=seed, budget=1e9, callback=note, **settings)
+    sized = {"width": pinn.RunSettings.width, "points": pinn.RunSettings.points} | by_budget(budget)
+    run = pinn.solve(problem, seed=seed, budget=1e9, callback=note, **{**sized, **problem.recommended, **settings})
     within = [row for row in curve if row[0] <= budget] or curve[:1]
     seconds, error, steps = within[-1]
     parameters = len(run.objective.theta)
     return {
-        "problem": name, "seed": seed, "budget": budget, "seconds": seconds, "error": error, "steps": steps,
-        "parameters": parameters, "curve": curve,
+        "problem": name, "sampler": settings.get("sampler", "aas"), "seed": seed, "budget": budget, "seconds": seconds, "error": error, "steps": steps,
+        "parameters": parameters, "metric": problem.metric, "curve": curve,
     }  # fmt: skip
 
 
 def main() -> None:
     """Print and save the errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
+    parser.add_argument("--problems", nargs="+", default=list(OWN), choices=[*OWN, *pinn.PROBLEMS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--budget", type=float, default=30.0)
-    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--budget", type=float, default=30.0, help="CPU seconds")
+    parser.add_argument("--sampler", default="aas", choices=pinn.SAMPLERS)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", help="settings of the runs")
+    parser.add_argument("--save", default="", help="name of the file of results")
     args = parser.parse_args()
-    rows = []
+    settings = {
+        name: int(value) if value.isdigit() else float(value) for name, value in (s.split("=") for s in args.set)
+    }
+    rows = saved_rows(args.save) if args.save else []
     for name in args.problems:
+        rows = [
+            row for row in rows if (row["problem"], row["budget"], row["sampler"]) != (name, args.budget, args.sampler)
+        ]
+        errors = []
         for seed in range(args.first, args.first + args.seeds):
-            row = measured(name, seed, args.budget * (2 if name == "cavity" else 1))
+            row = measured(name, seed, args.budget, sampler=args.sampler, **settings)
             rows.append(row)
+            errors.append(row["error"])
             print(
-                f"{name:10s} seed {seed}: {row['error']:.2e} after {row['seconds']:.1f} CPU s, {row['steps']:.0f} steps, "
+                f"{name:16s} seed {seed}: {row['error']:.2e} after {row['seconds']:.1f} CPU s, {row['steps']:.0f} steps, "
                 f"{row['parameters']} parameters",
                 flush=True,
             )
             if args.save:
-                save_results("pinn-statements", rows)
-        errors = [row["error"] for row in rows if row["problem"] == name]
-        print(f"{name:10s} median {np.median(errors):.2e}, largest {max(errors):.2e}", flush=True)
+                save_results(args.save, rows)
+        print(f"{name:16s} median {np.median(errors):.2e}, largest {max(errors):.2e}", flush=True)
 
 
 if __name__ == "__main__":
