@@ -142,7 +142,8 @@ def measured(name: str, seed: int, budget: float, **settings: Any) -> dict[str, 
         return curve[-1][0] >= budget
 
     sized = {"width": pinn.RunSettings.width, "points": pinn.RunSettings.points} | by_budget(budget)
-    run = pinn.solve(problem, seed=seed, budget=1e9, callback=note, **{**sized, **problem.recommended, **settings})
+    sized = {name: value for name, value in sized.items() if name not in problem.recommended}
+    run = pinn.solve(problem, seed=seed, budget=1e9, callback=note, **sized | settings)
     within = [row for row in curve if row[0] <= budget] or curve[:1]
     seconds, error, steps = within[-1]
     parameters = len(run.objective.theta)
