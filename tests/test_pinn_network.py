@@ -1,142 +1,131 @@
-"""The network, its derivatives and its loss, against nested automatic differentiation."""
+"""The network: derivatives of its fields, and derivatives of these by its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from deepcd.pde.problems import Condition, Problem, coordinates, problem
-from deepcd.pde.problems.jets import Jet
+from deepcd.pde.equations.expressions import Index
 from deepcd.solvers.pinn.network import Network
-from deepcd.solvers.pinn.objective import NotFiniteError, Objective
-from deepcd.solvers.pinn.tanh_jets import tanh_jets
+from deepcd.solvers.pinn.series import Series, factorial
 
-SUMS = {1: ((0,),), 2: ((0, 1),), 3: ((0,), (1, 2)), 4: ()}
-
-
-def derivatives(u: torch.nn.Module, x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient and sum of second derivatives by nested backward passes."""
-    (gradient,) = torch.autograd.grad(u(x).sum(), x, create_graph=True)
-    parts = [torch.autograd.grad(gradient[:, a].sum(), x, create_graph=True)[0][:, a] for a in axes]
-    return gradient, torch.stack(parts).sum(0)
+BOUNDS = [(-2.0, 1.0), (0.0, 3.0)]
+KINDS = {"box": {}, "periodic in x": {1: 3.0}, "periodic in both": {0: 3.0, 1: 3.0}}
+SERIES = Series([(1, 2), (3, 0)], [(((0, 4), 1.0), ((2, 2), 2.0))], d=2)
 
 
-@pytest.mark.parametrize("features", [0, 5])
-@pytest.mark.parametrize("d", SUMS)
-def test_derivatives_are_those_of_nested_differentiation(d: int, features: int) -> None:
-    net = Network([(-2, 1)] * d, width=7, depth=2, features=features, frequency=2.0, seed=d)
+def network(kind: str, outputs: int = 1, dtype: torch.dtype = torch.float64) -> Network:
+    net = Network(BOUNDS, outputs=outputs, width=6, depth=2, periodic=KINDS[kind], harmonics=2, seed=3, dtype=dtype)
     for bias in net.biases:
         torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(1))
-    x = torch.rand(11, d, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
-    jet = net.jet(x.detach(), SUMS[d])
-    assert jet.second.shape == (len(SUMS[d]), 11)
-    torch.testing.assert_close(jet.value, net(x))
-    torch.testing.assert_close(jet.gradient.T, derivatives(net, x, (0,))[0])
-    for k, axes in enumerate(SUMS[d]):
-        torch.testing.assert_close(jet.second[k], derivatives(net, x, axes)[1])
+    return net
 
 
-def test_gradients_of_second_derivatives_too() -> None:
-    net = Network([(-1, 1), (0, 2)], width=6, depth=3, seed=3)
-    x = torch.rand(9, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
-    gradient, laplacian = derivatives(net, x, (0, 1))
-    wanted = torch.autograd.grad((laplacian**2 + gradient[:, 0] ** 3 + net(x)).mean(), list(net.parameters()))
-    jet = net.jet(x.detach(), ((0, 1),))
-    got = torch.autograd.grad((jet.second[0] ** 2 + jet.gradient[0] ** 3 + jet.value).mean(), list(net.parameters()))
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a, b)
+def points(n: int = 9) -> Tensor:
+    return 3 * torch.rand(n, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - torch.tensor(
+        [2.0, 0]
+    )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n", [1, 255, 700])  # a block of the kernel has 256
-def test_compiled_tanh_is_that_of_jets(n: int, dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(n)
-    sums = ((0, 2), (1,))
-    fields = torch.randn(4, 6, n, generator=generator, dtype=dtype, requires_grad=True)
-    bias = torch.randn(4, generator=generator, dtype=dtype, requires_grad=True)
-    weights = torch.randn(4, 6, n, generator=generator, dtype=dtype)
-    units = [Jet(z[0] + b, z[1:4], z[4:], sums).tanh() for z, b in zip(fields, bias, strict=True)]
-    wanted = torch.stack([torch.cat([u.value[None], u.gradient, u.second]) for u in units])
-    got = tanh_jets(fields, bias, sums)
-    torch.testing.assert_close(got, wanted)
-    gradients = [torch.autograd.grad((weights * out).sum(), (fields, bias)) for out in (got, wanted)]
+def plain(net: Network, kind: str, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
+    """The fields, shape (m, n), by operations that torch can differentiate any number of times."""
+    given = list(net.parameters()) if parameters is None else parameters
+    weights, biases = given[: len(given) // 2], given[len(given) // 2 :]
+    h = torch.stack([(x[:, i] - net.centre[i]) * net.rate[i] for i in range(2) if i not in KINDS[kind]] + [x[:, 0]])[
+        :-1
+    ]
+    waves = [2 * torch.pi * k / period * (x[:, a] - net.centre[a]) for a, period in KINDS[kind].items() for k in (1, 2)]
+    if waves:
+        h = torch.cat([h, torch.cos(torch.stack(waves)), torch.sin(torch.stack(waves))])
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        h = torch.tanh(weight @ h + bias[:, None])
+    return weights[-1] @ h + biases[-1][:, None]
+
+
+def nested(f: Tensor, x: Tensor, index: Index) -> Tensor:
+    for axis, times in enumerate(index):
+        for _ in range(times):
+            f = torch.autograd.grad(f.sum(), x, create_graph=True)[0][:, axis]
+    return f
+
+
+def rows(f: Tensor, x: Tensor) -> Tensor:
+    """The rows of SERIES of a field."""
+    own = [nested(f, x, a) / factorial(a) for a in SERIES.rows]
+    sums = [torch.stack([c * nested(f, x, a) for a, c in one]).sum(0) for one in SERIES.sums]
+    return torch.stack([*own, *sums])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives_are_those_of_nested_differentiation(kind: str) -> None:
+    net, x = network(kind, outputs=2), points().requires_grad_()
+    got = net.series(net.inputs(x.detach(), SERIES), SERIES)
+    fields = plain(net, kind, x)
+    torch.testing.assert_close(net(x.detach()), fields)
+    for ours, field in zip(got, fields, strict=True):
+        torch.testing.assert_close(ours, rows(field, x), rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["periodic in x", "periodic in both"])
+def test_fields_are_periodic_whatever_the_weights_are(kind: str) -> None:
+    net, x = network(kind), points()
+    for axis, period in KINDS[kind].items():
+        shifted = x.clone()
+        shifted[:, axis] += period
+        torch.testing.assert_close(net(shifted), net(x))
+        assert not torch.allclose(net(x + 0.3), net(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_by_all_weights_are_those_of_nested_differentiation(kind: str) -> None:
+    net, x = network(kind, outputs=2), points().requires_grad_()
+    ours = net.series(net.inputs(x.detach(), SERIES), SERIES)
+    theirs = torch.stack([rows(field, x) for field in plain(net, kind, x)])
+    gradients = [torch.autograd.grad((one**2).mean(), list(net.parameters())) for one in (ours, theirs)]
     for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 if dtype == torch.float32 else 1e-10)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def jacobian(net: Network, x: Tensor, cotangent: Tensor, scale: Tensor) -> Tensor:
+    fields = net.inputs(x, SERIES)
+    _, tape = net.run(fields, SERIES)
+    out = torch.full((sum(p.numel() for p in net.parameters()), len(x)), torch.nan, dtype=fields.dtype)
+    net.jacobian(tape, net.pull(tape, cotangent, SERIES), scale, out)
+    return out
+
+
+@pytest.mark.parametrize("n", [5, 300])  # a block of the kernel has 128
+@pytest.mark.parametrize("kind", KINDS)
+def test_jacobian_is_that_of_jacrev(kind: str, n: int) -> None:
+    net, x = network(kind), points(n)
+    weights = torch.randn(len(SERIES), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    scale = torch.rand(n, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    got = jacobian(net, x, weights[None, :, None].expand(1, -1, n).contiguous(), scale)
+    few = torch.arange(n)[:: max(1, n // 4)]
+
+    def residuals(*parameters: Tensor) -> Tensor:
+        at = x[few].clone().requires_grad_()
+        return scale[few] * (weights @ rows(plain(net, kind, at, parameters)[0], at))
+
+    parameters = tuple(p.detach() for p in net.parameters())
+    parts = torch.autograd.functional.jacobian(residuals, parameters)
+    layers = len(parameters) // 2
+    wanted = [parts[k + offset].reshape(len(few), -1) for k in range(layers) for offset in (0, layers)]
+    torch.testing.assert_close(got[:, few].T, torch.cat(wanted, dim=1), rtol=1e-9, atol=1e-9)
+
+
+def test_single_precision_agrees_to_its_digits() -> None:
+    double, single, x = network("periodic in x"), network("periodic in x", dtype=torch.float32), points()
+    wanted = double.series(double.inputs(x, SERIES), SERIES)
+    got = single.series(single.inputs(x.float(), SERIES), SERIES)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), wanted, rtol=0, atol=1e-4 * float(wanted.detach().abs().max()))
 
 
 def test_seeds_decide_the_weights() -> None:
     a, b, c = (torch.cat([p.ravel() for p in Network([(0, 1)], seed=s).parameters()]) for s in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-
-
-class TestObjective:
-    def test_loss_and_gradient(self) -> None:
-        equation = problem("gaussian_2d")
-        net = Network(equation.bounds, width=6, depth=2, seed=1)
-        objective = Objective(equation, net)
-        generator = torch.Generator().manual_seed(0)
-        x = 2 * torch.rand(20, 2, generator=generator, dtype=torch.float64) - 1
-        on = equation.conditions[0].points(8, generator)
-        weights = torch.rand(20, generator=generator, dtype=torch.float64)
-        objective.place(x, weights, [on])
-        at = x.clone().requires_grad_()
-        _, laplacian = derivatives(net, at, (0, 1))
-        source = (40 - 400 * (x**2).sum(1)) * torch.exp(-10 * (x**2).sum(1))
-        boundary = net(on) - torch.exp(-10 * (on**2).sum(1))
-        wanted = (weights * (laplacian + source) ** 2).mean()
-        wanted = wanted + equation.conditions[0].weight * (boundary**2).mean()
-        torch.testing.assert_close(objective.loss(), wanted)
-        value, gradient = objective(objective.parameters)
-        assert value == pytest.approx(wanted.item())
-        step, theta = 1e-6, objective.parameters
-        for i in (0, 17, 50):
-            ahead, behind = theta.copy(), theta.copy()
-            ahead[i] += step
-            behind[i] -= step
-            assert gradient[i] == pytest.approx((objective(ahead)[0] - objective(behind)[0]) / (2 * step), rel=1e-4)
-
-    def test_values_meet_the_data_of_an_ansatz(self) -> None:
-        equation = problem("burgers")
-        objective = Objective(equation, Network(equation.bounds, width=6, depth=2, seed=1))
-        x = torch.linspace(-1, 1, 9, dtype=torch.float64)
-        start = torch.stack([torch.zeros(9, dtype=torch.float64), x], 1)
-        torch.testing.assert_close(objective.values(start), -torch.sin(torch.pi * x))
-
-    @pytest.mark.parametrize("term", ["PDE", "initial condition"])
-    def test_a_residual_that_is_nan_is_named_with_its_point(self, term: str) -> None:
-        def residual(x: Sequence[Jet], u: Jet) -> torch.Tensor:
-            return torch.where(x[0].value > 0.75, torch.nan, u.value)
-
-        def sound(x: Sequence[Jet], u: Jet) -> torch.Tensor:
-            return u.value
-
-        points = torch.tensor([[0.5], [0.875]], dtype=torch.float64)
-        start = Condition("initial", lambda n, g: points, sound if term == "PDE" else residual)
-        equation = Problem(
-            name="mine",
-            title="u = 0",
-            axes=("s",),
-            bounds=np.array([[0.0, 1.0]]),
-            sums=(),
-            residual=residual if term == "PDE" else sound,
-            conditions=(start,),
-            ansatz=None,
-            solution=lambda x: np.zeros(len(x)),
-            grid=lambda: np.zeros((3, 1)),
-            metric="mse",
-            reference="none",
-        )
-        objective = Objective(equation, Network(equation.bounds, width=3, depth=1))
-        objective.place(points, on=[points])
-        error = objective.fault()
-        assert isinstance(error, NotFiniteError)
-        assert str(error) == f"the residual of the {term} of mine is not finite at {{'s': 0.875}}"
-
-
-def test_coordinates_match_points() -> None:
-    x = torch.rand(5, 3, dtype=torch.float64)
-    assert torch.equal(torch.stack([c.value for c in coordinates(x, ())], 1), x)

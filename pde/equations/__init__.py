@@ -12,4 +12,4 @@ from deepcd.pde.extras import require
 require("torch", extra="pinn", by="deepcd.pde.equations")
 
 from deepcd.pde.equations.expressions import Expression as Expression
-from deepcd.pde.equations.expressions import Frame as Frame
+from deepcd.pde.equations.frames import Frame as Frame

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepcd.pde.regions import Part
-from deepcd.pde.regions.contract import Name
+from deepcd.pde.regions.pieces import Name
 
 WEIGHT = 10.0  # weight of the mean square of a condition in the loss, where that of the equation has weight 1
 
@@ -101,7 +101,8 @@ def observe(points: Any, *, sigma: Any = None, **values: Any) -> Observation:
     for name, value in arrays.items():
         if value.shape != x.shape[:1]:
             raise ValueError(
-                f"there are {len(x)} observed points, so {name} must have the shape ({len(x)},), got {tuple(value.shape)}"
+                f"there are {len(x)} observed points, so {name} must have the shape ({len(x)},), got "
+                f"{tuple(value.shape)}"
             )
     deviation = None
     if sigma is not None:

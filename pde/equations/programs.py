@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class Program:
     Examples
     --------
     >>> import torch
-    >>> from deepcd.pde.equations.expressions import Frame
+    >>> from deepcd.pde.equations.frames import Frame
     >>> from deepcd.pde.equations.programs import Program
     >>> frame = Frame("x")
     >>> x, u = frame.axis("x"), frame.field("u")
@@ -48,8 +49,9 @@ class Program:
     def constants(self, given: Mapping[Expression, Any]) -> Values:
         """Return the values of all parts that depend on coordinates and data alone, from those of these leaves."""
         values = {leaf.serial: value for leaf, value in given.items()}
+        dtype = _dtype(values)
         for node in self._early:
-            values[node.serial] = _value(node, values)
+            values[node.serial] = _value(node, values, dtype)
         return {serial: value for serial, value in values.items() if serial in self._used}
 
     def __call__(self, constants: Values, given: Mapping[Expression, Any]) -> list[Any]:
@@ -67,12 +69,15 @@ class Program:
         list of Tensor of shape (n,), or number
         """
         values = {**constants, **{leaf.serial: value for leaf, value in given.items()}}
+        dtype = _dtype(values)
         for node in self._late:
-            values[node.serial] = _value(node, values)
+            values[node.serial] = _value(node, values, dtype)
         return [values[one.serial] if isinstance(one, Expression) else one for one in self._results]
 
 
-def nested(expressions: Sequence[Any], given: Mapping[Expression, Tensor], x: Sequence[Tensor]) -> list[Tensor]:
+def nested(
+    expressions: Sequence[Any], given: Mapping[Expression, Tensor], x: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Return the values of expressions whose derivatives were left as they are, by nested differentiation.
 
     Parameters
@@ -86,7 +91,9 @@ def nested(expressions: Sequence[Any], given: Mapping[Expression, Tensor], x: Se
 
     Returns
     -------
-    list of Tensor, shape (n,)
+    values : Tensor, shape (m, n)
+    sizes : Tensor, shape (m, n)
+        The same with all terms of sums taken as positive: what rounding errors are to be measured by.
     """
     values = {leaf.serial: value for leaf, value in given.items()}
     for node in _sorted(expressions):
@@ -97,9 +104,19 @@ def nested(expressions: Sequence[Any], given: Mapping[Expression, Tensor], x: Se
                 (gradient,) = torch.autograd.grad(of.sum(), axis, create_graph=True, allow_unused=True)
             values[node.serial] = torch.zeros_like(axis) if gradient is None else gradient
         elif not _is_leaf(node):
-            values[node.serial] = _value(node, values)
+            values[node.serial] = _value(node, values, torch.float64)
     zero = torch.zeros_like(x[0])
-    return [zero + (values[one.serial] if isinstance(one, Expression) else one) for one in expressions]
+    found = [zero + (values[one.serial] if isinstance(one, Expression) else one) for one in expressions]
+    return torch.stack(found), torch.stack([zero + _size(one, values) for one in expressions])
+
+
+def _size(one: Any, values: Values) -> Any:
+    if not isinstance(one, Expression):
+        return abs(one)
+    if one.op in ("add", "mul"):
+        parts = [_size(a, values) for a in one.args]
+        return sum(parts) if one.op == "add" else math.prod(parts)
+    return abs(values[one.serial])
 
 
 def _is_leaf(node: Expression) -> bool:
@@ -118,7 +135,13 @@ def _sorted(expressions: Sequence[Any]) -> list[Expression]:
     return [found[serial] for serial in sorted(found)]
 
 
-def _value(node: Expression, values: Values) -> Any:
+def _dtype(values: Values) -> torch.dtype:
+    """Return the type of the values, in which numbers are given to functions."""
+    found = (v.dtype for v in values.values() if isinstance(v, Tensor) and v.is_floating_point())
+    return next(found, torch.float64)
+
+
+def _value(node: Expression, values: Values, dtype: torch.dtype) -> Any:
     args = [values[a.serial] if isinstance(a, Expression) else a for a in node.args]
     if node.op == "add":
         total = args[0]
@@ -132,7 +155,8 @@ def _value(node: Expression, values: Values) -> Any:
         return product
     if node.op == "pow":
         return args[0] ** args[1]
-    like = next(
-        (a for a in args if isinstance(a, Tensor) and a.is_floating_point()), torch.zeros((), dtype=torch.float64)
-    )
-    return node.op(*(a if isinstance(a, Tensor) else torch.as_tensor(a, dtype=like.dtype) for a in args))
+    if node.op == "number":
+        return args[0]
+    types = [torch.bool if isinstance(a, bool) else dtype for a in args]
+    tensors = (a if isinstance(a, Tensor) else torch.as_tensor(a, dtype=t) for a, t in zip(args, types, strict=True))
+    return node.op(*tensors)

@@ -9,19 +9,20 @@ from typing import Any
 import torch
 
 from deepcd.pde.equations.expressions import HIGHEST, Expression, add, mul, power
+from deepcd.pde.equations.functions import STEPS
 
 # For each function, its derivatives by its arguments, in the order of the arguments.
 RULES: dict[Any, tuple[Callable[..., Any], ...]] = {
-    torch.sin: (lambda e: torch.cos(e),),
+    torch.sin: (torch.cos,),
     torch.cos: (lambda e: -torch.sin(e),),
     torch.tan: (lambda e: 1 + torch.tan(e) ** 2,),
-    torch.exp: (lambda e: torch.exp(e),),
+    torch.exp: (torch.exp,),
     torch.log: (lambda e: 1 / e,),
     torch.log1p: (lambda e: 1 / (1 + e),),
-    torch.expm1: (lambda e: torch.exp(e),),
+    torch.expm1: (torch.exp,),
     torch.sqrt: (lambda e: 0.5 / torch.sqrt(e),),
-    torch.sinh: (lambda e: torch.cosh(e),),
-    torch.cosh: (lambda e: torch.sinh(e),),
+    torch.sinh: (torch.cosh,),
+    torch.cosh: (torch.sinh,),
     torch.tanh: (lambda e: 1 - torch.tanh(e) ** 2,),
     torch.sigmoid: (lambda e: torch.sigmoid(e) * (1 - torch.sigmoid(e)),),
     torch.asin: (lambda e: 1 / torch.sqrt(1 - e**2),),
@@ -31,18 +32,12 @@ RULES: dict[Any, tuple[Callable[..., Any], ...]] = {
     torch.acosh: (lambda e: 1 / torch.sqrt(e**2 - 1),),
     torch.atanh: (lambda e: 1 / (1 - e**2),),
     torch.erf: (lambda e: 2 / math.sqrt(math.pi) * torch.exp(-(e**2)),),
-    torch.abs: (lambda e: torch.sign(e),),
+    torch.abs: (torch.sign,),
     torch.sign: (lambda e: 0,),
     torch.atan2: (lambda a, b: b / (a**2 + b**2), lambda a, b: -a / (a**2 + b**2)),
     torch.maximum: (lambda a, b: torch.where(a >= b, 1, 0), lambda a, b: torch.where(a >= b, 0, 1)),
     torch.minimum: (lambda a, b: torch.where(a <= b, 1, 0), lambda a, b: torch.where(a <= b, 0, 1)),
 }
-_SAME = {torch.absolute: torch.abs, torch.arctan2: torch.atan2, torch.arctan: torch.atan, torch.special.erf: torch.erf}
-_SAME |= {torch.arcsin: torch.asin, torch.arccos: torch.acos, torch.special.expit: torch.sigmoid}
-_SAME |= {torch.special.expm1: torch.expm1, torch.special.log1p: torch.log1p, torch.Tensor.abs: torch.abs}
-
-_STEPS = {torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne, torch.logical_and, torch.logical_or}
-_STEPS |= {torch.logical_not}
 
 
 def derivative(node: Any, by: Expression) -> Any:
@@ -80,7 +75,7 @@ def _derivative(node: Expression, by: Expression) -> Any:
         return 1
     if node.op == "field":
         return _raised(node, by) if by.op == "axis" else 0
-    if node.op == "axis" or node.op in ("unknown", "data", "normal"):
+    if node.op in ("axis", "unknown", "data", "normal", "number"):
         return 0
     parts = [derivative(a, by) for a in node.args]
     if node.op == "add":
@@ -108,8 +103,8 @@ def _raised(node: Expression, by: Expression) -> Expression:
 def _of_function(node: Expression, parts: list[Any]) -> Any:
     if all(not isinstance(part, Expression) and part == 0 for part in parts):
         return 0
-    function = _SAME.get(node.op, node.op)
-    if function in _STEPS:
+    function = node.op
+    if function in STEPS:
         return 0
     if function is torch.where:
         return node.frame.node(torch.where, node.args[0], *parts[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from deepcd.pde.equations.conditions import Observation, On
-from deepcd.pde.equations.expressions import Expression, Frame, add, leaves, mul
+from deepcd.pde.equations.expressions import Expression, add, leaves, mul
+from deepcd.pde.equations.frames import Frame
 from deepcd.pde.equations.text import written
 from deepcd.pde.regions import Domain, Part
 from deepcd.pde.regions.binding import bound, coordinates
@@ -35,7 +37,7 @@ class Term(NamedTuple):
         The part of the boundary where the residuals are to vanish; None in the domain, or at `points`.
     points : Tensor of shape (n, d) or None
         The points of an observation.
-    data : dict of str to Tensor of shape (n,)
+    data : mapping of str to Tensor of shape (n,)
         Values of leaves at `points`.
     """
 
@@ -44,7 +46,7 @@ class Term(NamedTuple):
     weight: float
     part: Part | None = None
     points: Tensor | None = None
-    data: dict[str, Tensor] = {}
+    data: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Problem:
@@ -209,6 +211,8 @@ class Problem:
         for name in names:
             if not isinstance(name, str) or not name.isidentifier():
                 raise ValueError(f"axes, fields and unknowns are named by identifiers, got {name!r}")
+        if "d" in self.axes:
+            raise ValueError("an axis cannot be named d, which differentiates, as in u.d('x1')")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)} names more than one of the axes, fields, unknowns and the normal n")
 
@@ -233,7 +237,15 @@ class Problem:
         parts = _listed(found)
         if len(parts) != len(self.fields):
             raise ValueError(f"{what} must give {len(self.fields)} fields, {', '.join(self.fields)}; got {len(parts)}")
-        return {f: absent[f] if part is None else part for f, part in zip(self.fields, parts, strict=True)}
+        return {
+            f: absent[f] if part is None else self._built(part, what)
+            for f, part in zip(self.fields, parts, strict=True)
+        }
+
+    def _built(self, part: Any, what: str) -> Expression:
+        if not isinstance(part, Expression | int | float):
+            raise TypeError(f"{what} must give expressions or numbers, got {type(part).__name__}")
+        return self.frame.lifted(part)
 
     def _condition(self, condition: Any, number: int, known: Mapping[str, Any]) -> Term:
         if isinstance(condition, Observation):

@@ -18,7 +18,7 @@ def written(node: Any) -> str:
 
     Examples
     --------
-    >>> from deepcd.pde.equations.expressions import Frame
+    >>> from deepcd.pde.equations.frames import Frame
     >>> from deepcd.pde.equations.text import written
     >>> frame = Frame("tx")
     >>> u = frame.field("u")
@@ -30,7 +30,9 @@ def written(node: Any) -> str:
 
 
 def _sum(node: Expression) -> str:
-    texts = [_part(a) for a in sorted(node.args, key=lambda a: not isinstance(a, Expression) or not a.depends)]
+    # Terms with fields first, numbers last.
+    order = sorted(node.args, key=lambda a: int(not a.depends) if isinstance(a, Expression) else 2)
+    texts = [_part(a) for a in order]
     return " ".join([texts[0], *(f"- {t[1:].lstrip()}" if t.startswith("-") else f"+ {t}" for t in texts[1:])])
 
 
@@ -45,12 +47,15 @@ def _part(node: Any) -> str:
         return axes[args[0]] if op == "axis" else f"n_{axes[args[0]]}"
     if op in ("unknown", "data"):
         return str(args[0])
+    if op == "number":
+        return _part(args[0])
     if op == "add":
         return f"({_sum(node)})"
     if op == "mul":
         return _product(args)
     if op == "pow":
-        return f"{_part(args[0])}^{_part(args[1])}"
+        base = _part(args[0])
+        return f"({base})^{_part(args[1])}" if args[0].op in ("mul", "pow") else f"{base}^{_part(args[1])}"
     return f"{getattr(op, '__name__', op)}({', '.join(written(a) for a in args)})"
 
 

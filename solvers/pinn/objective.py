@@ -79,6 +79,13 @@ class Objective:
         self._terms = [(one, Term(one.residuals, problem.fields, d)) for one in problem.terms]
         self._values = Term(problem.values(), problem.fields, d)
         self._placed: list[At] = []
+        self._observations = [c for c in problem.conditions if isinstance(c, Observation)]
+        self._unit = _unit_of(self._observations)
+
+    @property
+    def rows(self) -> list[int]:
+        """For each term of the loss, the number of coefficients that a unit of the network carries."""
+        return [len(term.series) for _, term in self._terms]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -114,11 +121,11 @@ class Objective:
         boundary : sequence of pairs of Tensors, shape (m, d)
             For each condition on the boundary, its points and the normals there.
         """
-        drawn, observed = iter(boundary), iter([c for c in self.problem.conditions if isinstance(c, Observation)])
+        drawn, observed = iter(boundary), iter(self._observations)
         found = []
         for stated, term in self._terms:
             if stated.points is not None:
-                found.append(self._at(stated, term, stated.points, _scale_of(next(observed)), stated.data))
+                found.append(self._at(stated, term, stated.points, self._scale_of(next(observed)), stated.data))
             elif stated.part is not None:
                 points, normal = next(drawn)
                 scale = torch.full((len(points),), math.sqrt(stated.weight / len(points)), dtype=torch.float64)
@@ -167,14 +174,12 @@ class Objective:
                 values = at.term.residuals(at.placed, rows, unknowns)
             for k in range(at.term.size):
                 leaves = [rows, *unknowns.values()]
-                by = (
-                    torch.autograd.grad(values[k].sum(), leaves, retain_graph=True, allow_unused=True)
-                    if (values.requires_grad)
-                    else [None] * len(leaves)
-                )
+                by: Sequence[Tensor | None] = [None] * len(leaves)
+                if values.requires_grad:
+                    by = torch.autograd.grad(values[k].sum(), leaves, retain_graph=True, allow_unused=True)
                 columns = transposed[:, first : first + n]
                 if by[0] is not None:
-                    cotangents = self.network.pull(tape, by[0], at.term.series)
+                    cotangents = self.network.pull(tape, by[0].contiguous(), at.term.series)
                     self.network.jacobian(tape, cotangents, at.scale, columns)
                 for j, column in enumerate(by[1:]):
                     if column is not None:
@@ -247,17 +252,16 @@ class Objective:
         Residuals are in units of the standard deviations of the observations. Without observations that state these,
         there are no deviations, and the result is empty.
         """
-        noisy = [c for c in self.problem.conditions if isinstance(c, Observation) and c.sigma is not None]
-        if not noisy or not len(self.unknowns):
+        if not self._unit or not len(self.unknowns):
             return {}
-        unit = float((_scale_of(noisy[0]) * noisy[0].sigma)[0]) if noisy[0].sigma is not None else 1.0
         _, transposed = self.jacobian(self.theta)
-        H = transposed @ transposed.T
-        H.flat[:: len(H) + 1] += 1e-15 * np.linalg.norm(H)
+        # A triangular factor of J, whose last diagonal block belongs to the unknowns, keeps the digits that J'J loses.
+        ridge = 3e-8 * np.linalg.norm(transposed) * np.eye(len(transposed))
+        factor: F64 = np.linalg.qr(np.vstack([transposed.T, ridge]), mode="r")  # type: ignore[assignment]
         k = len(self.unknowns)
-        covariance = np.linalg.solve(H, np.eye(len(H))[:, -k:])[-k:]
-        roots = unit * np.sqrt(np.diag(covariance).clip(min=0))
-        return dict(zip(self.problem.unknowns, roots.tolist(), strict=True))
+        inverse = np.linalg.inv(factor[-k:, -k:])
+        deviations = self._unit * np.linalg.norm(inverse, axis=1)
+        return dict(zip(self.problem.unknowns, deviations.tolist(), strict=True))
 
     def fault(self) -> NotFiniteError | None:
         """Return an error that names a term of the loss and a point where it is not finite, if there is one."""
@@ -299,11 +303,21 @@ class Objective:
                 given[leaf] = normal[:, leaf.args[0]].to(self.dtype)
         return At(stated, term, x, term.place(self.network, x, given), scale.to(self.dtype))
 
+    def _scale_of(self, seen: Observation) -> Tensor:
+        """Return the roots of the weights of observations."""
+        if seen.sigma is None:
+            n = len(seen.points)
+            return torch.full((n,), math.sqrt(WEIGHT / n), dtype=torch.float64)
+        return self._unit / seen.sigma
 
-def _scale_of(seen: Observation) -> Tensor:
-    """Return the roots of the weights of observations."""
-    n = len(seen.points)
-    if seen.sigma is None:
-        return torch.full((n,), math.sqrt(WEIGHT / n), dtype=torch.float64)
-    typical = float((seen.sigma**-2).mean() ** -0.5)
-    return math.sqrt(NOISY * WEIGHT / n) * typical / seen.sigma
+
+def _unit_of(observations: Sequence[Observation]) -> float:
+    """Return the scaled residual of a noisy value that is off by its standard deviation; zero if none is noisy.
+
+    It is the same for all of them, however many an observation has, so that each counts by what it tells.
+    """
+    noisy = [seen.sigma for seen in observations if seen.sigma is not None]
+    if not noisy:
+        return 0.0
+    sigma = torch.cat(noisy)
+    return math.sqrt(NOISY * WEIGHT / float((sigma**-2).sum()))

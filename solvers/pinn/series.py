@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,8 @@ from deepcd.pde.equations.expressions import Index
 from deepcd.solvers.kernels import tanh_series as kernels
 
 Sum = tuple[tuple[Index, float], ...]  # a weighted sum of derivatives
-Line = tuple[int, int, int, int, float]
+Product = tuple[int, int, float]  # two rows, and the factor of their product
+Line = tuple[int, int, tuple[Product, ...]]  # kind, target, and none, one or two products
 Code = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
@@ -161,7 +162,7 @@ class _Writer:
         """Return what computes w from z."""
         lines: list[Line] = []
         for t, terms in enumerate(self.targets, start=1):
-            products: dict[tuple[int, Index], float] = {}
+            products: dict[tuple[int, Any], float] = {}
             for a, c in terms:
                 i = max(range(len(a)), key=lambda j: a[j])  # the axis that leaves most products out
                 for b in _below(a):
@@ -170,33 +171,37 @@ class _Writer:
                         products[key] = products.get(key, 0.0) + c * b[i] / a[i]
             for _, index in products:
                 self._define(index, self.row[index], [(index, 1.0)], lines)
-            lines.append((kernels.START, t, 0, 0, 1.0))
-            lines += [self._product(t, z, index, c) for (z, index), c in products.items()]
+            self._set(t, products, lines)
         return _packed(lines)
 
     def backward(self) -> Code:
         """Return what computes the cotangent of z from that of w."""
         self.slots = {index: 0 for index, slot in self.slots.items() if not slot}
         lines: list[Line] = []
-        adding: list[Line] = []
+        products: list[dict[tuple[int, Any], float]] = [{} for _ in range(len(self.targets) + 1)]
         for t, terms in enumerate(self.targets, start=1):
             whole: Any = terms[0][0] if t < len(self.row) else t
             self._define(whole, t, terms, lines)
-            products: dict[tuple[int, Any], float] = {(0, whole): 1.0}
+            products[0][t, whole] = 1.0
             for a, c in terms:
                 for b in _below(a):
                     if b != a and any(b):
-                        key = self.row[b], _less(a, b)
-                        products[key] = products.get(key, 0.0) + c
-            adding += [self._product(z, t, index, c) for (z, index), c in products.items()]
-        starting = [(kernels.START, t, 0, 0, 1.0) for t in range(len(self.targets) + 1)]
-        return _packed([*lines, *starting, *adding])
+                        own, key = products[self.row[b]], (t, _less(a, b))
+                        own[key] = own.get(key, 0.0) + c
+        for t, own in enumerate(products):
+            self._set(t, own, lines)
+        return _packed(lines)
 
-    def _product(self, target: int, factor: int, key: Any, c: float) -> Line:
-        """Return the instruction that adds a factor times a coefficient of v to a row."""
-        if self._is_first(key):
-            return (kernels.BEND, target, factor, self.row[key], c)
-        return (kernels.ADD, target, factor, self.slots[key], c)
+    def _set(self, target: int, products: Mapping[tuple[int, Any], float], lines: list[Line]) -> None:
+        """Write that a row is that of x times v_0, plus products of rows of x with coefficients of v."""
+        first = [(x, self.row[key], c) for (x, key), c in products.items() if self._is_first(key)]
+        lines.append((kernels.OPEN, target, (first[0],)) if first else (kernels.START, target, ()))
+        lines += _in_pairs(kernels.BEND, kernels.BENDS, target, first[1:])
+        lines += [
+            (kernels.ADD, target, ((x, self.slots[key], c),))
+            for (x, key), c in products.items()
+            if not self._is_first(key)
+        ]
 
     @staticmethod
     def _is_first(key: Any) -> bool:
@@ -214,10 +219,21 @@ class _Writer:
                 if any(b) and b != a:
                     i, j = sorted((self.row[b], self.row[_less(a, b)]))
                     pairs[i, j] = pairs.get((i, j), 0.0) - c
-        lines.append((kernels.BEGIN, slot, row, 0, 1.0))
-        lines += [(kernels.PAIR, slot, i, j, c) for (i, j), c in pairs.items()]
+        lines.append((kernels.BEGIN, slot, ((row, 0, 1.0),)))
+        lines += _in_pairs(kernels.PAIR, kernels.PAIRS, slot, [(i, j, c) for (i, j), c in pairs.items()])
+
+
+def _in_pairs(single: int, double: int, target: int, products: Sequence[Product]) -> list[Line]:
+    """Write two products to an instruction, as far as there are two: their target is read and written half as often."""
+    parts = [tuple(products[k : k + 2]) for k in range(0, len(products), 2)]
+    return [(double if len(part) == 2 else single, target, part) for part in parts]
 
 
 def _packed(lines: Sequence[Line]) -> Code:
-    numbers = np.array([line[:4] for line in lines], dtype=np.int64).reshape(-1, 4)
-    return numbers, np.array([line[4] for line in lines], dtype=np.float64)
+    numbers, factors = np.zeros((len(lines), 6), dtype=np.int64), np.zeros((len(lines), 2))
+    for k, (kind, target, products) in enumerate(lines):
+        numbers[k, :2] = kind, target
+        for i, (one, other, factor) in enumerate(products):
+            numbers[k, 2 + 2 * i : 4 + 2 * i] = one, other
+            factors[k, i] = factor
+    return numbers, factors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,8 @@ from deepcd.pde.equations.programs import Program, Values
 from deepcd.pde.equations.rules import derivative
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.series import Series, Sum, factorial
+
+Coefficients = dict[tuple[int, str], Any]  # by residual and field: of one derivative, expressions or numbers
 
 
 class Placed(NamedTuple):
@@ -44,8 +46,8 @@ class Term:
         sums = _collapsed(residuals, derivatives)
         collapsed = {index for one in sums for index, _ in one}
         self.series = Series({leaf.args[1] for leaf in derivatives} - collapsed, sums, d)
-        # For each derivative, the field, the row, and the factor of the row. In a sum c_1 D^a u + c_2 D^b u the residual
-        # is a multiple of the sum, so it may be handed over as the first of its terms, and zero as the others.
+        # For each derivative, the field, the row, and the factor of the row. Where residuals depend on c_1 D^a u and
+        # c_2 D^b u through their sum alone, the sum is handed over as the first of its terms, and zero as the others.
         self._read: dict[Expression, tuple[int, int, float]] = {}
         for leaf in derivatives:
             field, index = fields.index(leaf.args[0]), leaf.args[1]
@@ -53,8 +55,8 @@ class Term:
                 self._read[leaf] = field, self.series.row(index), float(factorial(index))
             else:
                 k = next(k for k, one in enumerate(sums) if index in dict(one))
-                first, weight = sums[k][0]
-                self._read[leaf] = field, len(self.series.rows) + k, 1 / weight if index == first else 0.0
+                first, _ = sums[k][0]  # its weight is one
+                self._read[leaf] = field, len(self.series.rows) + k, float(index == first)
 
     def place(self, network: Network, x: Tensor, given: Mapping[Expression, Tensor]) -> Placed:
         """Compute what depends on points alone.
@@ -80,49 +82,68 @@ class Term:
 
 
 def _collapsed(residuals: Sequence[Any], derivatives: Sequence[Expression]) -> list[Sum]:
-    """Return the sums of derivatives of highest order to which the residuals are proportional."""
+    """Return the sums of derivatives of highest order through which alone the residuals depend on these."""
     needed = {leaf.args[1] for leaf in derivatives}
-    tops = [a for a in needed if any(a) and not any(a != b and _at_most(a, b) for b in needed)]
-    coefficients = {
-        a: _coefficients(residuals, [leaf for leaf in derivatives if leaf.args[1] == a]) for a in sorted(tops)
-    }
-    groups: list[list[tuple[Index, float]]] = []
-    for a, own in coefficients.items():
+    tops = sorted(a for a in needed if any(a) and not any(a != b and _at_most(a, b) for b in needed))
+    leading = {leaf for leaf in derivatives if leaf.args[1] in tops}
+    bent = _inside_functions(residuals)
+    groups: list[tuple[Coefficients, list[tuple[Index, float]]]] = []
+    for a in tops:
+        same = [leaf for leaf in derivatives if leaf.args[1] == a]
+        own = None if bent & set(same) else _coefficients(residuals, same, leading)
         if own is None:
             continue
-        for group in groups:
-            ratio = _ratio(own, coefficients[group[0][0]])
+        for coefficients, group in groups:
+            ratio = _ratio(own, coefficients)
             if ratio is not None:
                 group.append((a, ratio))
                 break
         else:
-            groups.append([(a, 1.0)])
-    return [tuple(group) for group in groups if len(group) > 1]
+            groups.append((own, [(a, 1.0)]))
+    return [tuple(group) for _, group in groups if len(group) > 1]
+
+
+def _inside_functions(residuals: Sequence[Any]) -> set[Expression]:
+    """Return the leaves below functions, on which a residual may depend although its derivative vanishes or is none.
+
+    Such a function is the sign. The branches of where, but not its condition, are as good as terms of a sum.
+    """
+    found: set[Expression] = set()
+    seen: set[Expression] = set()
+    stack = [one for one in residuals if isinstance(one, Expression)]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if callable(node.op):
+            found |= set(leaves(*(node.args[:1] if node.op is torch.where else node.args)))
+        stack.extend(a for a in node.args if isinstance(a, Expression))
+    return found
 
 
 def _at_most(a: Index, b: Index) -> bool:
     return all(i <= j for i, j in zip(a, b, strict=True))
 
 
-def _coefficients(residuals: Sequence[Any], same: Sequence[Expression]) -> dict[tuple[int, str], Any] | None:
-    """Return the coefficients of a derivative, by residual and field; None where one depends on fields."""
+def _coefficients(
+    residuals: Sequence[Any], same: Sequence[Expression], leading: Set[Expression]
+) -> Coefficients | None:
+    """Return the coefficients of a derivative, by residual and field; None where one depends on a leading one."""
     found = {}
     for e, residual in enumerate(residuals):
         for leaf in same:
-            try:
-                coefficient = derivative(residual, leaf)
-            except TypeError:  # a function without a rule: nothing is known about how the residual depends on the leaf
-                return None
-            if isinstance(coefficient, Expression) and coefficient.depends:
+            coefficient = derivative(residual, leaf)
+            if not leading.isdisjoint(leaves(coefficient)):
                 return None
             if isinstance(coefficient, Expression) or coefficient != 0:
                 found[e, leaf.args[0]] = coefficient
     return found
 
 
-def _ratio(a: Mapping[Any, Any], b: Mapping[Any, Any] | None) -> float | None:
+def _ratio(a: Coefficients, b: Coefficients) -> float | None:
     """Return the number c with a = c b, if there is one."""
-    if b is None or a.keys() != b.keys():
+    if a.keys() != b.keys():
         return None
     ratios = set()
     for key, one in a.items():
