@@ -163,7 +163,7 @@ class TestFunctions:
             f(names.u)
 
     def test_what_does_not_take_expressions_is_refused(self, names: Names) -> None:
-        with pytest.raises(TypeError, match="stack of several expressions at once"):
+        with pytest.raises(TypeError, match="stack must be given one expression per argument"):
             torch.stack([names.u, names.v])
         with pytest.raises(TypeError, match="cumsum takes no keyword arguments in an equation, got dim"):
             torch.cumsum(names.u, dim=0)

@@ -4,7 +4,7 @@
 >>> frame = Frame("tx")
 >>> u = frame.field("u")
 >>> (u * u.x).x
-(u_x^2 + u u_xx)
+u_x^2 + u u_xx
 """
 
 from deepcd.pde.extras import require

@@ -9,18 +9,47 @@ an equation are one object, computed once. Differentiation is the calculus of su
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from deepcd.pde.equations.frames import Frame
-
 Index = tuple[int, ...]  # orders of a derivative, one per axis
 HIGHEST = 4  # highest order of a derivative that networks carry
+
+
+class Nodes(Protocol):
+    """What an expression asks of the frame that it lives in: `deepcd.pde.equations.frames.Frame`."""
+
+    axes: tuple[str, ...]
+    unexpanded: bool
+    derivatives: dict[tuple[int, int], Any]
+
+    def node(self, op: Any, *args: Any) -> Expression:
+        """Return the node of an operation."""
+
+    def axis(self, name: str) -> Expression:
+        """Return a coordinate."""
+
+    def field(self, name: str, index: Index | None = None) -> Expression:
+        """Return a field, or a derivative of it."""
+
+    def normal(self) -> Sequence[Expression]:
+        """Return the components of the outward unit normal."""
+
+    def lifted(self, value: Any) -> Expression:
+        """Return a number as an expression."""
+
+    def derivative(self, node: Expression, axis: str) -> Expression:
+        """Return a derivative by a coordinate."""
+
+    def applied(self, function: Any, args: Sequence[Any], kwargs: Any, *, numpy: bool = False) -> Expression:
+        """Return a function of expressions."""
+
+    def written(self, node: Expression) -> str:
+        """Return an expression as text."""
 
 
 class Expression:
@@ -36,15 +65,15 @@ class Expression:
     >>> frame = Frame("tx")
     >>> x, u = frame.axis("x"), frame.field("u")
     >>> ((1 + x**2) * u.x).x
-    ((1 + x^2) u_xx + 2 x u_x)
+    2 x u_x + (x^2 + 1) u_xx
     >>> torch.sin(u).t
-    cos(u) u_t
+    u_t cos(u)
     """
 
     __slots__ = ("args", "depends", "frame", "op", "serial")
     __array_priority__ = 1000  # NumPy leaves arithmetic of its numbers with expressions to these
 
-    def __init__(self, frame: Frame, op: Any, args: tuple[Any, ...], serial: int) -> None:
+    def __init__(self, frame: Nodes, op: Any, args: tuple[Any, ...], serial: int) -> None:
         self.frame, self.op, self.args, self.serial = frame, op, args, serial
         # Whether the network or an unknown parameter is in it. What is not is computed once for all points.
         self.depends: bool = op in ("field", "unknown") or any(isinstance(a, Expression) and a.depends for a in args)
@@ -64,14 +93,12 @@ class Expression:
         TypeError
             If a function without a rule is differentiated.
         """
-        from deepcd.pde.equations.rules import derivative
-
         known, node = self.frame.axes, self
         for name in axes:
             if name in known and self.frame.unexpanded:
                 node = self.frame.node("derivative", node, known.index(name))
             elif name in known:
-                node = self.frame.lifted(derivative(node, self.frame.axis(name)))
+                node = self.frame.derivative(node, name)
             elif name == "n":
                 normal = self.frame.normal()
                 node = self.frame.lifted(add(*(mul(normal[i], node.d(axis)) for i, axis in enumerate(known))))
@@ -186,9 +213,7 @@ class Expression:
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Expression:
-        from deepcd.pde.equations.functions import applied
-
-        return applied(function, args, kwargs)
+        return frame_of(function, args).applied(function, args, kwargs)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Expression:
         if method != "__call__":
@@ -196,14 +221,19 @@ class Expression:
         return self.__array_function__(ufunc, (), args, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Expression:
-        from deepcd.pde.equations.functions import applied, of_numpy
-
-        return applied(of_numpy(function), args, kwargs)
+        return self.frame.applied(function, args, kwargs, numpy=True)
 
     def __repr__(self) -> str:
-        from deepcd.pde.equations.text import written
+        return self.frame.written(self)
 
-        return written(self)
+
+def frame_of(function: Any, args: Sequence[Any]) -> Nodes:
+    """Return the frame of the arguments of a function, of which one at least must be an expression."""
+    for a in args:
+        if isinstance(a, Expression):
+            return a.frame
+    name = getattr(function, "__name__", str(function))
+    raise TypeError(f"{name} must be given one expression per argument in an equation, none in a list or by keyword")
 
 
 def number(value: Any) -> float:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepcd.pde.equations.expressions import Expression, Index, number, plain
+from deepcd.pde.equations.functions import applied, of_numpy
+from deepcd.pde.equations.rules import derivative
+from deepcd.pde.equations.text import written
 
 
 class Frame:
@@ -63,9 +66,17 @@ class Frame:
         """Return the outward unit normal."""
         return Normal(self)
 
-    def multi_index(self, names: Sequence[str]) -> Index:
-        """Return how often each axis is among the names."""
-        return tuple(list(names).count(axis) for axis in self.axes)
+    def derivative(self, node: Expression, axis: str) -> Expression:
+        """Return the derivative of an expression by a coordinate."""
+        return self.lifted(derivative(node, self.axis(axis)))
+
+    def applied(self, function: Any, args: Sequence[Any], kwargs: Any, *, numpy: bool = False) -> Expression:
+        """Return a function of torch, or of NumPy, of expressions."""
+        return applied(of_numpy(function) if numpy else function, args, kwargs)
+
+    def written(self, node: Expression) -> str:
+        """Return an expression as text."""
+        return written(node)
 
 
 class Normal(Sequence["Expression"]):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deepcd.pde.equations.expressions import Expression, add, inverse, mul, number, plain, power
+from deepcd.pde.equations.expressions import Expression, add, frame_of, inverse, mul, number, plain, power
 
 _OF_NUMPY = {"absolute": "abs", "true_divide": "divide", "power": "pow", "float_power": "pow", "invert": "logical_not"}
 _OF_NUMPY |= {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq"}
@@ -74,9 +74,7 @@ def applied(function: Any, args: Sequence[Any], kwargs: Any = None) -> Expressio
     name = getattr(function, "__name__", str(function))
     if kwargs:
         raise TypeError(f"{name} takes no keyword arguments in an equation, got {', '.join(kwargs)}")
-    frame = next((a.frame for a in args if isinstance(a, Expression)), None)
-    if frame is None:
-        raise TypeError(f"{name} of several expressions at once is none of the functions of an equation")
+    frame = frame_of(function, args)
     values = [plain(a) for a in args]
     function = _SAME.get(function, function)
     if not any(isinstance(a, Expression) for a in values):
