@@ -31,6 +31,7 @@ class WeightFileError(ValueError):
     """A weight file is missing, damaged, foreign, or made for another network. The message names the file and why."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str, advice: str) -> None:
+        self.reason = reason
         super().__init__(f"weight file {os.fspath(path)}: {reason}; {advice}")
 
 

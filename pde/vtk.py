@@ -32,12 +32,13 @@ FilePath = str | os.PathLike[str]
 def write_vti(
     path: FilePath,
     arrays: Mapping[str, ArrayLike | tuple[ArrayLike, ...]],
-    spacing: float = 1.0,
+    spacing: float | Sequence[float] = 1.0,
     *,
     origin: Sequence[float] | None = None,
     compress: bool = False,
+    nodes: bool = False,
 ) -> None:
-    """Write fields on the cells of a grid as image data.
+    """Write fields on the cells of a grid, or on its nodes, as image data.
 
     Parameters
     ----------
@@ -47,12 +48,14 @@ def write_vti(
         Values at the centres of cells, by name, of type float32, float64, uint8 or bool: an array of the shape of the
         grid, (n0, n1) or (n0, n1, n2), or, for a vector, a tuple of one such array per axis. A grid in 2D becomes one
         layer of cells, and its vectors get a third component of zero.
-    spacing : float, default 1.0
-        Edge length of a cell, in units of length.
+    spacing : float or sequence of float, default 1.0
+        Edge length of a cell, in units of length; one for all axes, or one per axis.
     origin : sequence of float, optional
         The low corner of the first cell, one coordinate per axis, in units of length. Default: zero.
     compress : bool, default False
         Whether to compress by zlib, at about 50 MB per second.
+    nodes : bool, default False
+        Whether the values are those at the nodes of the grid, of which there is one more than cells along each axis.
 
     Raises
     ------
@@ -74,8 +77,9 @@ def write_vti(
     2
     """
     shape = _shape(arrays)
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing must be a positive finite length, got {spacing!r}")
+    steps = np.array(spacing, dtype=float)
+    if steps.shape not in ((), (len(shape),)) or not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise ValueError(f"spacing must be a positive finite length, or one per axis, got {spacing!r}")
     corner = np.zeros(len(shape)) if origin is None else np.asarray(origin, dtype=float)
     if corner.shape != (len(shape),) or not np.isfinite(corner).all():
         raise ValueError(f"origin must be {len(shape)} finite coordinates, got {origin!r}")
@@ -90,17 +94,19 @@ def write_vti(
         )
         parts += content
         offset += sum(map(len, content))
-    extent = " ".join(f"0 {n}" for n in (*shape, 1)[:3])
-    low, edges = " ".join(map(str, [*corner.tolist(), 0.0][:3])), " ".join([str(float(spacing))] * 3)
+    extent = " ".join(f"0 {n - nodes}" for n in (*shape, 1)[:3])
+    low = " ".join(map(str, [*corner.tolist(), 0.0][:3]))
+    edges = " ".join(map(str, [*np.broadcast_to(steps, len(shape)).tolist(), float(steps.max())][:3]))
+    kind = "PointData" if nodes else "CellData"
     compressor = ' compressor="vtkZLibDataCompressor"' if compress else ""
     start = [
         '<?xml version="1.0"?>',
         f'<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" header_type="UInt64"{compressor}>',
         f'<ImageData WholeExtent="{extent}" Origin="{low}" Spacing="{edges}">',
         f'<Piece Extent="{extent}">',
-        "<CellData>",
+        f"<{kind}>",
         *tags,
-        "</CellData>",
+        f"</{kind}>",
         "</Piece>",
         "</ImageData>",
         '<AppendedData encoding="raw">',

@@ -304,15 +304,13 @@ def mul(*factors: Any) -> Any:
     """Return the product of expressions and numbers, the number first; a factor of one is left out."""
     nodes: list[Expression] = []
     constant: float = 1
-    for factor in map(plain, factors):
+    pending = list(map(plain, reversed(factors)))
+    while pending:
+        factor = pending.pop()
         if not isinstance(factor, Expression):
             constant = constant * factor
         elif factor.op == "mul":
-            for inner in factor.args:
-                if isinstance(inner, Expression):
-                    nodes.append(inner)
-                else:
-                    constant = constant * inner
+            pending.extend(reversed(factor.args))
         else:
             nodes.append(factor)
     if constant == 0 or not nodes:
@@ -320,8 +318,11 @@ def mul(*factors: Any) -> Any:
     nodes = _gathered(nodes)
     if not nodes:
         return constant
-    # Factors that depend on coordinates alone come first, so that products of them are common parts of an equation.
+    # What depends on coordinates alone comes first, as one factor, which is computed once for all.
     nodes.sort(key=lambda node: (node.depends, node.serial))
+    early = [node for node in nodes if not node.depends]
+    if 1 < len(early) < len(nodes):
+        nodes = [early[0].frame.node("mul", *early), *nodes[len(early) :]]
     if constant != 1:
         return nodes[0].frame.node("mul", constant, *nodes)
     return nodes[0] if len(nodes) == 1 else nodes[0].frame.node("mul", *nodes)

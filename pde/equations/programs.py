@@ -39,7 +39,7 @@ class Program:
 
     def __init__(self, expressions: Sequence[Any]) -> None:
         self._results = list(expressions)
-        nodes = [node for node in _sorted(self._results) if not _is_leaf(node)]
+        nodes = [node for node in in_order(self._results) if not _is_leaf(node)]
         self._early = [node for node in nodes if not node.depends]
         self._late = [node for node in nodes if node.depends]
         used = {a.serial for node in self._late for a in node.args if isinstance(a, Expression)}
@@ -96,7 +96,7 @@ def nested(
         The same with all terms of sums taken as positive: what rounding errors are to be measured by.
     """
     values = {leaf.serial: value for leaf, value in given.items()}
-    for node in _sorted(expressions):
+    for node in in_order(expressions):
         if node.op == "derivative":
             of, axis = values[node.args[0].serial], x[node.args[1]]
             gradient = None
@@ -123,7 +123,7 @@ def _is_leaf(node: Expression) -> bool:
     return node.op in ("field", "axis", "unknown", "data", "normal")
 
 
-def _sorted(expressions: Sequence[Any]) -> list[Expression]:
+def in_order(expressions: Sequence[Any]) -> list[Expression]:
     """Return all nodes below some expressions, each after its arguments: a frame makes arguments first."""
     found: dict[int, Expression] = {}
     stack = [one for one in expressions if isinstance(one, Expression)]

@@ -23,6 +23,8 @@ from deepcd.pde.regions import body as body
 from deepcd.pde.regions import box as box
 from deepcd.pde.regions import level_set as level_set
 from deepcd.pde.regions import polygon as polygon
+from deepcd.solvers.pinn.approximation import Approximation as Approximation
+from deepcd.solvers.pinn.approximation import load as load
 from deepcd.solvers.pinn.network import Network as Network
 from deepcd.solvers.pinn.objective import NotFiniteError as NotFiniteError
 from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS as OPTIMIZERS

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepcd.solvers.kernels import per_sample, tanh_series
@@ -92,6 +93,50 @@ class Network(nn.Module):
             weight = spread * torch.randn(units, inputs, generator=generator, dtype=torch.float64)
             self.weights.append(nn.Parameter(weight.to(dtype)))
             self.biases.append(nn.Parameter(torch.zeros(units, dtype=dtype)))
+
+    @classmethod
+    def restored(cls, bounds: Any, outputs: int, tensors: Mapping[str, NDArray[Any]]) -> Network:
+        """Return the network whose tensors these are.
+
+        Parameters
+        ----------
+        bounds, outputs
+            See `Network`.
+        tensors : mapping of str to ndarray
+            What ``state_dict()`` held; empty ones may be missing.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a network. Nothing larger than they are is allocated before that.
+        """
+        d, depth = len(bounds), sum(name.startswith("weights.") for name in tensors) - 1
+        waves = tensors.get("_waves", np.zeros((0, d)))
+        width = len(tensors.get("biases.0", ()))
+        periodic = [i for i in range(d) if waves.ndim == 2 and waves.shape[1] == d and waves[:, i].any()]
+        sizes = [d - len(periodic) + 2 * len(waves), *[width] * depth, outputs]
+        expected: dict[str, tuple[int, ...]] = {"centre": (d,), "rate": (d,)}
+        expected |= {"_waves": (len(waves), d)} if periodic else {}
+        for k, (inputs, units) in enumerate(pairwise(sizes)):
+            expected |= {f"weights.{k}": (units, inputs), f"biases.{k}": (units,)}
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        kinds = {tensor.dtype.name for tensor in tensors.values()}
+        if found != expected or depth < 1 or len(kinds) != 1 or not kinds <= {"float32", "float64"}:
+            raise ValueError(f"its tensors are not those of a network with {d} axes and {outputs} fields: {found!s:.200}")
+        network = cls(
+            bounds,
+            outputs=outputs,
+            width=width,
+            depth=depth,
+            periodic=dict.fromkeys(periodic, 1.0),
+            harmonics=len(waves) // max(len(periodic), 1),
+            dtype=torch.float64 if "float64" in kinds else torch.float32,
+        )
+        if len(network._waves) != len(waves):
+            raise ValueError(f"{len(waves)} waves are not as many for each of {len(periodic)} periodic axes")
+        state = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
+        network.load_state_dict(network.state_dict() | state)
+        return network
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the fields at points x, shape (n, d), as a tensor of shape (m, n)."""

@@ -18,7 +18,6 @@ from deepcd.pde.equations.statements import Term as Stated
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.terms import Placed, Term
 
-CHUNK = 10_000  # number of points that are evaluated at a time where no gradient is needed
 # Weight of the mean square of noisy observations, relative to exact ones. The equation has to hold much better than it
 # would if the network could exchange a residual for the noise of the data; then the deviations of unknowns are right.
 NOISY = 1e-4
@@ -77,7 +76,6 @@ class Objective:
         self.unknowns = nn.Parameter(torch.tensor(list(problem.unknowns.values()), dtype=self.dtype))
         d = problem.dimension
         self._terms = [(one, Term(one.residuals, problem.fields, d)) for one in problem.terms]
-        self._values = Term(problem.values(), problem.fields, d)
         self._placed: list[At] = []
         self._observations = [c for c in problem.conditions if isinstance(c, Observation)]
         self._unit = _unit_of(self._observations)
@@ -221,30 +219,14 @@ class Objective:
             If a residual is not finite at a point.
         """
         stated, term = self._terms[0]
-        parts = []
-        with torch.no_grad():
-            for part in x.split(CHUNK):
-                at = self._at(stated, term, part, torch.ones(len(part)), {})
-                values = self._of(at, self.network.run(at.placed.inputs, term.series)[0])
-                if not values.isfinite().all():
-                    raise self._error(at, values)
-                parts.append(values.to(torch.float64))
-        return torch.cat(parts, dim=1)
+        values = term.values(self.network, x, dict(zip(self.problem.unknowns, self.unknowns, strict=True)))
+        if not values.isfinite().all():
+            raise self._error(stated, x, values)
+        return values
 
     def size(self, x: Tensor) -> Tensor:
         """Return the root of the sum of squares of the residuals of the equation, shape (n,), as samplers ask for."""
         return torch.linalg.vector_norm(self.residuals(x), dim=0)
-
-    def values(self, x: Tensor, expressions: Sequence[Any] | None = None) -> Tensor:
-        """Return the fields, or expressions of them, at points, shape (n, d), as float64 of shape (m, n)."""
-        term = self._values if expressions is None else Term(expressions, self.problem.fields, self.problem.dimension)
-        parts = []
-        with torch.no_grad():
-            for part in x.split(CHUNK):
-                placed = term.place(self.network, part.to(self.dtype), {})
-                rows, _ = self.network.run(placed.inputs, term.series)
-                parts.append(term.residuals(placed, rows, self._unknowns(len(part))).to(torch.float64))
-        return torch.cat(parts, dim=1)
 
     def deviation(self) -> dict[str, float]:
         """Return the standard deviations of the unknowns: roots of the diagonal of the inverse of J'J.
@@ -269,13 +251,13 @@ class Objective:
             with torch.no_grad():
                 values = self._of(at, self.network.run(at.placed.inputs, at.term.series)[0])
             if not values.isfinite().all():
-                return self._error(at, values)
+                return self._error(at.stated, at.x, values)
         return None
 
-    def _error(self, at: At, values: Tensor) -> NotFiniteError:
+    def _error(self, stated: Stated, x: Tensor, values: Tensor) -> NotFiniteError:
         first = int((~values.isfinite()).any(dim=0).nonzero()[0, 0])
-        point = ", ".join(f"{a} = {v:.6g}" for a, v in zip(self.problem.axes, at.x[first].tolist(), strict=True))
-        return NotFiniteError(f"the residual of the {at.stated.name} of {self.problem.name!r} is not finite at {point}")
+        point = ", ".join(f"{a} = {v:.6g}" for a, v in zip(self.problem.axes, x[first].tolist(), strict=True))
+        return NotFiniteError(f"the residual of the {stated.name} of {self.problem.name!r} is not finite at {point}")
 
     def _unknowns(self, n: int) -> dict[str, Tensor]:
         """Return the unknowns, once for each point, so that torch tells their derivatives point by point."""

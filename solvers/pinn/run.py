@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepcd.pde.equations.expressions import Expression
 from deepcd.pde.equations.statements import Problem
+from deepcd.solvers.pinn.approximation import Approximation, Points
 from deepcd.solvers.pinn.check import check
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.objective import At, Objective
@@ -30,18 +30,16 @@ MONITOR = 8_192  # number of uniform points on which the residual is judged
 HELD = 0.5  # number of points that decide which iterate is returned, in units of those of the loss
 FILM = 64  # largest number of rounds whose points are kept for pictures
 
-Points = NDArray[np.float64]
 Row = dict[str, float]
 
 
-class Run:
-    """A network in training and its history. `deepcd.pinn.solve` makes it.
+class Run(Approximation):
+    """A network in training and its history. `deepcd.pinn.solve` makes it; it is used as any `Approximation`.
 
     Attributes
     ----------
     problem : Problem
     settings : RunSettings
-    network : Network
     sampler : Sampler
     history : list of dict
         One row per round: steps so far, seconds so far, those among them that the sampler took, the loss on the points
@@ -57,7 +55,7 @@ class Run:
         self.problem, self.settings, self.sampler = problem, settings, sampler
         check(problem)
         periods = {problem.axes.index(a): problem.bounds[problem.axes.index(a)] for a in problem.domain.periodic}
-        self.network = Network(
+        network = Network(
             problem.bounds,
             outputs=len(problem.fields),
             width=settings.width,
@@ -67,6 +65,8 @@ class Run:
             seed=settings.seed,
             dtype=torch.float32 if settings.single else torch.float64,
         )
+        residuals = problem.terms[0].residuals
+        super().__init__(network, problem.frame, problem.values(), residuals, bounds=problem.bounds, title=problem.title)
         self.history: list[Row] = []
         self.film: dict[int, NDArray[np.float32]] = {}
         self.steps = 0
@@ -101,35 +101,6 @@ class Run:
         """Root of the mean square of the residuals of the equation, over points that no sampler has seen."""
         return float((self.objective.residuals(self._monitor) ** 2).sum(0).mean().sqrt())
 
-    def predict(self, x: Any, what: str | None = None) -> Points:
-        """Return fields at points.
-
-        Parameters
-        ----------
-        x : array_like of float, shape (n, d)
-        what : str, optional
-            A field or a derivative of one, such as "u" or "u.xx"; by default all fields.
-
-        Returns
-        -------
-        ndarray of float64, shape (n,), or (n, m) for m fields
-
-        Raises
-        ------
-        ValueError
-            If x has another shape, or is not finite, or there is no such field or axis.
-        """
-        points = self._points(x)
-        if what is None:
-            values = self.objective.values(points).numpy()
-            return values[0] if len(values) == 1 else values.T
-        return self.objective.values(points, [self._expression(what)]).numpy()[0]
-
-    def residual(self, x: Any) -> Points:
-        """Return the residual of the equation at points, shape (n, d), as an array of shape (n,), or (n, m) for m."""
-        values = self.objective.residuals(self._points(x)).numpy()
-        return values[0] if len(values) == 1 else values.T
-
     def error(self) -> float:
         """Return the error in the problem's metric: mean square or relative L2.
 
@@ -141,8 +112,7 @@ class Run:
         if self._grid is None or self._exact is None:
             self._grid = self.problem.grid()
             self._exact = self.problem.exact(self._grid)
-        values = self.objective.values(torch.from_numpy(self._grid)).numpy()
-        return self.problem.error(values, self._exact)
+        return self.problem.error(self._values(torch.from_numpy(self._grid)), self._exact)
 
     def round(self, seconds: float = math.inf, steps: int | None = None) -> bool:
         """Do a round: train on points that are replaced bit by bit.
@@ -193,11 +163,13 @@ class Run:
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from a state."""
+        self._x, self.steps = torch.from_numpy(state["points"].copy()), int(state["steps"])
+        # A run that had ended needs points for the deviations of unknowns; another round chooses its own.
+        self.objective.place(self._x, None, self._boundary(self.settings.boundary))
         self.generator.set_state(torch.from_numpy(state["generator"].copy()))
         with torch.no_grad():
             self.objective.unknowns.copy_(torch.from_numpy(state["unknowns"].copy()))
         self._best, self._best_value = state["best"].copy(), float(state["best value"])
-        self._x, self.steps = torch.from_numpy(state["points"].copy()), int(state["steps"])
 
     def _prepare(self) -> tuple[Row, list[tuple[Tensor, Tensor]]]:
         """Let the sampler learn, and choose the points of the loss and the held-out ones."""
@@ -272,29 +244,8 @@ class Run:
         self.history.append({name: value for name, value in row.items() if not math.isnan(value)})
         objective.load(theta)
 
-    def _points(self, x: Any) -> Tensor:
-        points = np.asarray(x, dtype=np.float64)
-        d = self.problem.dimension
-        if points.ndim != 2 or points.shape[1] != d:
-            raise ValueError(
-                f"x must have the shape (n, {d}), a column for each of {', '.join(self.problem.axes)}, got {points.shape}"
-            )
-        if not np.isfinite(points).all():
-            raise ValueError("x must be finite")
-        return torch.from_numpy(points.copy())
-
-    def _expression(self, what: str) -> Expression:
-        field, *derivatives = what.split(".")
-        fields = dict(zip(self.problem.fields, self.problem.values(), strict=True))
-        if field not in fields:
-            raise ValueError(f"{what!r} names no field: the fields are {', '.join(fields)}")
-        node = fields[field]
-        for names in derivatives:
-            try:
-                node = getattr(node, names)
-            except AttributeError as error:
-                raise ValueError(str(error)) from None
-        return node
+    def _inside(self, x: Tensor) -> Tensor:
+        return self.problem.domain.inside(x)
 
     def _keep(self, x: Tensor) -> None:
         """Add the points of every stride-th round to the film; if it gets too long, drop every second picture."""

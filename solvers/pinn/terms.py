@@ -14,6 +14,7 @@ from deepcd.pde.equations.rules import derivative
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.series import Series, Sum, factorial
 
+CHUNK = 10_000  # number of points that are evaluated at a time where no gradient is needed
 Coefficients = dict[tuple[int, str], Any]  # by residual and field: of one derivative, expressions or numbers
 
 
@@ -79,6 +80,24 @@ class Term:
             given[leaf] = factor * rows[field, row] if factor else 0.0
         values = self.program(placed.constants, given)
         return torch.stack([v.expand(n) if isinstance(v, Tensor) else rows.new_full((n,), v) for v in values])
+
+    def values(self, network: Network, x: Tensor, unknowns: Mapping[str, Tensor]) -> Tensor:
+        """Return the residuals at points of the domain, shape (n, d), as float64 of shape (size, n), without a graph.
+
+        Parameters
+        ----------
+        network : Network
+        x : Tensor of float64, shape (n, d)
+        unknowns : mapping of str to Tensor of shape ()
+        """
+        parts = []
+        with torch.no_grad():
+            for part in x.to(network.weights[0].dtype).split(CHUNK):
+                placed = self.place(network, part, {})
+                rows, _ = network.run(placed.inputs, self.series)
+                given = {name: value.expand(len(part)) for name, value in unknowns.items()}
+                parts.append(self.residuals(placed, rows, given).to(torch.float64))
+        return torch.cat(parts, dim=1)
 
 
 def _collapsed(residuals: Sequence[Any], derivatives: Sequence[Expression]) -> list[Sum]:
