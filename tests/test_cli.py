@@ -25,7 +25,6 @@ from typer.testing import CliRunner
 from deepcd.cli import app
 from deepcd.data import weight_files
 from deepcd.pde import ball, domain, poisson
-from deepcd.pde.problems import PROBLEMS
 from deepcd.solvers.backends.cuda import device as cuda
 from deepcd.solvers.console import plain_console
 from deepcd.solvers.fem import command as mesh_command
@@ -480,63 +479,3 @@ def test_the_module_runs_as_the_command() -> None:
     shown = subprocess.run([sys.executable, "-m", "deepcd", "--help"], check=True, capture_output=True, text=True)
     for command in ("solve", "info", "demo", "train"):
         assert command in shown.stdout
-
-
-class TestPinn:
-    SMALL = ("--budget", "20", "--points", "40")
-
-    def test_writes_metrics_pictures_and_a_checkpoint(self, tmp_path: Path) -> None:
-        result = runner.invoke(app, ["pinn", "burgers", "--out", str(tmp_path / "run"), "--json", *self.SMALL])
-        assert result.exit_code == 0, result.output
-        (row,) = json.loads(result.stdout)
-        assert row["problem"] == "burgers"
-        assert row["gradients"] == 20
-        names = {path.name for path in (tmp_path / "run").iterdir()}
-        assert {"metrics.json", "checkpoint.safetensors", "solution.png", "history.png", "samples.png"} <= names
-        saved = json.loads((tmp_path / "run" / "metrics.json").read_text())
-        assert saved["metrics"] == row
-        again = runner.invoke(app, ["pinn", "burgers", "--out", str(tmp_path / "run"), *self.SMALL])
-        assert again.exit_code == 2
-        assert "resume that run" in again.stderr
-        resumed = runner.invoke(app, ["pinn", "burgers", "--out", str(tmp_path / "run"), "--resume", *self.SMALL])
-        assert resumed.exit_code == 0
-
-    def test_several_seeds_in_processes(self, tmp_path: Path) -> None:
-        command = [
-            "pinn",
-            "diffusion",
-            "--sampler",
-            "r3",
-            "--seeds",
-            "2",
-            "--out",
-            str(tmp_path),
-            "--json",
-            *self.SMALL,
-        ]
-        result = runner.invoke(app, command)
-        assert result.exit_code == 0, result.output
-        rows = json.loads(result.stdout)
-        assert [row["seed"] for row in rows] == [0, 1]
-        assert rows[0]["error"] != rows[1]["error"]
-        assert "median" in result.stderr
-        assert (tmp_path / "seed-1" / "solution.png").is_file()
-
-    def test_lists_the_problems(self) -> None:
-        result = runner.invoke(app, ["pinn", "list", "--json"])
-        assert result.exit_code == 0
-        assert {row["problem"] for row in json.loads(result.stdout)} == set(PROBLEMS)
-
-    @pytest.mark.parametrize(
-        ("arguments", "said"),
-        [
-            (["one_peek"], "unknown problem 'one_peek'; known: one_peak"),
-            (["one_peak", "--sampler", "x"], "unknown sampler 'x'; known: uniform"),
-            (["one_peak", "--optimizer", "x"], "unknown optimizer 'x'; known: adam"),
-            (["one_peak", "--budget", "0"], "budget must be at least 1"),
-        ],
-    )
-    def test_bad_input(self, arguments: list[str], said: str, tmp_path: Path) -> None:
-        result = runner.invoke(app, ["pinn", *arguments, "--out", str(tmp_path)])
-        assert result.exit_code == 2
-        assert said in result.stderr

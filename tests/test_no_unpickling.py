@@ -2,6 +2,7 @@
 
 numba's cache of compiled kernels is the one exception: numba pickles its index and loads it again, from the folder
 ``__pycache__`` beside our kernels or the one named by NUMBA_CACHE_DIR. Who can write there can change our code as well.
+A program that the user names to ``deepcd pinn`` is executed, as they ask.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# A user's own program, which is named on the command line to be executed, as by python itself.
+OWN_PROGRAMS = ROOT / "solvers/pinn/own.py", "spec.loader.exec_module"
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 
@@ -91,7 +94,8 @@ def test_the_sources_have_nothing_that_could(folder: str) -> None:
     files = [path for path in (ROOT / folder).rglob("*.py") if path.is_file()]
     assert files
     for path in files:
-        assert not violations(path.read_text(encoding="utf-8")), path
+        found = violations(path.read_text(encoding="utf-8"))
+        assert [what for what in found if (path, what) != OWN_PROGRAMS] == [], path
 
 
 # The traps see pickle called from Python; the audit event comes from its C code too, however it was imported, when an

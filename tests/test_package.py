@@ -92,7 +92,10 @@ def test_links_lead_to_the_folders(folder: str) -> None:
 
 
 @pytest.mark.compiled
-def test_the_examples_of_the_readme_run_as_pasted_and_print_what_is_shown() -> None:
+def test_the_examples_of_the_readme_run_as_pasted_and_print_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, Any] = {}
     shown = 0
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

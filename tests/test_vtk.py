@@ -114,6 +114,15 @@ class TestImages:
         np.testing.assert_array_equal(arrays["u"][:2, 0, 0, 0], [np.nan, np.inf])
 
 
+def test_values_at_nodes_with_lengths_of_their_own(tmp_path: Path) -> None:
+    u = RNG.standard_normal((4, 3))
+    write_vti(tmp_path / "a.vti", {"u": u}, (0.5, 2), origin=(1, 2), nodes=True)
+    content = (tmp_path / "a.vti").read_bytes()
+    assert b'<ImageData WholeExtent="0 3 0 2 0 0" Origin="1.0 2.0 0.0" Spacing="0.5 2.0 2.0">' in content
+    assert b"<PointData>" in content
+    assert u.T.tobytes() in content
+
+
 def test_the_layout_of_bytes(tmp_path: Path) -> None:
     """Spelled out as in the description of the format: first axis fastest, components next to each other."""
     mask, u = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8), np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -169,7 +178,9 @@ class TestMalformedArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"spacing": 0}, "spacing must be a positive finite length, got 0"),
+            ({"spacing": 0}, "spacing must be a positive finite length, or one per axis, got 0"),
+            ({"spacing": (1.0, 1.0, 1.0)}, "one per axis, got"),
+            ({"spacing": (1.0, -1.0)}, "one per axis, got"),
             ({"spacing": np.nan}, "spacing"),
             ({"origin": (0, 0, 0)}, r"origin must be 2 finite coordinates, got \(0, 0, 0\)"),
             ({"origin": (0, np.inf)}, "origin"),

@@ -21,12 +21,12 @@ from deepcd.pde.equations.rules import RULES
 MOST_NODES = 20_000  # largest number of nodes that are read
 LARGEST = 2**63  # bound on the size of integers
 
-_OF_ONE = (torch.floor, torch.ceil, torch.round, torch.trunc, torch.frac, torch.relu, torch.rsqrt, torch.exp2, torch.log2)
+_OF_ONE: tuple[Any, ...] = (torch.floor, torch.ceil, torch.round, torch.trunc, torch.frac, torch.relu, torch.rsqrt)
 _OF_ONE += (torch.log10, torch.sinc, torch.erfc, torch.lgamma, torch.digamma, torch.deg2rad, torch.rad2deg, torch.isnan)
 _OF_ONE += (torch.isfinite, torch.logit, torch.special.i0, torch.special.i1, torch.special.bessel_j0, torch.logical_not)
-_OF_ONE += (torch.special.bessel_j1, torch.special.ndtr, torch.nn.functional.softplus, torch.nn.functional.silu)
-_OF_TWO = (torch.hypot, torch.fmod, torch.remainder, torch.copysign, torch.heaviside, torch.logaddexp, torch.floor_divide)
-_OF_TWO += (torch.fmax, torch.fmin, torch.logical_xor, torch.xlogy, *(STEPS - {torch.logical_not}))
+_OF_ONE += (torch.special.bessel_j1, torch.special.ndtr, torch.nn.functional.softplus, torch.exp2, torch.log2)
+_OF_TWO: tuple[Any, ...] = (torch.hypot, torch.fmod, torch.remainder, torch.copysign, torch.heaviside, torch.logaddexp)
+_OF_TWO += (torch.fmax, torch.fmin, torch.logical_xor, torch.xlogy, torch.floor_divide, *(STEPS - {torch.logical_not}))
 
 
 def _name(function: Any) -> str:
@@ -83,10 +83,9 @@ def stored(expressions: Sequence[Any]) -> dict[str, Any]:
         elif node.op in ("add", "mul", "pow") or node.op in _NAMES:
             nodes.append([_NAMES.get(node.op, node.op), *map(argument, node.args)])
         else:
-            raise ValueError(
-                f"{getattr(node.op, '__name__', node.op)} in an equation cannot be saved: use sums, products, powers, or "
-                f"{', '.join(sorted(FUNCTIONS))}"
-            )
+            name = getattr(node.op, "__name__", node.op)
+            known = ", ".join(sorted(FUNCTIONS))
+            raise ValueError(f"{name} in an equation cannot be saved: use sums, products, powers, or {known}")
     return {"nodes": nodes, "results": [argument(one) for one in expressions]}
 
 
@@ -156,7 +155,9 @@ def _node(item: Any, frame: Frame, unknowns: Sequence[str], nodes: Sequence[Expr
     inner = [isinstance(a, Expression) for a in arguments]
     if op in ("add", "mul"):
         if len(args) < 2 or not all(inner[1:]):
-            raise ValueError(f"{op} takes two terms or more, of which the first alone may be a number, got {item!r:.60}")
+            raise ValueError(
+                f"{op} takes two arguments or more, of which the first alone may be a number, got {item!r:.60}"
+            )
         return frame.node(op, *arguments)
     if op == "pow":
         if inner != [True, False]:
@@ -166,7 +167,9 @@ def _node(item: Any, frame: Frame, unknowns: Sequence[str], nodes: Sequence[Expr
         raise ValueError(f"there is no function {op!r:.60}")
     function, counts = FUNCTIONS[op]
     if len(args) not in counts or not any(inner):
-        raise ValueError(f"{op} takes {' or '.join(map(str, counts))} arguments with a node among them, got {item!r:.60}")
+        raise ValueError(
+            f"{op} takes {' or '.join(map(str, counts))} arguments with a node among them, got {item!r:.60}"
+        )
     return frame.node(function, *arguments)
 
 

@@ -27,6 +27,7 @@ from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.terms import Term
 
 ARCHITECTURE = "pinn-fields/1"  # the number rises whenever tensors or record change
+NUDGE = 1e-9  # part of the way to the centre by which points are moved to tell whether they are inside
 SHAPES = {1: (1001,), 2: (201, 201), 3: (51, 51, 51)}  # points of a grid for ParaView, by the number of axes
 
 Points = NDArray[np.float64]
@@ -202,7 +203,8 @@ class Approximation:
     def masked(self, x: Points) -> tuple[Points, Points]:
         """Return the fields, shape (m, n), and the residuals, shape (k, n), at points; NaN outside the domain."""
         points = self._points(x)
-        inside = self._inside(points)
+        # Whether points on the boundary are inside is nobody's choice: those at the ends of an axis are to be.
+        inside = self._inside(points + NUDGE * (torch.from_numpy(self.bounds.mean(axis=1)) - points))
         found = []
         for term in self._terms:
             values = np.full((term.size, len(x)), math.nan)

@@ -122,7 +122,9 @@ class Network(nn.Module):
         found = {name: tensor.shape for name, tensor in tensors.items()}
         kinds = {tensor.dtype.name for tensor in tensors.values()}
         if found != expected or depth < 1 or len(kinds) != 1 or not kinds <= {"float32", "float64"}:
-            raise ValueError(f"its tensors are not those of a network with {d} axes and {outputs} fields: {found!s:.200}")
+            raise ValueError(
+                f"its tensors are not those of a network with {d} axes and {outputs} fields: {found!s:.200}"
+            )
         network = cls(
             bounds,
             outputs=outputs,

@@ -66,7 +66,9 @@ class Run(Approximation):
             dtype=torch.float32 if settings.single else torch.float64,
         )
         residuals = problem.terms[0].residuals
-        super().__init__(network, problem.frame, problem.values(), residuals, bounds=problem.bounds, title=problem.title)
+        super().__init__(
+            network, problem.frame, problem.values(), residuals, bounds=problem.bounds, title=problem.title
+        )
         self.history: list[Row] = []
         self.film: dict[int, NDArray[np.float32]] = {}
         self.steps = 0

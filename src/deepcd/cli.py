@@ -128,13 +128,20 @@ def train(
 
 @app.command()
 def pinn(
-    problem: Annotated[str, typer.Argument(help='Name of a problem; "list" shows all of them.')],
+    problem: Annotated[
+        str, typer.Argument(help='Name of a problem, or FILE.py:NAME for one of your own; "list" shows the names.')
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of checkpoint, metrics and pictures. The default is out/PROBLEM.")
+        Path | None, typer.Option(help="Folder of all that is written. The default is out/PROBLEM, or out/NAME.")
     ] = None,
     sampler: Annotated[str, typer.Option(help="Name of the sampler that moves the training points.")] = "aas",
-    optimizer: Annotated[str | None, typer.Option(help="Optimiser: adam, soap, lbfgs, ssbroyden or ssbfgs.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Optimiser: gauss-newton, ssbroyden, ssbfgs, lbfgs, soap or adam. The default suits the size."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the network, the sampler and the boundary points.")] = 0,
     seeds: Annotated[
         int,
@@ -142,13 +149,20 @@ def pinn(
             min=1, help="Number of runs: with this seed and the following ones, each in a process of its own."
         ),
     ] = 1,
-    budget: Annotated[int | None, typer.Option(help="Number of gradients of the loss to compute.")] = None,
-    points: Annotated[int | None, typer.Option(help="Number of training points in a round.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds after which a run ends.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps after which a run ends: Gauss-Newton steps, or gradients.")
+    ] = None,
+    points: Annotated[int | None, typer.Option(help="Number of training points in the domain.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in the folder.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that torch uses.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Train a network to solve a PDE, on points that a sampler moves to where the residual is large."""
+    """Train a network to solve a PDE, on points that a sampler moves to where the residual is large.
+
+    FILE.py is a program of yours, which is executed. NAME is a pinn.Problem in it, or a function without arguments that
+    returns one. The folder gets checkpoint, metrics, pictures, and the fields, for pinn.load.
+    """
     require("matplotlib", "torch", "zuko", "pytorch_optimizer", extra="pinn", by="deepcd pinn")
     from deepcd.solvers.pinn import command
 
@@ -156,11 +170,11 @@ def pinn(
         if problem == "list":
             rows: Any = command.listing()
         else:
-            folder = out if out is not None else Path("out") / problem
-            options = {"sampler": sampler, "optimizer": optimizer, "budget": budget, "resume": resume}
+            folder = out if out is not None else Path("out") / problem.rpartition(":")[2]
+            options = {"sampler": sampler, "optimizer": optimizer, "budget": budget, "steps": steps, "resume": resume}
             options |= {} if points is None else {"points": points}
             rows = command.run(problem, folder, range(seed, seed + seeds), threads, options)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError) as error:
         refuse(str(error))
     if as_json:
         print_json(rows)
