@@ -61,6 +61,7 @@ def test_without_a_solution_the_residual_is_shown(drawn: list[Figure], tmp_path:
     assert set(panels(solution)) == {"u", "size of the residual"}
     assert "u_t + u u_x - 0.1 u_xx = 0" in words(solution)
     assert "residual" in words(solution)
+    assert panels(solution)["u"].get_aspect() == "auto"
     assert "2 steps" in words(history)
     (axes,) = history.axes
     labels = [str(line.get_label()) for line in axes.lines]
@@ -97,6 +98,7 @@ def test_what_is_outside_stays_white(drawn: list[Figure], tmp_path: Path) -> Non
     figures.draw(tmp_path, run)
     for axes in panels(drawn[0]).values():
         mask = np.ma.getmaskarray(np.ma.asarray(axes.images[0].get_array()))
+        assert axes.get_aspect() == 1
         assert mask[12:, 12:].all()
         assert not mask[:10].any()
         assert not mask[:, :10].any()

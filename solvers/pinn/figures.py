@@ -105,7 +105,7 @@ class _View(NamedTuple):
         """Write on a picture of a plane what it shows, and set its limits."""
         names, bounds = [self.run.axes[i] for i in self.shown], [self.run.bounds[i] for i in self.shown]
         sides = [float(high - low) for low, high in bounds]
-        to_scale = self.run.problem.time not in names and max(sides) <= LEAN * min(sides)
+        to_scale = "t" not in names and max(sides) <= LEAN * min(sides)
         axes.set_aspect("equal" if to_scale else "auto")
         axes.set(title=title, xlabel=names[0], ylabel=names[1], xlim=bounds[0], ylim=bounds[1])
 

@@ -18,8 +18,9 @@ from deepcd.pde.equations.statements import Problem
 from deepcd.pde.problems import PROBLEMS, problem
 from deepcd.pde.regions import Domain
 from deepcd.solvers.pinn import checkpoints, samplers
+from deepcd.solvers.pinn.approximation import Points
 from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS
-from deepcd.solvers.pinn.run import Points, Run
+from deepcd.solvers.pinn.run import Run
 from deepcd.solvers.pinn.samplers import Sampler
 from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings, by_budget
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepcd.solvers.pinn.objective import CHUNK
 from deepcd.solvers.pinn.samplers import Inside, Sampler
+from deepcd.solvers.pinn.terms import CHUNK
 
 ROUNDING = 1e-5  # share of a side by which a box that another library keeps in float32 may be off
 
