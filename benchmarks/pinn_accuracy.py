@@ -3,9 +3,11 @@
     python -m benchmarks.pinn_accuracy [--problems burgers l_shape ...] [--budget 30] [--seeds 5] [--first 0]
                                        [--set width=20 points=5000 ...] [--sampler aas] [--save NAME]
 
-The problems are those of `deepcd.pinn.PROBLEMS`, and some more that are stated below in a few lines. Their solutions are
-known, except that of the cavity, whose velocities are compared with those that Ghia, Ghia and Shin tabulate ("High-Re solutions for incompressible
-flow using the Navier-Stokes equations and a multigrid method", J. Comput. Phys. 48, 1982, tables I and II, Re = 100).
+The problems are those of `deepcd.pinn.PROBLEMS`, and some more that are stated below in a few lines. Their solutions
+are known, except that of the cavity, whose velocities are compared with those that Ghia, Ghia and Shin tabulate
+("High-Re solutions for incompressible flow using the Navier-Stokes equations and a multigrid method", J. Comput. Phys.
+48, 1982, tables I and II, Re = 100).
+
 Seconds are CPU seconds of the process, on one thread; the seconds that the error takes are counted as well. Errors are
 those of the iterate that would be returned, which is chosen on held-out points, at the end of the last round within the
 budget. Settings were chosen on seeds from 100 up.
@@ -89,9 +91,9 @@ def cavity() -> Problem:
     """The lid-driven cavity at Re = 100, with a lid whose ends are smoothed."""
     D = pinn.box(x=(0, 1), y=(0, 1))
 
-    def flow(u: Any, v: Any, p: Any, Re: float = 100) -> list[Any]:
-        along = u * u.x + v * u.y + p.x - (u.xx + u.yy) / Re
-        return [along, u * v.x + v * v.y + p.y - (v.xx + v.yy) / Re, u.x + v.y]
+    def flow(u: Any, v: Any, p: Any, reynolds: float = 100) -> list[Any]:
+        along = u * u.x + v * u.y + p.x - (u.xx + u.yy) / reynolds
+        return [along, u * v.x + v * v.y + p.y - (v.xx + v.yy) / reynolds, u.x + v.y]
 
     lid = pinn.on(D["y+"], lambda x, u, v: [u - (1 - (2 * x - 1) ** 16) ** 2, v])
     return Problem(flow, D, pinn.on(D["x-", "x+", "y-"], lambda u, v: [u, v]), lid, fields="uvp", name="cavity")
@@ -164,9 +166,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", help="settings of the runs")
     parser.add_argument("--save", default="", help="name of the file of results")
     args = parser.parse_args()
-    settings = {
-        name: int(value) if value.isdigit() else float(value) for name, value in (s.split("=") for s in args.set)
-    }
+    pairs = [one.split("=") for one in args.set]
+    settings = {name: int(value) if value.isdigit() else float(value) for name, value in pairs}
     rows = saved_rows(args.save) if args.save else []
     for name in args.problems:
         rows = [

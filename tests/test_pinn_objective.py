@@ -120,23 +120,6 @@ def test_the_loss_is_what_the_statement_says() -> None:
     torch.testing.assert_close(made.loss(), wanted)
 
 
-def test_values_meet_the_data_of_a_start_and_of_an_ansatz() -> None:
-    x = torch.linspace(-1, 1, 9, dtype=torch.float64)
-    got = objective("start").values(torch.stack([torch.zeros_like(x), x], 1))
-    torch.testing.assert_close(got[0], torch.cos(torch.pi * x))
-    edge = torch.stack([torch.ones_like(x), x], 1)
-    assert objective("ansatz").values(edge).abs().max() < 1e-15
-
-
-def test_derivatives_of_values_are_expressions_too() -> None:
-    made = objective("start")
-    u = made.problem.values()[0]
-    x = torch.tensor([[0.3, 0.2]], dtype=torch.float64)
-    h = torch.tensor([[0.0, 1e-5]], dtype=torch.float64)
-    (got,), (ahead,), (behind,) = made.values(x, [u.x]), made.values(x + h), made.values(x - h)
-    torch.testing.assert_close(got, (ahead - behind) / 2e-5, rtol=1e-7, atol=1e-7)
-
-
 @pytest.mark.parametrize("term", ["equation", "condition"])
 def test_a_residual_that_is_nan_is_named_with_its_term_and_point(term: str) -> None:
     def broken(s: Any, u: Any) -> Any:

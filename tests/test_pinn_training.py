@@ -105,7 +105,7 @@ class TestGaussNewton:
         run = pinn.solve(
             lambda t, x, u: u.t + u.xxx / 50,
             pinn.box(t=(0, 1), x=(-pi, pi), periodic="x"),
-            start=lambda x: sin(x),
+            start=lambda x: 1.0 * sin(x),
             solution=lambda t, x: sin(x + t / 50),
             points=200,
             width=8,
@@ -167,7 +167,7 @@ def test_derivatives_are_predicted() -> None:
     run = pinn.solve(heat(), **SMALL)
     x = np.array([[0.3, 0.4], [0.6, 0.2]])
     h = 1e-4
-    by_difference = (run.predict(x + [0, h]) - 2 * run.predict(x) + run.predict(x - [0, h])) / h**2
+    by_difference = (run.predict(x + np.array([0, h])) - 2 * run.predict(x) + run.predict(x - np.array([0, h]))) / h**2
     np.testing.assert_allclose(run.predict(x, "u.xx"), by_difference, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(run.predict(x, "u.t") - 0.1 * run.predict(x, "u.xx"), run.residual(x), atol=1e-12)
     np.testing.assert_array_equal(run.predict(x, "u"), run.predict(x))

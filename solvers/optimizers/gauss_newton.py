@@ -1,4 +1,4 @@
-"""The Gauss-Newton method with damping and geodesic acceleration, for sums of squares of up to some thousand parameters.
+"""The Gauss-Newton method with damping and geodesic acceleration, for sums of squares of some thousand parameters.
 
 A step d solves (J'J + mu I) d = -J'r (Levenberg 1944, Marquardt 1963). Half of the geodesic acceleration
 a = -(J'J + mu I)^-1 J'r'' is added, where r'' is the second derivative of the residuals along d, from one difference

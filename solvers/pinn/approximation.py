@@ -19,7 +19,8 @@ from torch import Tensor
 
 from deepcd.data import weight_files
 from deepcd.data.weight_files import WeightFileError
-from deepcd.pde.equations.expressions import Expression, Frame
+from deepcd.pde.equations.expressions import Expression
+from deepcd.pde.equations.frames import Frame
 from deepcd.pde.equations.storage import copied, restored, stored
 from deepcd.pde.vtk import write_vti
 from deepcd.solvers.arguments import count
