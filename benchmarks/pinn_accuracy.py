@@ -148,11 +148,18 @@ def measured(name: str, seed: int, budget: float, **settings: Any) -> dict[str, 
     run = pinn.solve(problem, seed=seed, budget=1e9, callback=note, **sized | settings)
     within = [row for row in curve if row[0] <= budget] or curve[:1]
     seconds, error, steps = within[-1]
-    parameters = len(run.objective.theta)
     return {
-        "problem": name, "sampler": settings.get("sampler", "aas"), "seed": seed, "budget": budget, "seconds": seconds, "error": error, "steps": steps,
-        "parameters": parameters, "metric": problem.metric, "curve": curve,
-    }  # fmt: skip
+        "problem": name,
+        "sampler": settings.get("sampler", "aas"),
+        "seed": seed,
+        "budget": budget,
+        "seconds": seconds,
+        "error": error,
+        "metric": problem.metric,
+        "steps": steps,
+        "parameters": len(run.objective.theta),
+        "curve": curve,
+    }
 
 
 def main() -> None:
@@ -179,8 +186,8 @@ def main() -> None:
             rows.append(row)
             errors.append(row["error"])
             print(
-                f"{name:16s} seed {seed}: {row['error']:.2e} after {row['seconds']:.1f} CPU s, {row['steps']:.0f} steps, "
-                f"{row['parameters']} parameters",
+                f"{name:16s} seed {seed}: {row['error']:.2e} after {row['seconds']:.1f} CPU s, "
+                f"{row['steps']:.0f} steps, {row['parameters']} parameters",
                 flush=True,
             )
             if args.save:

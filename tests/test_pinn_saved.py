@@ -128,8 +128,9 @@ class TestExpressions:
 
     @pytest.mark.parametrize("number", [math.inf, math.nan, 2**63, 10**400])
     def test_numbers_that_json_cannot_hold(self, number: float) -> None:
+        frame = Frame("x")
         with pytest.raises(ValueError, match="it must be finite, and integers below"):
-            stored([Frame("x").node("mul", number, Frame("x").field("u"))])
+            stored([frame.node("mul", number, frame.field("u"))])
 
     @pytest.mark.parametrize(
         ("nodes", "message"),

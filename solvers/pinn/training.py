@@ -1,4 +1,13 @@
-"""The front door to physics-informed networks: choose the settings of a run, and do its rounds with checkpoints."""
+"""The front door to physics-informed networks: choose the settings of a run, and do its rounds with checkpoints.
+
+>>> from torch import pi, sin
+>>> from deepcd import pinn
+>>> D = pinn.box(t=(0, 1), x=(0, 1))
+>>> run = pinn.solve(lambda t, x, u: u.t - 0.1 * u.xx, D, pinn.on(["x-", "x+"], lambda u: u),
+...                  start=lambda x: sin(pi * x), steps=20, points=200, width=8, depth=2)
+>>> run.predict([[0.5, 0.5]]).round(2).tolist()
+[0.61]
+"""
 
 from __future__ import annotations
 
@@ -54,38 +63,21 @@ def solve(
     Parameters
     ----------
     equation : callable, Problem or str
-        A function that is zero where the equation holds: one residual, or a list of them. Its arguments are named after
-        axes of the domain, fields and unknowns; derivatives are attributes, such as ``u.t``, ``u.xxx``, ``u.xy``,
-        ``(k * u.x).x``, and ``u.d("x1", "x1")`` for long names. Functions of torch and NumPy may be used. Or a problem
-        that is stated already, or the name of one of `deepcd.pinn.PROBLEMS`.
-    domain : Domain
-        Such as ``pinn.box(t=(0, 1), x=(-1, 1), periodic="x")``, ``pinn.polygon(...)``, ``pinn.level_set(...)``,
-        ``pinn.body(mesh)``, and differences, unions and products of them.
-    *conditions
-        Made by `on` and `observe`.
-    start : callable, optional
-        The fields at the first time, as a function of the other axes; built in exactly.
-    fields : str or sequence of str, default "u"
-        Names of the fields: a string of letters, or names one by one.
-    unknowns : mapping of str to float, optional
-        Parameters that are computed with the fields, and where they start.
-    solution : callable, optional
-        The fields as a function of axes, if they are known; `Run.error` compares with it.
-    ansatz : callable, optional
-        The fields as functions of axes and of the network's outputs, which have the names of the fields, so that data
-        are met exactly: ``ansatz=lambda x, u: x * (1 - x) * u``.
+        A function that is zero where the equation holds, such as ``lambda t, x, u: u.t + u * u.x - 0.01 * u.xx``; or a
+        problem that is stated already; or the name of one of `deepcd.pinn.PROBLEMS`.
+    domain, *conditions, start, fields, unknowns, solution, ansatz
+        The rest of the statement, as for `Problem`.
     sampler : str or Sampler, default "aas"
         A name in `deepcd.pinn.SAMPLERS`, or a sampler of your own.
-    optimizer : {"gauss-newton", "ssbroyden", "ssbfgs", "soap", "lbfgs", "adam"}, optional
-        By default what the problem recommends, else "gauss-newton" up to 2,500 parameters and six axes, "ssbroyden"
-        above.
+    optimizer : str, optional
+        A name in `deepcd.pinn.OPTIMIZERS`; by default what the problem recommends, else "gauss-newton" up to 2,500
+        parameters and six axes, and "ssbroyden" above.
     seed : int, default 0
-        Seed that decides, together with the number of threads of torch and the number of steps, every number of the
-        run.
+        Seed that decides every number of the run, together with the number of steps and of threads of torch.
     budget : float, optional
         Seconds after which the run ends; by default what the problem recommends, else 30.
     steps : int, optional
-        Number of steps after which the run ends: Gauss-Newton steps, or gradients. Without a budget, they alone decide.
+        Number of Gauss-Newton steps or gradients after which the run ends. Without a budget, they alone decide.
     out : path, optional
         A folder for checkpoints.
     resume : bool, default False
@@ -93,34 +85,20 @@ def solve(
     callback : callable, optional
         Function that is called with the `Run` after each round; if it returns True, the run stops.
     **settings
-        The other attributes of `RunSettings`: points, boundary, period, turn, share, width, depth, harmonics, rate,
-        warmup, single, sampler_options. By default, those that the problem recommends, else those that suit the
-        optimiser.
+        The other attributes of `RunSettings`; by default what the problem recommends, else what suits the optimiser.
 
     Returns
     -------
     Run
-        The trained network, with ``predict(x)``, ``error()``, ``residual(x)``, ``unknowns`` and ``history``.
 
     Raises
     ------
     TypeError, ValueError
-        If the statement makes no sense, a name is unknown, a number is out of range, or a checkpoint is that of another
-        run.
+        If the statement makes no sense, a name is unknown, a number is out of range, or a checkpoint is another run's.
     NotFiniteError
         If a residual is NaN or infinite; the message names the term and the point. The last checkpoint is kept.
     FileExistsError
         If `out` holds a run already and `resume` is False.
-
-    Examples
-    --------
-    >>> from torch import pi, sin
-    >>> from deepcd import pinn
-    >>> D = pinn.box(t=(0, 1), x=(0, 1))
-    >>> run = pinn.solve(lambda t, x, u: u.t - 0.1 * u.xx, D, pinn.on(["x-", "x+"], lambda u: u),
-    ...                  start=lambda x: sin(pi * x), steps=20, points=200, width=8, depth=2)
-    >>> run.predict([[0.5, 0.5]]).round(2).tolist()
-    [0.61]
     """
     stated = {"fields": fields, "unknowns": unknowns, "start": start, "ansatz": ansatz, "solution": solution}
     own = _stated(equation, domain, conditions, {name: value for name, value in stated.items() if value is not None})
