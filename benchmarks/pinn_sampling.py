@@ -1,17 +1,17 @@
-"""Which sampler gives the smallest error at equal cost?
+"""Which sampler gives the smallest error at equal cost, under Gauss-Newton?
 
-    python -m benchmarks.pinn_sampling [--problems one_peak burgers ...] [--samplers uniform rad ...]
-                                       [--optimizers ssbroyden] [--seeds 3] [--cost 3000] [--processes 2]
+    python -m benchmarks.pinn_sampling [--problems one_peak burgers ...] [--samplers sobol rad ...] [--seeds 5]
+                                       [--budget 20] [--processes 1]
     python -m benchmarks.pinn_sampling --draw        writes figure and page from the saved runs
 
-Every run of a problem has the same network, optimiser, number of points and period between two resamplings, and the
-same cost. The unit of cost is one gradient of the loss on the points. The time that a sampler itself takes, for probing
-the residual and training its density, is converted by the seconds measured in the same run: cost = gradients + seconds
-of the sampler / seconds of a gradient. So a sampler that takes more time gets fewer gradients.
+Every run of a problem has the same network, the same optimiser, the same number of points and the same budget in CPU
+seconds on one thread, in which the time that a sampler takes is included. "dense" are Sobol points, four times as many.
+Samplers that draw new points replace a fifth of them every two steps; R3 moves its points every ten steps, as it does
+when it retains some. The error is that of the iterate that would be returned, which is chosen on held-out points.
 
 Seeds begin at 0; adjustable parameters were chosen on seeds from 100 up. Results are medians over the seeds, and the
-spread is the largest error over the smallest. Saved rows of other problems, samplers, optimisers and costs are kept.
-Besides the rows, a figure (error against cost) and a page with the table, which opens from disk, are written.
+spread is the largest error over the smallest. Saved rows of other problems, samplers and budgets are kept. Besides the
+rows, a figure (error against seconds) and a page with the table, which opens from disk, are written.
 """
 
 from __future__ import annotations
@@ -31,124 +31,102 @@ import numpy as np
 from benchmarks.problems import RESULTS, save_results, saved_rows
 from deepcd.solvers.bench import page
 
-PROBLEMS = ("one_peak", "two_peaks", "gaussian_4d", "gaussian_6d", "burgers", "allen_cahn", "wave", "moving_gaussian")
-SAMPLERS = ("uniform", "sobol", "rar-g", "rar-d", "rad", "r3", "vrba", "das", "das-g", "aas")
-MEASURED = ("gradients", "seconds", "sampler seconds", "error", "mean square", "largest square", "variance")
-KEYS = ("problem", "sampler", "optimizer", "seed", "cost")
+PROBLEMS = (
+    "one_peak", "two_peaks", "two_peaks_plain", "gaussian_4d", "gaussian_6d", "burgers", "allen_cahn",
+    "moving_gaussian", "kdv", "wave", "diffusion",
+)  # fmt: skip
+SAMPLERS = ("sobol", "dense", "rad", "r3", "das", "aas")
+DENSE = 16_000  # number of points of "dense"
+KEYS = ("problem", "sampler", "seed", "budget")
+NAME = "pinn-sampling"
 
 
-def measured(problem: str, sampler: str, optimizer: str, seed: int, cost: int) -> dict[str, Any]:
+def run(problem: str, sampler: str, seed: int, budget: float) -> dict[str, Any]:
     """Return the row of one run."""
-    import torch
+    from benchmarks.pinn_accuracy import measured
 
-    from deepcd import pinn
-
-    torch.set_num_threads(1)
-
-    def spent(row: dict[str, float]) -> float:
-        gradient = (row["seconds"] - row["sampler seconds"]) / row["gradients"]
-        return row["gradients"] + row["sampler seconds"] / gradient
-
-    run = pinn.solve(
-        problem,
-        sampler=sampler,
-        optimizer=optimizer,
-        seed=seed,
-        budget=cost,
-        callback=lambda run: spent(run.history[-1]) >= cost,
-    )
-    last = run.history[-1]
-    row: dict[str, Any] = {"problem": problem, "sampler": sampler, "optimizer": optimizer, "seed": seed, "cost": cost}
-    row |= {name: last[name] for name in MEASURED}
-    curve = [[round(spent(each)), float(f"{each['error']:.3g}")] for each in run.history]
-    return row | {"metric": run.problem.metric, "points": run.settings.points, "spent": spent(last), "curve": curve}
+    if sampler == "dense":
+        return measured(problem, seed, budget, sampler="sobol", points=DENSE) | {"sampler": "dense"}
+    return measured(problem, seed, budget, sampler=sampler)
 
 
-def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Return the runs that differ in their seeds only, by problem, optimiser and sampler."""
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the runs that differ in their seeds only, by problem and sampler."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: SAMPLERS.index(row["sampler"])):
-        found.setdefault((row["problem"], row["optimizer"], row["sampler"]), []).append(row)
+        found.setdefault((row["problem"], row["sampler"]), []).append(row)
     return found
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return medians of the error, a line per problem and optimiser, a column per sampler; the smallest in bold."""
+    """Return medians of the error, a line per problem, a column per sampler; the smallest in bold."""
     names = [name for name in SAMPLERS if any(row["sampler"] == name for row in rows)]
-    lines = ["| problem | optimizer | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    lines = ["| problem | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     runs = groups(rows)
-    for problem, optimizer in dict.fromkeys((row["problem"], row["optimizer"]) for row in rows):
-        own = {name: [r["error"] for r in runs[key]] for name in names if (key := (problem, optimizer, name)) in runs}
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        own = {name: [r["error"] for r in runs[key]] for name in names if (key := (problem, name)) in runs}
         cells = {name: float(np.median(errors)) for name, errors in own.items()}
-        spreads = {name: max(errors) / min(errors) for name, errors in own.items()}
-        texts = {name: f"{cells[name]:.1e} (x{spreads[name]:.1f})" for name in cells}
+        texts = {name: f"{cells[name]:.1e} (x{max(errors) / min(errors):.0f})" for name, errors in own.items()}
         best = min(cells, key=lambda name: cells[name])
         texts[best] = f"**{texts[best]}**"
-        lines.append(f"| {problem} | {optimizer} | " + " | ".join(texts.get(name, "") for name in names) + " |")
+        lines.append(f"| {problem} | " + " | ".join(texts.get(name, "") for name in names) + " |")
     return "\n".join(lines)
 
 
-def draw(rows: list[dict[str, Any]], cost: int) -> Path:
-    """Draw the median error against the cost, a panel per problem and optimiser, a line per sampler."""
+def draw(rows: list[dict[str, Any]], budget: float) -> Path:
+    """Draw the median error against CPU seconds, a panel per problem, a line per sampler."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     runs = groups(rows)
-    panels = list(dict.fromkeys((problem, optimizer) for problem, optimizer, _ in runs))
+    panels = list(dict.fromkeys(problem for problem, _ in runs))
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         lines, columns, figsize=(4.2 * columns, 3.4 * lines), layout="constrained", squeeze=False
     )
-    at = np.linspace(cost / 20, cost, 100)
+    at = np.linspace(budget / 20, budget, 100)
     for axis, panel in zip(axes.flat, panels, strict=False):
         for colour, sampler in enumerate(SAMPLERS):
-            own = runs.get((*panel, sampler), [])
+            own = runs.get((panel, sampler), [])
             if own:
-                # The error at a cost is the error after the last round that had ended by then.
+                # The error at a time is the error after the last round that had ended by then.
                 curves = [np.array(row["curve"]).T for row in own]
-                errors = [error[np.searchsorted(spent, at, "right").clip(1) - 1] for spent, error in curves]
+                errors = [error[np.searchsorted(spent, at, "right").clip(1) - 1] for spent, error, _ in curves]
                 thick = 2.6 if sampler == "aas" else 1.2
                 axis.plot(at, np.median(errors, axis=0), label=sampler, color=f"C{colour}", lw=thick)
         axis.set_yscale("log")
-        axis.set_title(f"{panel[0]}, {panel[1]}")
+        axis.set_title(panel)
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    axes[-1, 0].set_xlabel("cost: gradients, and the sampler's time in gradients")
+    axes[-1, 0].set_xlabel("CPU seconds")
     handles = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle("Median error against cost")
-    path = RESULTS / "pinn-sampling.png"
+    figure.suptitle("Median error under Gauss-Newton against time")
+    path = RESULTS / f"{NAME}.png"
     figure.savefig(path, dpi=100)
     return path
 
 
-def report(rows: list[dict[str, Any]], cost: int) -> Path:
+def report(rows: list[dict[str, Any]], budget: float) -> Path:
     """Write the figure and the page."""
-    head = [
-        "problem", "optimiser", "sampler", "seeds", "measure", "median error", "largest / smallest error", "gradients",
-        "seconds", "sampler's share", "mean r^2", "variance of r^2", "largest r^2",
-    ]  # fmt: skip
+    head = ["problem", "sampler", "seeds", "measure", "median error", "largest / smallest error", "steps", "parameters"]
     lines = []
-    for (problem, optimizer, sampler), own in groups(rows).items():
-        median = {name: float(np.median([row[name] for row in own])) for name in MEASURED}
+    for (problem, sampler), own in groups(rows).items():
         errors = [row["error"] for row in own]
-        share = median["sampler seconds"] / median["seconds"]
-        line = [problem, optimizer, sampler, str(len(own)), own[0]["metric"], f"{median['error']:.2e}"]
-        line += [f"{max(errors) / min(errors):.1f}", f"{median['gradients']:.0f}", f"{median['seconds']:.0f}"]
-        line += [f"{share:.2f}", *(f"{median[name]:.2e}" for name in ("mean square", "variance", "largest square"))]
-        lines.append(line)
+        line = [problem, sampler, str(len(own)), own[0]["metric"], f"{np.median(errors):.2e}"]
+        line += [f"{max(errors) / min(errors):.1f}", f"{np.median([row['steps'] for row in own]):.0f}"]
+        lines.append([*line, str(own[0]["parameters"])])
     text = (
-        f"Networks were trained with points of different samplers, at a cost of {cost} gradients each. The seconds "
-        "that a sampler itself takes are converted to gradients by the seconds per gradient of that run. Numbers are "
-        "medians over the seeds; r is the residual on a held-out uniform set. A click on the head of a column sorts "
-        "the table."
+        f"Networks were trained by Gauss-Newton on points of different samplers, for {budget:g} CPU seconds each, in "
+        'which the time of the sampler is included. "dense" are Sobol points, four times as many as the others have. Numbers '
+        "are medians over the seeds. A click on the head of a column sorts the table."
     )
-    path = RESULTS / "pinn-sampling.html"
-    page.write(path, "Samplers at equal cost", [text], [draw(rows, cost)], head, lines)
+    path = RESULTS / f"{NAME}.html"
+    page.write(path, "Samplers at equal cost", [text], [draw(rows, budget)], head, lines)
     return path
 
 
@@ -157,38 +135,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=PROBLEMS)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS)
-    parser.add_argument("--optimizers", nargs="+", default=["ssbroyden"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cost", type=int, default=3000)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds of a run")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--draw", action="store_true", help="only write figure and page, from the saved runs")
     args = parser.parse_args()
-    saved = saved_rows("pinn-sampling")
+    kept = {tuple(row[key] for key in KEYS): row for row in saved_rows(NAME)}
+
+    def of_this_budget() -> list[dict[str, Any]]:
+        return [row for row in kept.values() if row["budget"] == args.budget]
+
     if args.draw:
-        print("written", report([row for row in saved if row["cost"] == args.cost], args.cost))
+        print("written", report(of_this_budget(), args.budget))
         return
     jobs = [
-        (problem, sampler, optimizer, seed, args.cost)
+        (problem, sampler, seed, args.budget)
+        for seed in range(args.first, args.first + args.seeds)
         for problem in args.problems
-        for optimizer in args.optimizers
-        for seed in range(args.seeds)
         for sampler in args.samplers
     ]
-    kept = {tuple(row[key] for key in KEYS): row for row in saved}
-    with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        for done in [pool.apply_async(measured, job) for job in jobs]:
+    jobs = [job for job in jobs if job not in kept]
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        for done in [pool.apply_async(run, job) for job in jobs]:
             row = done.get()
+            row["curve"] = [[round(t, 2), float(f"{e:.3g}"), round(k)] for t, e, k in row["curve"]]
             kept[tuple(row[key] for key in KEYS)] = row
-            print(
-                f"{row['problem']:16s} {row['sampler']:8s} {row['optimizer']} seed {row['seed']}: {row['metric']} "
-                f"{row['error']:.2e}, {row['gradients']:.0f} gradients, {row['seconds']:.0f} s",
-                flush=True,
-            )
-            file = save_results("pinn-sampling", list(kept.values()), cost=args.cost)
-    rows = [row for row in kept.values() if row["cost"] == args.cost]
-    print(table(rows))
-    print("saved", file)
-    print("written", report(rows, args.cost))
+            print(f"{row['problem']:16s} {row['sampler']:6s} seed {row['seed']}: {row['error']:.2e}", flush=True)
+            save_results(NAME, list(kept.values()))
+    print(table(of_this_budget()))
+    print("written", report(of_this_budget(), args.budget))
 
 
 if __name__ == "__main__":
