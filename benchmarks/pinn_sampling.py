@@ -122,8 +122,8 @@ def report(rows: list[dict[str, Any]], budget: float) -> Path:
         lines.append([*line, str(own[0]["parameters"])])
     text = (
         f"Networks were trained by Gauss-Newton on points of different samplers, for {budget:g} CPU seconds each, in "
-        'which the time of the sampler is included. "dense" are Sobol points, four times as many as the others have. Numbers '
-        "are medians over the seeds. A click on the head of a column sorts the table."
+        'which the time of the sampler is included. "dense" are Sobol points, four times as many as the others have. '
+        "Numbers are medians over the seeds. A click on the head of a column sorts the table."
     )
     path = RESULTS / f"{NAME}.html"
     page.write(path, "Samplers at equal cost", [text], [draw(rows, budget)], head, lines)
