@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from deepcd.pde.extras import require
-from deepcd.pde.fem_values import Field, Value, on_cells, sampled
+from deepcd.pde.fem_values import Field, Matrix, Value, matrices, on_cells, sampled
 from deepcd.pde.volume_meshes import VolumeMesh, volume_mesh
 
 F64 = NDArray[np.float64]
@@ -114,7 +114,7 @@ def fem(
     mesh: Any,
     *,
     order: int = 1,
-    coefficient: Field = 1.0,
+    coefficient: Field | Matrix = 1.0,
     reaction: Field = 0.0,
     source: Field = 0.0,
     dirichlet: Mapping[str, Value] | None = None,
@@ -130,13 +130,15 @@ def fem(
 
     Parameters
     ----------
-    mesh : path-like, meshio.Mesh or skfem.Mesh
-        A .msh file of gmsh, a .vtu or an .xdmf file, or an object. A plane mesh in space loses the coordinate that is
-        constant; nodes that belong to no cell are left out. Cells may be clockwise or mirrored.
+    mesh : path-like, meshio.Mesh, skfem.Mesh or VolumeMesh
+        A .msh file of gmsh, a .vtu or an .xdmf file, or an object; a VolumeMesh is taken as it is. A plane mesh in
+        space loses the coordinate that is constant; nodes that belong to no cell are left out. Cells may be clockwise
+        or mirrored.
     order : {1, 2}, default 1
         Degree of the polynomials; 2 for triangles and tetrahedra only, which stay straight.
-    coefficient : float, callable or mapping, default 1.0
-        k, positive; a mapping has a value for each tag of cells and leaves no cell out.
+    coefficient : float, callable, mapping, or d rows of d float or callable, default 1.0
+        k, positive; a mapping has a value for each tag of cells and leaves no cell out. Rows are those of a symmetric
+        positive definite matrix, the flux then being that of k grad u.
     reaction, source : float, callable or mapping, default 0.0
         c, not negative, and f; zero in cells that a mapping leaves out.
     dirichlet : mapping of str to float or callable, optional
@@ -188,7 +190,7 @@ def fem(
             raise TypeError(
                 f"{name} must be a mapping by tags, such as {{'boundary': ...}}, got {type(given).__name__}"
             )
-    volume = volume_mesh(mesh)
+    volume = mesh if isinstance(mesh, VolumeMesh) else volume_mesh(mesh)
     basis = skfem.CellBasis(volume.mesh, _element(volume, order))
     fixed = _fixed(volume, dirichlet, neumann, robin)
     K, f = _integrals(volume, basis, coefficient, reaction, source)
@@ -258,16 +260,23 @@ def _fixed(
     return fixed
 
 
-def _integrals(mesh: VolumeMesh, basis: Any, coefficient: Field, reaction: Field, source: Field) -> tuple[Any, F64]:
+def _integrals(
+    mesh: VolumeMesh, basis: Any, coefficient: Field | Matrix, reaction: Field, source: Field
+) -> tuple[Any, F64]:
     """Return the matrix and the right-hand side of the cells."""
     import skfem
-    from skfem.helpers import dot
+    from skfem.helpers import dot, mul
 
     x = np.asarray(basis.global_coordinates())
-    k = on_cells(coefficient, mesh, x, "coefficient", fill=None, least=0.0, open_=True)
+    if isinstance(coefficient, list | tuple):
+        k = matrices(coefficient, x, "coefficient")
+        diffusion = skfem.BilinearForm(lambda u, v, w: dot(mul(w.k, u.grad), v.grad))
+    else:
+        k = on_cells(coefficient, mesh, x, "coefficient", fill=None, least=0.0, open_=True)
+        diffusion = skfem.BilinearForm(lambda u, v, w: w.k * dot(u.grad, v.grad))
     c = on_cells(reaction, mesh, x, "reaction", fill=0.0, least=0.0)
     f = on_cells(source, mesh, x, "source", fill=0.0)
-    K = skfem.BilinearForm(lambda u, v, w: w.k * dot(u.grad, v.grad)).assemble(basis, k=k)
+    K = diffusion.assemble(basis, k=k)
     if c.any():
         K = K + skfem.BilinearForm(lambda u, v, w: w.c * u * v).assemble(basis, c=c)
     return K, skfem.LinearForm(lambda v, w: w.f * v).assemble(basis, f=f)

@@ -14,6 +14,9 @@ from deepcd.pde.volume_meshes import VolumeMesh
 F64 = NDArray[np.float64]
 Value = float | Callable[[F64], Any]  # a function takes the coordinates, shape (d, ...), and answers in shape (...)
 Field = Value | Mapping[str, Value]
+Row = list[Value] | tuple[Value, ...]
+Matrix = list[Row] | tuple[Row, ...]  # of d rows
+SKEW = 1e-12  # largest difference between an entry of a symmetric matrix and its mirror image, relative to the entries
 
 
 def sampled(value: Value, x: F64, what: str, least: float = -np.inf, *, open_: bool = False) -> F64:
@@ -124,3 +127,53 @@ def on_cells(
     if fill is None and left:
         raise ValueError(f"{what} is not given in {left} of {len(owner)} cells; {mesh.tags}")
     return values
+
+
+def matrices(given: Matrix, x: F64, what: str) -> F64:
+    """Return a symmetric positive definite matrix at points.
+
+    Parameters
+    ----------
+    given : list or tuple of d lists or tuples of d float or callable
+        Its rows.
+    x : ndarray of float64, shape (d, ...)
+        Coordinates of the points.
+    what : str
+        What it is, for messages.
+
+    Returns
+    -------
+    ndarray of float64, shape (d, d, ...)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sampled`; or if the matrix has another shape, or is not symmetric or not positive definite somewhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepcd.pde.fem_values import matrices
+    >>> matrices([[2.0, lambda x: x[0]], [lambda x: x[0], 1.0]], np.ones((2, 1)), "coefficient")[..., 0].tolist()
+    [[2.0, 1.0], [1.0, 1.0]]
+    """
+    d = len(x)
+    if len(given) != d or any(not isinstance(row, list | tuple) or len(row) != d for row in given):
+        raise ValueError(f"{what} as a matrix must have {d} rows of {d} entries each, got {given!r:.80}")
+    K = np.array(
+        [[sampled(entry, x, f"{what}[{i}][{j}]") for j, entry in enumerate(row)] for i, row in enumerate(given)]
+    )
+    skew = (np.abs(K - K.swapaxes(0, 1)) > SKEW * np.abs(K).max(axis=(0, 1))).any(axis=(0, 1))
+    rest, definite = K, np.ones(x.shape[1:], dtype=bool)  # a matrix is positive definite if all its pivots are positive
+    for _ in range(d):
+        pivot = rest[0, 0]
+        definite &= pivot > 0
+        rest = rest[1:, 1:] - rest[1:, :1] * rest[:1, 1:] / np.where(pivot > 0, pivot, 1.0)
+    for wrong, property_ in ((skew, "symmetric"), (~definite, "positive definite")):
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0])
+            where = x[(slice(None), *at)].tolist()
+            raise ValueError(
+                f"{what} must be {property_}, got {K[(slice(None), slice(None), *at)].tolist()} at {where}"
+            )
+    return K

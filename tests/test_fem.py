@@ -338,3 +338,38 @@ class TestValues:
         west = np.zeros(8, dtype=bool)
         west[mesh.cell_tags["west"]] = True
         np.testing.assert_array_equal(found, np.where(west[:, None], x[1], 5.0))
+
+
+class TestMatricesAsCoefficients:
+    def test_a_multiple_of_the_identity_is_that_number(self) -> None:
+        mesh = skfem.MeshTri().refined(2).with_defaults()
+        plain = fem(mesh, coefficient=lambda x: 1 + x[0], dirichlet={"left": 1.0}, source=2.0)
+        full = fem(
+            mesh,
+            coefficient=[[lambda x: 1 + x[0], 0.0], [0.0, lambda x: 1 + x[0]]],
+            dirichlet={"left": 1.0},
+            source=2.0,
+        )
+        np.testing.assert_allclose(full.A.toarray(), plain.A.toarray(), atol=1e-14)
+        np.testing.assert_allclose(full.b, plain.b)
+
+    def test_the_flux_of_a_linear_function_is_that_of_the_matrix(self) -> None:
+        mesh = skfem.MeshTri().refined(2).with_defaults()
+        flux = {"left": -2.5, "right": 2.5, "bottom": -1.5, "top": 1.5}  # n . K (1, 1)
+        system = fem(mesh, coefficient=[[2.0, 0.5], [0.5, 1.0]], neumann=flux)
+        assert abs(system.A @ system.points.sum(axis=1) - system.b).max() < 1e-12
+
+    @pytest.mark.parametrize(
+        ("K", "match"),
+        [
+            ([[1.0, 0.5], [0.0, 1.0]], "symmetric"),
+            ([[1.0, 2.0], [2.0, 1.0]], "positive definite"),
+            ([[lambda x: x[0] - 0.5, 0.0], [0.0, 1.0]], "positive definite"),
+            ([[1.0, 0.0]], "2 rows of 2 entries"),
+            ([[1.0, 0.0], 1.0], "2 rows of 2 entries"),
+            ([[1.0, "a"], [0.0, 1.0]], r"coefficient\[0\]\[1\] must be a number"),
+        ],
+    )
+    def test_what_is_no_such_matrix(self, K: Any, match: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=match):
+            fem(skfem.MeshTri().with_defaults(), coefficient=K)
