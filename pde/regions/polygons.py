@@ -19,7 +19,23 @@ THINNEST = 1e-12  # a polygon of a smaller area, relative to its bounds, is dege
 Floats = NDArray[np.float64]
 
 
-def polygon(*corners: Sequence[float], axes: str | Sequence[str] = "xy") -> Domain:
+class Polygon(Domain):
+    """A domain that `polygon` made.
+
+    Attributes
+    ----------
+    corners : ndarray of float64, shape (m, 2)
+        The corners in order, as given; side k begins at corner k.
+    """
+
+    def __init__(self, axes: Sequence[str], corners: Floats, pieces: Sequence[Piece], area: float) -> None:
+        bounds = np.stack([corners.min(axis=0), corners.max(axis=0)], axis=1)
+        contains = partial(_contains, corners, np.roll(corners, -1, axis=0))
+        super().__init__(axes, bounds, pieces, contains=contains, volume=area)
+        self.corners = corners
+
+
+def polygon(*corners: Sequence[float], axes: str | Sequence[str] = "xy") -> Polygon:
     """Return the inside of a polygon, such as ``polygon((0, 0), (1, 0), (0, 1))``.
 
     Parameters
@@ -31,7 +47,7 @@ def polygon(*corners: Sequence[float], axes: str | Sequence[str] = "xy") -> Doma
 
     Returns
     -------
-    Domain
+    Polygon
         Its boundary has the pieces 0, 1, ...: piece k runs from corner k to corner k + 1, the last one to corner 0.
 
     Raises
@@ -63,8 +79,7 @@ def polygon(*corners: Sequence[float], axes: str | Sequence[str] = "xy") -> Doma
         length = float(np.hypot(*side))
         sample = partial(_sample, torch.tensor(start), torch.tensor(side), torch.tensor(normal / length))
         pieces.append(Piece(k, length, sample))
-    bounds = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1)
-    return Domain(names, bounds, pieces, contains=partial(_contains, starts, ends), volume=abs(area))
+    return Polygon(names, starts, pieces, abs(area))
 
 
 def _sample(start: Tensor, side: Tensor, normal: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
