@@ -1,10 +1,11 @@
-"""What holds besides the equation: conditions on parts of the boundary, and observations at points."""
+"""What holds: conditions on parts of the boundary and observations at points, besides the equation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,32 @@ class Observation:
     points: Tensor
     values: dict[str, Tensor]
     sigma: Tensor | None
+
+
+class Term(NamedTuple):
+    """Residuals that are to vanish, and where.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    residuals : list of Expression or float
+    weight : float
+        Weight of the mean square of each residual in the loss.
+    part : Part or None
+        The part of the boundary where the residuals are to vanish; None in the domain, or at `points`.
+    points : Tensor of shape (n, d) or None
+        The points of an observation.
+    data : mapping of str to Tensor of shape (n,)
+        Values of leaves at `points`.
+    """
+
+    name: str
+    residuals: list[Any]
+    weight: float
+    part: Part | None = None
+    points: Tensor | None = None
+    data: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def on(part: Part | Name | Sequence[Name], residual: Callable[..., Any], *, weight: float = WEIGHT) -> On:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from deepcd.pde.equations.conditions import Observation, On
+from deepcd.pde.equations.conditions import Observation, On, Term
 from deepcd.pde.equations.expressions import Expression, add, leaves, mul
 from deepcd.pde.equations.frames import Frame
 from deepcd.pde.equations.text import written
@@ -19,34 +17,11 @@ from deepcd.pde.regions import Domain, Part
 from deepcd.pde.regions.binding import bound, coordinates
 from deepcd.pde.regions.sampling import Points
 
+if TYPE_CHECKING:
+    from deepcd.pde.equations.systems import EllipticSystem
+
 GRID = 10_000  # number of points at which errors are measured by default
 JUDGES = 2_000_003  # seed of these points
-
-
-class Term(NamedTuple):
-    """Residuals that are to vanish, and where.
-
-    Attributes
-    ----------
-    name : str
-        For messages.
-    residuals : list of Expression or float
-    weight : float
-        Weight of the mean square of each residual in the loss.
-    part : Part or None
-        The part of the boundary where the residuals are to vanish; None in the domain, or at `points`.
-    points : Tensor of shape (n, d) or None
-        The points of an observation.
-    data : mapping of str to Tensor of shape (n,)
-        Values of leaves at `points`.
-    """
-
-    name: str
-    residuals: list[Any]
-    weight: float
-    part: Part | None = None
-    points: Tensor | None = None
-    data: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Problem:
@@ -157,11 +132,14 @@ class Problem:
         """The name of the axis that is time, if anything depends on time."""
         return "t" if "t" in self.axes else self.axes[0]
 
-    def traced(self, *, unexpanded: bool = False) -> list[Term]:
-        """Return the terms; `unexpanded` ones leave derivatives as they are, for a check."""
+    def traced(self, *, unexpanded: bool = False, built_in: bool = True) -> list[Term]:
+        """Return the terms; `unexpanded` ones leave derivatives as they are, for a check.
+
+        Unless data are `built_in`, they are those of the fields themselves, without ansatz or start.
+        """
         self.frame.unexpanded = unexpanded
         try:
-            known = self._known()
+            known = self._known(built_in=built_in)
             equations = _listed(bound(self.equation, known, "the equation"))
             terms = [Term("equation", _numbers(equations, "the equation"), 1.0)]
             for k, condition in enumerate(self.conditions, start=1):
@@ -199,6 +177,41 @@ class Problem:
                 f"the solution must give {len(self.fields)} fields, {', '.join(self.fields)}; got {len(parts)}"
             )
         return torch.stack(parts).numpy()
+
+    def system(self, n: int) -> EllipticSystem:
+        """Return the sparse system of linear finite elements, if the equation is linear and elliptic, of second order.
+
+        Parameters
+        ----------
+        n : int
+            Number of cells along the longest edge of the domain's bounds; see `deepcd.pde.regions.meshing.meshed`.
+
+        Returns
+        -------
+        EllipticSystem
+            ``A, b, points = problem.system(n)``.
+
+        Raises
+        ------
+        ValueError
+            If the problem is something else; the message says what is in the way.
+        MissingExtraError
+            If the extra "fem" is not installed.
+
+        Examples
+        --------
+        >>> from deepcd.pde.equations.statements import Problem
+        >>> from deepcd.pde.equations.conditions import on
+        >>> from deepcd.pde.regions import box
+        >>> D = box(x=(0, 1), y=(0, 1))
+        >>> heat = Problem(lambda x, u: ((1 + x) * u.x).x + u.yy, D,
+        ...                on(D["x-"], lambda u: u - 1), on(D["x+"], lambda u: u), on(D.elsewhere, lambda u: u.n))
+        >>> heat.system(8).A.shape
+        (63, 63)
+        """
+        from deepcd.pde.equations.systems import system
+
+        return system(self, n)
 
     def error(self, u: Points, exact: Points) -> float:
         """Return the measure of the error of fields, from their values and the exact ones at the points of `grid`."""
