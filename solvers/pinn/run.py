@@ -23,6 +23,7 @@ from deepcd.solvers.pinn.check import check
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.objective import At, Objective
 from deepcd.solvers.pinn.optimizers.methods import Method, method
+from deepcd.solvers.pinn.reference import reference
 from deepcd.solvers.pinn.samplers import Sampler, Sobol
 from deepcd.solvers.pinn.settings import RunSettings
 
@@ -49,6 +50,9 @@ class Run(Approximation):
         Points of at most 64 evenly spaced rounds, by the number of the round.
     steps : int
         Number of steps so far, which are Gauss-Newton steps, or gradients.
+    reference_error : float or None
+        Once `error` has compared with a reference that was computed, an estimate of the reference's own error, in the
+        problem's metric: its difference from one on cells of twice the width.
     """
 
     def __init__(self, problem: Problem, settings: RunSettings, sampler: Sampler) -> None:
@@ -81,6 +85,7 @@ class Run(Approximation):
         self._monitor, _ = monitor.sample(MONITOR)
         self._grid: Points | None = None
         self._exact: Points | None = None
+        self.reference_error: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -106,14 +111,18 @@ class Run(Approximation):
     def error(self) -> float:
         """Return the error in the problem's metric: mean square or relative L2.
 
+        Where no solution is known but the equation is linear and elliptic, the first call computes a reference, by
+        finite elements with some 200,000 unknowns (`deepcd.pinn.Problem.system`) and DeepCD; see `reference_error`.
+
         Raises
         ------
         ValueError
-            If no solution is known.
+            If no solution is known, and none can be computed; the message says why.
         """
         if self._grid is None or self._exact is None:
-            self._grid = self.problem.grid()
-            self._exact = self.problem.exact(self._grid)
+            grid = self.problem.grid()
+            self._exact = self._reference(grid) if self.problem.solution is None else self.problem.exact(grid)
+            self._grid = grid
         return self.problem.error(self._values(torch.from_numpy(self._grid)), self._exact)
 
     def round(self, seconds: float = math.inf, steps: int | None = None) -> bool:
@@ -248,6 +257,17 @@ class Run(Approximation):
 
     def _inside(self, x: Tensor) -> Tensor:
         return self.problem.domain.inside(x)
+
+    def _reference(self, grid: Points) -> Points:
+        try:
+            found = reference(self.problem, grid)
+        except ValueError as error:
+            reason = f"a reference by finite elements cannot be computed, since {error}"
+            raise ValueError(
+                f"no solution is known: state one by solution=, or judge the run by residual_rms; {reason}"
+            ) from None
+        self.reference_error = found.error
+        return found.values
 
     def _keep(self, x: Tensor) -> None:
         """Add the points of every stride-th round to the film; if it gets too long, drop every second picture."""

@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deepcd.data.files import sole_writer
 from deepcd.pde.equations.conditions import Observation, On
 from deepcd.pde.equations.statements import Problem
@@ -29,6 +27,7 @@ from deepcd.pde.regions import Domain
 from deepcd.solvers.pinn import checkpoints, samplers
 from deepcd.solvers.pinn.approximation import Points
 from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS
+from deepcd.solvers.pinn.reference import advise, by_deepcd
 from deepcd.solvers.pinn.run import Run
 from deepcd.solvers.pinn.samplers import Sampler
 from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings, by_budget
@@ -102,6 +101,7 @@ def solve(
     """
     stated = {"fields": fields, "unknowns": unknowns, "start": start, "ansatz": ansatz, "solution": solution}
     own = _stated(equation, domain, conditions, {name: value for name, value in stated.items() if value is not None})
+    advise(own)
     optional = {"optimizer": optimizer, "budget": budget, "steps": steps}
     given = {name: value for name, value in optional.items() if value is not None} | settings
     run = _prepared(own, sampler, seed, given)
@@ -128,7 +128,7 @@ def _stated(equation: Any, domain: Any, conditions: Sequence[Any], statement: Ma
             return equation
         if equation not in PROBLEMS:
             raise ValueError(f"unknown problem {equation!r}; known: {', '.join(PROBLEMS)}")
-        return problem(equation, solve=_by_deepcd)
+        return problem(equation, solve=by_deepcd)
     if domain is None:
         raise TypeError("an equation needs a domain, such as pinn.solve(equation, pinn.box(x=(0, 1), y=(0, 1)))")
     return Problem(equation, domain, *conditions, **statement)
@@ -188,12 +188,3 @@ def _advance(run: Run, path: Path | None, callback: Callable[[Run], object] | No
         if stop:
             break
     run.finish()
-
-
-def _by_deepcd(A: Any, b: Points) -> Points:
-    from deepcd.solvers.deepcd import DeepCD
-
-    solution = DeepCD.solve(A, b, tol=1e-10)
-    if solution.info:
-        raise RuntimeError(f"the reference could not be computed. {solution.message}")
-    return np.asarray(solution.x, dtype=np.float64)
