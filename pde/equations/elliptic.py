@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcd.pde.equations.conditions import Observation, Term
-from deepcd.pde.equations.expressions import Expression, Frame, add, leaves, mul
+from deepcd.pde.equations.expressions import Expression, add, leaves, mul
+from deepcd.pde.equations.frames import Frame
 from deepcd.pde.equations.programs import Program
 from deepcd.pde.equations.rules import derivative
 from deepcd.pde.equations.text import written

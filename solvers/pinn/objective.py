@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepcd.pde.equations.conditions import WEIGHT, Observation
+from deepcd.pde.equations.conditions import Term as Stated
 from deepcd.pde.equations.expressions import Expression
 from deepcd.pde.equations.statements import Problem
-from deepcd.pde.equations.conditions import Term as Stated
 from deepcd.solvers.pinn.network import Network
 from deepcd.solvers.pinn.terms import Placed, Term
 

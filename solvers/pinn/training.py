@@ -25,7 +25,6 @@ from deepcd.pde.equations.statements import Problem
 from deepcd.pde.problems import PROBLEMS, problem
 from deepcd.pde.regions import Domain
 from deepcd.solvers.pinn import checkpoints, samplers
-from deepcd.solvers.pinn.approximation import Points
 from deepcd.solvers.pinn.optimizers.methods import OPTIMIZERS
 from deepcd.solvers.pinn.reference import advise, by_deepcd
 from deepcd.solvers.pinn.run import Run
