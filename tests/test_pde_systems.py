@@ -142,6 +142,25 @@ class TestAccuracy:
             )
             assert error(problem, 5, lambda x, y: x + 3 * y) < 1e-10
 
+    def test_nothing_flows_through_an_axis_of_rotation(self) -> None:
+        D = pinn.box(r=(0, 1), z=(0, 0.5))
+        for others in (["r-"], ["r-", "z-", "z+"]):
+            rest = [] if len(others) > 1 else [pinn.on(D.elsewhere, lambda u: u.n)]
+            problem = pinn.Problem(
+                lambda r, u: (r * u.r).r + (r * u.z).z + r,
+                D,
+                pinn.on("r+", lambda u: u),
+                pinn.on(others, lambda r, u: u.n),
+                *rest,
+            )
+            assert error(problem, 24, lambda r, z: (1 - r**2) / 4) < 2e-3
+
+    def test_tests_that_hold_on_the_curved_boundary_only_are_understood(self) -> None:
+        disc = pinn.level_set(lambda x, y: x**2 + y**2 - 1, x=(-1, 1), y=(-1, 1))
+        rim = disc.where(lambda x, y: x**2 + y**2 > 1 - 1e-6)
+        problem = pinn.Problem(lambda u: u.xx + u.yy + 1, disc, pinn.on(rim, lambda u: u))
+        assert error(problem, 50, lambda x, y: (1 - x**2 - y**2) / 4) < 1e-3
+
 
 def by_differences(m: int) -> tuple[Any, Any]:
     """Solve the problem of the L-shape by central differences; return nodes and values."""
@@ -287,6 +306,11 @@ class TestMeshes:
         assert area.sum() == pytest.approx(domain.volume, rel=5e-3)
         assert (area / sides.max(axis=0)).min() > 0.05
         assert sides.max() < 2 * 1.7**2 * (2.2 / 40) ** 2
+
+    def test_a_polygon_of_many_sides_has_no_more_cells_than_its_area_asks_for(self) -> None:
+        turn = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+        mesh = meshed(pinn.polygon(*zip(np.cos(turn), np.sin(turn), strict=True)), 100).mesh
+        assert np.pi * 50**2 < 1.1 * mesh.nvertices < 2 * np.pi * 50**2
 
     def test_facets_of_a_polygon_lie_on_their_sides(self) -> None:
         cells = meshed(BENT, 8)

@@ -274,15 +274,19 @@ def _condition(term: Term, K: Sequence[Sequence[Any]]) -> Condition:
     along = add(*(mul(a, b) for a, b in zip(p, conormal, strict=True)))
     square = add(*(mul(b, b) for b in conormal))
     x, n = part.points(ON_BOUNDARY, torch.Generator().manual_seed(0))
-    scale = evaluated(along, x, n) / evaluated(square, x, n)
+    size = evaluated(square, x, n)
+    crossed = size > 0  # where the conormal vanishes, as on an axis of rotation, nothing flows whatever is stated
+    scale = evaluated(along, x, n) / np.where(crossed, size, 1.0)
     aside = np.array([evaluated(a, x, n) - scale * evaluated(b, x, n) for a, b in zip(p, conormal, strict=True)])
     length = np.sqrt(sum(evaluated(a, x, n) ** 2 for a in p))
-    if (np.sqrt((aside**2).sum(axis=0)) > OBLIQUE * length).any() or not scale.all():
+    if (np.sqrt((aside**2).sum(axis=0)) > OBLIQUE * length)[crossed].any() or not scale[crossed].all():
         raise ValueError(
             f"the derivative in {what} is not along the flux n . K grad u everywhere, which is what a symmetric system "
             f"takes: {written(residual)}"
         )
     transfer, flux = beta * square / along, -residual * square / along
+    if not crossed.all():
+        transfer, flux = (torch.where(square > 0, one, 0.0) if nonzero(one) else 0 for one in (transfer, flux))
     if (evaluated(transfer, x, n) < 0).any():
         raise ValueError(f"{what} feeds the flux by u, so that the system may be indefinite: {written(residual)}")
     return Condition(part, None, transfer, flux)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
 
 from deepcd.pde.equations.elliptic import Condition, Stated, elliptic, evaluated, held_at, nonzero
 from deepcd.pde.equations.expressions import Expression, add, mul
@@ -166,17 +167,22 @@ def _function(expression: Any, normals: F64 | None = None) -> float | Callable[[
 
 
 def _owners(domain: Domain, conditions: tuple[Condition, ...], cells: Cells) -> NDArray[np.int64]:
-    """Return the condition of each facet by number: the first that holds at its centre, or else at all its nodes."""
+    """Return the condition of each facet by number.
+
+    It is the first one that holds at its centre, or else at all its nodes, or else on the nearest facet: tests may
+    leave out points that are beside a curved boundary.
+    """
     nodes = cells.mesh.p[:, cells.mesh.facets[:, cells.facets]]
     looked = [cells.middles, *nodes.transpose(1, 2, 0)]
     owner = np.full(len(cells.facets), -1)
     for number, piece in enumerate(domain.pieces):
         own = np.flatnonzero(cells.pieces == number)
         found = [[held_at(one.part, piece, torch.from_numpy(x[own].copy())) for x in looked] for one in conditions]
-        for at in (slice(0, 1), slice(1, None)):  # tests may leave out the centres of facets of a curved boundary
+        for at in (slice(0, 1), slice(1, None)):
             for k, held in enumerate(found):
                 owner[own[(owner[own] < 0) & np.all(held[at], axis=0)]] = k
-    if (owner < 0).any():
-        where = cells.middles[owner < 0][0].tolist()
-        raise ValueError(f"no condition holds on {(owner < 0).sum()} facets of the mesh, such as that around {where}")
+    lost = owner < 0
+    if lost.all():
+        raise ValueError(f"no condition holds on any of the {len(owner)} facets of the mesh, nor at their nodes")
+    owner[lost] = owner[~lost][cKDTree(cells.middles[~lost]).query(cells.middles[lost])[1]]
     return owner

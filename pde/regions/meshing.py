@@ -18,6 +18,7 @@ from deepcd.pde.regions.stuffing import stuffed
 from deepcd.pde.regions.triangles import bisected, ears
 
 SAMPLES = 8_192  # random points of each piece, among which the nearest one tells the piece of a facet
+MOST = 8  # triangles of a polygon per square of the width of a cell, of which a lattice has two
 HALVINGS = 4  # how often all edges of a polygon's triangles are halved at last, which is faster than one by one
 FEW, MANY = 8, 256  # cells with the nearest centres, among which that of a point is looked for, first and at last
 BEYOND = 1.0  # how far outside of a cell it still gives values, as a barycentric coordinate
@@ -115,8 +116,8 @@ def meshed(domain: Domain, n: int) -> Cells:
     Parameters
     ----------
     domain : Domain
-        One that `refuse_unmeshable` takes. Corners of one that is neither a box nor a polygon are cut off by less than
-        a cell.
+        One that `refuse_unmeshable` takes. Corners are cut off by less than a cell, but for a box and for a polygon
+        whose sides are not many and short.
     n : int
         Number of cells along the longest edge of the bounds; that edge over n is the width of a cell, and no edge is
         longer than its diagonal.
@@ -136,7 +137,7 @@ def meshed(domain: Domain, n: int) -> Cells:
     >>> from deepcd.pde.regions.meshing import meshed
     >>> cells = meshed(polygon((0, 0), (2, 0), (0, 1)), 4)
     >>> [int((cells.pieces == k).sum()) for k in range(3)], round(float(cells.mesh.p.max()), 1)
-    ([4, 4, 4], 2.0)
+    ([4, 4, 2], 2.0)
     """
     require("skfem", extra="fem", by="a mesh of a domain")
     import skfem
@@ -146,22 +147,32 @@ def meshed(domain: Domain, n: int) -> Cells:
     width = float(lengths.max()) / n
     counts = np.maximum(np.round(lengths / width).astype(int), 1)
     ends = zip(domain.bounds, counts, strict=True)
-    lattice = [np.linspace(low, high, count + 1) for (low, high), count in ends]
-    if domain.is_box:
-        return _of_box(domain, (skfem.MeshTri if len(counts) == 2 else skfem.MeshTet).init_tensor(*lattice))
-    if isinstance(domain, Polygon):
-        halvings = min(HALVINGS, int(np.log2(n)))
-        points, triangles = bisected(domain.corners, ears(domain.corners), np.sqrt(2) * width * 2**halvings)
-        mesh, facets, normals = _bounded(points, triangles, halvings)
-        return Cells(mesh, facets, normals, _sides(domain.corners, mesh.p[:, mesh.facets[:, facets]].mean(axis=1).T))
-    whole = skfem.MeshTri.init_tensor(*lattice)
 
     def inside(x: Floats) -> NDArray[np.bool_]:
         return np.asarray(domain.inside(torch.from_numpy(x)).numpy())
 
-    mesh, facets, normals = _bounded(*stuffed(whole.p.T, whole.t.T.astype(np.int64), domain.bounds, inside))
+    lattice = [np.linspace(low, high, count + 1) for (low, high), count in ends]
+    if domain.is_box:
+        return _of_box(domain, (skfem.MeshTri if len(counts) == 2 else skfem.MeshTet).init_tensor(*lattice))
+    if isinstance(domain, Polygon) and (found := _exactly(domain.corners, domain.volume, width)):
+        mesh, facets, normals = found
+    else:
+        whole = skfem.MeshTri.init_tensor(*lattice)
+        mesh, facets, normals = _bounded(*stuffed(whole.p.T, whole.t.T.astype(np.int64), domain.bounds, inside))
     middles = mesh.p[:, mesh.facets[:, facets]].mean(axis=1).T
+    if isinstance(domain, Polygon):
+        return Cells(mesh, facets, normals, _sides(domain.corners, middles))
     return Cells(mesh, facets, normals, _nearest(domain, middles, normals, width))
+
+
+def _exactly(corners: Floats, area: float, width: float) -> tuple[Any, Indices, Floats] | None:
+    """Return triangles between the sides of a polygon, with the boundary; None if slivers would make them too many."""
+    along = np.hypot(*(np.roll(corners, -1, axis=0) - corners).T)
+    halvings = int(np.clip(np.log2(along.min() / width), 0, HALVINGS))  # small cells at short sides stay as they are
+    points, triangles = bisected(corners, ears(corners), np.sqrt(2) * width * 2**halvings)
+    if len(triangles) * 4**halvings > MOST * (area / width**2 + along.sum() / width):
+        return None
+    return _bounded(points, triangles, halvings)
 
 
 def _of_box(domain: Domain, mesh: Any) -> Cells:
