@@ -26,7 +26,8 @@ class Reference(NamedTuple):
     values : ndarray of float64, shape (1, n)
     error : float
         Its difference, in the metric of the problem, from a solution on cells of twice the width: a bound of its own
-        error if that goes down by a factor of two or more, as it does on all domains without slits.
+        error if that goes down by a factor of two or more, as it does unless prescribed values jump, there is a slit,
+        or conditions of two kinds meet at a re-entrant corner.
     """
 
     values: F64
