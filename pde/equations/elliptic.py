@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcd.pde.equations.conditions import Observation, Term
-from deepcd.pde.equations.expressions import Expression, add, leaves, mul
+from deepcd.pde.equations.expressions import Expression, add, leaves, mul, plain
 from deepcd.pde.equations.frames import Frame
 from deepcd.pde.equations.programs import Program
 from deepcd.pde.equations.rules import derivative
@@ -320,4 +320,5 @@ def held_at(part: Part, piece: Any, x: Tensor) -> NDArray[np.bool_]:
 
 def nonzero(expression: Any) -> bool:
     """Return whether an expression is anything but the number zero."""
+    expression = plain(expression)
     return isinstance(expression, Expression) or expression != 0
