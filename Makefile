@@ -14,10 +14,11 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 demo: $(DEMO)
 	$(BIN)/deepcd demo --out out/demo
 
-# CUDA kernels run in numba's simulator, which has to be chosen before numba is imported.
+# CUDA kernels run in numba's simulator, which has to be chosen before numba is imported. The matrices of the tests are so
+# small that threads of OpenBLAS would wait for one another.
 test: lint
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/test_cuda_kernels.py tests/test_cuda_solves.py tests/test_cuda_faces.py
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # What a machine meets that has the public index and nothing else: no wheels at hand, no settings of pip.
 resolve:
