@@ -2,8 +2,8 @@
 
     python -m benchmarks.pinn_inverse [--draws 100] [--first 0]
 
-Heat conduction u_t = k u_xx in a rod with k = 0.37: twenty readings at random places and times, exact ones and such with
-errors of standard deviation 0.01, where u is at most 1. For each draw of places and errors, the network and k are
+Heat conduction u_t = k u_xx in a rod with k = 0.37: twenty readings at random places and times, exact ones and such
+with errors of standard deviation 0.01, where u is at most 1. For each draw of places and errors, the network and k are
 computed together, and k is compared with its true value in units of its own standard deviation.
 """
 
@@ -62,7 +62,9 @@ def main() -> None:
             row = {"noise": noise, "draw": draw, "k": k, "deviation": deviation, "seconds": time.process_time() - begun}
             rows.append(row)
             far = f", {abs(k - TRUE) / deviation:.2f} deviations off" if deviation else ""
-            print(f"noise {noise}, draw {draw}: k = {k:.9f} +- {deviation:.4f}{far}, {row['seconds']:.1f} s", flush=True)
+            print(
+                f"noise {noise}, draw {draw}: k = {k:.9f} +- {deviation:.4f}{far}, {row['seconds']:.1f} s", flush=True
+            )
         own = [row for row in rows if row["noise"] == noise]
         errors = np.array([abs(row["k"] - TRUE) for row in own])
         print(f"noise {noise}: median error {np.median(errors):.1e}, largest {errors.max():.1e}")

@@ -199,6 +199,22 @@ def test_the_returned_iterate_is_the_lowest_on_held_out_points() -> None:
     assert best < 100 * values[2]
 
 
+class TestReplacement:
+    @pytest.mark.parametrize("sampler", ["aas", "das"])
+    def test_flows_retain_what_is_above_average(self, sampler: str) -> None:
+        run = pinn.solve("one_peak", sampler=sampler, **SMALL)
+        size, leaving = run.objective.sizes(), run._leaving()
+        assert leaving.sum() == 12
+        assert size[leaving].max() <= size.mean()
+
+    def test_others_replace_the_oldest(self) -> None:
+        run = pinn.solve("one_peak", sampler="sobol", **SMALL)
+        assert run._leaving().nonzero()[:, 0].tolist() == list(range(12))
+
+    def test_what_keeps_its_points_chooses_itself(self) -> None:
+        assert pinn.solve("one_peak", sampler="r3", **SMALL)._leaving().all()
+
+
 def test_a_solution_that_is_not_known_is_not_asked_for() -> None:
     run = pinn.solve(lambda x, u: u.xx + 1, pinn.box(x=(0, 1)), pinn.on(["x-", "x+"], lambda u: u), **SMALL)
     assert "error" not in run.history[-1]

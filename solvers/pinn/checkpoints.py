@@ -72,6 +72,6 @@ def load(path: Path, run: Run) -> None:
     run.network.load_state_dict(network | {k: torch.from_numpy(v.copy()) for k, v in part("network.").items()})
     run.sampler.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in part("sampler.").items()})
     run.method.load(part("method."))
+    run.history = [dict(row) for row in record["history"]]
     run.restore(part("run."))
     run.film = {int(number): points for number, points in part("film.").items()}
-    run.history = [dict(row) for row in record["history"]]

@@ -53,6 +53,8 @@ class Objective:
     ----------
     unknowns : Parameter, shape (k,)
         The unknown parameters of the problem.
+    emphasis : float
+        Factor of the scaled residuals of noisy observations, from the next choice of points on.
     evaluations : int
         Number of gradients and Jacobians computed so far.
 
@@ -78,7 +80,7 @@ class Objective:
         self._terms = [(one, Term(one.residuals, problem.fields, d)) for one in problem.terms]
         self._placed: list[At] = []
         self._observations = [c for c in problem.conditions if isinstance(c, Observation)]
-        self._unit = _unit_of(self._observations)
+        self._unit, self.emphasis = _unit_of(self._observations), 1.0
 
     @property
     def rows(self) -> list[int]:
@@ -224,6 +226,12 @@ class Objective:
             raise self._error(stated, x, values)
         return values
 
+    def sizes(self) -> Tensor:
+        """Return what `size` does, at the points of the loss."""
+        at = self._placed[0]
+        with torch.no_grad():
+            return torch.linalg.vector_norm(self._of(at, self.network.run(at.placed.inputs, at.term.series)[0]), dim=0)
+
     def size(self, x: Tensor) -> Tensor:
         """Return the root of the sum of squares of the residuals of the equation, shape (n,), as samplers ask for."""
         return torch.linalg.vector_norm(self.residuals(x), dim=0)
@@ -242,7 +250,7 @@ class Objective:
         factor: F64 = np.linalg.qr(np.vstack([transposed.T, ridge]), mode="r")  # type: ignore[assignment]
         k = len(self.unknowns)
         inverse = np.linalg.inv(factor[-k:, -k:])
-        deviations = self._unit * np.linalg.norm(inverse, axis=1)
+        deviations = self.emphasis * self._unit * np.linalg.norm(inverse, axis=1)
         return dict(zip(self.problem.unknowns, deviations.tolist(), strict=True))
 
     def fault(self) -> NotFiniteError | None:
@@ -290,7 +298,7 @@ class Objective:
         if seen.sigma is None:
             n = len(seen.points)
             return torch.full((n,), math.sqrt(WEIGHT / n), dtype=torch.float64)
-        return self._unit / seen.sigma
+        return self.emphasis * self._unit / seen.sigma
 
 
 def _unit_of(observations: Sequence[Observation]) -> float:

@@ -29,6 +29,9 @@ from deepcd.solvers.pinn.settings import RunSettings
 
 MONITOR = 8_192  # number of uniform points on which the residual is judged
 HELD = 0.5  # number of points that decide which iterate is returned, in units of those of the loss
+# Factor of the residuals of noisy observations at first. It falls from round to round to 1, where the equation holds
+# much better than the data; at once, a parameter may end where the equation is easy and the data are far away.
+EMPHASIS = 100.0
 FILM = 64  # largest number of rounds whose points are kept for pictures
 
 Row = dict[str, float]
@@ -176,6 +179,7 @@ class Run(Approximation):
         """Continue from a state."""
         self._x, self.steps = torch.from_numpy(state["points"].copy()), int(state["steps"])
         # A run that had ended needs points for the deviations of unknowns; another round chooses its own.
+        self.objective.emphasis = _emphasis(len(self.history) - 1)
         self.objective.place(self._x, None, self._boundary(self.settings.boundary))
         self.generator.set_state(torch.from_numpy(state["generator"].copy()))
         with torch.no_grad():
@@ -188,9 +192,10 @@ class Run(Approximation):
         n = settings.points
         if not self.history:
             sampler.points(n)  # a sampler can only move points that it has drawn
-        k = self._replaced if len(self._x) else n
-        fresh, diagnostics = sampler.turn(k, objective.size)
-        self._x = torch.cat([self._x[k:], fresh])
+        leaving = self._leaving() if len(self._x) else torch.zeros(0, dtype=torch.bool)
+        fresh, diagnostics = sampler.turn(n - int((~leaving).sum()), objective.size)
+        self._x = torch.cat([self._x[~leaving], fresh])
+        objective.emphasis = _emphasis(len(self.history))
         boundary = self._boundary(settings.boundary)
         objective.place(self._x, sampler.weights(n), boundary)
         self._keep(self._x)
@@ -208,17 +213,32 @@ class Run(Approximation):
         return [one.part.points(n, self.generator) for one in self.problem.terms if one.part is not None]
 
     def _replace(self, boundary: list[tuple[Tensor, Tensor]]) -> None:
-        """Replace a part of the points, in turn, by new ones."""
+        """Replace a part of the points by new ones, unless the sampler keeps its points."""
         if self.sampler.fresh:
-            k = self._replaced
-            self._x = torch.cat([self._x[k:], self.sampler.points(k)])
+            leaving = self._leaving()
+            self._x = torch.cat([self._x[~leaving], self.sampler.points(int(leaving.sum()))])
             self.objective.place(self._x, self.sampler.weights(len(self._x)), boundary)
 
-    @property
-    def _replaced(self) -> int:
-        """Number of points that are replaced at a time."""
-        n = self.settings.points
-        return max(1, round(self.settings.share * n)) if self.sampler.fresh else n
+    def _leaving(self) -> Tensor:
+        """Tell which points are replaced: all, or a share of them, of shape (n,).
+
+        These are the oldest, or random ones among those whose residual is at most the mean, if the sampler wants the
+        others to be retained (as R3 does: Daw et al., ICML 2023).
+        """
+        n = len(self._x)
+        leaving = torch.ones(n, dtype=torch.bool)
+        if not self.sampler.fresh:
+            return leaving
+        k = max(1, round(self.settings.share * n))
+        candidates = torch.arange(k)
+        if self.sampler.retains:
+            size = self.objective.sizes()
+            low = (size <= size.mean()).nonzero()[:, 0]
+            if len(low):  # none is, where a residual is not a number
+                candidates = low[torch.randperm(len(low), generator=self.generator)[:k]]
+        leaving[:] = False
+        leaving[candidates] = True
+        return leaving
 
     def _judge(self) -> None:
         """Keep the present parameters if their loss on the held-out points is the lowest so far."""
@@ -275,3 +295,8 @@ class Run(Approximation):
         if number % stride == 0:
             self.film[number] = x.to(torch.float32).numpy()
         self.film = {key: points for key, points in self.film.items() if key % stride == 0}
+
+
+def _emphasis(number: int) -> float:
+    """Return the factor of the residuals of noisy observations in a round."""
+    return max(1.0, EMPHASIS * 10.0**-number)

@@ -10,13 +10,13 @@ from deepcd.solvers.arguments import count, tolerance
 # What suits methods that use gradients: more parameters, fewer points, and points that stay for a hundred gradients, as
 # quasi-Newton methods require.
 WITH_GRADIENTS: dict[str, Any] = {"points": 2_000, "boundary": 500, "period": 100, "turn": 100, "share": 1.0}
-WITH_GRADIENTS |= {"width": 30}
+WITH_GRADIENTS |= {"width": 30, "depth": 3}
 
 # Width and number of points that suit a Gauss-Newton run of some length, by the least budget in seconds. Steps are the
 # longer the larger a network is, and a small one has learned what it can after some hundred steps.
 BY_BUDGET: tuple[tuple[float, dict[str, Any]], ...] = (
-    (500.0, {"width": 26, "points": 9_000}),
-    (60.0, {"width": 20, "points": 5_000}),
+    (500.0, {"width": 24, "points": 9_000}),
+    (60.0, {"width": 18, "points": 5_000}),
 )
 
 
@@ -72,8 +72,8 @@ class RunSettings:
     period: int = 10
     turn: int = 2
     share: float = 0.2
-    width: int = 16
-    depth: int = 4
+    width: int = 14
+    depth: int = 5
     harmonics: int = 3
     rate: float = 5e-3
     warmup: int = 500

@@ -48,6 +48,8 @@ class Sampler(ABC):
         Number of points that `probe` returns; with 0 the sampler does not learn from the residual.
     fresh : bool
         Whether each sample consists of new points; otherwise a sampler keeps its points, and replaces some of them.
+    retains : bool
+        Whether, where points are replaced bit by bit, those whose residual is above average are to stay.
     inside : callable or None
         See above; `confine` changes it.
 
@@ -61,6 +63,7 @@ class Sampler(ABC):
 
     probes = 10_000
     fresh = True
+    retains = False
 
     def __init__(self, bounds: Any, *, seed: int = 0, inside: Inside | None = None) -> None:
         self.bounds = torch.from_numpy(as_box(bounds))

@@ -56,6 +56,8 @@ class Generative(Sampler):
         Learning rate of Adam.
     """
 
+    retains = True
+
     def __init__(
         self,
         bounds: Any,
@@ -163,9 +165,9 @@ class Generative(Sampler):
             torch.nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
             self._adam.step()
             losses.append(float(loss.detach()))
-        chosen = torch.randint(len(x), (min(self._batch, len(x)),), generator=self.generator)
-        rho = (self._log_density(x[chosen]) + self.log_volume).exp()
-        importance = effective_share(weights[chosen] * rho)
+        some = slice(None, None, max(1, len(x) // self._batch))
+        rho = (self._log_density(x[some]) + self.log_volume).exp()
+        importance = effective_share(weights[some] * rho)
         return {"mean square": mean, "loss": losses[-1], "largest density": float(rho.max()), "overlap": importance}
 
     @abstractmethod
