@@ -213,6 +213,7 @@ class TestReplacement:
 
     def test_what_keeps_its_points_chooses_itself(self) -> None:
         assert pinn.solve("one_peak", sampler="r3", **SMALL)._leaving().all()
+        assert pinn.solve("one_peak", sampler="aas", share=1.0, **SMALL)._leaving().all()
 
 
 def test_a_solution_that_is_not_known_is_not_asked_for() -> None:

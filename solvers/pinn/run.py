@@ -227,9 +227,9 @@ class Run(Approximation):
         """
         n = len(self._x)
         leaving = torch.ones(n, dtype=torch.bool)
-        if not self.sampler.fresh:
-            return leaving
         k = max(1, round(self.settings.share * n))
+        if not self.sampler.fresh or k == n:
+            return leaving
         candidates = torch.arange(k)
         if self.sampler.retains:
             size = self.objective.sizes()
