@@ -120,7 +120,7 @@ def elliptic(problem: Stated) -> Elliptic:
     >>> D = box(x=(0, 1), y=(0, 1))
     >>> read = elliptic(Problem(lambda x, u: ((1 + x) * u.x).x + 3 * u.yy - u + 5, D, on(D.boundary, lambda u: u)))
     >>> read.K, read.reaction
-    (((1 + x, 0.0), (0.0, 3.0)), 1.0)
+    (((x + 1, 0.0), (0.0, 3.0)), 1.0)
     """
     refuse_unmeshable(problem.domain)
     equation, *conditions = problem.traced(built_in=False)
