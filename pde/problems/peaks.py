@@ -37,7 +37,8 @@ IN_TEN_DIMENSIONS = {
     "single": True,
 }
 RECOMMENDED: dict[int, dict[str, Any]] = {10: IN_TEN_DIMENSIONS}
-TWO_PEAKS = {"samplers": {"aas": {"replay": 0.0}}}
+# A larger network has not found both peaks after a minute.
+TWO_PEAKS = {"width": 14, "points": 4_000, "samplers": {"aas": {"replay": 0.0}}}
 
 Centres = tuple[tuple[float, float], ...]
 

@@ -37,6 +37,7 @@ def kdv() -> Problem:
         solution_error=1e-9,
         name="kdv",
         reference="Raissi, Perdikaris, Karniadakis, J. Comput. Phys. 378, 2019, after Zabusky and Kruskal, 1965",
+        recommended={"points": 4_000, "depth": 4, "harmonics": 1},
     )
 
 
