@@ -131,31 +131,26 @@ class Objective:
                 scale = torch.full((len(points),), math.sqrt(stated.weight / len(points)), dtype=torch.float64)
                 found.append(self._at(stated, term, points, scale, {}, normal))
             else:
-                ones = torch.ones(len(x), dtype=torch.float64)
-                found.append(self._at(stated, term, x, ((ones if weights is None else weights) / len(x)).sqrt(), {}))
+                found.append(self._inside(x, weights))
         return found
 
     def place(self, x: Tensor, weights: Tensor | None = None, boundary: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
         """Choose the points of the loss, as those of `placed`."""
         self._placed = self.placed(x, weights, boundary)
 
+    def move(self, x: Tensor, weights: Tensor | None = None) -> None:
+        """Choose other points of the loss in the domain; those on the boundary stay."""
+        self._placed[0] = self._inside(x, weights)
+
     def mean_square(self, placed: Sequence[At] | None = None) -> float:
         """Return the loss, or what it would be at other points."""
         placed = self._placed if placed is None else placed
-        with torch.no_grad():
-            parts = [self._of(at, self.network.run(at.placed.inputs, at.term.series)[0]) * at.scale for at in placed]
-            return float(sum(float((part**2).sum()) for part in parts))
+        return float(sum(float(((self._evaluated(at) * at.scale) ** 2).sum()) for at in placed))
 
     def residual(self, theta: F64) -> F64:
         """Return all scaled residuals, whose sum of squares is the loss, as a vector."""
         self.load(theta)
-        parts = []
-        with torch.no_grad():
-            for at in self._placed:
-                rows, _ = self.network.run(at.placed.inputs, at.term.series)
-                values = at.term.residuals(at.placed, rows, self._unknowns(rows.shape[2]))
-                parts.append((values * at.scale).reshape(-1))
-        return torch.cat(parts).numpy()
+        return torch.cat([(self._evaluated(at) * at.scale).reshape(-1) for at in self._placed]).numpy()
 
     def jacobian(self, theta: F64) -> tuple[F64, F64]:
         """Return all scaled residuals, and their derivatives by all parameters, shape (parameters, residuals)."""
@@ -228,9 +223,7 @@ class Objective:
 
     def sizes(self) -> Tensor:
         """Return what `size` does, at the points of the loss."""
-        at = self._placed[0]
-        with torch.no_grad():
-            return torch.linalg.vector_norm(self._of(at, self.network.run(at.placed.inputs, at.term.series)[0]), dim=0)
+        return torch.linalg.vector_norm(self._evaluated(self._placed[0]), dim=0)
 
     def size(self, x: Tensor) -> Tensor:
         """Return the root of the sum of squares of the residuals of the equation, shape (n,), as samplers ask for."""
@@ -256,8 +249,7 @@ class Objective:
     def fault(self) -> NotFiniteError | None:
         """Return an error that names a term of the loss and a point where it is not finite, if there is one."""
         for at in self._placed:
-            with torch.no_grad():
-                values = self._of(at, self.network.run(at.placed.inputs, at.term.series)[0])
+            values = self._evaluated(at)
             if not values.isfinite().all():
                 return self._error(at.stated, at.x, values)
         return None
@@ -271,9 +263,20 @@ class Objective:
         """Return the unknowns, once for each point, so that torch tells their derivatives point by point."""
         return {name: self.unknowns[k].detach().expand(n).clone() for k, name in enumerate(self.problem.unknowns)}
 
+    def _evaluated(self, at: At) -> Tensor:
+        """Return the residuals of a term at its points, shape (size, n), without a graph."""
+        with torch.no_grad():
+            return self._of(at, self.network.run(at.placed.inputs, at.term.series)[0])
+
     def _of(self, at: At, rows: Tensor) -> Tensor:
         unknowns = {name: self.unknowns[k].expand(len(at.x)) for k, name in enumerate(self.problem.unknowns)}
         return at.term.residuals(at.placed, rows, unknowns)
+
+    def _inside(self, x: Tensor, weights: Tensor | None) -> At:
+        """Return the equation at points of the domain."""
+        weights = torch.ones(len(x), dtype=torch.float64) if weights is None else weights
+        stated, term = self._terms[0]
+        return self._at(stated, term, x, (weights / len(x)).sqrt(), {})
 
     def _at(
         self,

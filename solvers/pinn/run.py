@@ -144,7 +144,7 @@ class Run(Approximation):
             False if no further descent is possible on these points.
         """
         start, settings, objective = time.perf_counter(), self.settings, self.objective
-        diagnostics, boundary = self._prepare()
+        diagnostics = self._prepare()
         spent, going = time.perf_counter() - start, True
         last = self.steps + min(settings.period, settings.period if steps is None else steps)
         while True:
@@ -155,7 +155,7 @@ class Run(Approximation):
             if self.steps >= last or time.perf_counter() - start > seconds:
                 break
             begun = time.perf_counter()
-            self._replace(boundary)
+            self._replace()
             spent += time.perf_counter() - begun
         self._record(time.perf_counter() - start, spent, diagnostics)
         return going
@@ -186,7 +186,7 @@ class Run(Approximation):
             self.objective.unknowns.copy_(torch.from_numpy(state["unknowns"].copy()))
         self._best, self._best_value = state["best"].copy(), float(state["best value"])
 
-    def _prepare(self) -> tuple[Row, list[tuple[Tensor, Tensor]]]:
+    def _prepare(self) -> Row:
         """Let the sampler learn, and choose the points of the loss and the held-out ones."""
         settings, sampler, objective = self.settings, self.sampler, self.objective
         n = settings.points
@@ -196,8 +196,7 @@ class Run(Approximation):
         fresh, diagnostics = sampler.turn(n - int((~leaving).sum()), objective.size)
         self._x = torch.cat([self._x[~leaving], fresh])
         objective.emphasis = _emphasis(len(self.history))
-        boundary = self._boundary(settings.boundary)
-        objective.place(self._x, sampler.weights(n), boundary)
+        objective.place(self._x, sampler.weights(n), self._boundary(settings.boundary))
         self._keep(self._x)
         held = round(HELD * n)
         x = sampler.points(held) if sampler.fresh else sampler.uniform(held)[0]
@@ -207,17 +206,17 @@ class Run(Approximation):
         self._best_value = objective.mean_square(self._held)
         objective.load(theta)
         self._judge()
-        return diagnostics, boundary
+        return diagnostics
 
     def _boundary(self, n: int) -> list[tuple[Tensor, Tensor]]:
         return [one.part.points(n, self.generator) for one in self.problem.terms if one.part is not None]
 
-    def _replace(self, boundary: list[tuple[Tensor, Tensor]]) -> None:
+    def _replace(self) -> None:
         """Replace a part of the points by new ones, unless the sampler keeps its points."""
         if self.sampler.fresh:
             leaving = self._leaving()
             self._x = torch.cat([self._x[~leaving], self.sampler.points(int(leaving.sum()))])
-            self.objective.place(self._x, self.sampler.weights(len(self._x)), boundary)
+            self.objective.move(self._x, self.sampler.weights(len(self._x)))
 
     def _leaving(self) -> Tensor:
         """Tell which points are replaced: all, or a share of them, of shape (n,).
