@@ -4,8 +4,15 @@
 
 DeepXDE (Lu, Meng, Mao, Karniadakis, SIAM Review 63, 2021) on the equations of `deepcd.pinn.PROBLEMS`, with the same
 ansatz as a hard constraint, float64, a tanh network of three layers of thirty units, 4,000 points of a Hammersley
-sequence, Adam for a fifth of the time and L-BFGS for the rest, as its examples do. deepcd runs in the same process with
-its defaults. Seconds are CPU seconds on one thread; errors are relative L2 on the grid of the problem.
+sequence, Adam for a fifth of the time and L-BFGS for the rest, as its examples do.
+
+jinns (Gangloff and Jouvin, 2024, `pip install jinns`), where it is installed, by its natural gradients, which it
+recommends as the default, with the network of deepcd, five layers of fourteen units, 4,000 points of a Sobol sequence,
+float64 and a line search. The ridge was chosen among 1e-4, 1e-5 (its default), 1e-6 and 1e-7 on seed 100. The seconds
+in which JAX compiles are not counted.
+
+deepcd runs in the same process with its defaults. Seconds are CPU seconds on one thread; errors are relative L2 on the
+grid of the problem.
 """
 
 from __future__ import annotations
@@ -16,7 +23,9 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("DDE_BACKEND", "pytorch")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
+import importlib.util
 import time
 from collections.abc import Callable
 from math import pi
@@ -32,6 +41,8 @@ from deepcd import pinn
 POINTS = 4_000
 LAYERS = [2, 30, 30, 30, 1]
 ADAM = 0.2  # share of the time
+RIDGE = 1e-5  # of the natural gradients of jinns
+FEW, SOME = 2, 12  # iterations of two runs of jinns whose difference is the time of an iteration
 
 
 def equations(dde: Any) -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
@@ -111,6 +122,73 @@ def by_deepxde(name: str, seed: int, budget: float) -> dict[str, Any]:
     } | {"parameters": parameters}
 
 
+def by_jinns(name: str, seed: int, budget: float) -> dict[str, Any]:
+    """Return the error of jinns after as many iterations as fit into some CPU seconds."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import jinns
+
+    jax.config.update("jax_enable_x64", True)
+
+    def zero_ends(x: Any, u: Any, params: Any) -> Any:
+        return x[0] * (1 - x[1] ** 2) * u - jnp.sin(pi * x[1])
+
+    def fixed_ends(x: Any, u: Any, params: Any) -> Any:
+        return x[1] ** 2 * jnp.cos(pi * x[1]) + x[0] * (1 - x[1] ** 2) * u
+
+    class Equation(jinns.loss.PDENonStatio):  # type: ignore[misc] # jinns has no types
+        def equation(self, t_x: Any, u: Any, params: Any) -> Any:
+            value = lambda z: jnp.squeeze(u(z, params))  # noqa: E731
+            (u_t, u_x), u_xx = jax.grad(value)(t_x), jax.hessian(value)(t_x)[1, 1]
+            if name == "burgers":
+                return jnp.atleast_1d(u_t + value(t_x) * u_x - 0.01 / pi * u_xx)
+            return jnp.atleast_1d(u_t - 0.001 * u_xx - 5 * (value(t_x) - value(t_x) ** 3))
+
+    width, depth = pinn.RunSettings.width, pinn.RunSettings.depth
+    hidden = [((eqx.nn.Linear, width if k else 2, width), (jax.nn.tanh,)) for k in range(depth)]
+    u, weights = jinns.nn.PINN_MLP.create(
+        key=jax.random.PRNGKey(seed),
+        eqx_list=(*(one for pair in hidden for one in pair), (eqx.nn.Linear, width, 1)),
+        eq_type="PDENonStatio",
+        output_transform=zero_ends if name == "burgers" else fixed_ends,
+    )
+    params = jinns.parameters.Params(nn_params=weights, eq_params={})
+    problem = pinn.problem(name)
+    (low, high), (begin, end) = (tuple(map(float, problem.bounds[problem.axes.index(axis)])) for axis in "xt")
+    data = jinns.data.CubicMeshPDENonStatio(
+        key=jax.random.PRNGKey(seed + 1), n=POINTS, nb=2, ni=2, dim=1, min_pts=(low,), max_pts=(high,), tmin=begin,
+        tmax=end, method="sobol",
+    )  # fmt: skip
+    weight = jinns.loss.LossWeightsPDENonStatio(dyn_loss=1.0)
+    loss = jinns.loss.LossPDENonStatio(u=u, dynamic_loss=Equation(), loss_weights=weight, params=params)
+
+    def solved(iterations: int) -> tuple[Any, float]:
+        begun = time.process_time()
+        found = jinns.solve(
+            n_iter=iterations, init_params=params, data=data, loss=loss, print_loss_every=10**9, verbose=False,
+            optimizer=jinns.optimizers.vanilla_ngd(gram_reg=RIDGE),
+        )  # fmt: skip
+        return found[0], time.process_time() - begun
+
+    few, some = solved(FEW)[1], solved(SOME)[1]
+    each = max(some - few, 1e-3) / (SOME - FEW)
+    iterations = max(round(budget / each), 1)
+    found, seconds = solved(iterations)
+    grid = problem.grid()
+    points = jnp.array(grid[:, [problem.axes.index("t"), problem.axes.index("x")]])
+    values = np.array(jax.vmap(lambda z: jnp.squeeze(u(z, found)))(points))
+    return {
+        "problem": name,
+        "library": "jinns",
+        "seed": seed,
+        "budget": budget,
+        "seconds": seconds - (few - FEW * each),
+        "error": problem.error(values[None], problem.exact(grid)),
+        "steps": iterations,
+    }
+
+
 def main() -> None:
     """Print and save the errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,15 +205,20 @@ def main() -> None:
         for seed in range(args.first, args.first + args.seeds):
             ours = measured(name, seed, args.budget)
             del ours["curve"]
-            for row in (ours | {"library": "deepcd"}, by_deepxde(name, seed, args.budget)):
+            found = [ours | {"library": "deepcd"}, by_deepxde(name, seed, args.budget)]
+            if name in ("burgers", "allen_cahn") and importlib.util.find_spec("jinns"):
+                found.append(by_jinns(name, seed, args.budget))
+            for row in found:
                 rows.append(row)
                 print(
                     f"{name:12s} {row['library']:8s} seed {seed}: {row['error']:.2e} after {row['seconds']:.1f} CPU s",
                     flush=True,
                 )
                 save_results("pinn-peers", rows)
-        for library in ("deepcd", "deepxde"):
+        for library in ("deepcd", "deepxde", "jinns"):
             errors = [row["error"] for row in rows if (row["problem"], row["library"]) == (name, library)]
+            if not errors:
+                continue
             print(f"{name:12s} {library:8s} median {np.median(errors):.2e}", flush=True)
 
 

@@ -8,7 +8,9 @@ arXiv 1201.5885).
 A sum of squares of a network has long curved valleys. A method that has to go down at each step follows their floor in
 small steps, with large mu. Here a step may go up: it is compared with a slow average of the values so far (Zhang and
 Hager, "A nonmonotone line search technique and its application to unconstrained optimization", SIAM J. Optim. 14,
-2004), and mu falls as long as steps do well by that measure.
+2004), and mu falls as long as steps do well by that measure. But a trial whose acceleration is longer than itself is
+refused whatever its value is, as Transtrum and Sethna do: it leaves the range in which the residuals are nearly linear,
+and may end where the equation holds point by point, with a solution of another kind.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Residual = Callable[[F64], F64]
 Jacobian = Callable[[F64], tuple[F64, F64]]
 
 _STEP = 0.1  # h of the difference that approximates the second derivative of the residuals along a step
-_BEND = 0.75  # largest ratio of half the acceleration to the step; above, the step leaves the range of its own model
+_BEND = 1.0  # largest ratio of half the acceleration to the step; above, a trial leaves the range of its own model
 _RAISE, _LOWER = 4.0, 3.0  # factors of the damping after a refused and after an accepted step
 _SHARE = 0.1  # least decrease below the average of earlier values, in units of the decrease that the model predicts
 _MEMORY = 0.8  # weight of the average of earlier values at each step; 0 would be the last value alone
@@ -180,7 +182,7 @@ class GaussNewton:
 def _trial(
     residual: Residual, theta: F64, r: F64, transposed: F64, gradient: F64, H: F64, mu: float
 ) -> tuple[F64, float, float] | None:
-    """Return the step for a damping, the value after it, and the decrease that the linear model predicts."""
+    """Return the step for a damping, the value after it, and the decrease that the linear model predicts; or None."""
     A = H.copy()
     A.flat[:: len(A) + 1] += mu
     factor, failed = lapack.dpotrf(A.T, lower=0, overwrite_a=1)
@@ -193,8 +195,9 @@ def _trial(
     predicted = -float(along @ (2 * r + along))
     bend = 2 / _STEP * ((residual(theta + _STEP * d) - r) / _STEP - along)
     half, _ = lapack.dpotrs(factor, -0.5 * (transposed @ bend))
-    if math.sqrt(half @ half) < _BEND * math.sqrt(d @ d):
-        d = d + half
+    if math.sqrt(half @ half) > _BEND * math.sqrt(d @ d):
+        return None
+    d = d + half
     after = residual(theta + d)
     value = float(after @ after)
     return (d, value, predicted) if math.isfinite(value) else None

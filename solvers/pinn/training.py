@@ -34,7 +34,7 @@ from deepcd.solvers.pinn.settings import WITH_GRADIENTS, RunSettings, by_budget
 LOG = logging.getLogger("deepcd")
 CHECKPOINT_SECONDS = 60.0  # least time between two checkpoints, in seconds
 MOST_PARAMETERS = 2_500  # number of parameters up to which a dense Gauss-Newton step is the best that is known
-MOST_AXES = 6  # number of axes up to which points fill a domain well enough for Gauss-Newton steps not to overfit
+MOST_AXES = 10  # number of axes up to which Gauss-Newton was tried, on points that a flow places
 
 
 def solve(
