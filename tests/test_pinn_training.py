@@ -312,7 +312,7 @@ class TestSettings:
         assert chosen(heat()) == "gauss-newton"
         assert chosen(heat(), width=60, warmup=0) == "ssbroyden"
         assert chosen("gaussian_8d") == "gauss-newton"
-        many = {f"x{i}": (-1, 1) for i in range(12)}
+        many: dict[str, Any] = {f"x{i}": (-1, 1) for i in range(12)}
         assert chosen(lambda u: u.d("x0", "x0") - 1, domain=pinn.box(**many), warmup=0) == "ssbroyden"
 
     def test_networks_grow_with_the_budget(self) -> None:
