@@ -137,13 +137,21 @@ def by_jinns(name: str, seed: int, budget: float) -> dict[str, Any]:
     def fixed_ends(x: Any, u: Any, params: Any) -> Any:
         return x[1] ** 2 * jnp.cos(pi * x[1]) + x[0] * (1 - x[1] ** 2) * u
 
+    def at_rest(x: Any, u: Any, params: Any) -> Any:
+        t, y = x
+        return jnp.sin(pi * y) + 0.5 * jnp.sin(4 * pi * y) + 4 * t**2 * y * (1 - y) * u
+
+    def of(value: Callable[[Any], Any], x: Any) -> Any:
+        u: Any = value(x)
+        u_t, u_x = jax.grad(value)(x)
+        along = lambda axis: jax.grad(lambda z: jax.grad(value)(z)[axis])(x)[axis]  # noqa: E731
+        if name == "burgers":
+            return u_t + u * u_x - 0.01 / pi * along(1)
+        return u_t - 0.001 * along(1) - 5 * (u - u**3) if name == "allen_cahn" else along(0) - 4 * along(1)
+
     class Equation(jinns.loss.PDENonStatio):  # type: ignore[misc] # jinns has no types
         def equation(self, t_x: Any, u: Any, params: Any) -> Any:
-            value = lambda z: jnp.squeeze(u(z, params))  # noqa: E731
-            (u_t, u_x), u_xx = jax.grad(value)(t_x), jax.hessian(value)(t_x)[1, 1]
-            if name == "burgers":
-                return jnp.atleast_1d(u_t + value(t_x) * u_x - 0.01 / pi * u_xx)
-            return jnp.atleast_1d(u_t - 0.001 * u_xx - 5 * (value(t_x) - value(t_x) ** 3))
+            return jnp.atleast_1d(of(lambda z: jnp.squeeze(u(z, params)), t_x))
 
     width, depth = pinn.RunSettings.width, pinn.RunSettings.depth
     hidden = [((eqx.nn.Linear, width if k else 2, width), (jax.nn.tanh,)) for k in range(depth)]
@@ -151,7 +159,7 @@ def by_jinns(name: str, seed: int, budget: float) -> dict[str, Any]:
         key=jax.random.PRNGKey(seed),
         eqx_list=(*(one for pair in hidden for one in pair), (eqx.nn.Linear, width, 1)),
         eq_type="PDENonStatio",
-        output_transform=zero_ends if name == "burgers" else fixed_ends,
+        output_transform={"burgers": zero_ends, "allen_cahn": fixed_ends, "wave": at_rest}[name],
     )
     params = jinns.parameters.Params(nn_params=weights, eq_params={})
     problem = pinn.problem(name)
@@ -206,7 +214,7 @@ def main() -> None:
             ours = measured(name, seed, args.budget)
             del ours["curve"]
             found = [ours | {"library": "deepcd"}, by_deepxde(name, seed, args.budget)]
-            if name in ("burgers", "allen_cahn") and importlib.util.find_spec("jinns"):
+            if importlib.util.find_spec("jinns"):
                 found.append(by_jinns(name, seed, args.budget))
             for row in found:
                 rows.append(row)
