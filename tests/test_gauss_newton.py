@@ -186,8 +186,8 @@ class TestBadInput:
         method = GaussNewton([1.0, 2.0])
         state = method.state()
         del state[name]
-        with pytest.raises(ValueError, match=f"state\\['{name}'\\] must be of shape"):
+        with pytest.raises(ValueError, match=f"state has no '{name}'"):
             method.load(state)
-        with pytest.raises(ValueError, match="load what state"):
+        with pytest.raises(ValueError, match="expected"):
             method.load(GaussNewton([1.0]).state())
         assert method.theta.tolist() == [1.0, 2.0]

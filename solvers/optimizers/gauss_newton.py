@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
+from deepcd.solvers.optimizers.states import restore, state_of
+
 F64 = NDArray[np.float64]
 Residual = Callable[[F64], F64]
 Jacobian = Callable[[F64], tuple[F64, F64]]
@@ -145,7 +147,7 @@ class GaussNewton:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return a copy of everything that the next step depends on, as numeric arrays."""
-        return {name.strip("_"): np.array(getattr(self, name)) for name in _STATE}
+        return state_of(self, _STATE)
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue, bit for bit, from the state of an optimiser of the same size.
@@ -160,16 +162,7 @@ class GaussNewton:
         ValueError
             If an array is missing or of another shape.
         """
-        for name in _STATE:
-            given = state.get(name.strip("_"))
-            if given is None or np.shape(given) != np.shape(getattr(self, name)):
-                raise ValueError(
-                    f"state[{name.strip('_')!r}] must be of shape {np.shape(getattr(self, name))}: load what state() "
-                    f"returned for {self.theta.size} parameters"
-                )
-        for name in _STATE:
-            value = np.array(state[name.strip("_")])
-            setattr(self, name, value if value.ndim else value.item())
+        restore(self, _STATE, state)
 
     def _note(self, average: float, after: float) -> None:
         """Take a new value into the average of Zhang and Hager, and divide it by the value."""

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepcd.solvers.kernels.quasi_newton import update_and_multiply
 from deepcd.solvers.kernels.team import Team
+from deepcd.solvers.optimizers.states import restore, state_of
 
 F64 = NDArray[np.float64]
 Function = Callable[[F64], tuple[float, ArrayLike]]  # theta -> value, gradient
@@ -178,7 +179,7 @@ class SelfScaledBroyden:
         dict of str to ndarray
             Numeric arrays; the largest is the triangle of H, 4 n^2 bytes.
         """
-        return {attribute.strip("_"): np.array(getattr(self, attribute)) for attribute in _STATE}
+        return state_of(self, _STATE)
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue, bit for bit, from the state of an optimiser of the same size, variant and number of threads.
@@ -193,18 +194,7 @@ class SelfScaledBroyden:
         ValueError
             If an array is missing or of another shape.
         """
-        for attribute in _STATE:
-            name, expected = attribute.strip("_"), np.shape(getattr(self, attribute))
-            if name not in state:
-                raise ValueError(f"state has no {name!r}: load what state() returned")
-            if np.shape(state[name]) != expected:
-                raise ValueError(
-                    f"state[{name!r}] is of shape {np.shape(state[name])}, expected {expected}: "
-                    f"load the state of an optimiser of {self.theta.size} parameters"
-                )
-        for attribute in _STATE:
-            given = np.array(state[attribute.strip("_")])
-            setattr(self, attribute, given if given.ndim else given.item())
+        restore(self, _STATE, state)
         self.message = ""
 
     def _evaluate(self, fun: Function, theta: F64) -> tuple[float, F64]:
