@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.sparse import block_diag, coo_array, csr_array, diags_array, eye_array, kron
 
+from deepcd.data import random_grid
 from deepcd.pde import Grid, ball, domain, half_space, height_field, poisson
 from deepcd.pde.grids import Walls
-from deepcd.solvers.grids import places
+from deepcd.solvers.grids import places, values
 from deepcd.solvers.grids.discovery import discover, embed
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid
 from deepcd.solvers.grids.stencils import UnitStencil
@@ -159,6 +160,30 @@ def test_rows_are_walked_through_once_where_order_leaves_no_doubt(name: str, mon
     np.testing.assert_array_equal(read.diagonal, stencil.diagonal)
     np.testing.assert_array_equal(read.sealed, stencil.sealed)
     assert walked.position.dtype == linked.position.dtype
+
+
+@pytest.mark.parametrize("family", ["open-top", "free-surface", "mixed-walls", "pure-neumann", "porous", "terrain"])
+def test_the_walk_hardly_ever_gives_up_on_one_component(family: str) -> None:
+    """Rows that it sets aside (ceilings, overhangs, holes) get the places that the links between all rows say."""
+    walked = linked = 0
+    for instance in range(12):
+        A = poisson(random_grid(family, (18, 16, 20), np.random.default_rng((6, instance)))).A
+        scanned = values.scan(A)
+        assert scanned is not None
+        pattern = places.coupled(A, scanned.degree)
+        pieces = places.Pieces(pattern, scanned.planar)
+        if pieces.count > 1:
+            continue
+        linked += 1
+        mark = scanned.diagonal[pattern.rows]
+        found, arranged = places.walk(pattern, mark), pieces.arrange(mark)
+        assert arranged is not None
+        if found is not None:
+            walked += 1
+            np.testing.assert_array_equal(found[0].position, arranged[0].position)
+            np.testing.assert_array_equal(found[1], arranged[1])
+    assert linked >= 6
+    assert walked >= 0.8 * linked
 
 
 @pytest.mark.parametrize("name", ["two chambers", "2D", "other order"])

@@ -285,6 +285,6 @@ def test_a_cycle_takes_a_finest_level_of_any_kind(shape: tuple[int, ...]) -> Non
 def test_description_and_memory() -> None:
     M = classical(*embed(domain((20, 9, 9), walls="air")))
     lines = str(M).splitlines()
-    assert lines[0] == "geometric-multigrid, 2 levels: 20x9x9, 10x5x5; the last solved exactly (250 unknowns)"
+    assert lines[0] == "geometric-multigrid, 3 levels: 20x9x9, 10x5x5, 5x3x3; the last solved exactly (45 unknowns)"
     assert lines[1].startswith("4 passes over the finest grid per iteration")
-    assert M.memory() > 4 * 250**2 + 2 * 4 * 22 * 11 * 11  # the pseudo-inverse and two vectors
+    assert M.memory() > 4 * 45**2 + 2 * 4 * 22 * 11 * 11  # the pseudo-inverse and two vectors

@@ -20,44 +20,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.pieces import X, Y, Z, entry, find, unite
+from deepcd.solvers.kernels.pieces import X, Y, Z, can_lie, entry, find, step_of, unite
 
 SCAN = 64  # number of rows on either side among which the nearest one of a piece is looked for
 # Number of positions that are looked up for rows set aside before guesses are made, and how many more per entry.
 EFFORT, PER_ENTRY = 5_000_000, 30
 MEMBERS = 256  # largest number of cells of the smaller of two pieces that are compared with the larger one
-
-
-@njit(cache=True, nogil=True)
-def _unit(k, choice, a):
-    """Return the offset of a row from the a-th of its k earlier neighbours under a choice; 0 takes the fastest axes."""
-    if k == 3:
-        return X if a == 0 else (Y if a == 1 else Z)
-    if k == 1:
-        return Z if choice == 0 else (Y if choice == 1 else X)
-    if a == 0:
-        return Y if choice == 0 else X
-    return Y if choice == 2 else Z
-
-
-@njit(cache=True, nogil=True)
-def _allowed(indptr, indices, j, i, unit):
-    """Tell whether row i can lie at +unit from the earlier row j, as far as the later neighbours of j tell."""
-    if unit == Z and i != j + 1:
-        return False
-    end = indptr[j + 1]
-    first = end
-    while first > indptr[j] and indices[first - 1] > j:
-        first -= 1
-    later = end - first
-    if later == 1:
-        return True
-    if later == 3:
-        place = 0 if indices[first] == i else (1 if indices[first + 1] == i else 2)
-        return unit == (Z if place == 0 else (Y if place == 1 else X))
-    if indices[first] != j + 1:
-        return unit == (Y if indices[first] == i else X)
-    return unit != (X if indices[first] == i else Z)
 
 
 @njit(cache=True, nogil=True)
@@ -157,12 +125,12 @@ def _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, 
                 continue
             good = True
             for a in range(k):
-                j, unit = indices[start + a], _unit(k, choice, a)
+                j, unit = indices[start + a], step_of(k, choice, a)
                 root, at = find(parent, offset, j)
                 shift = at + unit - p  # root of i's piece relative to the root of j's
                 axis = 1 if unit == Z else (2 if unit == Y else 4)
                 if not deep and (
-                    (mask.size and not mask[start + a] & axis) or not _allowed(indptr, indices, j, i, unit)
+                    (mask.size and not mask[start + a] & axis) or not can_lie(indptr, indices, j, i, unit)
                 ):
                     good = False
                 elif root == own:
@@ -171,7 +139,7 @@ def _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, 
                     good = _fits(indptr, indices, induced, parent, offset, ring, last, root, own, shift, deep, budget)
                 for b in range(a):
                     root_b, at_b = find(parent, offset, indices[start + b])
-                    between = at + unit - at_b - _unit(k, choice, b)  # root of b's piece relative to the root of a's
+                    between = at + unit - at_b - step_of(k, choice, b)  # root of b's piece relative to the root of a's
                     if good and root_b == root:
                         good = between == 0
                     elif good:
@@ -204,7 +172,7 @@ def _settle(indptr, indices, mask, planar, induced, parent, offset, ring, last, 
         unit = 0
         for choice in range(choices):
             if possible >> choice & 1 and (pick < 0 or pick == choice):
-                here = _unit(k, choice, a)
+                here = step_of(k, choice, a)
                 unit = here if unit in (0, here) else -1
         if unit > 0:
             own, p = find(parent, offset, i)

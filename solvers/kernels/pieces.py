@@ -64,3 +64,35 @@ def entry(indptr, indices, i, j):
         if indices[k] == j:
             return k
     return -1
+
+
+@njit(cache=True, nogil=True)
+def step_of(k, choice, a):
+    """Return the offset of a row from the a-th of its k earlier neighbours under a choice; 0 takes the fastest axes."""
+    if k == 3:
+        return X if a == 0 else (Y if a == 1 else Z)
+    if k == 1:
+        return Z if choice == 0 else (Y if choice == 1 else X)
+    if a == 0:
+        return Y if choice == 0 else X
+    return Y if choice == 2 else Z
+
+
+@njit(cache=True, nogil=True)
+def can_lie(indptr, indices, j, i, unit):
+    """Tell whether row i can lie at +unit from the earlier row j, as far as the later neighbours of j tell."""
+    if unit == Z and i != j + 1:
+        return False
+    end = indptr[j + 1]
+    first = end
+    while first > indptr[j] and indices[first - 1] > j:
+        first -= 1
+    later = end - first
+    if later == 1:
+        return True
+    if later == 3:
+        place = 0 if indices[first] == i else (1 if indices[first + 1] == i else 2)
+        return unit == (Z if place == 0 else (Y if place == 1 else X))
+    if indices[first] != j + 1:
+        return unit == (Y if indices[first] == i else X)
+    return unit != (X if indices[first] == i else Z)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from deepcd.solvers.kernels.pieces import LIMIT, X, Y, Z, entry, find, unpack
+from deepcd.solvers.kernels.pieces import LIMIT, X, Y, Z, can_lie, entry, find, step_of, unpack
 
 ONE, THREE, SEVEN = np.uint64(1), np.uint64(3), np.uint64(7)
-WAITING = 1 << 14  # largest number of rows that `walk` leaves for later
+WAITING = 1 << 15  # largest number of rows that `walk` leaves for later
 
 
 @njit(cache=True, nogil=True)
@@ -16,8 +16,8 @@ def walk(indptr, indices, packed, low, high):
     """Place row after row beside its earlier neighbours, as far as these leave no doubt in the usual case.
 
     A row without earlier neighbours waits, and so do rows that touch only waiting rows, until a row touches both them
-    and placed ones. Where the axis of a coupling is open, the row before counts as the one at -z, and the rest follows
-    from the order of positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
+    and placed ones. Where the axis of a coupling is open, the fastest one is taken that agrees with the order of
+    positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
 
     Parameters
     ----------
@@ -33,7 +33,10 @@ def walk(indptr, indices, packed, low, high):
     bool
         Whether all rows found a place.
     """
-    rows, piece, offset = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
+    # Of the w-th waiting row: its number, the first waiting row of its piece (-1 once it is placed), its position
+    # relative to that row, and the next one of the piece (-1 for none). A row that waits has packed = -1 - w.
+    rows, piece = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
+    offset, after = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
     waiting, latest = 0, 0
     neighbours, at, step = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
     packed[0] = 0
@@ -53,49 +56,130 @@ def walk(indptr, indices, packed, low, high):
                 placed = n
             start += ONE
             n += 1
-        if n == 3:
-            step[0], step[1], step[2] = X, Y, Z
-        elif n == 2 and (at[0] >= 0) == (at[1] >= 0):
-            apart = at[1] - at[0] if placed >= 0 else offset[-1 - at[1]] - offset[-1 - at[0]]
-            step[0], step[1] = (Y, Z) if apart == Y - Z else (X, Y if apart == X - Y else Z)
-        elif n == 2:
-            step[1] = Z if neighbours[1] == i - 1 else Y
-            step[0] = Y if step[1] == Z and at[0] >= 0 and at[0] + Y > latest else X
-        elif n == 1:
-            step[0] = Z if neighbours[0] == i - 1 else (Y if at[0] < 0 or at[0] + Y > latest else X)
         if placed < 0:
             if waiting == WAITING:
                 return False
-            rows[waiting], packed[i] = i, -1 - waiting
-            piece[waiting], offset[waiting] = (
-                (waiting, 0) if n == 0 else (piece[-1 - at[0]], offset[-1 - at[0]] + step[0])
-            )
+            _wait(indptr, indices, i, neighbours[:n], at, rows, piece, offset, after, waiting)
+            packed[i] = -1 - waiting
             waiting += 1
             continue
-        here = at[placed] + step[placed]
-        if here <= latest:
+        here = np.int64(-1)
+        for choice in range(1 if n == 3 else 3):
+            here = _beside(
+                indptr, indices, i, neighbours[:n], at, choice, rows, piece, offset, after, packed, latest, step
+            )
+            if here >= 0:
+                break
+        if here < 0:
             return False
         if here != latest + Z:  # of a run along z the ends are enough
             _widen(latest, low, high)
             _widen(here, low, high)
         packed[i] = latest = here
         for a in range(n):
-            if at[a] >= 0:
-                if at[a] + step[a] != here:
-                    return False
-            elif piece[-1 - at[a]] >= 0:  # not placed by the neighbour before
-                own, shift = piece[-1 - at[a]], here - step[a] - offset[-1 - at[a]]
-                for w in range(own, waiting):
-                    if piece[w] == own:
-                        piece[w], packed[rows[w]] = -1, offset[w] + shift
-                        if packed[rows[w]] <= 0:  # before the first row
-                            return False
-                        _widen(packed[rows[w]], low, high)
+            w = -1 - at[a]
+            if w >= 0 and piece[w] >= 0:  # not placed by the neighbour before
+                _settle(piece[w], here - step[a] - offset[w], rows, piece, offset, after, packed, low, high)
     _widen(latest, low, high)
-    for i in rows[:waiting]:  # the others ascend, and one without a place has a negative one
-        if packed[i] <= packed[i - 1] or (i + 1 < packed.size and packed[i] >= packed[i + 1]):
+    return _place_waiting(indptr, indices, rows[:waiting], piece, offset, after, packed, low, high)
+
+
+@njit(cache=True, nogil=True)
+def _wait(indptr, indices, i, neighbours, at, rows, piece, offset, after, w):
+    """Enter row i as the w-th waiting one: in the piece of an earlier neighbour if its place there is beyond doubt."""
+    rows[w], piece[w], offset[w], after[w] = i, w, 0, -1
+    n, step, known = neighbours.size, np.int64(0), False
+    if n == 1:
+        for choice in range(3):
+            unit = step_of(1, choice, 0)
+            if can_lie(indptr, indices, neighbours[0], i, unit):
+                known = step == 0
+                step = unit if step == 0 else step
+        known |= step == Z
+    elif n == 2 and piece[-1 - at[0]] == piece[-1 - at[1]]:
+        apart = offset[-1 - at[1]] - offset[-1 - at[0]]
+        step, known = Y if apart == Y - Z else X, apart in (Y - Z, X - Y, X - Z)
+    elif n == 3:
+        step, known = X, True
+    if known:
+        first = piece[-1 - at[0]]
+        piece[w], offset[w], after[w], after[-1 - at[0]] = first, offset[-1 - at[0]] + step, after[-1 - at[0]], w
+
+
+@njit(cache=True, nogil=True)
+def _beside(indptr, indices, i, neighbours, at, choice, rows, piece, offset, after, packed, latest, step):
+    """Return the position of row i for one choice of the steps from its earlier neighbours, -1 if that does not fit.
+
+    At least one of them has a place. `step` is written to.
+    """
+    n, here = neighbours.size, np.int64(-1)
+    for a in range(n):
+        step[a] = step_of(n, choice, a)
+        if n < 3 and not can_lie(indptr, indices, neighbours[a], i, step[a]):
+            return np.int64(-1)
+        if at[a] >= 0:
+            if at[a] + step[a] <= latest or (here >= 0 and here != at[a] + step[a]):
+                return np.int64(-1)
+            here = at[a] + step[a]
+    for a in range(n):
+        w = -1 - at[a]
+        if w < 0 or piece[w] < 0:
+            continue
+        if not _between(i, piece[w], here - step[a] - offset[w], rows, offset, after, packed):
+            return np.int64(-1)
+    return here
+
+
+@njit(cache=True, nogil=True)
+def _between(end, first, shift, rows, offset, after, packed):
+    """Tell whether the rows of a waiting piece would lie between the rows before and after them, those before `end`."""
+    w = first
+    while w >= 0:
+        before, behind, there = rows[w] - 1, rows[w] + 1, offset[w] + shift
+        while packed[before] < 0:  # the first row has a place
+            before -= 1
+        while behind < end and packed[behind] < 0:
+            behind += 1
+        if there <= packed[before] or (behind < end and there >= packed[behind]):
             return False
+        w = after[w]
     return True
+
+
+@njit(cache=True, nogil=True)
+def _settle(first, shift, rows, piece, offset, after, packed, low, high):
+    """Place the rows of a waiting piece."""
+    w = first
+    while w >= 0:
+        piece[w], packed[rows[w]] = -1, offset[w] + shift
+        _widen(packed[rows[w]], low, high)
+        w = after[w]
+
+
+@njit(cache=True, nogil=True)
+def _place_waiting(indptr, indices, rows, piece, offset, after, packed, low, high):
+    """Place what still waits beside any neighbour that has a place; return whether all rows have ascending places."""
+    end, left, going = packed.size, rows.size, True
+    while going:
+        going, left = False, 0
+        for w in range(rows.size):
+            i = rows[w]
+            for k in range(indptr[i], indptr[i + 1]):
+                j = indices[k]
+                for choice in range(3):
+                    if piece[w] >= 0 and j != i and packed[j] >= 0:
+                        step = step_of(1, choice, 0)
+                        shift = packed[j] + (step if j < i else -step) - offset[w]
+                        if can_lie(indptr, indices, min(i, j), max(i, j), step) and _between(
+                            end, piece[w], shift, rows, offset, after, packed
+                        ):
+                            _settle(piece[w], shift, rows, piece, offset, after, packed, low, high)
+                            going = True
+            left += piece[w] >= 0
+    ascending = left == 0
+    for i in rows:
+        ascending &= packed[i - 1] < packed[i] and (i + 1 == end or packed[i] < packed[i + 1])
+    return ascending
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ LOWEST, HIGHEST = (np.array(limits, dtype=np.float32) for limits in zip(*(o[1:3]
 Network = tuple[F32, F32, F32, F32, F32, F32]  # weights and biases of three layers, inputs first
 
 
-def network_of(parameters: dict[str, Any], prefix: str) -> Network:
+def network_of(parameters: Mapping[str, Any], prefix: str) -> Network:
     """Return a network's three layers with inputs first; convolutions become (neighbours x channels, outputs)."""
     layers = []
     for layer in (0, 2, 4):

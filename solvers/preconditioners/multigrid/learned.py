@@ -7,7 +7,10 @@ gave.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +35,7 @@ from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, Unit
 def learned_cycle(
     shape: tuple[int, ...],
     diagonal: NDArray[np.uint8],
-    weights: dict[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
     threads: int = 1,
     *,
     coarsest: int = COARSEST,
@@ -46,7 +49,7 @@ def learned_cycle(
         Cells per axis.
     diagonal : uint8, padded box
         Diagonal of the operator, 0 where there is no unknown.
-    weights : dict of str to float32 ndarray, optional
+    weights : mapping of str to float32 ndarray, optional
         Parameters of the networks as they are stored; default: those that ship for the number of axes.
     threads : int, default 1
     coarsest : int, optional
@@ -81,11 +84,15 @@ def learned_cycle(
     return cycle
 
 
-def shipped(ndim: int) -> dict[str, Any]:
-    """Return the weights that ship for 2 or 3 axes."""
+@functools.cache
+def shipped(ndim: int) -> Mapping[str, Any]:
+    """Return the weights that ship for 2 or 3 axes; a process reads their file once."""
     from deepcd.data.weight_files import load
 
-    return dict(load(None, name_of(ndim))[0])
+    tensors = load(None, name_of(ndim))[0]
+    for array in tensors.values():
+        array.setflags(write=False)
+    return MappingProxyType(tensors)
 
 
 class Answers(NamedTuple):

@@ -18,7 +18,7 @@ from deepcd.solvers.kernels.layout import FAR, NEAR, NUMBERS, SETS, WEIGHT, Fiel
 from deepcd.solvers.kernels.records import F32, Box, Coefficients, Scratch, Taps, Transfer, scratch_for, taps
 from deepcd.solvers.kernels.team import Team
 
-COARSEST = 600  # largest box, in cells, that is solved exactly: a dense matrix of 1.4 MB, cheaper than another level
+COARSEST = 200  # largest box, in cells, that is solved exactly; an inverse for 512 takes 10 ms and helps nothing
 NEGLIGIBLE = 1e-6  # diagonal entry, in nominal face weights, up to which a coarse cell is no unknown
 
 
