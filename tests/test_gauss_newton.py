@@ -117,6 +117,23 @@ def test_a_trial_that_leaves_the_range_of_its_model_is_refused_although_its_valu
     assert method.theta[0] == pytest.approx(2 * np.pi / 3, abs=1e-8)
 
 
+def test_a_function_that_becomes_much_larger_is_another_one() -> None:
+    """After a steep fall the average of earlier values is high; it must not allow rises of what came instead."""
+    method = GaussNewton([8.0])
+    for _ in range(2):
+        method.step(lambda x: x.copy(), lambda x: (x.copy(), np.eye(1)))
+    steep = method.value
+    assert steep < 1e-3
+
+    def residual(x: F64) -> F64:
+        return np.array([3.0, 10.0 * np.sin(x[0])])
+
+    before = float(residual(method.theta) @ residual(method.theta))
+    for _ in range(5):
+        method.step(residual, lambda x: (residual(x), np.array([[0.0, -10.0 * np.cos(x[0])]])))
+        assert method.value <= before
+
+
 def test_refuses_a_step_where_none_is_better_and_stays() -> None:
     method = GaussNewton([1.0])
     wrong = np.array([[0.0, -1.0]])  # the sign of the derivative is not that of the function

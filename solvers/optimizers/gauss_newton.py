@@ -32,6 +32,7 @@ Jacobian = Callable[[F64], tuple[F64, F64]]
 _STEP = 0.1  # h of the difference that approximates the second derivative of the residuals along a step
 _BEND = 1.0  # largest ratio of half the acceleration to the step; above, a trial leaves the range of its own model
 _RAISE, _LOWER = 4.0, 3.0  # factors of the damping after a refused and after an accepted step
+_OTHER = 10.0  # the function is another one where its value at the current point has become so many times higher
 _SHARE = 0.1  # least decrease below the average of earlier values, in units of the decrease that the model predicts
 _MEMORY = 0.8  # weight of the average of earlier values at each step; 0 would be the last value alone
 _FLOOR = 1e-17  # least damping in units of the norm of J'J; below, rounding errors of J'J are larger
@@ -127,6 +128,8 @@ class GaussNewton:
         size = float(np.linalg.norm(H))
         if not (math.isfinite(before) and math.isfinite(size)):
             raise FloatingPointError("the residuals, or their derivatives, are not finite at the current point")
+        if before > _OTHER * self.value:  # what was allowed by values of another function may lead anywhere
+            self._excess = self._weight = 1.0
         self.value = before
         floor = _FLOOR * size
         mu = max(self.damping, floor)
