@@ -170,7 +170,7 @@ def test_the_walk_hardly_ever_gives_up_on_one_component(family: str) -> None:
         A = poisson(random_grid(family, (18, 16, 20), np.random.default_rng((6, instance)))).A
         scanned = values.scan(A)
         assert scanned is not None
-        pattern = places.coupled(A, scanned.degree)
+        pattern = places.coupled(A, scanned.degree, scanned.starts)
         pieces = places.Pieces(pattern, scanned.planar)
         if pieces.count > 1:
             continue
@@ -194,7 +194,7 @@ def test_the_walk_is_not_for_everything(name: str) -> None:
     else:
         A = poisson(GRIDS[name]).A
     count = (A.diagonal() / -A.data.min()).astype(np.uint8)
-    assert places.walk(places.Pattern(A.indptr, A.indices), count) is None
+    assert places.walk(places.Pattern(A.indptr, A.indices, places.runs(A.indptr, A.indices)), count) is None
 
 
 def test_a_wrong_first_guess_is_taken_back() -> None:

@@ -48,7 +48,7 @@ def discover(A: csr_array, scanned: values.Scanned | None = None) -> tuple[Embed
     scanned = values.scan(A) if scanned is None else scanned
     if scanned is None:
         A, scanned = values.scan_closely(A)
-    pattern = places.coupled(A, scanned.degree)
+    pattern = places.coupled(A, scanned.degree, scanned.starts)
     diagonal, scale, exact = scanned.diagonal[pattern.rows], scanned.scale, scanned.exact
     is_open = diagonal > scanned.degree[pattern.rows]
     if exact and not scanned.planar and (walked := places.walk(pattern, diagonal)) is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from deepcd.solvers.grids.embedding import Embedding, NotAGrid, Rows, index_type, padded
-from deepcd.solvers.kernels import discovery, intervals, pieces, placement
+from deepcd.solvers.kernels import discovery, intervals, pieces, placement, repeats
 
 # Number of positions of rows that may be looked up, and how many more per entry of the matrix: more than random walls
 # of any density have taken. Without a limit, a matrix that is not a grid would keep the search running forever.
@@ -45,6 +45,7 @@ class Pattern(NamedTuple):
 
     indptr: NDArray[np.int32 | np.int64]  # as in CSR
     indices: NDArray[np.int32 | np.int64]  # as in CSR; at most three on either side of the diagonal
+    starts: NDArray[np.int64]  # first rows of the runs (see `kernels/repeats.py`), and m behind them
     rows: Rows = slice(None)  # the coupled rows in the matrix
 
     @property
@@ -53,13 +54,19 @@ class Pattern(NamedTuple):
         return self.indptr.size - 1
 
 
-def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
+def runs(indptr: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the first rows of the runs of a sorted pattern (see `kernels/repeats.py`), and the number of rows."""
+    starts = np.empty(indptr.size, dtype=np.int64)  # memory is taken only where it is written
+    return starts[: repeats.runs(indptr, indices, starts) + 1]
+
+
+def coupled(A: csr_array, degree: NDArray[np.uint8], starts: NDArray[np.int64]) -> Pattern:
     """Return the pattern of the rows that have off-diagonal entries; `degree`, shape (n,), says how many.
 
-    A is sorted, without explicit zeros. Raises NotAGrid if there are no such rows, or one of them couples to another.
+    A is sorted, without explicit zeros, and `starts` are the first rows of its runs. Raises NotAGrid if there are no such rows, or one of them couples to another.
     """
     if degree.all():
-        return Pattern(A.indptr, A.indices)
+        return Pattern(A.indptr, A.indices, starts)
     rows = np.flatnonzero(degree)
     if rows.size == 0:
         raise NotAGrid(f"A has no off-diagonal entry (shape {A.shape}): its unknowns can be solved one by one")
@@ -70,7 +77,8 @@ def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
     row = placement.compress(A.indptr, A.indices, rows, index, indptr, indices)
     if row >= 0:
         raise NotAGrid(f"row {row} of A couples to a row that has no off-diagonal entry: A is not symmetric")
-    return Pattern(indptr, indices, rows)
+    # Rows without couplings are runs of one row each, and none of them is among the neighbours that a run has in line.
+    return Pattern(indptr, indices, np.unique(np.searchsorted(rows, starts)), rows)
 
 
 def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tuple[Embedding, NDArray[np.uint8]] | None:
@@ -93,7 +101,7 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tup
     """
     packed = np.empty(pattern.m, dtype=np.int64)
     low, high = np.empty((1, 3), dtype=np.int64), np.empty((1, 3), dtype=np.int64)
-    if not placement.walk(pattern.indptr, pattern.indices, packed, low[0], high[0]):
+    if not placement.walk(*pattern[:3], packed, low[0], high[0]):
         return None
     sizes = (high - low + 1)[0]
     axes = (0, 1, 2) if induced else tuple(int(axis) for axis in np.flatnonzero(sizes > 1))
@@ -108,7 +116,7 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tup
 def fits(pattern: Pattern, embedding: Embedding, box: NDArray[np.uint8]) -> bool:
     """Return whether every row is coupled to the cells beside its own and to no others; positions have to ascend."""
     strides = (*embedding.s, 1)
-    agrees: bool = placement.fits(pattern.indptr, pattern.indices, embedding.position, box.reshape(-1), strides)
+    agrees: bool = placement.fits(*pattern[:3], embedding.position, box.reshape(-1), strides)
     return agrees
 
 
@@ -202,7 +210,7 @@ class Pieces:
 
         `number`, shape (m,), is written to; `mask` has the axes along which each coupling may lie.
         """
-        indptr, indices, _ = self.pattern
+        indptr, indices = self.pattern[:2]
         # The component alone. Where other rows were in between, one empty row is left: a +z neighbour is the next row.
         number[members] = np.arange(members.size) + np.concatenate(([0], np.cumsum(np.diff(members) > 1)))
         rows = number[members]

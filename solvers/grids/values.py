@@ -35,12 +35,13 @@ MISMATCH = {
 
 
 class Scanned(NamedTuple):
-    """What the entries of a matrix of n rows say by themselves; its arrays are uint8 of shape (n,)."""
+    """What the entries of a matrix of n rows say by themselves; uint8 arrays have the shape (n,)."""
 
     scale: float  # negative of the off-diagonal entries
     planar: bool  # whether no row has three earlier or three later neighbours
     degree: NDArray[np.uint8]  # number of off-diagonal entries of each row
     diagonal: NDArray[np.uint8]  # diagonal entry divided by the scale; 0 for rows without off-diagonal entries
+    starts: NDArray[np.int64]  # first rows of the runs (see `kernels/repeats.py`), and n behind them
     eps: float  # rounding unit of the entries
     exact: bool  # whether all entries are exact multiples of the scale
 
@@ -60,8 +61,12 @@ def scan(A: csr_array) -> Scanned | None:
     if not isinstance(A, csr_array) or A.dtype not in (np.float32, np.float64) or A.shape[0] < 2:
         return None
     degree, count = np.empty(A.shape[0], dtype=np.uint8), np.empty(A.shape[0], dtype=np.uint8)
-    scale, planar = unit_values.scan(A.indptr, A.indices, A.data, degree, count)
-    return Scanned(scale, planar, degree, count, float(np.finfo(A.dtype).eps), exact=True) if scale > 0 else None
+    starts = np.empty(A.shape[0] + 1, dtype=np.int64)  # memory is taken only where it is written
+    bits = A.data.view(np.int64 if A.dtype == np.float64 else np.int32)
+    scale, planar, runs = unit_values.scan(A.indptr, A.indices, A.data, bits, degree, count, starts)
+    if not scale > 0:
+        return None
+    return Scanned(scale, planar, degree, count, starts[: runs + 1], float(np.finfo(A.dtype).eps), exact=True)
 
 
 def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
@@ -78,7 +83,7 @@ def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
         reason, row, scale, planar = unit_values.values(A.indptr, A.indices, A.data, eps, degree, count)
     if reason:
         raise NotAGrid(f"row {row} of A {REFUSED[reason]}")
-    return A, Scanned(float(scale), planar, degree, count, eps, exact=False)
+    return A, Scanned(float(scale), planar, degree, count, np.arange(A.shape[0] + 1), eps, exact=False)
 
 
 def compare(

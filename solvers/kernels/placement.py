@@ -7,22 +7,29 @@ from numba import njit
 
 from deepcd.solvers.kernels.pieces import LIMIT, X, Y, Z, can_lie, entry, find, step_of, unpack
 
-ONE, THREE, SEVEN = np.uint64(1), np.uint64(3), np.uint64(7)
 WAITING = 1 << 15  # largest number of rows that `walk` leaves for later
 
 
+# Columns of the table of waiting rows: the number of the row, the first waiting row of its piece (-1 once it is placed),
+# its position relative to that row, and the next waiting row of the piece (-1 for none).
+ROW, PIECE, OFFSET, NEXT = range(4)
+
+
 @njit(cache=True, nogil=True)
-def walk(indptr, indices, packed, low, high):
+def walk(indptr, indices, starts, packed, low, high):
     """Place row after row beside its earlier neighbours, as far as these leave no doubt in the usual case.
 
     A row without earlier neighbours waits, and so do rows that touch only waiting rows, until a row touches both them
     and placed ones. Where the axis of a coupling is open, the fastest one is taken that agrees with the order of
-    positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked.
+    positions; where that was wrong, `fits` says so, and `discovery.link` is to be asked. Rows of a run (see `repeats`)
+    lie behind the first one as their neighbours lie behind its neighbours.
 
     Parameters
     ----------
     indptr, indices : ndarray
         Sorted pattern, diagonal included; at most three neighbours on either side of it.
+    starts : ndarray of int64, shape (runs + 1,)
+        First rows of its runs, and the number of rows behind them.
     packed : ndarray of int64, shape (m,), out
         Positions, ascending, the first one 0.
     low, high : ndarray of int64, shape (3,), out
@@ -33,151 +40,172 @@ def walk(indptr, indices, packed, low, high):
     bool
         Whether all rows found a place.
     """
-    # Of the w-th waiting row: its number, the first waiting row of its piece (-1 once it is placed), its position
-    # relative to that row, and the next one of the piece (-1 for none). A row that waits has packed = -1 - w.
-    rows, piece = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
-    offset, after = np.empty(WAITING, np.int64), np.empty(WAITING, np.int64)
-    waiting, latest = 0, 0
-    neighbours, at, step = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    wait = np.empty((WAITING, 4), np.int64)  # a row that waits as the w-th one has packed = -1 - w
+    waiting, latest = 0, np.int64(0)
     packed[0] = 0
     low[:], high[:] = 0, 0
-    for i in range(1, packed.size):
-        start, n, placed = np.uint64(indptr[i]), 0, -1
-        if np.uint64(indptr[i + 1]) - start > THREE and indices[start + THREE] == i:  # most rows
-            at0, at1 = packed[np.uint64(indices[start])], packed[np.uint64(indices[start + ONE])]
-            at2 = packed[np.uint64(indices[start + ONE + ONE])]
-            if (at0 >= 0) & (at1 >= 0) & (at2 == latest) & (at0 + X == at1 + Y) & (at0 + X == at2 + Z):
-                packed[i] = latest = at0 + X
+    for run in range(starts.size - 1):
+        i, end = max(starts[run], 1), starts[run + 1]
+        while i < end:
+            n, placed = 0, 0
+            while np.int64(indices[indptr[i] + n]) < i:
+                placed += packed[indices[indptr[i] + n]] >= 0
+                n += 1
+            if placed == 0:
+                if waiting == WAITING:
+                    return False
+                _wait(indptr, indices, i, n, packed, wait, waiting)
+                waiting += 1
+                i += 1
                 continue
-        while np.int64(indices[start]) < i:
-            neighbours[n] = indices[start]
-            at[n] = packed[neighbours[n]]
-            if at[n] >= 0:
-                placed = n
-            start += ONE
-            n += 1
-        if placed < 0:
-            if waiting == WAITING:
-                return False
-            _wait(indptr, indices, i, neighbours[:n], at, rows, piece, offset, after, waiting)
-            packed[i] = -1 - waiting
-            waiting += 1
-            continue
-        here = np.int64(-1)
-        for choice in range(1 if n == 3 else 3):
-            here = _beside(
-                indptr, indices, i, neighbours[:n], at, choice, rows, piece, offset, after, packed, latest, step
-            )
-            if here >= 0:
-                break
-        if here < 0:
-            return False
-        if here != latest + Z:  # of a run along z the ends are enough
-            _widen(latest, low, high)
-            _widen(here, low, high)
-        packed[i] = latest = here
-        for a in range(n):
-            w = -1 - at[a]
-            if w >= 0 and piece[w] >= 0:  # not placed by the neighbour before
-                _settle(piece[w], here - step[a] - offset[w], rows, piece, offset, after, packed, low, high)
+            here, choice = _beside(indptr, indices, i, n, packed, latest, 0), 0
+            while placed < n or here < 0:
+                if here >= 0 and _have_room(indptr, indices, i, n, packed, wait, choice, here):
+                    break
+                choice += 1
+                if choice == 3 or n == 3:
+                    return False
+                here = _beside(indptr, indices, i, n, packed, latest, choice)
+            if here != latest + Z:  # of a run along z the ends are enough
+                _widen(latest, low, high)
+                _widen(here, low, high)
+            packed[i] = latest = here
+            if placed < n:
+                for a in range(n):
+                    w = -1 - packed[indices[indptr[i] + a]]
+                    if w >= 0:
+                        shift = here - step_of(n, choice, a) - wait[w, OFFSET]
+                        _settle(wait, wait[w, PIECE], shift, packed, low, high)
+            i += 1
+            more = end - i
+            if more and _in_line(indptr, indices, i - 1, packed, more):
+                for k in range(more):
+                    packed[i + k] = here + (k + 1) * Z
+                latest, i = here + more * Z, end
     _widen(latest, low, high)
-    return _place_waiting(indptr, indices, rows[:waiting], piece, offset, after, packed, low, high)
+    return _place_waiting(indptr, indices, wait[:waiting], packed, low, high)
 
 
 @njit(cache=True, nogil=True)
-def _wait(indptr, indices, i, neighbours, at, rows, piece, offset, after, w):
-    """Enter row i as the w-th waiting one: in the piece of an earlier neighbour if its place there is beyond doubt."""
-    rows[w], piece[w], offset[w], after[w] = i, w, 0, -1
-    n, step, known = neighbours.size, np.int64(0), False
+def _in_line(indptr, indices, i, packed, more):
+    """Tell whether so many rows lie in line behind each earlier neighbour of row i, but for the one just before it."""
+    k = indptr[i]
+    while np.int64(indices[k]) < i - 1:
+        j = np.int64(indices[k])
+        if j + more >= i or packed[j] < 0 or packed[j + more] != packed[j] + more * Z:
+            return False
+        k += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _wait(indptr, indices, i, n, packed, wait, w):
+    """Enter row i as the w-th waiting one: in the piece of an earlier neighbour if its place there is beyond doubt.
+
+    All of its n earlier neighbours wait.
+    """
+    wait[w, ROW], wait[w, PIECE], wait[w, OFFSET], wait[w, NEXT] = i, w, 0, -1
+    packed[i] = -1 - w
+    if n == 0:
+        return
+    step, known, start = np.int64(0), False, indptr[i]
+    first, last = -1 - packed[indices[start]], -1 - packed[indices[start + n - 1]]
     if n == 1:
         for choice in range(3):
             unit = step_of(1, choice, 0)
-            if can_lie(indptr, indices, neighbours[0], i, unit):
+            if can_lie(indptr, indices, indices[start], i, unit):
                 known = step == 0
                 step = unit if step == 0 else step
         known |= step == Z
-    elif n == 2 and piece[-1 - at[0]] == piece[-1 - at[1]]:
-        apart = offset[-1 - at[1]] - offset[-1 - at[0]]
+    elif n == 2 and wait[first, PIECE] == wait[last, PIECE]:
+        apart = wait[last, OFFSET] - wait[first, OFFSET]
         step, known = Y if apart == Y - Z else X, apart in (Y - Z, X - Y, X - Z)
     elif n == 3:
         step, known = X, True
     if known:
-        first = piece[-1 - at[0]]
-        piece[w], offset[w], after[w], after[-1 - at[0]] = first, offset[-1 - at[0]] + step, after[-1 - at[0]], w
+        wait[w, PIECE], wait[w, OFFSET] = wait[first, PIECE], wait[first, OFFSET] + step
+        wait[w, NEXT], wait[first, NEXT] = wait[first, NEXT], w
 
 
 @njit(cache=True, nogil=True)
-def _beside(indptr, indices, i, neighbours, at, choice, rows, piece, offset, after, packed, latest, step):
-    """Return the position of row i for one choice of the steps from its earlier neighbours, -1 if that does not fit.
+def _beside(indptr, indices, i, n, packed, latest, choice):
+    """Return the position of row i for one choice of the steps from its n earlier neighbours, -1 if that does not fit.
 
-    At least one of them has a place. `step` is written to.
+    At least one of them has a place.
     """
-    n, here = neighbours.size, np.int64(-1)
+    here, start = np.int64(-1), indptr[i]
     for a in range(n):
-        step[a] = step_of(n, choice, a)
-        if n < 3 and not can_lie(indptr, indices, neighbours[a], i, step[a]):
+        j, step = indices[start + a], step_of(n, choice, a)
+        if n < 3 and not can_lie(indptr, indices, j, i, step):
             return np.int64(-1)
-        if at[a] >= 0:
-            if at[a] + step[a] <= latest or (here >= 0 and here != at[a] + step[a]):
+        if packed[j] >= 0:
+            if packed[j] + step <= latest or (here >= 0 and here != packed[j] + step):
                 return np.int64(-1)
-            here = at[a] + step[a]
-    for a in range(n):
-        w = -1 - at[a]
-        if w < 0 or piece[w] < 0:
-            continue
-        if not _between(i, piece[w], here - step[a] - offset[w], rows, offset, after, packed):
-            return np.int64(-1)
+            here = packed[j] + step
     return here
 
 
 @njit(cache=True, nogil=True)
-def _between(end, first, shift, rows, offset, after, packed):
+def _have_room(indptr, indices, i, n, packed, wait, choice, here):
+    """Tell whether the pieces of waiting neighbours find room among the rows if row i lies there."""
+    for a in range(n):
+        w = -1 - packed[indices[indptr[i] + a]]
+        if w >= 0:
+            shift = here - step_of(n, choice, a) - wait[w, OFFSET]
+            if not _between(i, wait, wait[w, PIECE], shift, packed):
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _between(end, wait, first, shift, packed):
     """Tell whether the rows of a waiting piece would lie between the rows before and after them, those before `end`."""
     w = first
     while w >= 0:
-        before, behind, there = rows[w] - 1, rows[w] + 1, offset[w] + shift
+        before, behind, there = wait[w, ROW] - 1, wait[w, ROW] + 1, wait[w, OFFSET] + shift
         while packed[before] < 0:  # the first row has a place
             before -= 1
         while behind < end and packed[behind] < 0:
             behind += 1
         if there <= packed[before] or (behind < end and there >= packed[behind]):
             return False
-        w = after[w]
+        w = wait[w, NEXT]
     return True
 
 
 @njit(cache=True, nogil=True)
-def _settle(first, shift, rows, piece, offset, after, packed, low, high):
+def _settle(wait, first, shift, packed, low, high):
     """Place the rows of a waiting piece."""
     w = first
     while w >= 0:
-        piece[w], packed[rows[w]] = -1, offset[w] + shift
-        _widen(packed[rows[w]], low, high)
-        w = after[w]
+        wait[w, PIECE], packed[wait[w, ROW]] = -1, wait[w, OFFSET] + shift
+        _widen(packed[wait[w, ROW]], low, high)
+        w = wait[w, NEXT]
 
 
 @njit(cache=True, nogil=True)
-def _place_waiting(indptr, indices, rows, piece, offset, after, packed, low, high):
+def _place_waiting(indptr, indices, wait, packed, low, high):
     """Place what still waits beside any neighbour that has a place; return whether all rows have ascending places."""
-    end, left, going = packed.size, rows.size, True
+    end, left, going = packed.size, wait.shape[0], True
     while going:
         going, left = False, 0
-        for w in range(rows.size):
-            i = rows[w]
+        for w in range(wait.shape[0]):
+            i = wait[w, ROW]
             for k in range(indptr[i], indptr[i + 1]):
                 j = indices[k]
                 for choice in range(3):
-                    if piece[w] >= 0 and j != i and packed[j] >= 0:
+                    if wait[w, PIECE] >= 0 and j != i and packed[j] >= 0:
                         step = step_of(1, choice, 0)
-                        shift = packed[j] + (step if j < i else -step) - offset[w]
+                        shift = packed[j] + (step if j < i else -step) - wait[w, OFFSET]
                         if can_lie(indptr, indices, min(i, j), max(i, j), step) and _between(
-                            end, piece[w], shift, rows, offset, after, packed
+                            end, wait, wait[w, PIECE], shift, packed
                         ):
-                            _settle(piece[w], shift, rows, piece, offset, after, packed, low, high)
+                            _settle(wait, wait[w, PIECE], shift, packed, low, high)
                             going = True
-            left += piece[w] >= 0
+            left += wait[w, PIECE] >= 0
     ascending = left == 0
-    for i in rows:
+    for w in range(wait.shape[0]):
+        i = wait[w, ROW]
         ascending &= packed[i - 1] < packed[i] and (i + 1 == end or packed[i] < packed[i + 1])
     return ascending
 
@@ -192,31 +220,58 @@ def _widen(position, low, high):
 
 
 @njit(cache=True, nogil=True)
-def fits(indptr, indices, position, box, stride):
+def fits(indptr, indices, starts, position, box, stride):
     """Return whether every row is coupled to the cells beside its own and to no others.
 
-    Rows must be sorted and positions must ascend. `unit_values.verify` says where it is not so.
+    Rows must be sorted and positions must ascend; `starts` is that of `walk`. `unit_values.verify` says where it is not
+    so.
     """
-    offsets = (-stride[0], -stride[1], -stride[2], 0, stride[2], stride[1], stride[0])
-    for i in range(np.uint64(position.size)):
-        here = position[i]
-        k, end = np.uint64(indptr[i]), np.uint64(indptr[i + ONE])
-        if end - k == SEVEN:  # most rows: seven cells beside it that are coupled, and there are no more
-            inner = True
-            for a in range(7):
-                inner &= position[np.uint64(indices[k + np.uint64(a)])] == here + offsets[a]
-            if inner:
-                continue
-        for a in range(7):
-            offset = offsets[a]
-            there = here + offset
-            if (offset != 0 or a == 3) and box[np.uint64(there)] != 0:
-                if k == end or position[np.uint64(indices[k])] != there:
-                    return False
-                k += ONE
-        if k != end:
-            return False
+    for run in range(starts.size - 1):
+        i, end = starts[run], starts[run + 1]
+        while i < end:
+            if not _row_fits(indptr, indices, i, position, box, stride):
+                return False
+            i += 1
+            more = end - i
+            if more and _run_fits(indptr, indices, i - 1, position, box, stride, more):
+                i = end
     return True
+
+
+@njit(cache=True, nogil=True)
+def _row_fits(indptr, indices, i, position, box, stride):
+    """Do what `fits` does for one row."""
+    here, k, end = np.int64(position[i]), indptr[i], indptr[i + 1]
+    for a in range(7):
+        offset = _offset(stride, a)
+        if (offset != 0 or a == 3) and box[here + offset] != 0:
+            if k == end or position[indices[k]] != here + offset:
+                return False
+            k += 1
+    return k == end
+
+
+@njit(cache=True, nogil=True)
+def _run_fits(indptr, indices, i, position, box, stride, more):
+    """Tell whether so many rows fit if they repeat the i-th one, which fits: false where it remains to be seen."""
+    for k in range(indptr[i], indptr[i + 1]):
+        j = np.int64(indices[k])  # positions ascend: if the last one of them is in line, all are
+        if j + more >= position.size or position[j + more] != position[j] + more * stride[2]:
+            return False
+    here, occupied = np.int64(position[i]), np.uint8(0)
+    for a in range(7):
+        there = here + _offset(stride, a)
+        if box[there] == 0:
+            for k in range(more):
+                occupied |= box[there + k + 1]
+    return occupied == 0
+
+
+@njit(cache=True, nogil=True)
+def _offset(stride, a):
+    """Return the flat distance of the a-th of the seven cells around a cell, itself the fourth one, ascending."""
+    axis = a if a < 3 else 6 - a
+    return 0 if a == 3 else (-stride[axis] if a < 3 else stride[axis])
 
 
 @njit(cache=True, nogil=True)

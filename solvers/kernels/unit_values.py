@@ -5,13 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deepcd.solvers.kernels.repeats import end_of_run, may_repeat
+
 EXPLICIT_ZERO = 1  # reason that `values` gives for an explicit zero
-ONE, THREE, FOUR, SEVEN = np.uint64(1), np.uint64(3), np.uint64(4), np.uint64(7)
 
 
 @njit(cache=True, nogil=True)
-def scan(indptr, indices, data, degree, count):
+def scan(indptr, indices, data, bits, degree, count, starts):
     """Count as `values` does, provided that A is sorted and every entry is an exact multiple of the coupling.
+
+    Parameters
+    ----------
+    indptr, indices, data : ndarray
+        CSR, n rows.
+    bits : ndarray of int, shape (nnz,)
+        The values, seen as integers.
+    degree, count : ndarray of uint8, shape (n,), out
+        As of `values`.
+    starts : ndarray of int, shape (n + 1,), out
+        First rows of the runs (see `repeats`), and n behind them.
 
     Returns
     -------
@@ -19,42 +31,41 @@ def scan(indptr, indices, data, degree, count):
         Negative of the off-diagonal entries; 0 if `values` has to look.
     planar : bool
         No row has three earlier or three later neighbours.
+    runs : int
+        Number of runs.
     """
-    scale, most = 0.0, 0
+    scale, most, run, i = 0.0, 0, 0, 0
     for k in range(indptr[0], indptr[min(indptr.size - 1, 1)]):
         if indices[k] != 0:
             scale = -np.float64(data[k])
     if not 0.0 < scale < np.inf:
-        return 0.0, False
+        return 0.0, False, 0
     coupling, unit = data.dtype.type(-scale), 1.0 / scale
-    for i in range(indptr.size - 1):
-        start, end = np.uint64(indptr[i]), np.uint64(indptr[i + 1])
-        usual, previous, diagonal, at = True, -1, 0.0, end
-        if end - start == SEVEN and indices[start + THREE] == i:  # most rows: less time if spelled out
-            for k in range(3):
-                low, high = start + np.uint64(k), start + np.uint64(k) + FOUR
-                usual &= (data[low] == coupling) & (data[high] == coupling)
-                usual &= (indices[low] < indices[low + ONE]) & (indices[high - ONE] < indices[high])
-            diagonal, at = np.float64(data[start + THREE]), start + THREE
-        else:
-            for k in range(start, end):
-                j, a = np.int64(indices[k]), data[k]
-                usual &= j > previous
-                previous = j
-                if j == i:
-                    diagonal, at = np.float64(a), k
-                else:
-                    usual &= a == coupling
-        before, after = np.int64(at - start), np.int64(end - at) - 1
+    while i < indptr.size - 1:
+        usual, previous, before, after, diagonal = True, np.int64(-1), 0, 0, 0.0
+        for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            j = np.int64(indices[k])
+            usual &= j > previous
+            previous = j
+            if j == i:
+                diagonal = np.float64(data[k])
+            else:
+                usual &= data[k] == coupling
+                before += j < i
+                after += j > i
         multiple = np.uint8(min(max(diagonal * unit + 0.5, 0.0), 255.0))
-        if not usual or at == end or diagonal != multiple * scale or multiple < before + after:
-            return 0.0, False
         most = max(most, before, after)
-        if most > 3:
-            return 0.0, False
-        degree[i] = before + after
-        count[i] = multiple if before + after > 0 else 0
-    return scale, most < 3
+        if not usual or diagonal == 0 or diagonal != multiple * scale or multiple < before + after or most > 3:
+            return 0.0, False, 0
+        starts[run] = i
+        run += 1
+        end = end_of_run(indptr, indices, bits, i) if may_repeat(indptr, indices, i, before) else i + 1
+        while i < end:
+            degree[i] = before + after
+            count[i] = multiple if before + after > 0 else 0
+            i += 1
+    starts[run] = i
+    return scale, most < 3, run
 
 
 @njit(cache=True, nogil=True)
