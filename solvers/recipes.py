@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FEW, FEW_ENTRIES = 2000, 100_000  # unknowns and entries up to which "auto" factors a matrix before anything else,
 FEWEST, SHORT = 500, 12  # and unknowns up to which it does so for a single solve if rows have no more entries
 SMALL = 40_000  # unknowns up to which a single solve may take less time than to look for a grid
+UNWEIGHED = 6  # application at which second visits of multigrid are weighed; most solves have ended by then
 SHIPPED_DCDM = {2: "2d", 3: "64"}  # variant of the DCDM network that ships, by number of axes
 
 
@@ -166,7 +167,7 @@ def _learned_multigrid(part: Part) -> Preconditioner:
         from deepcd.data.weight_files import load
 
         weights = load(part.weights, architecture(len(shape)))[0]
-    return learned_cycle(shape, diagonal, weights, part.threads)
+    return learned_cycle(shape, diagonal, weights, part.threads, unweighed=UNWEIGHED)
 
 
 def _auxiliary_grid(part: Part) -> Preconditioner:
@@ -185,7 +186,7 @@ def _geometric_multigrid(part: Part) -> Preconditioner:
         return _on_faces(part, None)
     from deepcd.solvers.preconditioners.multigrid.classical import classical_cycle
 
-    return classical_cycle(*_grid(part), part.threads)
+    return classical_cycle(*_grid(part), part.threads, unweighed=UNWEIGHED)
 
 
 def _dcdm(part: Part) -> Preconditioner:

@@ -30,10 +30,10 @@ COARSEST = 8
 
 
 def small(
-    embedding: Embedding, stencil: UnitStencil, weights: dict[str, Any], threads: int = 1, bound: float = BOUND
+    embedding: Embedding, stencil: UnitStencil, weights: dict[str, Any], threads: int = 1, **options: Any
 ) -> Cycle:
     """Return the cycle with more levels than such boxes usually get."""
-    return learned(embedding, stencil, weights, threads, coarsest=COARSEST, bound=bound)
+    return learned(embedding, stencil, weights, threads, coarsest=COARSEST, **options)
 
 
 def finest(M: Cycle) -> UnitFinest:
@@ -131,6 +131,31 @@ def test_second_visits_are_weighted_so_that_the_cycle_stays_positive_definite() 
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] > 0
     M = dense(small(embedding, stencil, weights, bound=np.inf), embedding, stencil)
     assert np.linalg.eigvalsh((M + M.T) / 2)[0] < 0
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_second_visits_may_be_weighed_later(needed: bool) -> None:
+    """At the application that was said, or where r.z is negative; a twin counts for itself."""
+    (embedding, stencil), weights = embed(domain((16, 18), walls=["solid", ("solid", "air")])), random_weights(2, 0.0)
+    for k in range(2):
+        weights[f"coarse.{k}.4.bias"][4] = 0.6 if needed else -0.3  # psi: corrections are too large, or too small
+    once, later = small(embedding, stencil, weights), small(embedding, stencil, weights, unweighed=3)
+    twin, z, expected = later.twin(1), once.zeros(), once.zeros()
+    assert (later.hierarchy.numbers[:, WEIGHT] == 1).all()
+    operator = UnitStencilOperator(embedding, stencil)
+    values, vectors = np.linalg.eigh(dense(small(embedding, stencil, weights, bound=np.inf), embedding, stencil))
+    assert (values[0] < 0) == needed
+    r, bad = (operator.embed(vectors[:, k]).astype(np.float32) for k in (-1, 0))
+    products = [later.apply(r, z) for _ in range(3)]
+    assert products[0] == products[1]
+    assert products[2] == once.apply(r, expected)
+    np.testing.assert_array_equal(z, expected)
+    np.testing.assert_array_equal(later.hierarchy.numbers, once.hierarchy.numbers)
+    assert (products[1] != products[2]) == needed == (not later.linear)
+    assert twin.unweighed == 3
+    assert (twin.hierarchy.numbers[:, WEIGHT] == 1).all()
+    assert twin.apply(bad, z) > 0
+    assert twin.unweighed == (0 if needed else 2)
 
 
 @pytest.mark.parametrize("family", ["open-top", "pure-neumann", "closed-cube"])

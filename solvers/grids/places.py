@@ -63,7 +63,8 @@ def runs(indptr: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.int64]:
 def coupled(A: csr_array, degree: NDArray[np.uint8], starts: NDArray[np.int64]) -> Pattern:
     """Return the pattern of the rows that have off-diagonal entries; `degree`, shape (n,), says how many.
 
-    A is sorted, without explicit zeros, and `starts` are the first rows of its runs. Raises NotAGrid if there are no such rows, or one of them couples to another.
+    A is sorted, without explicit zeros, and `starts` are the first rows of its runs. Raises NotAGrid if there are no
+    such rows, or one of them couples to another.
     """
     if degree.all():
         return Pattern(A.indptr, A.indices, starts)

@@ -10,8 +10,8 @@ from deepcd.solvers.kernels.pieces import LIMIT, X, Y, Z, can_lie, entry, find, 
 WAITING = 1 << 15  # largest number of rows that `walk` leaves for later
 
 
-# Columns of the table of waiting rows: the number of the row, the first waiting row of its piece (-1 once it is placed),
-# its position relative to that row, and the next waiting row of the piece (-1 for none).
+# Columns of the table of waiting rows: number of the row, first waiting row of its piece (-1 once that is placed),
+# position relative to that row, and next waiting row of the piece (-1 for none).
 ROW, PIECE, OFFSET, NEXT = range(4)
 
 

@@ -54,6 +54,8 @@ class CudaMultigrid:
         self._down, self._down_share = division(n, finest.tile, 2 * top.n[0])
         self._up, self._up_share = division(n, finest.tile, n[0])
         sums.reserve(math.prod(self._up))
+        if M.unweighed:
+            M.weigh_second_visits()
         table, numbers, pool, *exact = M.memory_map
         self._bottom = layout.Memory(*map(cuda.to_device, (table, numbers, pool, *exact)))
         rows = table.tolist()

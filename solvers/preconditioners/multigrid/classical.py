@@ -34,6 +34,7 @@ def classical_cycle(
     sweeps: int = 2,
     *,
     coarsest: int = COARSEST,
+    unweighed: int = 0,
 ) -> Cycle:
     """Return the classical cycle on a grid.
 
@@ -48,6 +49,8 @@ def classical_cycle(
         Gauss-Seidel sweeps before and after the coarse correction, from 1 to 5: V(sweeps, sweeps) on the finest level.
     coarsest : int, optional
         Largest number of cells of a box that is solved exactly.
+    unweighed : int, default 0
+        See `Cycle`; by default second visits are weighed at once.
 
     Returns
     -------
@@ -68,8 +71,10 @@ def classical_cycle(
     own = taps(TAP, grid.box.n)
     scaling = finest_scaling(grid, own, hierarchy.levels[0])
     finest = UnitFinest(grid, RedBlackSweeps(sweeps), scaling, own, len(scaling.cells), threads)
-    cycle = Cycle("geometric-multigrid", finest, hierarchy, RedBlackCoarse(sweeps), solve_exactly(formed[-1]))
-    cycle.weigh_second_visits()
+    exact = solve_exactly(formed[-1])
+    cycle = Cycle("geometric-multigrid", finest, hierarchy, RedBlackCoarse(sweeps), exact, unweighed=unweighed)
+    if not unweighed:
+        cycle.weigh_second_visits()
     return cycle
 
 

@@ -31,6 +31,10 @@ class Cycle:
         Further information to be printed.
     linear : bool, default True
         Whether the iteration may rely on M being the same linear map each time, its rounding in float32 apart.
+    unweighed : int, default 0
+        Second visits are weighed at this application, or at the first one that finds r.z negative; 0 if they are
+        weighed already. It takes as long as a few iterations, and hardly any system needs it: on a grid without narrow
+        passages all weights are one, and the iteration has ended before it comes to this.
     """
 
     symmetric = True
@@ -45,13 +49,18 @@ class Cycle:
         exact: Exact,
         note: str = "",
         linear: bool = True,
+        unweighed: int = 0,
     ) -> None:
         self.name, self.finest, self.hierarchy, self.coarse = name, finest, hierarchy, coarse
-        self.exact, self.note, self.linear = exact, note, linear
+        self.exact, self.note, self.linear, self.unweighed = exact, note, linear, unweighed
         self.memory_map = Memory(hierarchy.table, hierarchy.numbers, hierarchy.pool, *exact)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cycle, (self.name, self.finest, self.hierarchy, self.coarse, self.exact, self.note, self.linear)
+        return Cycle, (self.name, self.finest, self.hierarchy, self.coarse, *self._rest)
+
+    @property
+    def _rest(self) -> tuple[Exact, str, bool, int]:
+        return self.exact, self.note, self.linear, self.unweighed
 
     def __str__(self) -> str:
         boxes = [self.finest.box, *(level.box for level in self.levels)]
@@ -76,7 +85,7 @@ class Cycle:
     def twin(self, threads: int) -> Cycle:
         """Return the same M with work vectors and threads of its own."""
         finest, hierarchy = self.finest.twin(threads), self.hierarchy.twin(threads)
-        return Cycle(self.name, finest, hierarchy, self.coarse, self.exact, self.note, self.linear)
+        return Cycle(self.name, finest, hierarchy, self.coarse, *self._rest)
 
     def zeros(self) -> F32:
         """Return a zero vector of the kind that `apply` writes: float32 on the padded box."""
@@ -84,6 +93,15 @@ class Cycle:
 
     def apply(self, r: F32, z: F32) -> float:
         """Set z to M r and return r.z."""
+        product = self._apply(r, z)
+        if self.unweighed:
+            self.unweighed -= 1
+            if (self.unweighed == 0 or product < 0) and self.weigh_second_visits():
+                self.linear = False  # M is another one from here on
+                product = self._apply(r, z)
+        return product
+
+    def _apply(self, r: F32, z: F32) -> float:
         top = self.levels[0]
         self.finest.descend(r, top)
         self.visit(0)
@@ -100,11 +118,17 @@ class Cycle:
         self.visit(depth + 1)
         self.coarse.ascend(level, lower, r, out)
 
-    def weigh_second_visits(self, bound: float = BOUND) -> None:
-        """Let second visits count for as much as positive definiteness allows, from the last levels up."""
-        for depth in reversed(range(len(self.levels) - 1)):
+    def weigh_second_visits(self, bound: float = BOUND) -> bool:
+        """Let second visits count for as much as positive definiteness allows; return whether that is less than full.
+
+        From the last levels up, since what a level allows depends on those below.
+        """
+        self.unweighed = 0
+        weights = self.hierarchy.numbers[:-1, WEIGHT]
+        for depth in reversed(range(len(weights))):
 
             def once(r: F32, out: F32, depth: int = depth) -> None:
                 self.apply_below(depth, r, out)
 
-            self.hierarchy.numbers[depth, WEIGHT] = second_visit(self.levels[depth], once, bound)
+            weights[depth] = second_visit(self.levels[depth], once, bound)
+        return bool((weights < 1).any())

@@ -40,6 +40,7 @@ def learned_cycle(
     *,
     coarsest: int = COARSEST,
     bound: float = BOUND,
+    unweighed: int = 0,
 ) -> Cycle:
     """Return the learned cycle on a grid.
 
@@ -56,6 +57,8 @@ def learned_cycle(
         Largest number of cells of a box that is solved exactly.
     bound : float, optional
         Upper bound for eigenvalue estimates of S A and M A on coarse levels.
+    unweighed : int, default 0
+        See `Cycle`; by default second visits are weighed at once.
 
     Returns
     -------
@@ -79,8 +82,10 @@ def learned_cycle(
             above = last
     finest = UnitFinest(grid, smoothing, scaling, own, len(smoothing.first.cells), threads)
     exact, note = solve_exactly(last), f"; networks of {sum(np.size(v) for v in parameters.values())} numbers"
-    cycle = Cycle("learned-multigrid", finest, hierarchy, LearnedCoarse(), exact, note, linear=not channel)
-    cycle.weigh_second_visits(bound)
+    rest = exact, note, not channel, unweighed
+    cycle = Cycle("learned-multigrid", finest, hierarchy, LearnedCoarse(), *rest)
+    if not unweighed:
+        cycle.weigh_second_visits(bound)
     return cycle
 
 

@@ -88,7 +88,7 @@ class Hierarchy:
 
     def twin(self, threads: int) -> Hierarchy:
         """Return the same levels with work vectors and threads of their own."""
-        return Hierarchy(self.table, self.numbers, self.pool.copy(), threads)
+        return Hierarchy(self.table, self.numbers.copy(), self.pool.copy(), threads)
 
     def memory(self) -> int:
         """Return the bytes of all arrays."""
