@@ -7,6 +7,7 @@ from numba import njit
 
 from deepcd.solvers.kernels.pieces import LIMIT, X, Y, Z, can_lie, entry, find, step_of, unpack
 
+ONE = np.uint64(1)
 WAITING = 1 << 15  # largest number of rows that `walk` leaves for later
 
 
@@ -58,7 +59,14 @@ def walk(indptr, indices, starts, packed, low, high):
                 waiting += 1
                 i += 1
                 continue
-            here, choice = _beside(indptr, indices, i, n, packed, latest, 0), 0
+            choice, here = 0, latest + Z
+            if not (
+                n == 3
+                and packed[indices[indptr[i]]] + X == here
+                and packed[indices[indptr[i] + 1]] + Y == here
+                and packed[indices[indptr[i] + 2]] == latest
+            ):  # the usual case, without a call
+                here = _beside(indptr, indices, i, n, packed, latest, 0)
             while placed < n or here < 0:
                 if here >= 0 and _have_room(indptr, indices, i, n, packed, wait, choice, here):
                     break
@@ -78,24 +86,16 @@ def walk(indptr, indices, starts, packed, low, high):
                         _settle(wait, wait[w, PIECE], shift, packed, low, high)
             i += 1
             more = end - i
-            if more and _in_line(indptr, indices, i - 1, packed, more):
+            in_line = more > 0  # as many rows behind each earlier neighbour, but for the one just before row i - 1
+            for k in range(indptr[i - 1], indptr[i - 1] + n - 1 if in_line else 0):
+                j = np.int64(indices[k])
+                in_line &= packed[j] >= 0 and j + more < i - 1 and packed[j + more] == packed[j] + more * Z
+            if in_line:
                 for k in range(more):
                     packed[i + k] = here + (k + 1) * Z
                 latest, i = here + more * Z, end
     _widen(latest, low, high)
     return _place_waiting(indptr, indices, wait[:waiting], packed, low, high)
-
-
-@njit(cache=True, nogil=True)
-def _in_line(indptr, indices, i, packed, more):
-    """Tell whether so many rows lie in line behind each earlier neighbour of row i, but for the one just before it."""
-    k = indptr[i]
-    while np.int64(indices[k]) < i - 1:
-        j = np.int64(indices[k])
-        if j + more >= i or packed[j] < 0 or packed[j + more] != packed[j] + more * Z:
-            return False
-        k += 1
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -224,54 +224,39 @@ def fits(indptr, indices, starts, position, box, stride):
     """Return whether every row is coupled to the cells beside its own and to no others.
 
     Rows must be sorted and positions must ascend; `starts` is that of `walk`. `unit_values.verify` says where it is not
-    so.
+    so. All in one function: a call for each row would take longer than the rest.
     """
+    offsets = (-stride[0], -stride[1], -stride[2], 0, stride[2], stride[1], stride[0])
     for run in range(starts.size - 1):
         i, end = starts[run], starts[run + 1]
         while i < end:
-            if not _row_fits(indptr, indices, i, position, box, stride):
+            here, start = np.int64(position[i]), indptr[i]
+            stop, k = indptr[i + 1], start
+            for a in range(7):
+                if (offsets[a] != 0 or a == 3) and box[here + offsets[a]] != 0:
+                    if k == stop or position[indices[k]] != here + offsets[a]:
+                        return False
+                    k += 1
+            if k != stop:
                 return False
             i += 1
             more = end - i
-            if more and _run_fits(indptr, indices, i - 1, position, box, stride, more):
+            if more == 0:
+                break
+            # Positions ascend: if the last row is in line with the first one, all between are.
+            in_line = np.int64(indices[stop - 1]) + more < position.size
+            for k in range(start, stop if in_line else start):
+                j = np.int64(indices[k])
+                in_line &= position[j + more] == position[j] + more * stride[2]
+            occupied = np.uint8(0)
+            for a in range(7):
+                there = np.uint64(here + offsets[a] + 1)
+                if in_line and box[there - ONE] == 0:
+                    for p in range(there, there + np.uint64(more)):
+                        occupied |= box[p]
+            if in_line and occupied == 0:
                 i = end
     return True
-
-
-@njit(cache=True, nogil=True)
-def _row_fits(indptr, indices, i, position, box, stride):
-    """Do what `fits` does for one row."""
-    here, k, end = np.int64(position[i]), indptr[i], indptr[i + 1]
-    for a in range(7):
-        offset = _offset(stride, a)
-        if (offset != 0 or a == 3) and box[here + offset] != 0:
-            if k == end or position[indices[k]] != here + offset:
-                return False
-            k += 1
-    return k == end
-
-
-@njit(cache=True, nogil=True)
-def _run_fits(indptr, indices, i, position, box, stride, more):
-    """Tell whether so many rows fit if they repeat the i-th one, which fits: false where it remains to be seen."""
-    for k in range(indptr[i], indptr[i + 1]):
-        j = np.int64(indices[k])  # positions ascend: if the last one of them is in line, all are
-        if j + more >= position.size or position[j + more] != position[j] + more * stride[2]:
-            return False
-    here, occupied = np.int64(position[i]), np.uint8(0)
-    for a in range(7):
-        there = here + _offset(stride, a)
-        if box[there] == 0:
-            for k in range(more):
-                occupied |= box[there + k + 1]
-    return occupied == 0
-
-
-@njit(cache=True, nogil=True)
-def _offset(stride, a):
-    """Return the flat distance of the a-th of the seven cells around a cell, itself the fourth one, ascending."""
-    axis = a if a < 3 else 6 - a
-    return 0 if a == 3 else (-stride[axis] if a < 3 else stride[axis])
 
 
 @njit(cache=True, nogil=True)

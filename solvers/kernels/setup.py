@@ -64,7 +64,7 @@ def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constan
         inverse[d] = np.float32(1) / np.float32(d)
     for e in range(cells.size):
         p = cells[e]
-        own, over = factors[ids[p]], inverse[diagonal[p]]
+        own, over = ids[p], inverse[diagonal[p]]
         total0, total1 = np.float32(0), np.float32(0)
         for k in range(6):
             q, axis = p + neighbours[k], 1 + axes[k]
@@ -72,14 +72,15 @@ def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constan
             if neighbours[k] == 0 or both == 0:
                 delta[0, 1 + k, e] = delta[1, 1 + k, e] = 0
                 continue
-            other = factors[ids[q]]
-            c0, c1 = own[0, axis] * other[0, axis] * both, own[1, axis] * other[1, axis] * both
+            other = ids[q]
+            c0 = factors[own, 0, axis] * factors[other, 0, axis] * both
+            c1 = factors[own, 1, axis] * factors[other, 1, axis] * both
             delta[0, 1 + k, e] = c0 - constants[0, axis]
             delta[1, 1 + k, e] = c1 - constants[1, axis]
             total0 += c0
             total1 += c1
-        delta[0, 0, e] = own[0, 0] * over + total0 - constants[0, 0]
-        delta[1, 0, e] = own[1, 0] * over + total1 - constants[1, 0]
+        delta[0, 0, e] = factors[own, 0, 0] * over + total0 - constants[0, 0]
+        delta[1, 0, e] = factors[own, 1, 0] * over + total1 - constants[1, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -196,11 +197,10 @@ def local_features(volume, dirichlet, inside, w, capacity, nominal, features):
     """Set the first eight features of each cell: volume, Dirichlet weight, weights inside it and of its faces."""
     largest, two = nominal.max(), np.float32(2)
     for p in range(volume.size):
-        own = features[p]
-        own[0], own[1] = volume[p] / capacity, dirichlet[p] / largest
+        features[p, 0], features[p, 1] = volume[p] / capacity, dirichlet[p] / largest
         for axis in range(3):
-            own[2 + axis] = inside[axis, p] / (two * nominal[axis])
-            own[5 + axis] = w[axis, p] / nominal[axis]
+            features[p, 2 + axis] = inside[axis, p] / (two * nominal[axis])
+            features[p, 5 + axis] = w[axis, p] / nominal[axis]
 
 
 @njit(cache=True, nogil=True)
@@ -210,11 +210,11 @@ def scale_faces(strides, numbers, factors, w, dirichlet):
     `factors`, (patterns, 4 or more), are in the order of `architecture.COARSE`; `numbers` has the row of each cell.
     """
     for p in range(numbers.size):
-        own = factors[numbers[p]]
+        own = numbers[p]
         for axis in range(3):
             if w[axis, p] != 0:
-                w[axis, p] *= own[axis] * factors[numbers[p + strides[axis]], axis]
-        dirichlet[p] *= own[3]
+                w[axis, p] *= factors[own, axis] * factors[numbers[p + strides[axis]], axis]
+        dirichlet[p] *= factors[own, 3]
 
 
 @njit(cache=True, nogil=True)
@@ -236,17 +236,18 @@ def smoother_coefficients(strides, numbers, factors, w, inverse, a, c, phi, psi)
     Factors 4 and 5 are psi and phi, 6 is that of a, and 7, 8, 9 are those of c.
     """
     for p in range(numbers.size):
-        own = factors[numbers[p]]
+        own = numbers[p]
         for axis in range(3):
             if w[axis, p] != 0:
                 q = p + strides[axis]
-                c[axis, p] = own[7 + axis] * factors[numbers[q], 7 + axis] * w[axis, p] * inverse[p] * inverse[q]
+                both = factors[own, 7 + axis] * factors[numbers[q], 7 + axis]
+                c[axis, p] = both * w[axis, p] * inverse[p] * inverse[q]
     for p in range(strides[0], numbers.size):
         if inverse[p] != 0:
-            own = factors[numbers[p]]
+            own = numbers[p]
             total = np.float32(0)
             for axis in range(3):
                 if strides[axis]:
                     total += c[axis, p] + c[axis, p - strides[axis]]
-            a[p] = total + own[6] * inverse[p]
-            psi[p], phi[p] = own[4], own[5]
+            a[p] = total + factors[own, 6] * inverse[p]
+            psi[p], phi[p] = factors[own, 4], factors[own, 5]
