@@ -155,15 +155,11 @@ def aggregate_faces(n, s, w, fine_volume, fine_dirichlet, m, ms, step, volume, d
 
 
 @njit(cache=True, nogil=True)
-def hand_down_patterns(n, s, cells, numbers, table, first, m, ms, step, share, volume, handed):
-    """Sum share * table[pattern, first:] of the finest unknowns over coarse cells; handed is (box, channels).
+def hand_down_patterns(s, cells, numbers, table, first, ms, step, share, handed):
+    """Add share * (table[pattern, first:] - table[0, first:]) of finest cells to coarse cells.
 
-    All but `cells`, whose patterns are `numbers`, are of pattern 0.
+    `cells` are those whose patterns, `numbers`, are not 0; `handed`, (box, channels), holds what is right if all are.
     """
-    for c in range(volume.size):
-        if volume[c] != 0:
-            for f in range(handed.shape[1]):
-                handed[c, f] = share * volume[c] * table[0, first + f]
     shift0, shift1, shift2 = step[0] - 1, step[1] - 1, step[2] - 1  # steps are one or two
     i = j = 1  # of the padded box
     plane, row = s[0], s[0] + s[1]
@@ -180,8 +176,8 @@ def hand_down_patterns(n, s, cells, numbers, table, first, m, ms, step, share, v
 
 
 @njit(cache=True, nogil=True)
-def hand_down(n, s, numbers, table, first, m, ms, step, share, handed):
-    """Sum share * table[number, first:] of a coarse level's cells over the cells of the next one."""
+def hand_down(n, s, numbers, table, first, ms, step, share, handed):
+    """Add share * table[number, first:] of a coarse level's cells to the cells of the next one."""
     shift0, shift1, shift2 = step[0] - 1, step[1] - 1, step[2] - 1  # steps are one or two
     for i in range(n[0]):
         for j in range(n[1]):
@@ -193,10 +189,15 @@ def hand_down(n, s, numbers, table, first, m, ms, step, share, handed):
 
 
 @njit(cache=True, nogil=True)
-def local_features(volume, dirichlet, inside, w, capacity, nominal, features):
-    """Set the first eight features of each cell: volume, Dirichlet weight, weights inside it and of its faces."""
+def local_features(volume, dirichlet, inside, w, capacity, nominal, usual, features):
+    """Set the features of each cell: volume, Dirichlet weight, weights inside it and of its faces, handed-down ones.
+
+    Those that are handed down are as if all finest unknowns had the `usual` ones, shape (channels,).
+    """
     largest, two = nominal.max(), np.float32(2)
     for p in range(volume.size):
+        for f in range(usual.size):
+            features[p, 8 + f] = volume[p] * usual[f]
         features[p, 0], features[p, 1] = volume[p] / capacity, dirichlet[p] / largest
         for axis in range(3):
             features[p, 2 + axis] = inside[axis, p] / (two * nominal[axis])

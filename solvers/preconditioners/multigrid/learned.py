@@ -108,16 +108,19 @@ class Answers(NamedTuple):
     numbers: NDArray[np.int32]  # (box,), or those of `cells`: row of the table
     cells: NDArray[np.int64] | None = None  # cells that were looked at; all other unknowns have row 0
 
-    def hand_down(self, sums: Aggregated, handed: F32) -> None:
-        """Sum the last outputs over the cells of the level below; `handed` is (box, HANDED)."""
-        (n, s), (m, ms), share = self.box, sums.level.box, np.float32(1 / math.prod(sums.step))
+    def usual(self, share: np.float32) -> F32:
+        """Return a share of the last outputs of most cells, if these are known."""
+        last = self.table[0, -HANDED:]
+        return last * share if self.cells is not None else np.zeros_like(last)
+
+    def hand_down(self, sums: Aggregated, share: np.float32, handed: F32) -> None:
+        """Add a share of the last outputs to the cells of the level below, `usual` ones left out; (box, HANDED)."""
+        (n, s), ms = self.box, sums.level.box.s
         first = self.table.shape[1] - HANDED
         if self.cells is None:
-            setup.hand_down(n, s, self.numbers, self.table, first, m, ms, sums.step, share, handed)
+            setup.hand_down(n, s, self.numbers, self.table, first, ms, sums.step, share, handed)
         else:
-            setup.hand_down_patterns(
-                n, s, self.cells, self.numbers, self.table, first, m, ms, sums.step, share, sums.volume, handed
-            )
+            setup.hand_down_patterns(s, self.cells, self.numbers, self.table, first, ms, sums.step, share, handed)
 
 
 def powers_and_scales(outputs: tuple[Output, ...]) -> tuple[F32, F32]:
@@ -174,10 +177,11 @@ LOWEST, HIGHEST = (np.array(limits, dtype=np.float32) for limits in zip(*(o[1:3]
 def _coarse_level(sums: Aggregated, above: Answers, network: Network, bound: float) -> tuple[Formed, Answers]:
     """Evaluate a coarse network and form operator, smoother and transfer scalings of a level."""
     level, own, strides = sums.level, sums.level.fields, sums.level.box.strides
-    features = np.zeros((level.box.size, FEATURES), dtype=np.float32)
-    above.hand_down(sums, features[:, FEATURES - HANDED :])
+    features, share = np.empty((level.box.size, FEATURES), dtype=np.float32), np.float32(1 / math.prod(sums.step))
     capacity, nominal = np.float32(sums.capacity), np.array(sums.nominal, dtype=np.float32)
-    setup.local_features(sums.volume, sums.dirichlet, sums.inside, own.w, capacity, nominal, features)
+    usual = above.usual(share)
+    setup.local_features(sums.volume, sums.dirichlet, sums.inside, own.w, capacity, nominal, usual, features)
+    above.hand_down(sums, share, features[:, FEATURES - HANDED :])
     table, numbers = evaluate_features(features, neighbourhood(strides), network)
     factors = np.exp(np.clip(table[:, : len(COARSE)], LOWEST, HIGHEST) * POWERS)
     factors *= SCALES
