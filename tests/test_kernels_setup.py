@@ -17,7 +17,6 @@ from deepcd.solvers.preconditioners.multigrid import evaluation
 from deepcd.solvers.preconditioners.multigrid.levels import halved
 
 SHAPES = [(5, 4, 6), (3, 1, 5), (1, 1, 4), (2, 3, 1), (5, 5, 5), (1, 1, 1), (7, 6), (1, 5), (4, 1), (6, 3)]
-AXES = np.array([0, 0, 1, 1, 2, 2])
 
 
 class Case:
@@ -36,7 +35,6 @@ class Case:
         self.codes = reference.cell_codes(self.diagonal)
         self.strides = (*self.s, 1)
         self.around = neighbourhood(self.strides)
-        self.neighbours = np.array([-self.s[0], self.s[0], -self.s[1], self.s[1], -1, 1])
         self.coarse_size = (self.m[0] + 2) * self.ms[0]
 
     def pad(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -70,50 +68,6 @@ class Case:
 @pytest.fixture(params=SHAPES, ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
-
-
-def test_erode_across_blocks() -> None:
-    flags = (np.random.default_rng(0).random(40_000) < 0.95).astype(np.uint8)
-    offsets, eroded = np.array([-7, -1, 0, 1, 7]), np.full(flags.size, 9, dtype=np.uint8)
-    setup.erode(flags, offsets, eroded)
-    expected = np.zeros(flags.size, dtype=np.uint8)
-    expected[7:-7] = np.min([np.roll(flags, -o) for o in offsets], axis=0)[7:-7]
-    np.testing.assert_array_equal(eroded, expected)
-
-
-def test_boundary_cells(case: Case) -> None:
-    codes, marked = case.pad(case.codes).astype(np.uint8), np.ones(case.flat.size, dtype=np.bool_)
-    interior = (reference.neighbourhoods(case.codes, case.planar) == 1).all(-1)
-    expected = np.flatnonzero(case.pad(case.unknown & ~interior))
-    setup.boundary_cells(codes, case.around, marked)
-    np.testing.assert_array_equal(np.flatnonzero(marked), expected)
-
-
-def test_listed_cells(case: Case) -> None:
-    codes, marked = case.pad(case.codes).astype(np.uint8), np.zeros(case.flat.size, dtype=np.bool_)
-    odd = case.unknown & (case.rng.random(case.n) < 0.2)
-    expected = odd | (case.unknown & (reference.coupling(np.ones((3, *case.n)), odd.astype(float)) > 0))
-    setup.listed_cells(codes, case.strides, case.pad(odd).astype(np.uint8), marked)
-    np.testing.assert_array_equal(np.flatnonzero(marked), np.flatnonzero(case.pad(expected)))
-
-
-def test_listed_coefficients_make_the_smoothers_of_the_definition(case: Case) -> None:
-    outputs = case.rng.uniform(-2, 2, (6, 2, 4)).astype(np.float32)
-    ids, cells = case.rng.integers(0, 6, case.n), np.flatnonzero(case.flat)
-    constants = np.array([[0.2, 0.03, 0.04, 0.05], [0.3, 0.02, 0.01, 0.06]], dtype=np.float32)
-    delta = np.full((2, 7, len(cells)), np.nan, dtype=np.float32)
-    factors = (np.exp(outputs * [1, 0.5, 0.5, 0.5]) * [0.5, *[0.3**0.5] * 3]).astype(np.float32)
-    flat_ids = case.pad(ids).astype(np.int32)
-    setup.listed_coefficients(cells, case.flat, flat_ids, factors, AXES, case.neighbours, constants, delta)
-    own = case.diagonal.astype(float)
-    inverse = np.divide(1, own, out=np.zeros(case.n), where=own > 0)
-    index = np.searchsorted(np.flatnonzero(case.pad(np.ones(case.n))), cells)
-    for k in range(2):
-        o = outputs[ids, k].astype(float)
-        a, c = reference.smoother(reference.unit_faces(case.unknown), inverse, o, 0.3, 0.5)
-        listed = reference.listed_smoother(case.diagonal, constants[k, 0], constants[k, 1:], index, delta[k].T)
-        np.testing.assert_allclose(listed.toarray(), reference.matrix(a, c, 1.0).toarray(), atol=3e-6)
-    assert not delta[:, 1:][:, case.neighbours == 0].any()
 
 
 def test_aggregate_stencil(case: Case) -> None:

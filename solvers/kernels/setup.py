@@ -1,4 +1,4 @@
-"""Compiled passes of the multigrid setup: aggregation, local features, smoother coefficients.
+"""Compiled passes of the set-up of coarse levels: aggregation, local features, smoother coefficients.
 
 Flat padded boxes as in `kernels/outer.py`. `step` holds per axis 2 if the axis is halved on the way to the coarse
 level, 1 if not.
@@ -8,79 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-
-
-@njit(cache=True, nogil=True)
-def erode(flags, offsets, eroded):
-    """eroded <- 1 where flags is 1 in the whole neighbourhood; a pass per offset over blocks that fit a cache."""
-    margin = offsets.max()
-    block = 1 << 14
-    eroded[:] = 0
-    for start in range(margin, flags.size - margin, block):
-        stop = min(start + block, flags.size - margin)
-        eroded[start:stop] = 1
-        for o in offsets:
-            shifted = flags[start + o : stop + o]
-            out = eroded[start:stop]
-            for k in range(out.size):
-                out[k] &= shifted[k]
-
-
-@njit(cache=True, nogil=True)
-def boundary_cells(codes, offsets, marked):
-    """Mark the unknowns whose neighbourhood is not all interior (code 1)."""
-    flags, eroded = np.empty(codes.size, dtype=np.uint8), np.empty(codes.size, dtype=np.uint8)
-    for p in range(np.uint64(codes.size)):
-        flags[p] = codes[p] == 1
-    erode(flags, offsets, eroded)
-    for p in range(np.uint64(codes.size)):
-        marked[p] = (codes[p] != 0) & (eroded[p] == 0)
-
-
-@njit(cache=True, nogil=True)
-def listed_cells(codes, strides, different, marked):
-    """Mark the unknowns that are, or have a neighbour that is, of another pattern than the interior."""
-    s0, s1, s2 = np.uint64(strides[0]), np.uint64(strides[1]), np.uint64(strides[2])
-    for p in range(s0, np.uint64(codes.size) - s0):
-        near = different[p] | different[p - s0] | different[p + s0] | different[p - s1] | different[p + s1]
-        marked[p] = (codes[p] != 0) & ((near | different[p - s2] | different[p + s2]) != 0)
-
-
-@njit(cache=True, nogil=True)
-def listed_coefficients(cells, diagonal, ids, factors, axes, neighbours, constants, delta):
-    """Coefficients of both smoothers in the listed cells as differences from those of the interior.
-
-    factors : float32 (patterns, 2, 4)
-        Per smoother, a0 exp(output) of its first output and, per axis, the square root of c0 exp(output).
-    axes, neighbours
-        Per column of `delta` from the second on, the axis and the flat offset of the neighbour (offset 0: no such
-        neighbour).
-    constants : float32 (2, 4)
-        a, c0, c1, c2 of the interior.
-    delta : float32 (2, 7, cells), out
-    """
-    inverse = np.zeros(256, dtype=np.float32)
-    for d in range(1, 256):
-        inverse[d] = np.float32(1) / np.float32(d)
-    for e in range(cells.size):
-        p = cells[e]
-        own, over = ids[p], inverse[diagonal[p]]
-        total0, total1 = np.float32(0), np.float32(0)
-        for k in range(6):
-            q, axis = p + neighbours[k], 1 + axes[k]
-            both = over * inverse[diagonal[q]]
-            if neighbours[k] == 0 or both == 0:
-                delta[0, 1 + k, e] = delta[1, 1 + k, e] = 0
-                continue
-            other = ids[q]
-            c0 = factors[own, 0, axis] * factors[other, 0, axis] * both
-            c1 = factors[own, 1, axis] * factors[other, 1, axis] * both
-            delta[0, 1 + k, e] = c0 - constants[0, axis]
-            delta[1, 1 + k, e] = c1 - constants[1, axis]
-            total0 += c0
-            total1 += c1
-        delta[0, 0, e] = factors[own, 0, 0] * over + total0 - constants[0, 0]
-        delta[1, 0, e] = factors[own, 1, 0] * over + total1 - constants[1, 0]
 
 
 @njit(cache=True, nogil=True)

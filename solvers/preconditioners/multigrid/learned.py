@@ -25,9 +25,10 @@ from deepcd.solvers.learned.architecture import architecture as name_of
 from deepcd.solvers.preconditioners.multigrid.channels import channel_levels, is_channel
 from deepcd.solvers.preconditioners.multigrid.coarse import LearnedCoarse
 from deepcd.solvers.preconditioners.multigrid.cycle import Cycle
-from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate, evaluate_features, network_of
+from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate_features, network_of
 from deepcd.solvers.preconditioners.multigrid.exact import solve_exactly
 from deepcd.solvers.preconditioners.multigrid.levels import COARSEST, Above, Aggregated, Formed, Hierarchy
+from deepcd.solvers.preconditioners.multigrid.lines import Lines
 from deepcd.solvers.preconditioners.multigrid.spectrum import BOUND, limit_smoother
 from deepcd.solvers.preconditioners.multigrid.unit_finest import FusedPair, UnitFinest, UnitGrid, by_rows, scaling_of
 
@@ -137,37 +138,29 @@ def powers_and_scales(outputs: tuple[Output, ...]) -> tuple[F32, F32]:
 def _finest_level(grid: UnitGrid, network: Network) -> tuple[FusedPair, Scaling, Answers]:
     """Evaluate the finest network, and list the cells whose coefficients differ from the interior's."""
     box, diagonal = grid.box, grid.diagonal
-    s0, s1, s2 = box.strides
     around = neighbourhood(box.strides)
-    neighbours, axes = np.array([-s0, s0, -s1, s1, -s2, s2]), np.array([0, 0, 1, 1, 2, 2])
-    codes, marked = np.zeros_like(diagonal), np.zeros(diagonal.size, dtype=np.bool_)
+    codes = np.zeros_like(diagonal)
     cell_codes(diagonal, box.strides, codes)
-    setup.boundary_cells(codes, around, marked)
-    cells = np.flatnonzero(marked)
-    table, numbers = evaluate(codes, cells, around, network)
-    ids, different = np.zeros(codes.size, dtype=np.int32), np.zeros(codes.size, dtype=np.uint8)
-    ids[cells] = numbers
-    different[cells] = numbers != 0
-    setup.listed_cells(codes, box.strides, different, marked)
-    listed = np.flatnonzero(marked)
+    lines = Lines.of(box, diagonal)
+    table, patterns = lines.evaluate(codes, around, network)
     powers, scales = powers_and_scales(SMOOTHER)
     factors = np.exp(table[:, 1 : len(FINE)].reshape(-1, 2, len(SMOOTHER)) * powers)
     factors *= scales
-    d = np.float32(np.count_nonzero(neighbours))
+    axes = [axis for axis, stride in enumerate(box.strides) if stride]
+    d = np.float32(2 * len(axes))
     constants = factors[0] ** np.array([1, 2, 2, 2]) / np.array([d, d * d, d * d, d * d])
-    constants[:, 0] += sum(2 * constants[:, 1 + axis] for axis in set(axes[neighbours != 0]))
+    constants[:, 0] += sum(2 * constants[:, 1 + axis] for axis in axes)
     constants = constants.astype(np.float32)
-    delta = np.empty((2, 7, len(listed)), dtype=np.float32)
-    setup.listed_coefficients(listed, diagonal, ids, factors, axes, neighbours, constants, delta)
+    listed, numbers, delta = lines.coefficients(diagonal, patterns, factors, constants)
     scalings = np.exp(table[:, 0])
-    ratio = (scalings / scalings[0])[ids[listed]]
+    ratio = (scalings / scalings[0])[numbers]
     breaks = np.flatnonzero(np.diff(listed) != 1) + 1  # between rows there is padding
     ends = np.concatenate([[0], breaks, [len(listed)]])
     runs = by_rows(box, listed[ends[:-1]] if len(listed) else listed)
-    places = (listed % s0).astype(np.int32)
+    places = (listed % box.s[0]).astype(np.int32)
     first, second = (Smoother(tuple(c), d, runs, ends, places) for c, d in zip(constants, delta, strict=True))
     scaling = scaling_of(box, scalings[0], listed[ratio != 1], ratio[ratio != 1])
-    return FusedPair(first, second, box), scaling, Answers(box, table, numbers, cells)
+    return FusedPair(first, second, box), scaling, Answers(box, table, numbers, listed)
 
 
 POWERS, SCALES = powers_and_scales(COARSE)
