@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 CPU = {"down": 14.0, "up": 18.0, "conjugate": 13.0, "step": 29.0}
-COARSEST, ONE_BLOCK = 600, 8192  # `preconditioners.multigrid.levels.COARSEST`, `cuda.kernels.coarse.ONE_BLOCK`
+COARSEST, ONE_BLOCK = 200, 8192  # `preconditioners.multigrid.levels.COARSEST`, `cuda.kernels.coarse.ONE_BLOCK`
 FLAGS = 0.25  # bytes per cell: one bit, and a number of four bytes for every 32 of them
 LAUNCH = 5e-6  # assumed seconds per kernel launch; Python may need more
 ONE_SM = 64 * 1.4e9  # assumed bytes per second of one multiprocessor: 64 bytes per clock at 1.4 GHz
