@@ -68,7 +68,8 @@ class TestSwitch:
         impatient.setattr(strategies, "WORTH", NEVER)
         before = strategy().prepared.solve(B[:, 0], None, limits(B[:, 0], PATIENCE), np.float64)
         assert outcome.residuals[: PATIENCE + 1] == pytest.approx(before.residuals, rel=1e-6)
-        assert outcome.residuals[PATIENCE + 1] < outcome.residuals[PATIENCE]
+        # One iteration may increase the residual, but does not take it back to the beginning.
+        assert outcome.residuals[PATIENCE + 1] < 2 * outcome.residuals[PATIENCE] < 0.5 * outcome.residuals[0]
 
     def test_it_is_remembered(self, impatient: pytest.MonkeyPatch) -> None:
         own = strategy()
