@@ -59,3 +59,12 @@ def test_values_end_a_run_where_they_are_asked_for(dtype: type, changed: int | N
 def test_rows_without_coupling_between_them_are_no_run() -> None:
     A = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-5, 0, 5], shape=(20, 20), format="csr")
     assert starts_of(A) == list(range(21))
+
+
+def test_nothing_is_read_behind_the_last_entry() -> None:
+    A = sp.csr_array(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+    assert A.indptr.tolist() == [0, 2, 4, 4]
+    assert not may_repeat(A.indptr, A.indices, 1, 1)
+    assert not may_repeat.py_func(A.indptr, A.indices, 1, 1)  # where an index out of range is an error
+    B = sp.csr_array(np.array([[1.0, 1.0], [1.0, 1.0]]))
+    assert not may_repeat.py_func(B.indptr, np.append(B.indices, [7, 7]), 1, 1)  # room behind the entries

@@ -185,9 +185,15 @@ def repeated_windows(same, cells, offsets, repeated):
 
 
 def distinct_windows(
-    words: NDArray[np.uint32], origins: NDArray[np.int64], offsets: NDArray[np.int64], repeated: NDArray[np.bool_]
+    words: NDArray[np.uint32],
+    origins: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    repeated: NDArray[np.bool_],
+    share: float = 0.5,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
-    """Return the origins of the distinct windows words[origin + offsets] and the number of each; None if over half are.
+    """Return the origins of the distinct windows words[origin + offsets] and the number of each.
+
+    None if a larger share than `share` of them are distinct.
 
     Examples
     --------
@@ -197,7 +203,7 @@ def distinct_windows(
     >>> firsts.tolist(), numbers.tolist()
     ([0, 3], [0, 0, 0, 1])
     """
-    most = max(origins.size // 2, 1)
+    most = max(int(share * origins.size), 1)
     slots = np.full(1 << (2 * most + 2).bit_length(), -1, dtype=np.int32)
     numbers, firsts = np.empty(origins.size, dtype=np.int32), np.empty(most, dtype=np.int64)
     count = number_windows(words, origins, offsets, repeated, slots, numbers, firsts)

@@ -21,9 +21,9 @@ def may_repeat(indptr, indices, i, before):
     `end_of_run`, and without a loop, so that it becomes part of its caller; a call costs as much as twenty comparisons.
     """
     end = np.uint64(i) + ONE
-    if before == 0 or end + ONE == np.uint64(indptr.size):
-        return False
     start, behind = np.uint64(indptr[i]), np.uint64(indptr[end])
+    if before == 0 or behind == np.uint64(indptr[indptr.size - 1]):  # no row behind has an entry, or there is none
+        return False
     at = start + np.uint64(before)
     coupled = (np.int64(indices[at - ONE]) == i - 1) & (np.int64(indices[at + ONE]) == i + 1)
     alike = (np.uint64(indptr[end + ONE]) - behind == behind - start) & (indices[behind] == indices[start] + 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcd.solvers.kernels import lines as passes
-from deepcd.solvers.kernels.patterns import number_windows
+from deepcd.solvers.kernels.patterns import distinct_windows
 from deepcd.solvers.kernels.records import F32, Box
 from deepcd.solvers.preconditioners.multigrid.evaluation import Network, evaluate
 
@@ -89,8 +89,6 @@ class Lines(NamedTuple):
 
 def _numbered(words: NDArray[np.uint32], origins: I64, offsets: I64) -> tuple[I64, I64]:
     """Return the origin of the first of each distinct windows words[origin + offsets], and the number of each."""
-    slots = np.full(1 << (2 * origins.size + 2).bit_length(), -1, dtype=np.int32)
-    numbers, firsts = np.empty(origins.size, dtype=np.int32), np.empty(origins.size, dtype=np.int64)
-    repeated = np.zeros(origins.size, dtype=np.bool_)
-    count = number_windows(words, origins, offsets, repeated, slots, numbers, firsts)
-    return firsts[:count].copy(), numbers.astype(np.int64)
+    found = distinct_windows(words, origins, offsets, np.zeros(origins.size, dtype=np.bool_), share=1.0)
+    assert found is not None
+    return found[0], found[1].astype(np.int64)
