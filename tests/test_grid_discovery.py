@@ -170,13 +170,13 @@ def test_the_walk_hardly_ever_gives_up_on_one_component(family: str) -> None:
         A = poisson(random_grid(family, (18, 16, 20), np.random.default_rng((6, instance)))).A
         scanned = values.scan(A)
         assert scanned is not None
-        pattern = places.coupled(A, scanned.degree, scanned.starts)
+        pattern = places.coupled(A, scanned.degree)
         pieces = places.Pieces(pattern, scanned.planar)
         if pieces.count > 1:
             continue
         linked += 1
         mark = scanned.diagonal[pattern.rows]
-        found, arranged = places.walk(pattern, mark), pieces.arrange(mark)
+        found, arranged = places.walk(pattern, places.runs(pattern), mark), pieces.arrange(mark)
         assert arranged is not None
         if found is not None:
             walked += 1
@@ -194,7 +194,8 @@ def test_the_walk_is_not_for_everything(name: str) -> None:
     else:
         A = poisson(GRIDS[name]).A
     count = (A.diagonal() / -A.data.min()).astype(np.uint8)
-    assert places.walk(places.Pattern(A.indptr, A.indices, places.runs(A.indptr, A.indices)), count) is None
+    pattern = places.Pattern(A.indptr, A.indices)
+    assert places.walk(pattern, places.runs(pattern), count) is None
 
 
 def test_a_wrong_first_guess_is_taken_back() -> None:

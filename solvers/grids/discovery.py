@@ -48,10 +48,11 @@ def discover(A: csr_array, scanned: values.Scanned | None = None) -> tuple[Embed
     scanned = values.scan(A) if scanned is None else scanned
     if scanned is None:
         A, scanned = values.scan_closely(A)
-    pattern = places.coupled(A, scanned.degree, scanned.starts)
+    pattern = places.coupled(A, scanned.degree)
     diagonal, scale, exact = scanned.diagonal[pattern.rows], scanned.scale, scanned.exact
     is_open = diagonal > scanned.degree[pattern.rows]
-    if exact and not scanned.planar and (walked := places.walk(pattern, diagonal)) is not None:
+    starts = None if scanned.starts is None else places.runs_among(pattern.rows, scanned.starts)
+    if starts is not None and not scanned.planar and (walked := places.walk(pattern, starts, diagonal)) is not None:
         embedding, box = walked
         return embedding, UnitStencil(box, scale, sealed_components(embedding.component, 1, is_open), exact)
     pieces = places.Pieces(pattern, scanned.planar)
@@ -65,7 +66,7 @@ def discover(A: csr_array, scanned: values.Scanned | None = None) -> tuple[Embed
                 break
             embedding, box = found
             stencil = UnitStencil(box, scale, sealed, exact)
-            if exact and pieces.count == 1 and places.fits(pattern, embedding, box):
+            if starts is not None and pieces.count == 1 and places.fits(pattern, starts, embedding, box):
                 component = np.broadcast_to(np.int32(0), pattern.m)  # takes no memory
                 return Embedding(embedding.shape, pattern.rows, embedding.position, component), stencil
             mismatch = values.compare(A, scanned.eps, embedding, stencil, wrong)

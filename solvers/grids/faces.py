@@ -253,7 +253,7 @@ def _read_compact(A: csr_array, eps: float, look: Look) -> tuple[Embedding, Face
         return found
 
     mark = np.ones(pattern.m, dtype=np.uint8)
-    walked = places.walk(pattern, mark, induced=False)
+    walked = places.walk(pattern, places.runs(pattern), mark, induced=False)
     if walked is not None:
         found = read(walked[0])
         if not found.reason:
@@ -298,7 +298,7 @@ def _pattern(A: csr_array, degree: NDArray[np.uint8], zeros: bool) -> tuple[plac
     """Return the pattern of the coupled rows, and the number of each row among them, empty if all are coupled."""
     index, everywhere = np.empty(0, dtype=np.int32), bool(degree.all())
     if everywhere and not zeros:
-        return places.Pattern(A.indptr, A.indices, places.runs(A.indptr, A.indices)), index
+        return places.Pattern(A.indptr, A.indices), index
     rows = slice(None) if everywhere else np.flatnonzero(degree)
     m = int(np.count_nonzero(degree))
     if not everywhere:
@@ -309,7 +309,7 @@ def _pattern(A: csr_array, degree: NDArray[np.uint8], zeros: bool) -> tuple[plac
     row, column = face_places.compress(A.indptr, A.indices, A.data, index, indptr, indices)
     if row >= 0:
         raise NotAGrid(REFUSED[face_values.ASYMMETRIC].format(row=row, column=column))
-    return places.Pattern(indptr, indices, places.runs(indptr, indices), rows), index
+    return places.Pattern(indptr, indices, rows), index
 
 
 def _census(A: csr_array) -> tuple[NDArray[np.uint8], bool, bool]:

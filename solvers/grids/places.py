@@ -45,7 +45,6 @@ class Pattern(NamedTuple):
 
     indptr: NDArray[np.int32 | np.int64]  # as in CSR
     indices: NDArray[np.int32 | np.int64]  # as in CSR; at most three on either side of the diagonal
-    starts: NDArray[np.int64]  # first rows of the runs (see `kernels/repeats.py`), and m behind them
     rows: Rows = slice(None)  # the coupled rows in the matrix
 
     @property
@@ -54,20 +53,27 @@ class Pattern(NamedTuple):
         return self.indptr.size - 1
 
 
-def runs(indptr: NDArray[Any], indices: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the first rows of the runs of a sorted pattern (see `kernels/repeats.py`), and the number of rows."""
-    starts = np.empty(indptr.size, dtype=np.int64)  # memory is taken only where it is written
-    return starts[: repeats.runs(indptr, indices, starts) + 1]
+def runs(pattern: Pattern) -> NDArray[np.int64]:
+    """Return the first rows of the runs of a pattern (see `kernels/repeats.py`), and the number of rows."""
+    starts = np.empty(pattern.indptr.size, dtype=np.int64)  # memory is taken only where it is written
+    return starts[: repeats.runs(pattern.indptr, pattern.indices, starts) + 1]
 
 
-def coupled(A: csr_array, degree: NDArray[np.uint8], starts: NDArray[np.int64]) -> Pattern:
+def runs_among(rows: Rows, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first rows of the runs of the coupled rows of a matrix, given those of all of its runs."""
+    if isinstance(rows, slice):
+        return starts
+    # Rows without couplings are runs of one row each, and none of them is among the neighbours that a run has in line.
+    return np.unique(np.searchsorted(rows, starts))
+
+
+def coupled(A: csr_array, degree: NDArray[np.uint8]) -> Pattern:
     """Return the pattern of the rows that have off-diagonal entries; `degree`, shape (n,), says how many.
 
-    A is sorted, without explicit zeros, and `starts` are the first rows of its runs. Raises NotAGrid if there are no
-    such rows, or one of them couples to another.
+    A is sorted, without explicit zeros. Raises NotAGrid if there are no such rows, or one of them couples to another.
     """
     if degree.all():
-        return Pattern(A.indptr, A.indices, starts)
+        return Pattern(A.indptr, A.indices)
     rows = np.flatnonzero(degree)
     if rows.size == 0:
         raise NotAGrid(f"A has no off-diagonal entry (shape {A.shape}): its unknowns can be solved one by one")
@@ -78,16 +84,19 @@ def coupled(A: csr_array, degree: NDArray[np.uint8], starts: NDArray[np.int64]) 
     row = placement.compress(A.indptr, A.indices, rows, index, indptr, indices)
     if row >= 0:
         raise NotAGrid(f"row {row} of A couples to a row that has no off-diagonal entry: A is not symmetric")
-    # Rows without couplings are runs of one row each, and none of them is among the neighbours that a run has in line.
-    return Pattern(indptr, indices, np.unique(np.searchsorted(rows, starts)), rows)
+    return Pattern(indptr, indices, rows)
 
 
-def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tuple[Embedding, NDArray[np.uint8]] | None:
+def walk(
+    pattern: Pattern, starts: NDArray[np.int64], mark: NDArray[np.uint8], induced: bool = True
+) -> tuple[Embedding, NDArray[np.uint8]] | None:
     """Try the quick way for one component with three axes.
 
     Parameters
     ----------
     pattern : Pattern
+    starts : ndarray of int64, shape (runs + 1,)
+        See `runs`.
     mark : ndarray of uint8, shape (m,)
         What is written into the cell of each row, not zero: its diagonal entry, for example.
     induced : bool, default True
@@ -102,7 +111,7 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tup
     """
     packed = np.empty(pattern.m, dtype=np.int64)
     low, high = np.empty((1, 3), dtype=np.int64), np.empty((1, 3), dtype=np.int64)
-    if not placement.walk(*pattern[:3], packed, low[0], high[0]):
+    if not placement.walk(pattern.indptr, pattern.indices, starts, packed, low[0], high[0]):
         return None
     sizes = (high - low + 1)[0]
     axes = (0, 1, 2) if induced else tuple(int(axis) for axis in np.flatnonzero(sizes > 1))
@@ -111,13 +120,14 @@ def walk(pattern: Pattern, mark: NDArray[np.uint8], induced: bool = True) -> tup
         return None
     component = np.broadcast_to(np.int32(0), pattern.m)  # takes no memory
     found, box = _placed(pattern, component, packed, shape, axes, 1 - low, mark)
-    return (found, box) if not induced or fits(pattern, found, box) else None
+    return (found, box) if not induced or fits(pattern, starts, found, box) else None
 
 
-def fits(pattern: Pattern, embedding: Embedding, box: NDArray[np.uint8]) -> bool:
+def fits(pattern: Pattern, starts: NDArray[np.int64], embedding: Embedding, box: NDArray[np.uint8]) -> bool:
     """Return whether every row is coupled to the cells beside its own and to no others; positions have to ascend."""
     strides = (*embedding.s, 1)
-    agrees: bool = placement.fits(*pattern[:3], embedding.position, box.reshape(-1), strides)
+    flat, indptr, indices, _ = box.reshape(-1), *pattern
+    agrees: bool = placement.fits(indptr, indices, starts, embedding.position, flat, strides)
     return agrees
 
 
@@ -211,7 +221,7 @@ class Pieces:
 
         `number`, shape (m,), is written to; `mask` has the axes along which each coupling may lie.
         """
-        indptr, indices = self.pattern[:2]
+        indptr, indices, _ = self.pattern
         # The component alone. Where other rows were in between, one empty row is left: a +z neighbour is the next row.
         number[members] = np.arange(members.size) + np.concatenate(([0], np.cumsum(np.diff(members) > 1)))
         rows = number[members]

@@ -41,7 +41,7 @@ class Scanned(NamedTuple):
     planar: bool  # whether no row has three earlier or three later neighbours
     degree: NDArray[np.uint8]  # number of off-diagonal entries of each row
     diagonal: NDArray[np.uint8]  # diagonal entry divided by the scale; 0 for rows without off-diagonal entries
-    starts: NDArray[np.int64]  # first rows of the runs (see `kernels/repeats.py`), and n behind them
+    starts: NDArray[np.int64] | None  # first rows of the runs (see `kernels/repeats.py`), and n; None if not exact
     eps: float  # rounding unit of the entries
     exact: bool  # whether all entries are exact multiples of the scale
 
@@ -83,7 +83,7 @@ def scan_closely(A: csr_array) -> tuple[csr_array, Scanned]:
         reason, row, scale, planar = unit_values.values(A.indptr, A.indices, A.data, eps, degree, count)
     if reason:
         raise NotAGrid(f"row {row} of A {REFUSED[reason]}")
-    return A, Scanned(float(scale), planar, degree, count, np.arange(A.shape[0] + 1), eps, exact=False)
+    return A, Scanned(float(scale), planar, degree, count, None, eps, exact=False)
 
 
 def compare(
